@@ -1,0 +1,1 @@
+"""Where the kernels built for this instruction set land."""

@@ -1,0 +1,1 @@
+"""Where the float32 kernels built for this instruction set land."""

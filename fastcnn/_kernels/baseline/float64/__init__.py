@@ -1,0 +1,1 @@
+"""Where the float64 kernels built for this instruction set land."""

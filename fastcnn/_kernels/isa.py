@@ -1,0 +1,56 @@
+"""The table of instruction sets that the kernels are compiled for.
+
+setup.py reads it to build the variants, `fastcnn._kernels` to choose one. It imports nothing
+of fastcnn: setup.py runs it before the package exists.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import NamedTuple
+
+__all__ = ["DTYPES", "MODULES", "InstructionSet", "instruction_sets"]
+
+
+class InstructionSet(NamedTuple):
+    """One variant of every kernel."""
+
+    name: str
+    flags: tuple[str, ...]  # for gcc and clang; other compilers build the baseline alone
+    features: tuple[str, ...]  # what the CPU must have, in the names of _cpu.pyx
+
+
+# From the narrowest to the widest: the last one that the CPU can run is the default.
+_TABLE = {
+    "x86_64": (
+        InstructionSet("baseline", (), ()),
+        InstructionSet("avx2", ("-march=x86-64-v3",), ("avx2",)),
+        InstructionSet(
+            "avx512", ("-march=x86-64-v4", "-mprefer-vector-width=512"), ("avx2", "avx512")
+        ),
+    ),
+    "aarch64": (InstructionSet("baseline", (), ()),),
+}
+_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+# Each source is compiled once for every instruction set and float width.
+DTYPES = ("float32", "float64")
+MODULES = (
+    "conv2d",
+    "conv2d_backward_weights",
+    "depthwise_conv2d",
+    "pool2d",
+    "batch_norm",
+    "activations",
+    "softmax",
+    "losses",
+    "dropout",
+    "optimizer",
+)
+
+
+def instruction_sets(machine: str | None = None) -> tuple[InstructionSet, ...]:
+    """Return the instruction sets of a machine (default: this one), narrowest first."""
+    machine = (machine or platform.machine()).lower()
+    machine = _ALIASES.get(machine, machine)
+    return _TABLE.get(machine, (InstructionSet("baseline", (), ()),))

@@ -1,0 +1,43 @@
+/* The vector type of the kernels, for the instruction set and float width being compiled.
+
+   Every kernel source is compiled once for each pair of them: `real` is float or double
+   (REAL_IS_DOUBLE), `vec` as many of them as one register of the instruction set holds.
+   Compilers without vector extensions get vectors of one lane, which is slow but right.
+   This header holds types and one-line helpers; the loops are Cython. */
+#ifndef FASTCNN_VECTOR_H
+#define FASTCNN_VECTOR_H
+
+#ifdef REAL_IS_DOUBLE
+typedef double real;
+#else
+typedef float real;
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define VECTORS 4 /* vectors of output channels in a register tile of 6 rows: 24 of 32 registers */
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define VECTORS 2 /* 12 of 16 registers */
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define VECTORS 4
+#else
+#define VECTOR_BYTES 16
+#define VECTORS 2
+#endif
+
+#if defined(__GNUC__)
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real vec_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+#else
+typedef real vec;
+typedef real vec_in_memory;
+#endif
+
+enum { LANES = sizeof(vec) / sizeof(real) };
+
+static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
+static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
+
+#endif

@@ -1,0 +1,137 @@
+"""The build: every kernel for every instruction set and float width, and the folder mapping.
+
+Everything else about the package stands in pyproject.toml.
+
+FASTCNN_DEBUG=1   build with bounds checks and debug information
+FASTCNN_OPENMP=0  build without OpenMP, on one thread
+"""
+
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ISA = runpy.run_path("fastcnn/_kernels/isa.py")
+DEBUG = os.environ.get("FASTCNN_DEBUG") == "1"
+KERNELS = "fastcnn._kernels"
+SHARED = f"{KERNELS}._cython_shared"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": DEBUG,
+    "embedsignature": False,
+}
+
+# Neither of the two -fno flags changes a result: they let the compiler turn a comparison into
+# a vector select. -g0: debug information would be most of the wheel.
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-g"] if DEBUG else ["-g0"]
+LINK_FLAGS = [] if DEBUG or sys.platform != "linux" else ["-Wl,--strip-all"]
+
+NO_COMPILER = """
+fastcnn compiles its kernels when it is installed, and no working C compiler was found.
+Install one and try again, for example:
+    Debian, Ubuntu:  apt install gcc python3-dev
+    Fedora:          dnf install gcc python3-devel
+    macOS:           xcode-select --install
+    Windows:         Microsoft C++ Build Tools
+"""
+
+
+def variants():
+    """Yield a build folder and its extensions: one of each instruction set and float width."""
+    folder = Path("build", "cython")
+    yield folder, [
+        Extension(f"{KERNELS}._cpu", ["fastcnn/_kernels/_cpu.pyx"]),
+        Extension(f"{KERNELS}._memory", ["fastcnn/_kernels/_memory.pyx"]),
+        Extension(SHARED, [str(folder / "_cython_shared.c")]),
+    ]
+    for isa in ISA["instruction_sets"]():
+        for dtype in ISA["DTYPES"]:
+            macros = [("REAL_IS_DOUBLE", "1")] if dtype == "float64" else []
+            yield folder / isa.name / dtype, [
+                Extension(
+                    f"{KERNELS}.{isa.name}.{dtype}.{module}",
+                    [f"fastcnn/_kernels/{module}.pyx"],
+                    include_dirs=["fastcnn/_kernels"],
+                    define_macros=macros,
+                    extra_compile_args=list(isa.flags),
+                    depends=["fastcnn/_kernels/vector.h"],
+                )
+                for module in ISA["MODULES"]
+            ]
+
+
+def extensions():
+    """Translate every variant to C; return the extensions to compile."""
+    result = []
+    for folder, modules in variants():
+        result += cythonize(
+            modules,
+            build_dir=str(folder),
+            compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED,
+            nthreads=os.cpu_count() or 1,
+            quiet=True,
+        )
+    return result
+
+
+class BuildKernels(build_ext):
+    """Compiles with what the compiler has: OpenMP or not, the instruction sets or not."""
+
+    def build_extensions(self):
+        if not self.compiles([]):
+            sys.exit(NO_COMPILER)
+        unix = self.compiler.compiler_type == "unix"
+        openmp = ["/openmp"] if not unix else ["-fopenmp"]
+        if os.environ.get("FASTCNN_OPENMP") == "0" or not self.compiles(openmp):
+            self.warn("building without OpenMP: fastcnn will run on one thread")
+            openmp = []
+        kept = []
+        for extension in self.extensions:
+            isa_flags = extension.extra_compile_args
+            if isa_flags and not (unix and self.compiles(isa_flags)):
+                self.warn(f"the compiler does not know {isa_flags}: {extension.name} is left out")
+                continue
+            if unix:
+                extension.extra_compile_args = FLAGS + isa_flags + openmp
+                extension.extra_link_args = LINK_FLAGS + openmp
+            else:
+                extension.extra_compile_args = ["/O2", *openmp]
+            kept.append(extension)
+        self.extensions = kept
+        self.parallel = self.parallel or os.cpu_count()
+        super().build_extensions()
+
+    def compiles(self, flags):
+        """Return whether a small program compiles and links with the flags."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            include = "#include <omp.h>\n" if any("openmp" in flag for flag in flags) else ""
+            source.write_text(f"{include}int main(void) {{ return 0; }}\n")
+            try:
+                objects = self.compiler.compile(
+                    [str(source)], output_dir=folder, extra_postargs=list(flags)
+                )
+                self.compiler.link_executable(
+                    objects, str(Path(folder, "probe")), extra_postargs=list(flags)
+                )
+            except Exception:  # every compiler class of setuptools raises its own
+                return False
+        return True
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildKernels},
+    package_dir={"fastcnn.reference": "reference"},
+)
