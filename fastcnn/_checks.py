@@ -1,0 +1,203 @@
+"""What an op accepts: any array-like becomes what a kernel takes, or one clear sentence."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn.backend import Array, Padding, Size2D
+
+__all__ = [
+    "float_arrays",
+    "integer",
+    "number",
+    "output_size",
+    "pads",
+    "pair",
+    "rank",
+    "same_shape",
+    "shape",
+]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+Pads = tuple[tuple[int, int], tuple[int, int]]
+_LARGEST = 2**62  # sizes and their sums stay below the largest Py_ssize_t
+
+
+def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Any]:
+    """Return the arguments as C-contiguous, aligned, native arrays of one float dtype.
+
+    float32 and float64 are kept, boolean, integer and float16 arrays converted to the dtype
+    of the others (float32 where there is none); None stays None. Raises TypeError for other
+    dtypes and for a mix of float32 and float64.
+    """
+    arrays: list[Any] = []
+    common: np.dtype[Any] | None = None
+    first = ""
+    for name, value in arguments.items():
+        if value is None:
+            arrays.append(None)
+            continue
+        try:
+            array = value if type(value) is np.ndarray else np.asarray(value)
+        except ValueError as error:  # ragged nested sequences
+            raise ValueError(f"{op}: {name}: expected an array, got {error}") from None
+        arrays.append(array)
+        kind = array.dtype.newbyteorder("=")
+        if kind in FLOATS:
+            if common is None:
+                common, first = kind, name
+            elif kind != common:
+                raise TypeError(
+                    f"{op}: {name}: expected {common} like {first}, got {kind}; convert one"
+                )
+        elif array.dtype.kind not in "biu" and kind != np.float16:
+            raise TypeError(
+                f"{op}: {name}: expected an array of float32 or float64, got {array.dtype}"
+            )
+    common = common or FLOATS[0]
+    return [a if a is None else np.require(a, common, ("C", "A")) for a in arrays]
+
+
+def rank(op: str, name: str, array: Array, letters: str, *other_letters: str) -> None:
+    """Check that an array has as many axes as one of the letter lists, e.g. "N, H, W, C"."""
+    for choice in (letters, *other_letters):
+        if array.ndim == choice.count(",") + 1:
+            return
+    wanted = " or ".join(
+        f"{choice.count(',') + 1} ({choice})" for choice in (letters, *other_letters)
+    )
+    raise ValueError(
+        f"{op}: {name}: expected an array of rank {wanted}, "
+        f"got rank {array.ndim} with shape {array.shape}"
+    )
+
+
+def shape(op: str, name: str, array: Array, expected: tuple[int, ...], why: str = "") -> None:
+    """Check that an array has the expected shape."""
+    if array.shape != expected:
+        reason = f" ({why})" if why else ""
+        raise ValueError(f"{op}: {name}: expected shape {expected}{reason}, got {array.shape}")
+
+
+def same_shape(op: str, name: str, array: Array, other_name: str, other: Array) -> None:
+    """Check that two arrays have one shape."""
+    shape(op, name, array, other.shape, f"that of {other_name}")
+
+
+def integer(op: str, name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`; TypeError for bool and for no integer."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: {name}: expected an integer, got {value!r}")
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{op}: {name}: expected an integer, got {value!r}") from None
+    if result < minimum:
+        raise ValueError(f"{op}: {name}: expected an integer of at least {minimum}, got {result}")
+    if result > _LARGEST:
+        raise ValueError(f"{op}: {name}: expected an integer of at most 2**62, got {result}")
+    return result
+
+
+def number(
+    op: str, name: str, value: Any, minimum: float = -np.inf, maximum: float = np.inf
+) -> float:
+    """Return `value` as a finite float in [minimum, maximum]."""
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise TypeError(f"{op}: {name}: expected a number, got {value!r}")
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: {name}: expected a number, got {value!r}") from None
+    if not (minimum <= result <= maximum) or abs(result) == np.inf:
+        limits = f" in [{minimum:g}, {maximum:g}]" if maximum < np.inf or minimum > -np.inf else ""
+        raise ValueError(f"{op}: {name}: expected a finite number{limits}, got {result}")
+    return result
+
+
+def pair(op: str, name: str, value: Size2D, minimum: int = 1) -> tuple[int, int]:
+    """Return a number or a (height, width) pair as a pair of ints of at least `minimum`."""
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):
+        if len(value) != 2:
+            raise ValueError(
+                f"{op}: {name}: expected a number or a (height, width) pair, got {value!r}"
+            )
+        return integer(op, name, value[0], minimum), integer(op, name, value[1], minimum)
+    both = integer(op, name, value, minimum)
+    return both, both
+
+
+def pads(
+    op: str,
+    padding: Padding,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> Pads:
+    """Return any form of padding as ((top, bottom), (left, right)).
+
+    "same" is TensorFlow's: output = ceil(input / stride), the odd pixel goes after.
+    """
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding == "same":
+            return (
+                _same(size[0], kernel[0], stride[0], dilation[0]),
+                _same(size[1], kernel[1], stride[1], dilation[1]),
+            )
+        raise ValueError(
+            f'{op}: padding: expected a number, a pair, ((top, bottom), (left, right)), '
+            f'"valid" or "same", got {padding!r}'
+        )
+    if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
+        nested: Any = padding
+        if len(nested) != 2 or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in nested):
+            raise ValueError(
+                f"{op}: padding: expected ((top, bottom), (left, right)), got {padding!r}"
+            )
+        top, bottom, left, right = (integer(op, "padding", v, 0) for p in nested for v in p)
+        return (top, bottom), (left, right)
+    vertical, horizontal = pair(op, "padding", padding, 0)  # type: ignore[arg-type]
+    return (vertical, vertical), (horizontal, horizontal)
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    out = -(-size // stride)
+    total = max(0, (out - 1) * stride + (kernel - 1) * dilation + 1 - size)
+    return total // 2, total - total // 2
+
+
+def output_size(
+    op: str,
+    axis: str,
+    size: int,
+    pad: tuple[int, int],
+    kernel: int,
+    stride: int,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> int:
+    """Return the output size along one axis; ValueError, with the arithmetic, below one."""
+    span = (kernel - 1) * dilation + 1
+    padded = size + pad[0] + pad[1]
+    if padded > _LARGEST or span > _LARGEST:
+        raise ValueError(
+            f"{op}: padding, dilation: expected a padded {axis} and a window of at most 2**62, "
+            f"got {padded} and {span}"
+        )
+    room = padded - span
+    result = (-(-room // stride) if ceil_mode else room // stride) + 1
+    if ceil_mode and (result - 1) * stride >= size + pad[0]:
+        result -= 1  # a window that hangs over the end must not start in the padding there
+    if size < 1 or result < 1:
+        raise ValueError(
+            f"{op}: x: expected a {axis} that leaves an output of at least 1, got {size}: "
+            f"({size} + {pad[0]} + {pad[1]} - {span}) // {stride} + 1 = {result}"
+        )
+    return result

@@ -1,0 +1,68 @@
+"""The compiled kernels, and the one place that chooses between their variants."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import lru_cache
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+from fastcnn._kernels import _cpu
+from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets
+
+__all__ = ["available", "built", "has_openmp", "load", "select"]
+
+has_openmp = _cpu.has_openmp
+
+
+@lru_cache(maxsize=1)
+def built() -> tuple[str, ...]:
+    """Return the instruction sets that this installation holds, narrowest first."""
+    return tuple(
+        isa.name
+        for isa in instruction_sets()
+        if find_spec(f"{__name__}.{isa.name}.{DTYPES[0]}.{MODULES[0]}") is not None
+    )
+
+
+@lru_cache(maxsize=1)
+def available() -> tuple[str, ...]:
+    """Return the instruction sets that were built and that this CPU can run, narrowest first."""
+    features = _cpu.features()
+    return tuple(
+        isa.name
+        for isa in instruction_sets()
+        if isa.name in built() and features.issuperset(isa.features)
+    )
+
+
+def select(isa: str | None = None) -> str:
+    """Return the instruction set to use: `isa`, else FASTCNN_ISA, else the widest available.
+
+    Raises ValueError, listing the choices, where the one asked for cannot run here.
+    """
+    source = "isa"
+    if isa is None:
+        source, isa = "FASTCNN_ISA", os.environ.get("FASTCNN_ISA") or None
+    choices = available()
+    if isa is None:
+        return choices[-1]
+    if isa not in choices:
+        reason = "not supported by this CPU" if isa in built() else "unknown or not built"
+        raise ValueError(
+            f"{source}: expected one of {', '.join(choices)}, got {isa!r} ({reason})"
+        )
+    return isa
+
+
+@lru_cache(maxsize=None)
+def load(isa: str, dtype: str) -> SimpleNamespace:
+    """Return the kernel modules of one instruction set and float width, by their names.
+
+    Only call it with an instruction set that `select` has returned: even the import of a
+    module runs code compiled for its instruction set.
+    """
+    return SimpleNamespace(
+        **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in MODULES}
+    )

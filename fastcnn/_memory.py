@@ -1,0 +1,31 @@
+"""Arrays from the pool of `fastcnn._kernels._memory`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from fastcnn._kernels import _memory
+from fastcnn.backend import Array
+
+__all__ = ["empty", "zeros"]
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an uninitialised C-contiguous array, its data aligned to 64 bytes."""
+    size = math.prod(shape) * dtype.itemsize
+    if size == 0:
+        return np.empty(shape, dtype)
+    if size > sys.maxsize:
+        raise MemoryError(f"a result of shape {shape} is larger than any address space")
+    return np.ndarray(shape, dtype, _memory.Block(size))
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an array of zeros like `empty`."""
+    array = empty(shape, dtype)
+    array.fill(0)
+    return array

@@ -1,0 +1,38 @@
+"""What every op family of the fast backend shares: its kernels and its threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _kernels, _threads
+from fastcnn._checks import integer
+
+__all__ = ["Base"]
+
+
+class Base:
+    """The state of a fast backend: an instruction set and a number of threads."""
+
+    name = "fast"
+
+    def __init__(self, isa: str | None = None, num_threads: int | None = None) -> None:
+        if isa is not None and not isinstance(isa, str):
+            raise TypeError(f"isa: expected a name or None, got {type(isa).__name__}")
+        if num_threads is not None:
+            num_threads = integer("FastBackend", "num_threads", num_threads)
+        self.isa = _kernels.select(isa)
+        self._num_threads = num_threads
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads an op uses; follows `fastcnn.set_num_threads` unless given."""
+        return _threads.get_num_threads(self._num_threads)
+
+    def _kernels(self, array: np.ndarray[Any, Any]) -> Any:
+        """Return the kernel modules for an array's dtype."""
+        return _kernels.load(self.isa, array.dtype.name)
+
+    def __repr__(self) -> str:
+        return f"FastBackend(isa={self.isa!r}, num_threads={self.num_threads})"
