@@ -148,9 +148,14 @@ def integer(op: str, name: str, value: Any, minimum: int) -> int:
     return number
 
 
+def is_sequence(value: Any) -> bool:
+    """Return whether an option is several numbers and not one."""
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
 def pair(op: str, name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
     """Return (height, width) of a number, which stands for both, or of a pair."""
-    if not isinstance(value, (tuple, list)):
+    if not is_sequence(value):
         number = integer(op, name, value, minimum)
         return number, number
     if len(value) != 2:
@@ -162,7 +167,7 @@ def pair(op: str, name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
 
 def shape4(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
     """Return (N, H, W, C) of a tuple that stands for an array which is not there."""
-    if not isinstance(value, (tuple, list)):
+    if not is_sequence(value):
         raise TypeError(f"{op}: {name}: expected a tuple (N, H, W, C), got {value!r}")
     if len(value) != 4:
         raise ValueError(f"{op}: {name}: expected four sizes (N, H, W, C), got {value!r}")
@@ -178,13 +183,13 @@ def flag(op: str, name: str, value: Any) -> bool:
 
 
 def real(op: str, name: str, value: Any) -> float:
-    """Return a float; any real number will do, infinities and NaN too."""
+    """Return a float of any real number, infinities and NaN included."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name}: expected a number, got {value!r}")
     try:
         return float(value)
-    except OverflowError:
-        raise ValueError(f"{op}: {name}: expected a number that fits a float, got more") from None
+    except OverflowError:  # an int of more than 308 digits
+        return math.inf
 
 
 def finite(op: str, name: str, value: Any) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._checks import integer
+from ._checks import integer, is_sequence
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -34,7 +34,7 @@ def pads(
                 _same(image[1], kernel[1], stride[1], dilation[1]),
             )
         raise ValueError(f'{op}: padding: expected "valid", "same" or numbers, got {padding!r}')
-    if not isinstance(padding, (tuple, list)):
+    if not is_sequence(padding):
         padding = (padding, padding)
     if len(padding) == 2:
         if not any(isinstance(side, (tuple, list)) for side in padding):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, arrays_alike, real, rounded, silent
+from ._checks import Array, arrays_alike, finite, rounded, silent
 
 
 @silent
@@ -21,12 +21,12 @@ def mean_squared_error(prediction: ArrayLike, target: ArrayLike) -> float:
 
 @silent
 def mean_squared_error_backward(dloss: float, prediction: ArrayLike, target: ArrayLike) -> Array:
-    """Return dprediction = dloss * 2 * (prediction - target) / size, for a number dloss.
+    """Return dprediction = dloss * 2 * (prediction - target) / size, for a finite number dloss.
 
     Errors as in mean_squared_error.
     """
     dtype, difference = _difference("mean_squared_error_backward", prediction, target)
-    dloss = real("mean_squared_error_backward", "dloss", dloss)
+    dloss = finite("mean_squared_error_backward", "dloss", dloss)
     return rounded(dloss * 2 * difference / difference.size, dtype)
 
 

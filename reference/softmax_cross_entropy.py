@@ -16,9 +16,9 @@ from ._checks import (
     array,
     as_array,
     check_shape,
+    finite,
     float_dtype,
     fraction,
-    real,
     rounded,
     silent,
 )
@@ -73,14 +73,14 @@ def softmax_cross_entropy_backward(
     class_weights: ArrayLike | None = None,
     sample_weights: ArrayLike | None = None,
 ) -> Array:
-    """Return dlogits (N, C) for a number dloss and the probabilities that forward returned.
+    """Return dlogits (N, C) for a finite number dloss and the probabilities that forward returned.
 
     With g[n] the share of each class in the loss (weights, smoothing and mean included),
     dlogits[n] = dloss * (probabilities[n] * sum(g[n]) - g[n]). Errors as in
     softmax_cross_entropy.
     """
     op = "softmax_cross_entropy_backward"
-    dloss = real(op, "dloss", dloss)
+    dloss = finite(op, "dloss", dloss)
     dtype, probabilities, target = _arguments(
         op, "probabilities", probabilities, labels, label_smoothing, class_weights, sample_weights
     )
