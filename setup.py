@@ -46,43 +46,42 @@ Install one and try again, for example:
 """
 
 
-def variants():
-    """Yield a build folder and its extensions: one of each instruction set and float width."""
+def extensions():
+    """Translate every module to C, once for each variant; return the extensions to compile."""
     folder = Path("build", "cython")
-    yield folder, [
+    modules = [
         Extension(f"{KERNELS}._cpu", ["fastcnn/_kernels/_cpu.pyx"]),
         Extension(f"{KERNELS}._memory", ["fastcnn/_kernels/_memory.pyx"]),
         Extension(SHARED, [str(folder / "_cython_shared.c")]),
     ]
+    result = translate(modules, folder)
     for isa in ISA["instruction_sets"]():
         for dtype in ISA["DTYPES"]:
-            macros = [("REAL_IS_DOUBLE", "1")] if dtype == "float64" else []
-            yield folder / isa.name / dtype, [
+            modules = [
                 Extension(
-                    f"{KERNELS}.{isa.name}.{dtype}.{module}",
-                    [f"fastcnn/_kernels/{module}.pyx"],
-                    include_dirs=["fastcnn/_kernels"],
-                    define_macros=macros,
-                    extra_compile_args=list(isa.flags),
-                    depends=["fastcnn/_kernels/vector.h"],
+                    f"{KERNELS}.{isa.name}.{dtype}.{module}", [f"fastcnn/_kernels/{module}.pyx"]
                 )
                 for module in ISA["MODULES"]
             ]
-
-
-def extensions():
-    """Translate every variant to C; return the extensions to compile."""
-    result = []
-    for folder, modules in variants():
-        result += cythonize(
-            modules,
-            build_dir=str(folder),
-            compiler_directives=DIRECTIVES,
-            shared_utility_qualified_name=SHARED,
-            nthreads=os.cpu_count() or 1,
-            quiet=True,
-        )
+            for extension in translate(modules, folder / isa.name / dtype):
+                # Set only now: cythonize mixes up the options of extensions of one source.
+                extension.extra_compile_args = list(isa.flags)
+                extension.define_macros = [("REAL_IS_DOUBLE", "1")] if dtype == "float64" else []
+                extension.include_dirs = ["fastcnn/_kernels"]
+                extension.depends = [*extension.depends, "fastcnn/_kernels/vector.h"]
+                result.append(extension)
     return result
+
+
+def translate(modules, folder):
+    return cythonize(
+        modules,
+        build_dir=str(folder),
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        nthreads=os.cpu_count() or 1,
+        quiet=True,
+    )
 
 
 class BuildKernels(build_ext):

@@ -30,7 +30,7 @@ class Base:
         """How many threads an op uses; follows `fastcnn.set_num_threads` unless given."""
         return _threads.get_num_threads(self._num_threads)
 
-    def _kernels(self, array: np.ndarray[Any, Any]) -> Any:
+    def _load(self, array: np.ndarray[Any, Any]) -> Any:
         """Return the kernel modules for an array's dtype."""
         return _kernels.load(self.isa, array.dtype.name)
 

@@ -1,0 +1,195 @@
+"""Convolution on the compiled kernels: direct, or depthwise where every channel is a group."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import float_arrays, integer, output_size, pads, pair, rank, shape
+from fastcnn._memory import empty, zeros
+from fastcnn.backend import Array, Padding, Size2D
+from fastcnn.fast._base import Base
+
+__all__ = ["Conv2D"]
+
+
+class _Geometry(NamedTuple):
+    """The checked options of a convolution, as the kernels take them."""
+
+    output: tuple[int, int]
+    window: tuple[int, int, int, int, int, int]  # strides, pads (top, left), dilations
+    groups: int
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        return self.window[:2]
+
+
+def _geometry(
+    op: str,
+    x: Array,
+    w: Array,
+    stride: Size2D,
+    padding: Padding,
+    dilation: Size2D,
+    groups: int,
+) -> _Geometry:
+    rank(op, "x", x, "N, H, W, C")
+    rank(op, "w", w, "R, S, C, K")
+    groups = integer(op, "groups", groups)
+    size, kernel, channels = x.shape[1:3], w.shape[:2], x.shape[3]
+    if 0 in w.shape or channels == 0:
+        raise ValueError(
+            f"{op}: w: expected at least one channel, filter, row and column, "
+            f"got w of shape {w.shape} for x of shape {x.shape}"
+        )
+    if channels % groups or w.shape[3] % groups:
+        raise ValueError(
+            f"{op}: groups: expected a divisor of the {channels} channels of x and of the "
+            f"{w.shape[3]} filters of w, got {groups}"
+        )
+    if w.shape[2] * groups != channels:
+        raise ValueError(
+            f"{op}: w: expected shape (R, S, C // groups, K) with C // groups = "
+            f"{channels // groups} for x of shape {x.shape} and groups = {groups}, got {w.shape}"
+        )
+    stride_h, stride_w = pair(op, "stride", stride)
+    dilation_h, dilation_w = pair(op, "dilation", dilation)
+    pad_h, pad_w = pads(op, padding, size, kernel, (stride_h, stride_w), (dilation_h, dilation_w))
+    output = (
+        output_size(op, "height", size[0], pad_h, kernel[0], stride_h, dilation_h),
+        output_size(op, "width", size[1], pad_w, kernel[1], stride_w, dilation_w),
+    )
+    # A stride that is never taken and a dilation between no taps may be of any size: as small
+    # ones they mean the same, and no product of them overflows.
+    window = (
+        stride_h if output[0] > 1 else 1,
+        stride_w if output[1] > 1 else 1,
+        pad_h[0],
+        pad_w[0],
+        dilation_h if kernel[0] > 1 else 1,
+        dilation_w if kernel[1] > 1 else 1,
+    )
+    return _Geometry(output, window, groups)
+
+
+def _is_depthwise(w: Array, groups: int) -> bool:
+    return groups > 1 and w.shape[2] == 1 and w.shape[3] == groups
+
+
+class Conv2D(Base):
+    """conv2d and its gradients."""
+
+    def conv2d(  # noqa: D102
+        self,
+        x: ArrayLike,
+        w: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+    ) -> Array:
+        x, w, b = float_arrays("conv2d", x=x, w=w, b=b)
+        geometry = _geometry("conv2d", x, w, stride, padding, dilation, groups)
+        if b is not None:
+            rank("conv2d", "b", b, "K")
+            shape("conv2d", "b", b, w.shape[3:], "one for each filter of w")
+        y = empty((x.shape[0], *geometry.output, w.shape[3]), x.dtype)
+        if y.size == 0:
+            return y
+        kernels = self._load(x)
+        if _is_depthwise(w, groups):
+            kernels.depthwise_conv2d.depthwise_conv2d(
+                y, x, w, b, *geometry.window, self.num_threads
+            )
+            return y
+        r, s, c, k = w.shape
+        workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
+        kernels.conv2d.conv2d(
+            y, x, w, b, empty((workspace,), x.dtype), *geometry.window, groups, self.num_threads
+        )
+        return y
+
+    def conv2d_backward(  # noqa: D102
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, Array, Array]:
+        dy, x, w = float_arrays("conv2d_backward", dy=dy, x=x, w=w)
+        geometry = _geometry("conv2d_backward", x, w, stride, padding, dilation, groups)
+        output = (x.shape[0], *geometry.output, w.shape[3])
+        shape("conv2d_backward", "dy", dy, output, "that of conv2d's result")
+        dx: Array | None = None
+        if x.size == 0:
+            dx = empty(x.shape, x.dtype) if input_gradient else None
+            return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
+        if _is_depthwise(w, groups):
+            if input_gradient:
+                dx = self._depthwise_backward_input(dy, x, w, geometry)
+            return dx, *self._depthwise_backward_weights(dy, x, w, geometry)
+        if input_gradient:
+            dx = self._backward_input(dy, x, w, geometry)
+        return dx, *self._backward_weights(dy, x, w, geometry)
+
+    def _backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
+        r, s, c, k = w.shape
+        # With a stride, some inputs may be seen by no tap: no kernel writes their zeros.
+        make: Any = empty if geometry.strides == (1, 1) else zeros
+        dx: Array = make(x.shape, x.dtype)
+        kernel = self._load(x).conv2d
+        workspace = kernel.workspace_size(geometry.groups, r * s, k // geometry.groups, c)
+        kernel.conv2d_backward_input(
+            dx,
+            dy,
+            w,
+            empty((workspace,), x.dtype),
+            *geometry.window,
+            geometry.groups,
+            self.num_threads,
+        )
+        return dx
+
+    def _backward_weights(
+        self, dy: Array, x: Array, w: Array, geometry: _Geometry
+    ) -> tuple[Array, Array]:
+        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        kernel = self._load(x).conv2d_backward_weights
+        n, height, width, _ = x.shape
+        r, s, c, k = w.shape
+        options = (*geometry.window, geometry.groups, self.num_threads)
+        workspace = kernel.workspace_size(
+            n, height, width, c, *geometry.output, k // geometry.groups, r, s, *options
+        )
+        kernel.conv2d_backward_weights(dw, db, dy, x, empty((workspace,), x.dtype), *options)
+        return dw, db
+
+    def _depthwise_backward_input(
+        self, dy: Array, x: Array, w: Array, geometry: _Geometry
+    ) -> Array:
+        dx = empty(x.shape, x.dtype)
+        self._load(x).depthwise_conv2d.depthwise_conv2d_backward_input(
+            dx, dy, w, *geometry.window, self.num_threads
+        )
+        return dx
+
+    def _depthwise_backward_weights(
+        self, dy: Array, x: Array, w: Array, geometry: _Geometry
+    ) -> tuple[Array, Array]:
+        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        kernel = self._load(x).depthwise_conv2d
+        n, p = dy.shape[:2]
+        workspace = kernel.workspace_size(n * p, w.shape[0] * w.shape[1], w.shape[3])
+        kernel.depthwise_conv2d_backward_weights(
+            dw, db, dy, x, empty((workspace,), x.dtype), *geometry.window, self.num_threads
+        )
+        return dw, db

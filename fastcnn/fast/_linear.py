@@ -1,0 +1,89 @@
+"""Linear layers: 1x1 convolutions over an image one pixel wide and as high as the batch."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import float_arrays, rank, shape
+from fastcnn._memory import empty, zeros
+from fastcnn.backend import Array
+from fastcnn.fast._base import Base
+
+__all__ = ["Linear"]
+
+_WINDOW = (1, 1, 0, 0, 1, 1)  # strides, pads, dilations
+
+
+def _check(op: str, x: Array, w: Array) -> None:
+    rank(op, "x", x, "N, C")
+    rank(op, "w", w, "C, K")
+    if 0 in w.shape:
+        raise ValueError(f"{op}: w: expected at least one input and output, got {w.shape}")
+    shape(op, "x", x, (x.shape[0], w.shape[0]), f"w has shape {w.shape}")
+
+
+def _as_image(x: Array) -> Array:
+    return x.reshape(1, x.shape[0], 1, x.shape[1])
+
+
+class Linear(Base):
+    """linear and its gradients."""
+
+    def linear(  # noqa: D102
+        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None
+    ) -> Array:
+        x, w, b = float_arrays("linear", x=x, w=w, b=b)
+        _check("linear", x, w)
+        if b is not None:
+            rank("linear", "b", b, "K")
+            shape("linear", "b", b, w.shape[1:], "one for each column of w")
+        y = empty((x.shape[0], w.shape[1]), x.dtype)
+        if y.size == 0:
+            return y
+        kernel = self._load(x).conv2d
+        workspace = empty((kernel.workspace_size(1, 1, *w.shape),), x.dtype)
+        kernel.conv2d(
+            _as_image(y),
+            _as_image(x),
+            w[None, None],
+            b,
+            workspace,
+            *_WINDOW,
+            1,
+            self.num_threads,
+        )
+        return y
+
+    def linear_backward(  # noqa: D102
+        self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        dy, x, w = float_arrays("linear_backward", dy=dy, x=x, w=w)
+        _check("linear_backward", x, w)
+        shape("linear_backward", "dy", dy, (x.shape[0], w.shape[1]), "that of linear's result")
+        dx = empty(x.shape, x.dtype) if input_gradient else None
+        if x.shape[0] == 0:
+            return dx, zeros(w.shape, w.dtype), zeros(w.shape[1:], w.dtype)
+        n, (c, k), kernels = x.shape[0], w.shape, self._load(x)
+        if dx is not None:
+            workspace = empty((kernels.conv2d.workspace_size(1, 1, k, c),), x.dtype)
+            kernels.conv2d.conv2d_backward_input(
+                _as_image(dx),
+                _as_image(dy),
+                w[None, None],
+                workspace,
+                *_WINDOW,
+                1,
+                self.num_threads,
+            )
+        dw, db = empty(w.shape, w.dtype), empty(w.shape[1:], w.dtype)
+        kernel, options = kernels.conv2d_backward_weights, (*_WINDOW, 1, self.num_threads)
+        workspace = kernel.workspace_size(1, n, 1, c, n, 1, k, 1, 1, *options)
+        kernel.conv2d_backward_weights(
+            dw[None, None],
+            db,
+            _as_image(dy),
+            _as_image(x),
+            empty((workspace,), x.dtype),
+            *options,
+        )
+        return dx, dw, db
