@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,10 @@ def backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
     """Both float dtypes."""
-    return np.dtype(request.param)
+    return np.dtype(str(request.param))
 
 
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> Iterator[np.random.Generator]:
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name alone, so that a failure comes back."""
-    yield np.random.default_rng(list(request.node.name.encode()))
+    return np.random.default_rng(list(request.node.name.encode()))
