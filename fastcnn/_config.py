@@ -1,0 +1,31 @@
+"""What this installation is and what it uses on this machine."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+
+from fastcnn import _kernels, _threads
+
+__all__ = ["show_config"]
+
+
+def show_config() -> str:
+    """Return a text of versions, instruction sets and threads: what a bug report needs."""
+    from fastcnn import __version__
+
+    openmp = "yes" if _kernels.has_openmp() else "no (every op runs on one thread)"
+    rows = {
+        "fastcnn": __version__,
+        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "NumPy": np.__version__,
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "instruction sets built": ", ".join(_kernels.built()),
+        "instruction sets available": ", ".join(_kernels.available()),
+        "instruction set used": _kernels.select(),
+        "OpenMP": openmp,
+        "threads": str(_threads.get_num_threads()),
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())

@@ -1,0 +1,240 @@
+"""The forward ops by themselves, in the vocabulary of *Implementing CNNs from scratch*.
+
+Images are (height, width, depth), or a batch of them (n, height, width, depth), and come back
+as they were given; filters are (height, width, in, out). Every function takes
+`backend="fast"`, `"reference"` or a backend object. Errors are those of the backend's op:
+TypeError for a wrong dtype, ValueError for a wrong shape or value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn.backend import Array, Backend, Padding, Size2D, get_backend
+
+__all__ = [
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "gelu",
+    "global_avg_pool2d",
+    "leaky_relu",
+    "linear",
+    "max_pool2d",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+]
+
+
+@lru_cache(maxsize=1)
+def _fast() -> Backend:
+    return get_backend("fast")
+
+
+def _backend(backend: str | Backend) -> Backend:
+    return _fast() if backend == "fast" else get_backend(backend)
+
+
+def _on_batch(op: Callable[[Array], Array], x: ArrayLike) -> Array:
+    """Apply an op on batches to a batch, or to one image without its batch axis."""
+    array = np.asarray(x)
+    if array.ndim == 3:
+        result: Array = op(array[np.newaxis])[0]
+        return result
+    return op(array)
+
+
+def conv2d(
+    x: ArrayLike,
+    filters: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: Size2D = 1,
+    padding: Padding = 0,
+    dilation: Size2D = 1,
+    groups: int = 1,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Cross-correlate an image (H, W, C) or a batch (N, H, W, C) with filters (R, S, C, K).
+
+    Returns (P, Q, K) or (N, P, Q, K), P = (H + pads - R) // stride + 1 and Q alike.
+    See `fastcnn.backend.Backend.conv2d` for the options.
+    """
+
+    def op(batch: Array) -> Array:
+        return _backend(backend).conv2d(
+            batch, filters, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
+
+    return _on_batch(op, x)
+
+
+def max_pool2d(
+    x: ArrayLike,
+    pool_size: Size2D = 2,
+    *,
+    stride: Size2D | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Return the largest value of each window; `stride` defaults to `pool_size`."""
+
+    def op(batch: Array) -> Array:
+        return _backend(backend).max_pool2d(
+            batch, pool_size, stride=stride, padding=padding, ceil_mode=ceil_mode
+        )[0]
+
+    return _on_batch(op, x)
+
+
+def avg_pool2d(
+    x: ArrayLike,
+    pool_size: Size2D = 2,
+    *,
+    stride: Size2D | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Return the mean of each window; `stride` defaults to `pool_size`."""
+
+    def op(batch: Array) -> Array:
+        return _backend(backend).avg_pool2d(
+            batch,
+            pool_size,
+            stride=stride,
+            padding=padding,
+            ceil_mode=ceil_mode,
+            count_include_pad=count_include_pad,
+        )
+
+    return _on_batch(op, x)
+
+
+def global_avg_pool2d(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return the mean over height and width, (C,) for an image, (N, C) for a batch."""
+    return _on_batch(_backend(backend).global_avg_pool2d, x)
+
+
+def batch_norm(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    *,
+    epsilon: float = 1e-5,
+    mean: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Normalize each channel, by the statistics of the batch unless some are given.
+
+    x is (N, C), (N, H, W, C) or one image (H, W, C); gamma, beta, mean and variance are (C,).
+    Giving a mean without a variance, or the reverse, is a ValueError.
+    """
+    if (mean is None) != (variance is None):
+        missing = "mean" if mean is None else "variance"
+        raise ValueError(
+            f"batch_norm: {missing}: expected mean and variance together, got None for one"
+        )
+
+    def op(batch: Array) -> Array:
+        if mean is None or variance is None:
+            return _backend(backend).batch_norm(batch, gamma, beta, epsilon=epsilon)[0]
+        return _backend(backend).batch_norm_inference(
+            batch, gamma, beta, mean, variance, epsilon=epsilon
+        )
+
+    return _on_batch(op, x)
+
+
+def linear(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Return x @ w + b for x (N, C) or one vector (C,), w (C, K) and b (K,) or None."""
+    array = np.asarray(x)
+    if array.ndim == 1:
+        result: Array = _backend(backend).linear(array[np.newaxis], w, b)[0]
+        return result
+    return _backend(backend).linear(array, w, b)
+
+
+def relu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return max(x, 0); a NaN stays a NaN."""
+    return _backend(backend).relu(x)
+
+
+def leaky_relu(
+    x: ArrayLike, *, negative_slope: float = 0.01, backend: str | Backend = "fast"
+) -> Array:
+    """Return x where x > 0, else negative_slope * x."""
+    return _backend(backend).leaky_relu(x, negative_slope=negative_slope)
+
+
+def elu(x: ArrayLike, *, alpha: float = 1.0, backend: str | Backend = "fast") -> Array:
+    """Return x where x > 0, else alpha * (exp(x) - 1)."""
+    return _backend(backend).elu(x, alpha=alpha)
+
+
+def gelu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x * Phi(x), Phi the normal distribution function."""
+    return _backend(backend).gelu(x)
+
+
+def silu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x * sigmoid(x)."""
+    return _backend(backend).silu(x)
+
+
+def sigmoid(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return 1 / (1 + exp(-x))."""
+    return _backend(backend).sigmoid(x)
+
+
+def tanh(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return the hyperbolic tangent of x."""
+    return _backend(backend).tanh(x)
+
+
+def softmax(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return exp(x) / sum(exp(x)) over the last axis."""
+    return _backend(backend).softmax(x)
+
+
+def dropout(
+    x: ArrayLike, mask: ArrayLike, *, rate: float = 0.5, backend: str | Backend = "fast"
+) -> Array:
+    """Return x / (1 - rate) where the mask is True, else 0."""
+    return _backend(backend).dropout(x, mask, rate=rate)
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: ArrayLike | None = None,
+    sample_weights: ArrayLike | None = None,
+    backend: str | Backend = "fast",
+) -> float:
+    """Return the mean cross-entropy of softmax(logits) (N, C) with the labels (N,)."""
+    options: dict[str, Any] = {"class_weights": class_weights, "sample_weights": sample_weights}
+    return _backend(backend).softmax_cross_entropy(
+        logits, labels, label_smoothing=label_smoothing, **options
+    )[0]
