@@ -1,0 +1,47 @@
+"""Layers and models; they are built without a backend, and whoever runs them hands them one."""
+
+from __future__ import annotations
+
+from fastcnn.nn._activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from fastcnn.nn._container import Residual, Sequential
+from fastcnn.nn._conv import Conv2D, DepthwiseConv2D
+from fastcnn.nn._dense import Dense, Flatten
+from fastcnn.nn._dropout import Dropout
+from fastcnn.nn._module import Buffer, Module, Parameter
+from fastcnn.nn._norm import BatchNorm
+from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "AvgPool2D",
+    "BatchNorm",
+    "Buffer",
+    "Conv2D",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool2D",
+    "LeakyReLU",
+    "MaxPool2D",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

@@ -1,0 +1,188 @@
+"""Activations: as layers, and as the `activation` argument of convolutions and dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._module import Module
+from fastcnn.nn._options import Shape, choice, number
+
+ArrayBackward = Callable[[Array], Array]
+
+
+class Activation(Module):
+    """A layer that keeps the shape of its input, has no parameters and always gives dx."""
+
+    def declare(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        raise NotImplementedError
+
+
+class ReLU(Activation):
+    """y = max(x, 0)."""
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.relu(x)
+        return y, lambda dy: backend.relu_backward(dy, y)
+
+
+class LeakyReLU(Activation):
+    """y = x where x > 0, else negative_slope * x."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", 0.0)
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        slope = self.negative_slope
+        y = backend.leaky_relu(x, negative_slope=slope)
+        return y, lambda dy: backend.leaky_relu_backward(dy, x, negative_slope=slope)
+
+
+class ELU(Activation):
+    """y = x where x > 0, else alpha * (exp(x) - 1) (Clevert et al., 2016)."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = number(alpha, "ELU: alpha", 0.0)
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.elu(x, alpha=self.alpha)
+        return y, lambda dy: backend.elu_backward(dy, x, alpha=self.alpha)
+
+
+class GELU(Activation):
+    """y = x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, 2016)."""
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.gelu(x)
+        return y, lambda dy: backend.gelu_backward(dy, x)
+
+
+class SiLU(Activation):
+    """y = x * sigmoid(x)."""
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.silu(x)
+        return y, lambda dy: backend.silu_backward(dy, x)
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.sigmoid(x)
+        return y, lambda dy: backend.sigmoid_backward(dy, y)
+
+
+class Tanh(Activation):
+    """y = tanh(x)."""
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.tanh(x)
+        return y, lambda dy: backend.tanh_backward(dy, y)
+
+
+class Softmax(Activation):
+    """y = exp(x) / sum(exp(x)) over the last axis.
+
+    A classifier trained with cross-entropy ends without one: the loss takes logits.
+    """
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.softmax(x)
+        return y, lambda dy: backend.softmax_backward(dy, y)
+
+
+ACTIVATIONS: dict[str, type[Activation]] = {
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "softmax": Softmax,
+}
+
+
+def activation_named(name: str | None, where: str) -> Activation | None:
+    """Return the layer that a name such as "relu" stands for, with its default options."""
+    return None if name is None else ACTIVATIONS[choice(name, where, ACTIVATIONS)]()

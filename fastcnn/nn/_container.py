@@ -1,0 +1,175 @@
+"""Layers that hold layers: one after another, or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._module import Backward, Module
+from fastcnn.nn._options import Shape
+
+
+class Sequential(Module):
+    """Layers that run one after another.
+
+    layers: modules, at least one, each at one place only.
+    """
+
+    def __init__(self, layers: Iterable[Module]) -> None:
+        super().__init__()
+        if isinstance(layers, (Module, str)) or not isinstance(layers, Iterable):
+            raise TypeError(
+                f"Sequential: layers: expected a list of layers, got {type(layers).__name__}"
+            )
+        self.layers = list(layers)
+        if not self.layers:
+            raise ValueError("Sequential: layers: expected at least one layer, got none")
+        for index, layer in enumerate(self.layers):
+            _require_module(layer, f"Sequential: layers[{index}]")
+        _require_distinct(self)
+        self._children = {str(index): layer for index, layer in enumerate(self.layers)}
+
+    def declare(self, input_shape: Shape) -> Shape:
+        shape = input_shape
+        for index, layer in enumerate(self.layers):
+            try:
+                shape = layer.plan(shape)
+            except ValueError as error:
+                raise ValueError(f"layer {index}: {error}") from error
+        return shape
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        self._require_built()
+        steps: list[Backward | None] = []
+        for layer in self.layers:
+            x, step = layer.forward(
+                x, backend, training=training, rng=rng, input_gradient=input_gradient
+            )
+            # Nothing in front of the first trained layer needs a gradient.
+            steps.append(step if input_gradient or layer.trainable else None)
+            input_gradient = input_gradient or layer.trainable
+
+        def backward(dy: Array) -> Array | None:
+            if not steps:
+                raise RuntimeError("backward: expected one call a forward pass, got a second one")
+            gradient: Array | None = dy
+            while steps:
+                step = steps.pop()  # what the layer saved is free for the next one's results
+                gradient = None if step is None or gradient is None else step(gradient)
+            return gradient
+
+        return x, backward
+
+    def __call__(self, x: Array, backend: Backend) -> Array:
+        self._require_built()
+        for layer in self.layers:
+            x = layer(x, backend)
+        return x
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
+
+    def _rows(self, prefix: str) -> list[tuple[str, str, str]]:
+        dot = f"{prefix}." if prefix else ""
+        return [
+            row for index, layer in enumerate(self.layers) for row in layer._rows(f"{dot}{index}")
+        ]
+
+
+class Residual(Module):
+    """y = body(x) + shortcut(x) (He et al., 2016); without a shortcut y = body(x) + x.
+
+    Body and shortcut give the same shape.
+    """
+
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
+        super().__init__()
+        _require_module(body, "Residual: body")
+        if shortcut is not None:
+            _require_module(shortcut, "Residual: shortcut")
+        self.body = body
+        self.shortcut = shortcut
+        self._children = (
+            {"body": body} if shortcut is None else {"body": body, "shortcut": shortcut}
+        )
+        _require_distinct(self)
+
+    def declare(self, input_shape: Shape) -> Shape:
+        body = self.body.plan(input_shape)
+        shortcut = input_shape if self.shortcut is None else self.shortcut.plan(input_shape)
+        if body != shortcut:
+            what = "shortcut" if self.shortcut is not None else "input, which is the shortcut,"
+            raise ValueError(
+                f"Residual: expected a body and a shortcut of one output shape, got {body} from "
+                f"the body and {shortcut} from the {what} for input {input_shape}"
+            )
+        return body
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        y, body_backward = self.body.forward(
+            x, backend, training=training, rng=rng, input_gradient=input_gradient
+        )
+        if self.shortcut is None:
+            return y + x, lambda dy: _add(body_backward(dy), dy)
+        shortcut, shortcut_backward = self.shortcut.forward(
+            x, backend, training=training, rng=rng, input_gradient=input_gradient
+        )
+        return y + shortcut, lambda dy: _add(body_backward(dy), shortcut_backward(dy))
+
+    def __call__(self, x: Array, backend: Backend) -> Array:
+        shortcut = x if self.shortcut is None else self.shortcut(x, backend)
+        y: Array = self.body(x, backend) + shortcut
+        return y
+
+    def _rows(self, prefix: str) -> list[tuple[str, str, str]]:
+        rows = self.body._rows(f"{prefix}.body".strip("."))
+        if self.shortcut is not None:
+            rows += self.shortcut._rows(f"{prefix}.shortcut".strip("."))
+        return rows + super()._rows(prefix)
+
+
+def _add(a: Array | None, b: Array | None) -> Array | None:
+    return None if a is None or b is None else a + b
+
+
+def _require_module(value: object, where: str) -> None:
+    if not isinstance(value, Module):
+        raise TypeError(f"{where}: expected a layer, got {type(value).__name__}")
+
+
+def _require_distinct(holder: Module) -> None:
+    """Refuse a layer at two places: its second backward would overwrite the first's gradients."""
+    children = holder.layers if isinstance(holder, Sequential) else holder._children.values()
+    seen: set[int] = set()
+    for child in children:
+        for module in child.modules():
+            if id(module) in seen:
+                raise ValueError(
+                    f"{type(holder).__name__}: expected each layer at one place, got the same "
+                    f"{type(module).__name__} twice; make a new one for each place"
+                )
+            seen.add(id(module))

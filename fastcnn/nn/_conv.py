@@ -1,0 +1,198 @@
+"""Convolutions, over all channels and over each channel by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend, Padding, Size2D
+from fastcnn.nn._activation import activation_named
+from fastcnn.nn._initializers import INITIALIZERS
+from fastcnn.nn._module import Backward, Module, Parameter
+from fastcnn.nn._options import (
+    Shape,
+    choice,
+    flag,
+    image_shape,
+    integer,
+    padding2d,
+    pair,
+    size2d,
+    window_shape,
+)
+
+
+class _Conv(Module):
+    """What both convolutions share: options, the two parameters, forward and backward."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        kernel_size: Size2D,
+        stride: Size2D,
+        padding: Padding,
+        dilation: Size2D,
+        use_bias: bool,
+        activation: str | None,
+        in_channels: int | None,
+        initializer: str,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.kernel_size = size2d(kernel_size, f"{name}: kernel_size")
+        self.stride = size2d(stride, f"{name}: stride")
+        self.padding = padding2d(padding, f"{name}: padding")
+        self.dilation = size2d(dilation, f"{name}: dilation")
+        self.use_bias = flag(use_bias, f"{name}: use_bias")
+        self._activation = activation_named(activation, f"{name}: activation")
+        self.activation = activation
+        self.in_channels = (
+            None if in_channels is None else integer(in_channels, f"{name}: in_channels")
+        )
+        self.initializer = choice(initializer, f"{name}: initializer", INITIALIZERS)
+        self.bias = None
+
+    def _filters_and_groups(self, channels: int) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def declare(self, input_shape: Shape) -> Shape:
+        name = type(self).__name__
+        channels = image_shape(name, input_shape)[2]
+        if self.in_channels not in (None, channels):
+            raise ValueError(
+                f"{name}: in_channels: expected {self.in_channels} channels, got an input of "
+                f"shape {input_shape}"
+            )
+        filters, self._groups = self._filters_and_groups(channels)
+        height, width = window_shape(
+            name, input_shape, self.kernel_size, self.stride, self.padding, self.dilation
+        )
+        rows, columns = pair(self.kernel_size)
+        fan_in = rows * columns * channels // self._groups
+        # An input pixel feeds the filters of its own group only.
+        fan_out = rows * columns * filters // self._groups
+        shape = (rows, columns, channels // self._groups, filters)
+        draw = INITIALIZERS[self.initializer]
+        self.weight = self.declare_parameter(
+            "weight", shape, lambda rng: draw(rng, shape, fan_in, fan_out)
+        )
+        if self.use_bias:
+            self.bias = self.declare_parameter("bias", (filters,), lambda rng: np.zeros(filters))
+        return height, width, filters
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        self._require_built()
+        weight, bias = self.weight, self.bias
+        y = backend.conv2d(
+            x,
+            weight.data,
+            None if bias is None else bias.data,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self._groups,
+        )
+
+        def backward(dy: Array) -> Array | None:
+            dx, weight.grad, db = backend.conv2d_backward(
+                dy,
+                x,
+                weight.data,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                groups=self._groups,
+                input_gradient=input_gradient,
+            )
+            if bias is not None:
+                bias.grad = db
+            return dx
+
+        if self._activation is None:
+            return y, backward
+        y, activation_backward = self._activation.forward(y, backend, training=training)
+        return y, lambda dy: backward(activation_backward(dy))
+
+
+class Conv2D(_Conv):
+    """Cross-correlation with `filters` filters: (H, W, C) -> (P, Q, filters).
+
+    filters: number of output channels. kernel_size, stride, dilation: a number or (height,
+    width). padding: a number, a pair, ((top, bottom), (left, right)), "valid" or "same".
+    groups: divides the input channels and the filters. activation: a name such as "relu", or
+    None. in_channels: checked against the input where given. initializer: "glorot_uniform" or
+    "he_normal"; biases start at zero.
+
+    Parameters: weight (R, S, C // groups, filters), bias (filters,).
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Size2D,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        activation: str | None = None,
+        in_channels: int | None = None,
+        initializer: str = "glorot_uniform",
+    ) -> None:
+        super().__init__(
+            kernel_size, stride, padding, dilation, use_bias, activation, in_channels, initializer
+        )
+        self.filters = integer(filters, "Conv2D: filters")
+        self.groups = integer(groups, "Conv2D: groups")
+        if self.filters % self.groups:
+            raise ValueError(
+                f"Conv2D: groups: expected a divisor of {self.filters} filters, got {self.groups}"
+            )
+
+    def _filters_and_groups(self, channels: int) -> tuple[int, int]:
+        if channels % self.groups:
+            raise ValueError(
+                f"Conv2D: groups: expected a divisor of {channels} input channels, got "
+                f"{self.groups}"
+            )
+        return self.filters, self.groups
+
+
+class DepthwiseConv2D(_Conv):
+    """Cross-correlation of each channel by itself: (H, W, C) -> (P, Q, C * depth_multiplier).
+
+    depth_multiplier: filters a channel; the other options are those of Conv2D.
+
+    Parameters: weight (R, S, 1, C * depth_multiplier), bias (C * depth_multiplier,).
+    """
+
+    def __init__(
+        self,
+        kernel_size: Size2D,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        depth_multiplier: int = 1,
+        use_bias: bool = True,
+        activation: str | None = None,
+        in_channels: int | None = None,
+        initializer: str = "glorot_uniform",
+    ) -> None:
+        super().__init__(
+            kernel_size, stride, padding, dilation, use_bias, activation, in_channels, initializer
+        )
+        self.depth_multiplier = integer(depth_multiplier, "DepthwiseConv2D: depth_multiplier")
+
+    def _filters_and_groups(self, channels: int) -> tuple[int, int]:
+        return channels * self.depth_multiplier, channels

@@ -1,0 +1,45 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._module import Backward, Module
+from fastcnn.nn._options import Shape, number
+
+
+class Dropout(Module):
+    """In training zero each value with probability `rate` and scale the rest by 1 / (1 - rate).
+
+    In inference the input passes as it is (Srivastava et al., 2014, in its inverted form).
+    rate: 0 <= rate < 1. The mask comes from the generator handed to `forward`, so the same seed
+    means the same masks on every backend and in both dtypes.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = number(rate, "Dropout: rate", 0.0, 1.0, open_high=True)
+
+    def declare(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        if not training or self.rate == 0.0:
+            return x, lambda dy: dy
+        if rng is None:
+            raise ValueError("Dropout: rng: expected a numpy Generator in training, got None")
+        rate = self.rate
+        mask = rng.random(x.shape, dtype=np.float32) >= rate
+        return (
+            backend.dropout(x, mask, rate=rate),
+            lambda dy: backend.dropout_backward(dy, mask, rate=rate),
+        )

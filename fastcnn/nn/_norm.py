@@ -1,0 +1,95 @@
+"""Batch normalization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._module import Backward, Buffer, Module, Parameter
+from fastcnn.nn._options import Shape, choice, number
+
+
+class BatchNorm(Module):
+    """Normalize each channel by the batch, in inference by running statistics.
+
+    y = gamma * (x - mean) / sqrt(variance + epsilon) + beta (Ioffe and Szegedy, 2015), over all
+    axes but the last: (C,) and (H, W, C) inputs. In training mean and (biased) variance are the
+    batch's, and running = momentum * running + (1 - momentum) * batch.
+    running_variance: "unbiased" divides the batch's squares by n - 1 for the running variance
+    (PyTorch's rule), "biased" by n (Keras's).
+
+    Parameters: gamma (C,), beta (C,). Buffers: running_mean (C,), running_variance (C,).
+    """
+
+    gamma: Parameter
+    beta: Parameter
+    _running_mean: Buffer
+    _running_variance: Buffer
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        running_variance: str = "unbiased",
+    ) -> None:
+        super().__init__()
+        self.momentum = number(momentum, "BatchNorm: momentum", 0.0, 1.0)
+        self.epsilon = number(epsilon, "BatchNorm: epsilon", 0.0, open_low=True)
+        self.running_variance = choice(
+            running_variance, "BatchNorm: running_variance", ("unbiased", "biased")
+        )
+
+    def declare(self, input_shape: Shape) -> Shape:
+        shape = input_shape[-1:]
+        if len(input_shape) not in (1, 3):
+            raise ValueError(
+                f"BatchNorm: expected an input of shape (C,) or (H, W, C), got {input_shape}"
+            )
+        self.gamma = self.declare_parameter("gamma", shape, lambda rng: np.ones(shape))
+        self.beta = self.declare_parameter("beta", shape, lambda rng: np.zeros(shape))
+        self._running_mean = self.declare_buffer("running_mean", shape, lambda rng: np.zeros(shape))
+        self._running_variance = self.declare_buffer(
+            "running_variance", shape, lambda rng: np.ones(shape)
+        )
+        return input_shape
+
+    @property
+    def min_batch(self) -> int:
+        """Two where an input has one value a channel: one value has no variance."""
+        return 2 if all(size == 1 for size in self.input_shape[:-1]) else 1
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        self._require_built()
+        gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
+        if training:
+            y, mean, variance = backend.batch_norm(x, gamma.data, beta.data, epsilon=epsilon)
+            self._track(mean, variance, x.size // len(mean))
+        else:
+            mean, variance = self._running_mean.data, self._running_variance.data
+            y = backend.batch_norm_inference(
+                x, gamma.data, beta.data, mean, variance, epsilon=epsilon
+            )
+
+        def backward(dy: Array) -> Array | None:
+            op = backend.batch_norm_backward if training else backend.batch_norm_inference_backward
+            dx, gamma.grad, beta.grad = op(dy, x, gamma.data, mean, variance, epsilon=epsilon)
+            return dx
+
+        return y, backward
+
+    def _track(self, mean: Array, variance: Array, count: int) -> None:
+        """Leave the next running statistics, `count` values a channel, for apply_updates."""
+        if self.running_variance == "unbiased":
+            variance = variance * (count / (count - 1))
+        new = 1.0 - self.momentum
+        for buffer, batch in ((self._running_mean, mean), (self._running_variance, variance)):
+            buffer.update = self.momentum * buffer.data + new * batch

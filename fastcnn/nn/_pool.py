@@ -1,0 +1,198 @@
+"""Pooling: the largest or the mean value, of windows or of the whole image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend, Padding, Size2D
+from fastcnn.nn._module import Backward, Module
+from fastcnn.nn._options import (
+    Shape,
+    flag,
+    image_shape,
+    padding2d,
+    pads_of,
+    pair,
+    size2d,
+    window_shape,
+)
+
+
+class _Pool2D(Module):
+    """What both window poolings share: their options and the shape of the output."""
+
+    def __init__(
+        self, pool_size: Size2D, stride: Size2D | None, padding: Padding, ceil_mode: bool
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.pool_size = size2d(pool_size, f"{name}: pool_size")
+        self.stride = None if stride is None else size2d(stride, f"{name}: stride")
+        self.padding = padding2d(padding, f"{name}: padding")
+        self.ceil_mode = flag(ceil_mode, f"{name}: ceil_mode")
+
+    def declare(self, input_shape: Shape) -> Shape:
+        name = type(self).__name__
+        channels = image_shape(name, input_shape)[2]
+        stride = self.pool_size if self.stride is None else self.stride
+        window = pair(self.pool_size)
+        pads = pads_of(self.padding, input_shape[:2], window, pair(stride), (1, 1))
+        for size, ends in zip(window, pads, strict=True):
+            if 2 * max(ends) > size:
+                raise ValueError(
+                    f"{name}: padding: expected at most half of the window {window}, got {pads}"
+                )
+        height, width = window_shape(
+            name, input_shape, self.pool_size, stride, self.padding, 1, self.ceil_mode
+        )
+        return height, width, channels
+
+
+class MaxPool2D(_Pool2D):
+    """The largest value of each window: (H, W, C) -> (P, Q, C).
+
+    pool_size, stride: a number or (height, width); stride defaults to pool_size. padding: as in
+    Conv2D, at most half a window. ceil_mode: let the last window hang over the end.
+    """
+
+    def __init__(
+        self,
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(pool_size, stride, padding, ceil_mode)
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        y, argmax = backend.max_pool2d(
+            x,
+            self.pool_size,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+        )
+        x_shape = x.shape
+
+        def backward(dy: Array) -> Array | None:
+            return backend.max_pool2d_backward(
+                dy,
+                argmax,
+                x_shape,
+                self.pool_size,
+                stride=self.stride,
+                padding=self.padding,
+                ceil_mode=self.ceil_mode,
+            )
+
+        return y, backward
+
+
+class AvgPool2D(_Pool2D):
+    """The mean value of each window: (H, W, C) -> (P, Q, C).
+
+    Options as in MaxPool2D. count_include_pad: count padding as zeros; by default the mean is
+    over the pixels inside the image.
+    """
+
+    def __init__(
+        self,
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = False,
+    ) -> None:
+        super().__init__(pool_size, stride, padding, ceil_mode)
+        self.count_include_pad = flag(count_include_pad, "AvgPool2D: count_include_pad")
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        y = backend.avg_pool2d(
+            x,
+            self.pool_size,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
+        )
+        x_shape = x.shape
+
+        def backward(dy: Array) -> Array | None:
+            return backend.avg_pool2d_backward(
+                dy,
+                x_shape,
+                self.pool_size,
+                stride=self.stride,
+                padding=self.padding,
+                ceil_mode=self.ceil_mode,
+                count_include_pad=self.count_include_pad,
+            )
+
+        return y, backward
+
+
+class GlobalAvgPool2D(Module):
+    """The mean over the whole image: (H, W, C) -> (C,)."""
+
+    def declare(self, input_shape: Shape) -> Shape:
+        return (image_shape("GlobalAvgPool2D", input_shape)[2],)
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        x_shape = x.shape
+        return (
+            backend.global_avg_pool2d(x),
+            lambda dy: backend.global_avg_pool2d_backward(dy, x_shape),
+        )
+
+
+class GlobalMaxPool2D(Module):
+    """The largest value of the whole image: (H, W, C) -> (C,). One window of max_pool2d."""
+
+    def declare(self, input_shape: Shape) -> Shape:
+        return (image_shape("GlobalMaxPool2D", input_shape)[2],)
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        x_shape = x.shape
+        window = (x_shape[1], x_shape[2])
+        y, argmax = backend.max_pool2d(x, window)
+
+        y_shape = y.shape
+
+        def backward(dy: Array) -> Array | None:
+            return backend.max_pool2d_backward(dy.reshape(y_shape), argmax, x_shape, window)
+
+        return y.reshape(len(y), y_shape[3]), backward

@@ -1,0 +1,229 @@
+"""Optimizers: how gradients change weights.
+
+An optimizer holds settings only. Its state (velocities, moments) is a dictionary of arrays that
+`init` makes and the trainer keeps, so that one optimizer may serve several trainers and the state
+is saved like weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._module import Parameter
+from fastcnn.nn._options import Shape, flag, number
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients"]
+
+State = dict[str, Array]
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    learning_rate: above 0 (0 trains nothing and is allowed). weight_decay: at least 0, on every
+    parameter. clip_norm: the largest norm of all gradients together, or None for no limit.
+    """
+
+    def __init__(self, learning_rate: float, weight_decay: float, clip_norm: float | None) -> None:
+        name = type(self).__name__
+        self.learning_rate = number(learning_rate, f"{name}: learning_rate", 0.0)
+        self.weight_decay = number(weight_decay, f"{name}: weight_decay", 0.0)
+        self.clip_norm = (
+            None if clip_norm is None else number(clip_norm, f"{name}: clip_norm", 0, open_low=True)
+        )
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of the state's arrays, of which each parameter has its own."""
+        return ()
+
+    def state_shapes(self, parameters: Mapping[str, Parameter]) -> dict[str, Shape]:
+        """Return the shapes of the state's arrays: {"velocity.0.weight": shape, ...}."""
+        return {
+            f"{slot}.{name}": parameter.shape
+            for slot in self.slots
+            for name, parameter in parameters.items()
+        }
+
+    def init(self, parameters: Mapping[str, Parameter]) -> State:
+        """Return the state before the first step, zeros: {"velocity.0.weight": array, ...}."""
+        return {
+            f"{slot}.{name}": np.zeros_like(parameter.data)
+            for slot in self.slots
+            for name, parameter in parameters.items()
+        }
+
+    def step(
+        self,
+        parameters: Mapping[str, Parameter],
+        state: State,
+        backend: Backend,
+        *,
+        step: int,
+        learning_rate: float,
+    ) -> None:
+        """Change parameters and state in place by their gradients; `step` counts from 1.
+
+        learning_rate: this step's, which a schedule may have scaled.
+        """
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
+
+
+class SGD(Optimizer):
+    """Gradient descent: velocity = momentum * velocity + g; w -= learning_rate * velocity.
+
+    nesterov: w -= learning_rate * (g + momentum * velocity), which needs momentum. weight_decay
+    adds weight_decay * w to each gradient. The rule is PyTorch's, without dampening.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clip_norm)
+        self.momentum = number(momentum, "SGD: momentum", 0.0, 1.0, open_high=True)
+        self.nesterov = flag(nesterov, "SGD: nesterov")
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("SGD: nesterov: expected a momentum above 0 with it, got 0")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """A velocity where there is momentum."""
+        return ("velocity",) if self.momentum else ()
+
+    def step(
+        self,
+        parameters: Mapping[str, Parameter],
+        state: State,
+        backend: Backend,
+        *,
+        step: int,
+        learning_rate: float,
+    ) -> None:
+        """Call backend.sgd_step for each parameter."""
+        for name, weights, gradient in _gathered(parameters):
+            backend.sgd_step(
+                weights,
+                gradient,
+                state.get(f"velocity.{name}"),
+                learning_rate=learning_rate,
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                weight_decay=self.weight_decay,
+            )
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015); weight_decay adds weight_decay * w to each gradient."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clip_norm)
+        name = type(self).__name__
+        self.beta1 = number(beta1, f"{name}: beta1", 0.0, 1.0, open_high=True)
+        self.beta2 = number(beta2, f"{name}: beta2", 0.0, 1.0, open_high=True)
+        self.epsilon = number(epsilon, f"{name}: epsilon", 0.0, open_low=True)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The first and the second moment."""
+        return ("m", "v")
+
+    def step(
+        self,
+        parameters: Mapping[str, Parameter],
+        state: State,
+        backend: Backend,
+        *,
+        step: int,
+        learning_rate: float,
+    ) -> None:
+        """Call backend.adam_step for each parameter."""
+        for name, weights, gradient in _gathered(parameters):
+            backend.adam_step(
+                weights,
+                gradient,
+                state[f"m.{name}"],
+                state[f"v.{name}"],
+                step=step,
+                learning_rate=learning_rate,
+                beta1=self.beta1,
+                beta2=self.beta2,
+                epsilon=self.epsilon,
+                weight_decay=self.weight_decay,
+                decoupled=self.decoupled,
+            )
+
+
+class AdamW(Adam):
+    """Adam with decoupled decay, w *= 1 - learning_rate * weight_decay (Loshchilov and Hutter)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+        )
+
+
+def clip_gradients(parameters: Mapping[str, Parameter], clip_norm: float) -> float:
+    """Scale all gradients so that their norm together is at most `clip_norm`; return the norm.
+
+    Raises FloatingPointError, with the gradients as they were, where the norm is not finite.
+    """
+    gradients = [gradient for _, _, gradient in _gathered(parameters)]
+    # Not by dot: a threaded BLAS would give other bits with other numbers of threads.
+    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"clip_norm: expected gradients of a finite norm, got {norm}")
+    if norm > clip_norm:
+        for gradient in gradients:
+            gradient *= clip_norm / norm
+    return norm
+
+
+def _gathered(parameters: Mapping[str, Parameter]) -> list[tuple[str, Array, Array]]:
+    """Return (name, weights, gradient) of all parameters, before any of them is touched."""
+    gathered = []
+    for name, parameter in parameters.items():
+        if parameter.grad is None:
+            raise ValueError(f"{name}: expected a gradient, got none; call backward first")
+        gathered.append((name, parameter.data, parameter.grad))
+    return gathered

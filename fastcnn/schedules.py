@@ -1,0 +1,96 @@
+"""Learning-rate schedules.
+
+A schedule is a function of (step, total_steps): the number of steps done and the number that
+training will take. It returns the factor by which the optimizer's learning rate is multiplied in
+this step. It remembers nothing, so training that was interrupted resumes where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from fastcnn.nn._options import choice, number
+
+__all__ = ["Constant", "Cosine", "Schedule", "Step", "WarmUp", "get_schedule"]
+
+Schedule = Callable[[int, int], float]
+
+
+class Constant:
+    """The learning rate as it is."""
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
+class Step:
+    """The learning rate times `factor` at each of the milestones.
+
+    milestones: rising shares of the training between 0 and 1, factor: above 0.
+    """
+
+    def __init__(self, milestones: Sequence[float] = (0.5, 0.75), *, factor: float = 0.1) -> None:
+        if isinstance(milestones, str) or not isinstance(milestones, Sequence):
+            raise TypeError(
+                f"Step: milestones: expected a list of shares, got {type(milestones).__name__}"
+            )
+        self.milestones = tuple(number(m, "Step: milestones", 0.0, 1.0) for m in milestones)
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"Step: milestones: expected rising shares, got {milestones!r}")
+        self.factor = number(factor, "Step: factor", 0.0, open_low=True)
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return factor ** (milestones passed)."""
+        return self.factor ** sum(step >= m * total_steps for m in self.milestones)
+
+
+class Cosine:
+    """From the full learning rate down to `final` of it along half a cosine wave.
+
+    final + (1 - final) * (1 + cos(pi * step / total_steps)) / 2 (Loshchilov and Hutter, 2017).
+    """
+
+    def __init__(self, *, final: float = 0.0) -> None:
+        self.final = number(final, "Cosine: final", 0.0, 1.0)
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return the cosine's factor; after the last step it stays at `final`."""
+        share = min(step / total_steps, 1.0) if total_steps > 0 else 1.0
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+class WarmUp:
+    """A linear rise to the full learning rate, then another schedule over the remaining steps.
+
+    share: the part of the training that the rise takes; the first step has 1 / rise of the rate.
+    """
+
+    def __init__(self, after: Schedule | str = "constant", *, share: float = 0.1) -> None:
+        self.after = get_schedule(after)
+        self.share = number(share, "WarmUp: share", 0.0, 1.0)
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return (step + 1) / rise while it rises, then the other schedule's factor."""
+        rise = round(self.share * total_steps)
+        if step < rise:
+            return (step + 1) / rise
+        return self.after(step - rise, total_steps - rise)
+
+
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
+    "constant": Constant,
+    "step": Step,
+    "cosine": Cosine,
+    "warmup-cosine": lambda: WarmUp(Cosine()),
+}
+
+
+def get_schedule(schedule: Schedule | str | None) -> Schedule:
+    """Return the schedule of that name; a schedule is given back, None is the constant one."""
+    if schedule is None:
+        return Constant()
+    if callable(schedule):
+        return schedule
+    return SCHEDULES[choice(schedule, "schedule", SCHEDULES)]()
