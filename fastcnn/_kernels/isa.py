@@ -46,6 +46,7 @@ MODULES = (
     "losses",
     "dropout",
     "optimizer",
+    "peak",
 )
 
 
