@@ -227,7 +227,7 @@ def read_tensors(
                 kind = file.get_slice(key).get_dtype()
                 if kind not in ("F32", "F64"):
                     raise ValueError(f"{key!r:.80}: expected float32 or float64, got {kind}")
-                tensors[key] = file.get_tensor(key)
+                tensors[key] = np.require(file.get_tensor(key), requirements=["C", "W"])
     except (SafetensorError, ValueError, RecursionError) as error:
         said = expected_format.replace("-", " ")
         raise ValueError(f"{name}: expected a {said} file: {error}") from None

@@ -297,7 +297,12 @@ class Module:
         return [(label, str(self.output_shape), f"{own:,}")]
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        defaults = inspect.signature(type(self).__init__).parameters
+        options = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.config().items()
+            if value != defaults[name].default
+        )
         return f"{type(self).__name__}({options})"
 
 
