@@ -1,0 +1,236 @@
+"""Activations: elementwise, each backward directly below its forward.
+
+y output, x input, dy upstream gradient; arrays are flat. Every op is a loop over one block that
+the compiler vectorises; `over_blocks` spreads the blocks over the threads. A select on `x <= 0`
+or `x > 0` decides where a NaN goes.
+"""
+
+from cython.parallel cimport prange
+from libc.math cimport fabs
+
+from fastcnn._kernels._exp cimport exp, expm1_negative, normal_tail
+from fastcnn._kernels._types cimport real
+
+cdef enum:
+    BLOCK = 4096                # elements; three arrays of it lie in the L1 or L2 cache
+
+ctypedef void (*Block)(
+    real* out, const real* a, const real* b, real parameter, Py_ssize_t count
+) noexcept nogil
+
+
+cdef void over_blocks(
+    Block block, real[::1] out, const real[::1] a, const real[::1] b, real parameter, int threads
+) noexcept:
+    """Run `block` on every block of the arrays; an op of one input gets it twice."""
+    cdef Py_ssize_t count = out.shape[0]
+    cdef Py_ssize_t blocks = (count + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t i
+    cdef real* out_0 = &out[0]
+    cdef const real* a_0 = &a[0]
+    cdef const real* b_0 = &b[0]
+    for i in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
+        block(
+            out_0 + i * BLOCK, a_0 + i * BLOCK, b_0 + i * BLOCK, parameter,
+            min(<Py_ssize_t> BLOCK, count - i * BLOCK),
+        )
+
+
+# ---------------------------------------------------------------- ReLU
+cdef void relu_block(
+    real* y, const real* x, const real* _, real __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = 0 if x[i] <= 0 else x[i]
+
+
+cdef void relu_backward_block(
+    real* dx, const real* dy, const real* y, real _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = 0 if y[i] <= 0 else dy[i]
+
+
+def relu(real[::1] y, const real[::1] x, int threads):
+    over_blocks(relu_block, y, x, x, 0, threads)
+
+
+def relu_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
+    over_blocks(relu_backward_block, dx, dy, y, 0, threads)
+
+
+# ---------------------------------------------------------------- leaky ReLU
+cdef void leaky_relu_block(
+    real* y, const real* x, const real* _, real slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else slope * x[i]
+
+
+cdef void leaky_relu_backward_block(
+    real* dx, const real* dy, const real* x, real slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
+
+
+def leaky_relu(real[::1] y, const real[::1] x, real negative_slope, int threads):
+    over_blocks(leaky_relu_block, y, x, x, negative_slope, threads)
+
+
+def leaky_relu_backward(
+    real[::1] dx, const real[::1] dy, const real[::1] x, real negative_slope, int threads
+):
+    over_blocks(leaky_relu_backward_block, dx, dy, x, negative_slope, threads)
+
+
+# ---------------------------------------------------------------- ELU
+cdef void elu_block(
+    real* y, const real* x, const real* _, real alpha, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else alpha * expm1_negative(x[i])
+
+
+cdef void elu_backward_block(
+    real* dx, const real* dy, const real* x, real alpha, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else dy[i] * alpha * exp(x[i])
+
+
+def elu(real[::1] y, const real[::1] x, real alpha, int threads):
+    over_blocks(elu_block, y, x, x, alpha, threads)
+
+
+def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, real alpha, int threads):
+    over_blocks(elu_backward_block, dx, dy, x, alpha, threads)
+
+
+# ---------------------------------------------------------------- GELU
+cdef inline real normal_density(real x) noexcept nogil:
+    return exp(x * x * <real> -0.5) * <real> 0.398942280401432677940
+
+
+cdef inline real normal_distribution(real x, real density) noexcept nogil:
+    cdef real tail = normal_tail(<real> fabs(x), density)
+    return tail if x < 0 else <real> 1 - tail
+
+
+cdef void gelu_block(
+    real* y, const real* x, const real* _, real __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] * normal_distribution(x[i], normal_density(x[i]))
+
+
+cdef void gelu_backward_block(
+    real* dx, const real* dy, const real* x, real _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real density
+    for i in range(count):
+        density = normal_density(x[i])
+        dx[i] = dy[i] * (normal_distribution(x[i], density) + x[i] * density)
+
+
+def gelu(real[::1] y, const real[::1] x, int threads):
+    over_blocks(gelu_block, y, x, x, 0, threads)
+
+
+def gelu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
+    over_blocks(gelu_backward_block, dx, dy, x, 0, threads)
+
+
+# ---------------------------------------------------------------- SiLU
+cdef inline real logistic(real x) noexcept nogil:
+    # The exponent is never positive: e is at most 1, and neither end overflows.
+    cdef real e = exp(-<real> fabs(x))
+    cdef real s = <real> 1 / (<real> 1 + e)
+    return e * s if x < 0 else s
+
+
+cdef void silu_block(
+    real* y, const real* x, const real* _, real __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] * logistic(x[i])
+
+
+cdef void silu_backward_block(
+    real* dx, const real* dy, const real* x, real _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real s
+    for i in range(count):
+        s = logistic(x[i])
+        dx[i] = dy[i] * s * (<real> 1 + x[i] * (<real> 1 - s))
+
+
+def silu(real[::1] y, const real[::1] x, int threads):
+    over_blocks(silu_block, y, x, x, 0, threads)
+
+
+def silu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
+    over_blocks(silu_backward_block, dx, dy, x, 0, threads)
+
+
+# ---------------------------------------------------------------- sigmoid
+cdef void sigmoid_block(
+    real* y, const real* x, const real* _, real __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = logistic(x[i])
+
+
+cdef void sigmoid_backward_block(
+    real* dx, const real* dy, const real* y, real _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] * y[i] * (<real> 1 - y[i])
+
+
+def sigmoid(real[::1] y, const real[::1] x, int threads):
+    over_blocks(sigmoid_block, y, x, x, 0, threads)
+
+
+def sigmoid_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
+    over_blocks(sigmoid_backward_block, dx, dy, y, 0, threads)
+
+
+# ---------------------------------------------------------------- tanh
+cdef void tanh_block(
+    real* y, const real* x, const real* _, real __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real e, t
+    for i in range(count):
+        e = expm1_negative(<real> -2 * <real> fabs(x[i]))
+        t = e / (e + <real> 2)
+        y[i] = -t if x[i] > 0 else t
+
+
+cdef void tanh_backward_block(
+    real* dx, const real* dy, const real* y, real _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] * (<real> 1 - y[i] * y[i])
+
+
+def tanh(real[::1] y, const real[::1] x, int threads):
+    over_blocks(tanh_block, y, x, x, 0, threads)
+
+
+def tanh_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
+    over_blocks(tanh_backward_block, dx, dy, y, 0, threads)

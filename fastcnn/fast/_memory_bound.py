@@ -1,0 +1,20 @@
+"""What the ops share that are bound by memory rather than by arithmetic."""
+
+from __future__ import annotations
+
+from fastcnn.backend import Array
+from fastcnn.fast._base import Base
+
+__all__ = ["MemoryBound"]
+
+# To wake a sleeping team of threads takes up to 0.1 ms, in which one thread handles about as
+# many elements as this.
+_WORTH_A_TEAM = 100_000
+
+
+class MemoryBound(Base):
+    """A fast backend whose threads are only called for arrays worth it."""
+
+    def _team(self, array: Array) -> int:
+        """Return how many threads to use for an op that touches every element of `array`."""
+        return self.num_threads if array.size >= _WORTH_A_TEAM else 1
