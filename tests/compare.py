@@ -25,8 +25,13 @@ TOLERANCE = {
 }
 
 
-def assert_close(actual: Any, expected: ArrayLike, op: str = "default") -> None:
-    """Check values, shape and layout of a result; `expected` may be of a wider dtype."""
+def assert_close(
+    actual: Any, expected: ArrayLike, op: str = "default", *, scale: float = 0.0
+) -> None:
+    """Check values, shape and layout of a result; `expected` may be of a wider dtype.
+
+    `scale` is the magnitude of what was added up, where that is known to cancel.
+    """
     expected = np.asarray(expected)
     assert isinstance(actual, np.ndarray), type(actual)
     assert actual.dtype in (np.dtype(np.float32), np.dtype(np.float64)), actual.dtype
@@ -34,7 +39,7 @@ def assert_close(actual: Any, expected: ArrayLike, op: str = "default") -> None:
     assert actual.shape == expected.shape
     tolerance = TOLERANCE.get(op, TOLERANCE["default"])[int(actual.dtype == np.float64)]
     finite = np.isfinite(expected)
-    scale = np.max(np.abs(expected[finite]), initial=0.0)
+    scale = np.max(np.abs(expected[finite]), initial=scale)
     np.testing.assert_array_equal(actual[~finite], expected[~finite])
     np.testing.assert_allclose(actual[finite], expected[finite], rtol=0, atol=tolerance * scale)
 
