@@ -10,9 +10,14 @@ cdef enum:
 
 
 cdef void multiply_add_loop(real* values, Py_ssize_t steps) noexcept nogil:
+    # Every chain has a start of its own: equal ones the compiler would run once.
     cdef vec a = load(values), b = load(values + LANES)
-    cdef vec c0 = a, c1 = a, c2 = a, c3 = a, c4 = a, c5 = a
-    cdef vec c6 = b, c7 = b, c8 = b, c9 = b, c10 = b, c11 = b
+    cdef vec c0 = load(values + 2 * LANES), c1 = load(values + 3 * LANES)
+    cdef vec c2 = load(values + 4 * LANES), c3 = load(values + 5 * LANES)
+    cdef vec c4 = load(values + 6 * LANES), c5 = load(values + 7 * LANES)
+    cdef vec c6 = load(values + 8 * LANES), c7 = load(values + 9 * LANES)
+    cdef vec c8 = load(values + 10 * LANES), c9 = load(values + 11 * LANES)
+    cdef vec c10 = load(values + 12 * LANES), c11 = load(values + 13 * LANES)
     cdef Py_ssize_t i
     for i in range(steps):
         c0 = c0 * a + b; c1 = c1 * a + b; c2 = c2 * a + b; c3 = c3 * a + b
@@ -24,10 +29,12 @@ cdef void multiply_add_loop(real* values, Py_ssize_t steps) noexcept nogil:
 def multiply_add(real[:, ::1] values, Py_ssize_t steps, int threads):
     """Run chains of multiply-adds on every thread; return how many operations that was.
 
-    values (threads, 2 * LANES or more) holds factors and takes the results. An operation is a
-    multiplication or an addition of one number.
+    values (threads, 14 * LANES or more), below one, holds factors and starts and takes the
+    results. An operation is a multiplication or an addition of one number.
     """
     cdef Py_ssize_t t
+    if values.shape[1] < (CHAINS + 2) * LANES:
+        raise ValueError(f"values: expected at least {(CHAINS + 2) * LANES} numbers a thread")
     for t in prange(values.shape[0], nogil=True, num_threads=threads, schedule="static"):
         multiply_add_loop(&values[t, 0], steps)
     return 2 * CHAINS * LANES * steps * values.shape[0]
