@@ -1,0 +1,129 @@
+"""Calls of every op that work, and what their refusal must look like once made wrong.
+
+The error is a TypeError or a ValueError with one clear sentence that names the op and the
+argument.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+F4, F8, I8 = np.float32, np.float64, np.int64
+HUGE = 2**62
+STATE = np.ones(3, F4)
+
+
+def ones(*shape: int, dtype: Any = F4) -> np.ndarray:
+    return np.ones(shape, dtype)
+
+
+IMAGES, ROWS = ones(2, 6, 6, 4), ones(3, 4)
+SQUARE = ones(2, 3, 3, 4)
+PLACES = np.zeros((2, 3, 3, 4), np.uint8)
+LABELS = np.array([0, 3, 1])
+CALLS: dict[str, dict[str, Any]] = {
+    "conv2d": {"x": IMAGES, "w": ones(3, 3, 2, 6), "b": ones(6), "groups": 2},
+    "conv2d_backward": {
+        "dy": ones(2, 4, 4, 6),
+        "x": IMAGES,
+        "w": ones(3, 3, 2, 6),
+        "groups": 2,
+    },
+    "max_pool2d": {"x": IMAGES},
+    "max_pool2d_backward": {"dy": SQUARE, "argmax": PLACES, "x_shape": IMAGES.shape},
+    "avg_pool2d": {"x": IMAGES},
+    "avg_pool2d_backward": {"dy": SQUARE, "x_shape": IMAGES.shape},
+    "global_avg_pool2d": {"x": IMAGES},
+    "global_avg_pool2d_backward": {"dy": ones(2, 4), "x_shape": IMAGES.shape},
+    "batch_norm": {"x": IMAGES, "gamma": ones(4), "beta": ones(4)},
+    "batch_norm_backward": {
+        "dy": IMAGES,
+        "x": IMAGES,
+        "gamma": ones(4),
+        "mean": ones(4),
+        "variance": ones(4),
+    },
+    "batch_norm_inference": {
+        "x": IMAGES,
+        "gamma": ones(4),
+        "beta": ones(4),
+        "mean": ones(4),
+        "variance": ones(4),
+    },
+    "batch_norm_inference_backward": {
+        "dy": IMAGES,
+        "x": IMAGES,
+        "gamma": ones(4),
+        "mean": ones(4),
+        "variance": ones(4),
+    },
+    "linear": {"x": ROWS, "w": ones(4, 5), "b": ones(5)},
+    "linear_backward": {"dy": ones(3, 5), "x": ROWS, "w": ones(4, 5)},
+    "dropout": {"x": ROWS, "mask": ROWS > 0, "rate": 0.5},
+    "dropout_backward": {"dy": ROWS, "mask": ROWS > 0, "rate": 0.5},
+    "softmax_cross_entropy": {
+        "logits": ROWS,
+        "labels": LABELS,
+        "class_weights": ones(4),
+        "sample_weights": ones(3),
+    },
+    "softmax_cross_entropy_backward": {
+        "dloss": 1.0,
+        "probabilities": ROWS,
+        "labels": LABELS,
+        "class_weights": ones(4),
+        "sample_weights": ones(3),
+    },
+    "mean_squared_error": {"prediction": ROWS, "target": ROWS},
+    "mean_squared_error_backward": {"dloss": 1.0, "prediction": ROWS, "target": ROWS},
+    "sgd_step": {
+        "w": STATE,
+        "dw": STATE,
+        "velocity": STATE,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+    },
+    "adam_step": {
+        "w": STATE,
+        "dw": STATE,
+        "m": STATE,
+        "v": STATE,
+        "step": 1,
+        "learning_rate": 0.1,
+    },
+    "softmax": {"x": ROWS},
+    "softmax_backward": {"dy": ROWS, "y": ROWS},
+}
+for _op, _saved in {"relu": "y", "leaky_relu": "x", "elu": "x", "gelu": "x"}.items():
+    CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
+for _op, _saved in {"silu": "x", "sigmoid": "y", "tanh": "y"}.items():
+    CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
+
+CONVS = ("conv2d", "conv2d_backward")
+POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
+NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
+LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")
+STEPS = ("sgd_step", "adam_step")
+
+
+def call(backend: Any, op: str, **changes: Any) -> Any:
+    arguments = CALLS[op] | changes
+    if op in STEPS:  # their arrays are written to
+        arguments = {
+            name: value.copy() if value is STATE else value for name, value in arguments.items()
+        }
+    return getattr(backend, op)(**arguments)
+
+
+def refuses(backend: Any, error: Any, op: str, names: str, **changes: Any) -> None:
+    """Check that the call raises `error` with a message like "op: name: ..."; names: "x|w"."""
+    with pytest.raises(error) as caught:
+        call(backend, op, **changes)
+    assert caught.type in (TypeError, ValueError)
+    message = str(caught.value)
+    assert re.match(rf"{op}: .*\b({names})\b", message), message
+    assert "\n" not in message
