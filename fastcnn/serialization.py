@@ -22,7 +22,7 @@ from fastcnn.nn._module import check_state
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 from fastcnn.optim import Optimizer
 
-__all__ = ["load", "read_tensors", "save_model", "write_atomically", "write_tensors"]
+__all__ = ["load", "read_notes", "read_tensors", "save_model", "write_atomically", "write_tensors"]
 
 MODEL_FORMAT = "fastcnn-model"
 STATE_FORMAT = "fastcnn-state"
@@ -129,7 +129,11 @@ class Progress:
 
 
 def write_state(
-    path: str | os.PathLike[str], model: nn.Module, optimizer: Optimizer, progress: Progress
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    optimizer: Optimizer,
+    progress: Progress,
+    notes: Mapping[str, Any] | None,
 ) -> None:
     """Write a training state; see Trainer.save_state."""
     tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
@@ -145,6 +149,7 @@ def write_state(
         "seed": progress.seed,
         "epoch": progress.epoch,
         "step": progress.step,
+        "notes": dict(notes or {}),
     }
     write_tensors(path, tensors, description)
 
@@ -186,6 +191,12 @@ def read_state(
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: expected a state of this training: {error}") from None
     return weights, planned.input_shape, Progress(seed, epoch, step, history, state)
+
+
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the notes that Trainer.save_state was given; errors are those of load_state."""
+    notes = read_tensors(path, STATE_FORMAT)[1].get("notes")
+    return notes if isinstance(notes, dict) else {}
 
 
 def _part(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,10 @@ class Trainer:
         batch_size = integer(batch_size, "fit: batch_size")
         flag(shuffle, "fit: shuffle")
         flag(drop_last, "fit: drop_last")
-        callbacks = tuple(callbacks)
+        if not isinstance(callbacks, (tuple, list)):
+            raise TypeError(
+                f"fit: callbacks: expected a list of callbacks, got {type(callbacks).__name__}"
+            )
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(
@@ -289,13 +292,17 @@ class Trainer:
         return self.backend.softmax(self.predict(x, batch_size=batch_size))
 
     # ------------------------------------------------------------------ state
-    def save_state(self, path: str | os.PathLike[str]) -> None:
+    def save_state(
+        self, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None
+    ) -> None:
         """Write all that training needs to go on to the same bits, to one safetensors file.
 
         Weights, running statistics, optimizer state, counts of epochs and steps, seed and
-        history. The file is replaced whole or not at all.
+        history. The file is replaced whole or not at all. notes: values of JSON to keep with it,
+        for fastcnn.serialization.read_notes.
         """
-        write_state(path, self.model, self.optimizer, self._progress())
+        progress = Progress(self.seed, self.epoch, self.step, self.history, self._optimizer_state)
+        write_state(path, self.model, self.optimizer, progress, notes)
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Take up training where `save_state` left it; the seed becomes the saved one.
@@ -316,9 +323,6 @@ class Trainer:
         self.history = {name: progress.history.get(name, []) for name in HISTORY}
         self._parameters = self.model.parameters()
         self._optimizer_state = progress.optimizer_state
-
-    def _progress(self) -> Progress:
-        return Progress(self.seed, self.epoch, self.step, self.history, self._optimizer_state)
 
     # ------------------------------------------------------------------ data
     def _images(self, x: ArrayLike, where: str) -> Array:

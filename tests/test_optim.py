@@ -1,0 +1,135 @@
+"""Optimizers: PyTorch's steps, the state they keep, clipping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn import nn, optim
+
+OPTIMIZERS = {
+    "sgd": (lambda: optim.SGD(0.1), lambda t, p: t.SGD(p, 0.1)),
+    "momentum": (lambda: optim.SGD(0.1, momentum=0.9), lambda t, p: t.SGD(p, 0.1, momentum=0.9)),
+    "nesterov": (
+        lambda: optim.SGD(0.1, momentum=0.8, nesterov=True, weight_decay=0.01),
+        lambda t, p: t.SGD(p, 0.1, momentum=0.8, nesterov=True, weight_decay=0.01),
+    ),
+    "adam": (lambda: optim.Adam(), lambda t, p: t.Adam(p)),
+    "adam-decay": (
+        lambda: optim.Adam(0.02, beta1=0.8, beta2=0.99, epsilon=1e-6, weight_decay=0.1),
+        lambda t, p: t.Adam(p, 0.02, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1),
+    ),
+    "adamw": (lambda: optim.AdamW(0.02), lambda t, p: t.AdamW(p, 0.02)),
+}
+
+
+def parameters_of(arrays: dict[str, Any]) -> dict[str, nn.Parameter]:
+    parameters = {}
+    for name, array in arrays.items():
+        parameter = nn.Parameter(array.shape, lambda rng, array=array: array)
+        parameter.fill(np.random.default_rng(0), array.dtype)
+        parameters[name] = parameter
+    return parameters
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_six_steps_of_pytorch(name: str, backend: Any, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    make, make_twin = OPTIMIZERS[name]
+    arrays = {"0.weight": rng.standard_normal((5, 3)), "0.bias": rng.standard_normal(3)}
+    twins = {key: torch.tensor(array.copy(), requires_grad=True) for key, array in arrays.items()}
+    parameters = parameters_of(arrays)
+    optimizer, twin = make(), make_twin(torch.optim, twins.values())
+    state = optimizer.init(parameters)
+    for step in range(1, 7):
+        for key, parameter in parameters.items():
+            parameter.grad = rng.standard_normal(parameter.shape)
+            twins[key].grad = torch.tensor(parameter.grad.copy())
+        optimizer.step(parameters, state, backend, step=step, learning_rate=optimizer.learning_rate)
+        twin.step()
+    for key, parameter in parameters.items():
+        np.testing.assert_allclose(
+            parameter.data, twins[key].detach().numpy(), rtol=1e-12, atol=1e-14
+        )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_state_has_the_shapes_it_says(name: str) -> None:
+    parameters = parameters_of({"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)})
+    optimizer = OPTIMIZERS[name][0]()
+    state = optimizer.init(parameters)
+    assert {key: array.shape for key, array in state.items()} == optimizer.state_shapes(parameters)
+    assert all(array.dtype == np.float32 and not array.any() for array in state.values())
+    assert name == "sgd" or len(state) in (2, 4)
+
+
+def test_learning_rate_is_that_of_the_call(backend: Any) -> None:
+    parameters = parameters_of({"a": np.ones(2)})
+    parameters["a"].grad = np.ones(2)
+    optim.SGD(0.5).step(parameters, {}, backend, step=1, learning_rate=0.25)
+    np.testing.assert_array_equal(parameters["a"].data, [0.75, 0.75])
+
+
+def test_missing_gradient_stops_before_any_change(backend: Any) -> None:
+    parameters = parameters_of({"a": np.ones(2), "b": np.ones(2)})
+    parameters["a"].grad = np.ones(2)
+    for optimizer in (optim.SGD(0.5), optim.Adam()):
+        state = optimizer.init(parameters)
+        with pytest.raises(ValueError, match="b: expected a gradient, got none"):
+            optimizer.step(parameters, state, backend, step=1, learning_rate=0.5)
+    np.testing.assert_array_equal(parameters["a"].data, [1, 1])
+
+
+def test_clip_gradients_is_pytorchs(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    for limit in (0.5, 100.0):
+        gradients = {"a": rng.standard_normal((3, 2)), "b": rng.standard_normal(4)}
+        parameters = parameters_of(gradients)
+        twins = []
+        for name, gradient in gradients.items():
+            parameters[name].grad = gradient.copy()
+            twin = torch.zeros(gradient.shape, dtype=torch.float64)
+            twin.grad = torch.tensor(gradient)
+            twins.append(twin)
+        norm = optim.clip_gradients(parameters, limit)
+        assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(twins, limit)))
+        for (name, gradient), twin in zip(gradients.items(), twins, strict=True):
+            clipped = parameters[name].grad
+            assert clipped is not None
+            np.testing.assert_allclose(clipped, twin.grad.numpy(), rtol=1e-5)
+            if limit > 10:
+                np.testing.assert_array_equal(clipped, gradient)
+
+
+def test_clip_gradients_refuses_what_is_not_finite() -> None:
+    parameters = parameters_of({"a": np.ones(2)})
+    parameters["a"].grad = np.array([1.0, np.nan])
+    with pytest.raises(FloatingPointError, match="clip_norm: expected gradients of a finite norm"):
+        optim.clip_gradients(parameters, 1.0)
+    assert parameters["a"].grad[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: optim.SGD(-0.1), ValueError, "SGD: learning_rate"),
+        (lambda: optim.SGD(float("nan")), ValueError, "SGD: learning_rate"),
+        (lambda: optim.SGD("0.1"), TypeError, "SGD: learning_rate: expected a number, got str"),
+        (lambda: optim.SGD(0.1, momentum=1.0), ValueError, r"SGD: momentum: .* in \[0, 1\)"),
+        (lambda: optim.SGD(0.1, nesterov=True), ValueError, "SGD: nesterov: expected a momentum"),
+        (lambda: optim.SGD(0.1, weight_decay=-1), ValueError, "SGD: weight_decay"),
+        (lambda: optim.SGD(0.1, clip_norm=0), ValueError, "SGD: clip_norm"),
+        (lambda: optim.Adam(beta1=1.0), ValueError, "Adam: beta1"),
+        (lambda: optim.AdamW(beta2=-0.1), ValueError, "AdamW: beta2"),
+        (lambda: optim.Adam(epsilon=0.0), ValueError, "Adam: epsilon"),
+    ],
+)
+def test_errors(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_repr_shows_the_settings() -> None:
+    assert repr(optim.SGD(0.1, momentum=0.9)).startswith("SGD(learning_rate=0.1, ")
