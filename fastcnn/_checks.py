@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike
 from fastcnn.backend import Array, Padding, Size2D
 
 __all__ = [
+    "flag",
     "float_arrays",
+    "fraction",
     "integer",
     "number",
     "output_size",
     "pads",
     "pair",
+    "positive",
     "rank",
     "same_shape",
     "shape",
@@ -113,10 +116,35 @@ def number(
         result = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{op}: {name}: expected a number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{op}: {name}: expected a number that fits a float, got more") from None
     if not (minimum <= result <= maximum) or abs(result) == np.inf:
         limits = f" in [{minimum:g}, {maximum:g}]" if maximum < np.inf or minimum > -np.inf else ""
         raise ValueError(f"{op}: {name}: expected a finite number{limits}, got {result}")
     return result
+
+
+def positive(op: str, name: str, value: Any) -> float:
+    """Return `value` as a finite float above zero."""
+    result = number(op, name, value)
+    if result <= 0:
+        raise ValueError(f"{op}: {name}: expected a finite number above 0, got {result}")
+    return result
+
+
+def fraction(op: str, name: str, value: Any) -> float:
+    """Return `value` as a float of at least 0 and below 1."""
+    result = number(op, name, value)
+    if not 0 <= result < 1:
+        raise ValueError(f"{op}: {name}: expected a number in [0, 1), got {result}")
+    return result
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """Return a truth value; TypeError for anything but True and False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: {name}: expected True or False, got {value!r}")
+    return bool(value)
 
 
 def pair(op: str, name: str, value: Size2D, minimum: int = 1) -> tuple[int, int]:
