@@ -101,7 +101,7 @@ def _fetch(name: str, file: str, folder: Path) -> Path:
     for path in (folder / file, folder / file.removesuffix(".gz")):
         if path.is_file():
             return path
-    import pooch  # type: ignore[import-untyped]
+    import pooch
 
     reasons = []
     for mirror in _MIRRORS[name]:
