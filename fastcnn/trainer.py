@@ -77,7 +77,7 @@ class Trainer:
         self.seed = integer(seed, "seed", 0)
         self.schedule = get_schedule(schedule)
         self.dtype = float_dtype(dtype if dtype is not None else model.dtype or np.float32)
-        if model.dtype not in (None, self.dtype):
+        if model.dtype is not None and model.dtype != self.dtype:
             raise ValueError(
                 f"dtype: expected {model.dtype}, which the model was built with, got {self.dtype}"
             )
@@ -328,7 +328,7 @@ class Trainer:
     def _images(self, x: ArrayLike, where: str) -> Array:
         """Check images, and build the model for them where it has no weights yet."""
         images = _array(x, where)
-        if images.dtype != np.uint8 and images.dtype not in _FLOATS:
+        if images.dtype.newbyteorder("=") not in _IMAGES:
             raise TypeError(
                 f"{where}: expected uint8 (which is divided by 255), float32 or float64, got "
                 f"{images.dtype}"
@@ -342,7 +342,7 @@ class Trainer:
         if not self.model.built:
             self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
         if not self._parameters:
-            if self.model.dtype not in (None, self.dtype):
+            if self.model.dtype is not None and self.model.dtype != self.dtype:
                 raise ValueError(
                     f"model: expected weights of the trainer's dtype {self.dtype}, got "
                     f"{self.model.dtype}"
@@ -406,7 +406,7 @@ class Trainer:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(purpose, number)))
 
 
-_FLOATS = (np.float16, np.float32, np.float64)
+_IMAGES = tuple(map(np.dtype, (np.uint8, np.float16, np.float32, np.float64)))
 
 
 def _array(value: ArrayLike, where: str) -> Array:

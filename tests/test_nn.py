@@ -413,6 +413,10 @@ def test_layers_of_another_model_keep_their_weights() -> None:
         nn.Sequential([body]).build((6, 6, 1))
     with pytest.raises(ValueError, match="build: dtype: expected float32"):
         nn.Sequential([body]).build((5, 5, 1), dtype=np.float64)
+    double = nn.Dense(2)
+    double.build((3,), dtype=np.float64)
+    with pytest.raises(ValueError, match="build: dtype: expected float64"):
+        nn.Sequential([double]).build((3,))
 
 
 def test_unbuilt_models_say_so(reference: Any) -> None:

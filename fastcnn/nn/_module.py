@@ -134,7 +134,7 @@ class Module:
             raise TypeError(f"build: rng: expected a numpy Generator, got {type(rng).__name__}")
         output_shape = self.plan(shape)
         for module in self.modules():
-            if module.built and module.dtype not in (None, kind):
+            if module.dtype is not None and module.dtype != kind:
                 raise ValueError(
                     f"build: dtype: expected {module.dtype}, which a {type(module).__name__} "
                     f"layer was built with, got {kind}"

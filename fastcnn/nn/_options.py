@@ -165,9 +165,9 @@ def float_dtype(value: DTypeLike, where: str = "dtype") -> np.dtype[Any]:
         dtype = np.dtype(value)
     except TypeError:
         raise TypeError(f"{where}: expected float32 or float64, got {value!r}") from None
-    if dtype not in (np.float32, np.float64):
+    if dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise TypeError(f"{where}: expected float32 or float64, got {dtype}")
-    return dtype
+    return dtype.newbyteorder("=")
 
 
 def _said(value: object) -> str:
