@@ -1,0 +1,327 @@
+"""A valid call of every op of the contract, of any size: what the tests vary, spoil and repeat.
+
+`arguments(op, rng, dtype, ...)` returns the arguments by name, `run(backend, op, arguments)` the
+results as a tuple. Ops and parameters come from the Protocol; an op without a builder here fails
+`tests/test_contract.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+
+Arguments = dict[str, Any]
+
+OPS = [name for name in vars(Backend) if not name.startswith("_")]
+
+# What an op writes to; every other argument of every op stays as it is.
+UPDATED = {"sgd_step": ("w", "velocity"), "adam_step": ("w", "m", "v")}
+
+
+def parameters(op: str) -> list[inspect.Parameter]:
+    """Return the parameters that the contract declares for an op, without self."""
+    return list(inspect.signature(getattr(Backend, op)).parameters.values())[1:]
+
+
+def run(backend: Any, op: str, arguments: Arguments) -> tuple[Any, ...]:
+    """Call an op; return its results as a tuple: for a step, copies of what it updated."""
+    if op in UPDATED:
+        arguments = {
+            name: value.copy() if name in UPDATED[op] and value is not None else value
+            for name, value in arguments.items()
+        }
+        result = getattr(backend, op)(**arguments)
+        assert result is None
+        return tuple(arguments[name] for name in UPDATED[op])
+    result = getattr(backend, op)(**arguments)
+    return result if isinstance(result, tuple) else (result,)
+
+
+@dataclass
+class Draw:
+    """Random arrays of one dtype, for images of one size."""
+
+    rng: np.random.Generator
+    dtype: Any
+    backend: Any
+    images: int
+    height: int
+    width: int
+    channels: int
+
+    def normal(self, *shape: int) -> Array:
+        return self.rng.standard_normal(shape).astype(self.dtype)
+
+    def uniform(self, *shape: int) -> Array:
+        return self.rng.uniform(0.25, 2, shape).astype(self.dtype)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.images, self.height, self.width, self.channels
+
+    @property
+    def rows(self) -> int:
+        return self.images * self.height
+
+
+def _conv2d(draw: Draw) -> Arguments:
+    filters = max(68 - draw.channels, 1)  # odd where the channels are even: all widths meet
+    return {
+        "x": draw.normal(*draw.shape),
+        "w": draw.normal(3, 2, draw.channels, filters),
+        "b": draw.normal(filters),
+        "stride": (1, 2),
+        "padding": ((1, 0), (1, 1)),
+        "dilation": (2, 1),
+        "groups": 1,
+    }
+
+
+def _conv2d_backward(draw: Draw) -> Arguments:
+    arguments = _conv2d(draw)
+    filters = len(arguments.pop("b"))
+    n, h, w, _ = draw.shape
+    return {"dy": draw.normal(n, h - 3, w // 2 + 1, filters), **arguments, "input_gradient": True}
+
+
+def _pool(draw: Draw) -> Arguments:
+    return {
+        "pool_size": (2, 3),
+        "stride": (2, 1),
+        "padding": (1, 1),
+        "ceil_mode": True,
+    }
+
+
+def _pooled(draw: Draw) -> tuple[int, int, int, int]:
+    n, h, w, c = draw.shape
+    return n, h // 2 + 1, w, c
+
+
+def _max_pool2d(draw: Draw) -> Arguments:
+    # Rounded, so that windows hold ties.
+    return {"x": np.round(2 * draw.normal(*draw.shape)), **_pool(draw)}
+
+
+def _max_pool2d_backward(draw: Draw) -> Arguments:
+    forward = _max_pool2d(draw)
+    _, argmax = draw.backend.max_pool2d(**forward)
+    dy = draw.normal(*_pooled(draw))
+    return {"dy": dy, "argmax": argmax, "x_shape": draw.shape, **_pool(draw)}
+
+
+def _avg_pool2d(draw: Draw) -> Arguments:
+    return {"x": draw.normal(*draw.shape), **_pool(draw), "count_include_pad": True}
+
+
+def _avg_pool2d_backward(draw: Draw) -> Arguments:
+    return {
+        "dy": draw.normal(*_pooled(draw)),
+        "x_shape": draw.shape,
+        **_pool(draw),
+        "count_include_pad": True,
+    }
+
+
+def _global_avg_pool2d(draw: Draw) -> Arguments:
+    return {"x": draw.normal(*draw.shape)}
+
+
+def _global_avg_pool2d_backward(draw: Draw) -> Arguments:
+    return {"dy": draw.normal(draw.images, draw.channels), "x_shape": draw.shape}
+
+
+def _normalized(draw: Draw) -> Arguments:
+    c = draw.channels
+    return {
+        "x": 3 + 2 * draw.normal(*draw.shape),
+        "gamma": draw.normal(c),
+        "beta": draw.normal(c),
+        "epsilon": 1e-3,
+    }
+
+
+def _batch_norm_inference(draw: Draw) -> Arguments:
+    c = draw.channels
+    return {**_normalized(draw), "mean": draw.normal(c), "variance": draw.uniform(c)}
+
+
+def _batch_norm_inference_backward(draw: Draw) -> Arguments:
+    arguments = _batch_norm_inference(draw)
+    del arguments["beta"]
+    return {"dy": draw.normal(*draw.shape), **arguments}
+
+
+def _batch_norm_backward(draw: Draw) -> Arguments:
+    arguments = _batch_norm_inference_backward(draw)
+    axes = (0, 1, 2)
+    arguments["mean"] = arguments["x"].mean(axes)
+    arguments["variance"] = arguments["x"].var(axes)
+    return arguments
+
+
+def _linear(draw: Draw) -> Arguments:
+    filters = max(68 - draw.channels, 1)
+    return {
+        "x": draw.normal(draw.rows, draw.channels),
+        "w": draw.normal(draw.channels, filters),
+        "b": draw.normal(filters),
+    }
+
+
+def _linear_backward(draw: Draw) -> Arguments:
+    arguments = _linear(draw)
+    filters = len(arguments.pop("b"))
+    return {"dy": draw.normal(draw.rows, filters), **arguments, "input_gradient": True}
+
+
+def _one_input(draw: Draw) -> Arguments:
+    return {"x": 3 * draw.normal(*draw.shape)}
+
+
+def _gradient_of(saved: Callable[[Array], Array], name: str) -> Callable[[Draw], Arguments]:
+    def build(draw: Draw) -> Arguments:
+        values = saved(3 * draw.normal(*draw.shape)).astype(draw.dtype)
+        return {"dy": draw.normal(*draw.shape), name: values}
+
+    return build
+
+
+def _with(build: Callable[[Draw], Arguments], **options: float) -> Callable[[Draw], Arguments]:
+    return lambda draw: {**build(draw), **options}
+
+
+def _itself(x: Array) -> Array:
+    return x
+
+
+def _softmax_of(x: Array) -> Array:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def _dropout(draw: Draw) -> Arguments:
+    mask = draw.rng.random(draw.shape) < 0.7
+    return {"x": draw.normal(*draw.shape), "mask": mask, "rate": 0.3}
+
+
+def _dropout_backward(draw: Draw) -> Arguments:
+    arguments = _dropout(draw)
+    return {"dy": arguments.pop("x"), **arguments}
+
+
+def _softmax_cross_entropy(draw: Draw) -> Arguments:
+    n, c = draw.rows, draw.channels
+    return {
+        "logits": 3 * draw.normal(n, c),
+        "labels": draw.rng.integers(0, c, n),
+        "label_smoothing": 0.1,
+        "class_weights": draw.uniform(c),
+        "sample_weights": draw.uniform(n),
+    }
+
+
+def _softmax_cross_entropy_backward(draw: Draw) -> Arguments:
+    arguments = _softmax_cross_entropy(draw)
+    probabilities = _softmax_of(arguments.pop("logits")).astype(draw.dtype)
+    return {"dloss": 1.5, "probabilities": probabilities, **arguments}
+
+
+def _mean_squared_error(draw: Draw) -> Arguments:
+    return {"prediction": draw.normal(*draw.shape), "target": draw.normal(*draw.shape)}
+
+
+def _mean_squared_error_backward(draw: Draw) -> Arguments:
+    return {"dloss": 1.5, **_mean_squared_error(draw)}
+
+
+def _sgd_step(draw: Draw) -> Arguments:
+    return {
+        "w": draw.normal(*draw.shape),
+        "dw": draw.normal(*draw.shape),
+        "velocity": draw.normal(*draw.shape),
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.01,
+    }
+
+
+def _adam_step(draw: Draw) -> Arguments:
+    return {
+        "w": draw.normal(*draw.shape),
+        "dw": draw.normal(*draw.shape),
+        "m": draw.normal(*draw.shape),
+        "v": draw.uniform(*draw.shape),
+        "step": 3,
+        "learning_rate": 0.01,
+        "beta1": 0.85,
+        "beta2": 0.99,
+        "epsilon": 1e-6,
+        "weight_decay": 0.1,
+        "decoupled": True,
+    }
+
+
+BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
+    "conv2d": _conv2d,
+    "conv2d_backward": _conv2d_backward,
+    "max_pool2d": _max_pool2d,
+    "max_pool2d_backward": _max_pool2d_backward,
+    "avg_pool2d": _avg_pool2d,
+    "avg_pool2d_backward": _avg_pool2d_backward,
+    "global_avg_pool2d": _global_avg_pool2d,
+    "global_avg_pool2d_backward": _global_avg_pool2d_backward,
+    "batch_norm": _normalized,
+    "batch_norm_backward": _batch_norm_backward,
+    "batch_norm_inference": _batch_norm_inference,
+    "batch_norm_inference_backward": _batch_norm_inference_backward,
+    "linear": _linear,
+    "linear_backward": _linear_backward,
+    "relu": _one_input,
+    "relu_backward": _gradient_of(lambda x: np.maximum(x, 0), "y"),
+    "leaky_relu": _with(_one_input, negative_slope=0.25),
+    "leaky_relu_backward": _with(_gradient_of(_itself, "x"), negative_slope=0.25),
+    "elu": _with(_one_input, alpha=0.7),
+    "elu_backward": _with(_gradient_of(_itself, "x"), alpha=0.7),
+    "gelu": _one_input,
+    "gelu_backward": _gradient_of(_itself, "x"),
+    "silu": _one_input,
+    "silu_backward": _gradient_of(_itself, "x"),
+    "sigmoid": _one_input,
+    "sigmoid_backward": _gradient_of(lambda x: 1 / (1 + np.exp(-x)), "y"),
+    "tanh": _one_input,
+    "tanh_backward": _gradient_of(np.tanh, "y"),
+    "softmax": _one_input,
+    "softmax_backward": _gradient_of(_softmax_of, "y"),
+    "dropout": _dropout,
+    "dropout_backward": _dropout_backward,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "softmax_cross_entropy_backward": _softmax_cross_entropy_backward,
+    "mean_squared_error": _mean_squared_error,
+    "mean_squared_error_backward": _mean_squared_error_backward,
+    "sgd_step": _sgd_step,
+    "adam_step": _adam_step,
+}
+
+
+def arguments(
+    op: str,
+    rng: np.random.Generator,
+    dtype: Any,
+    backend: Any,
+    *,
+    images: int = 2,
+    height: int = 5,
+    width: int = 4,
+    channels: int = 3,
+) -> Arguments:
+    """Return valid arguments of an op; `backend` finds what max_pool2d_backward is to be given."""
+    draw = Draw(rng, np.dtype(dtype), backend, images, height, width, channels)
+    return BUILDERS[op](draw)
