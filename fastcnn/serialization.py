@@ -26,6 +26,7 @@ __all__ = ["load", "read_notes", "read_tensors", "save_model", "write_atomically
 
 MODEL_FORMAT = "fastcnn-model"
 STATE_FORMAT = "fastcnn-state"
+HISTORY = ("step_loss", "loss", "accuracy", "val_loss", "val_accuracy")
 VERSION = 1
 
 _LAYERS: dict[str, type[nn.Module]] = {
@@ -177,17 +178,17 @@ def read_state(
                 f"expected a model for inputs {model.input_shape}, got {planned.input_shape}"
             )
         weights = check_state(planned.shapes(), _part(tensors, "model."), dtype)
-        state = _part(tensors, "optimizer.")
-        if state:  # none was made before the first step
-            state = check_state(optimizer.state_shapes(planned.parameters()), state, dtype)
-        history = {}
-        for name, values in _part(tensors, "history.").items():
-            if values.ndim != 1 or values.dtype != np.float64:
-                raise ValueError(f"history: {name}: expected a row of float64")
-            history[name] = [float(value) for value in values]
         seed, epoch, step = (
             integer(description.get(name), name, 0) for name in ("seed", "epoch", "step")
         )
+        state = _part(tensors, "optimizer.")
+        if state or step > 0:  # none was made before the first step
+            state = check_state(optimizer.state_shapes(planned.parameters()), state, dtype)
+        history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        for name, values in _part(tensors, "history.").items():
+            if name not in history or values.ndim != 1 or values.dtype != np.float64:
+                raise ValueError(f"history: expected rows of float64, got {name!r:.80}")
+            history[name] = values.tolist()
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: expected a state of this training: {error}") from None
     return weights, planned.input_shape, Progress(seed, epoch, step, history, state)

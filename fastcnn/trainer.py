@@ -20,13 +20,11 @@ from fastcnn.metrics import correct
 from fastcnn.nn._options import flag, float_dtype, integer, number
 from fastcnn.optim import SGD, Optimizer, clip_gradients
 from fastcnn.schedules import Schedule, get_schedule
-from fastcnn.serialization import Progress, read_state, write_state
+from fastcnn.serialization import HISTORY, Progress, read_state, write_state
 
 __all__ = ["Trainer"]
 
 History = dict[str, list[float]]
-
-HISTORY = ("step_loss", "loss", "accuracy", "val_loss", "val_accuracy")
 
 # The purposes of randomness. Each draw comes from a stream of (seed, purpose, number of the epoch
 # or step), so the counters are the whole random state, and a step cut short leaves no trace.
@@ -320,7 +318,7 @@ class Trainer:
         self.seed = progress.seed
         self.epoch = progress.epoch
         self.step = progress.step
-        self.history = {name: progress.history.get(name, []) for name in HISTORY}
+        self.history = progress.history
         self._parameters = self.model.parameters()
         self._optimizer_state = progress.optimizer_state
 
