@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import warnings
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -33,25 +35,51 @@ def read_images(
 
 
 def _read_array(path: str, input_shape: tuple[int, ...]) -> Array:
-    try:
-        # mapped: a header that announces more than the file holds is an error, not memory
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, SyntaxError) as error:
-        raise ValueError(f"{path}: expected a .npy file of an array: {error}") from None
-    if array.dtype != np.uint8 and array.dtype not in (np.float16, np.float32, np.float64):
-        raise ValueError(f"{path}: expected uint8 or float numbers, got {array.dtype}")
+    with open(path, "rb") as file:
+        try:
+            shape, fortran_order, dtype = _read_header(file)
+        except Exception as error:  # NumPy's parser fails in many ways, TokenError among them
+            raise ValueError(f"{path}: expected a .npy file of an array: {error}") from None
+        if dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
+            raise ValueError(f"{path}: expected uint8 or float numbers, got {dtype}")
+        # believed only as far as the file goes, before anything is allocated
+        size = math.prod(shape) * dtype.itemsize
+        held = os.fstat(file.fileno()).st_size - file.tell()
+        if size != held:
+            raise ValueError(
+                f"{path}: expected the {size} bytes of an array of shape {shape}, got {held}"
+            )
+        flat = np.frombuffer(file.read(), dtype)
+    array = flat.reshape(shape, order="F" if fortran_order else "C")
     shapes = [input_shape]
     if input_shape[-1] == 1 and len(input_shape) > 1:
         shapes.append(input_shape[:-1])
     for shape in shapes:
         if array.shape == shape:
-            return np.array(array).reshape(1, *input_shape)
+            return _native(array).reshape(1, *input_shape)
         if array.shape[1:] == shape and len(array) > 0:
-            return np.array(array).reshape(len(array), *input_shape)
+            return _native(array).reshape(len(array), *input_shape)
     raise ValueError(
         f"{path}: expected an array of shape {' or '.join(map(str, shapes))}, with or without a "
         f"batch axis before it, got {array.shape}"
     )
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        header = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        header = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"versions 1.0 and 2.0 are known, not {version[0]}.{version[1]}")
+    if min(header[0], default=0) < 0:
+        raise ValueError(f"its shape is {header[0]}")
+    return header
+
+
+def _native(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("="), order="C")
 
 
 def _read_image(path: str, input_shape: tuple[int, ...], invert: bool) -> Array:

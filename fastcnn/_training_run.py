@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from fastcnn import datasets, nn, optim
 from fastcnn.callbacks import Callback
 from fastcnn.nn._options import choice, integer, number
 from fastcnn.schedules import SCHEDULES
-from fastcnn.serialization import STATE_FORMAT, read_tensors, write_atomically, write_tensors
+from fastcnn.serialization import read_notes, write_atomically
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -104,25 +103,13 @@ def read_settings(state_path: Path) -> Settings:
 
     Raises ValueError for a file that no `fastcnn train` wrote, OSError for none at all.
     """
-    _, description = read_tensors(state_path, STATE_FORMAT)
-    saved = description.get("run")
+    saved = read_notes(state_path).get("run")
     try:
         if not isinstance(saved, dict) or set(saved) != {field.name for field in fields(Settings)}:
             raise ValueError("it does not say with which settings")
         return Settings(**saved)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{state_path}: expected a state of fastcnn train: {error}") from None
-
-
-def _save_state(trainer: Trainer, settings: Settings, path: Path) -> None:
-    """Write the trainer's state, with the settings in its description."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        trainer.save_state(temporary)
-        tensors, description = read_tensors(temporary, STATE_FORMAT)
-        write_tensors(path, tensors, description | {"run": asdict(settings)})
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------- the run
@@ -234,7 +221,7 @@ class _RunFiles(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Make the run resumable from its start; a run that is there stays until it is replaced."""
         if not (self.folder / STATE).exists():
-            _save_state(trainer, self.settings, self.folder / STATE)
+            trainer.save_state(self.folder / STATE, notes={"run": asdict(self.settings)})
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Write all files, the state last: it never is ahead of the others."""
@@ -244,7 +231,7 @@ class _RunFiles(Callback):
         if curves is not None:
             write_atomically(self.folder / CURVES, curves)
             self.written = [MODEL, STATE, HISTORY, CURVES]
-        _save_state(trainer, self.settings, self.folder / STATE)
+        trainer.save_state(self.folder / STATE, notes={"run": asdict(self.settings)})
 
 
 def _draw_curves(history: Mapping[str, list[float]]) -> bytes | None:

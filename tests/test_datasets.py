@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from fastcnn import datasets
 from fastcnn.datasets import _idx, mnist
 from fastcnn.datasets._idx import IMAGES, LABELS, read_idx
 
-MNIST_DIR = Path(os.environ.get("FASTCNN_DATA") or Path(__file__).parents[2] / "shared" / "data")
 N_TRAIN, N_TEST = 12, 7
 
 
@@ -136,12 +134,8 @@ def test_unknown_dataset_is_named_with_the_known_ones() -> None:
         mnist.load("strokes")
 
 
-@pytest.mark.skipif(
-    not (MNIST_DIR / "mnist").is_dir() and not os.environ.get("CI"),
-    reason="MNIST is not in FASTCNN_DATA nor in ../shared/data",
-)
-def test_mnist_itself() -> None:
-    (x_train, y_train), (x_test, y_test) = datasets.load("mnist", MNIST_DIR)
+def test_mnist_itself(mnist_dir: Path) -> None:
+    (x_train, y_train), (x_test, y_test) = datasets.load("mnist", mnist_dir)
     # MD5 of the unpacked files, their headers included
     digests = {
         "6bbc9ace898e44ae57da46a324031adb": idx(x_train[..., 0]),
