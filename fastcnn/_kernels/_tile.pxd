@@ -1,6 +1,7 @@
 # The register tile: six rows of c, each of 1 to 4 vectors, gather a sum of products
 #
-#     c[i] = init[i] + sum over runs r and steps t of a[i][a_run[r] + t*a_step] * b[b_run[r] + t*b_step]
+#     c[i] = init[i] + sum over runs r and steps t of
+#            a[i][a_run[r] + t * a_step] * b[b_run[r] + t * b_step]
 #
 # with b a vector of output channels and a a single number, broadcast. Convolution forward (a
 # run is a row of taps), its input gradient, its weight gradient (a run is a row of pixels) and
@@ -19,12 +20,18 @@ cdef inline void tile_4(
     real** c, const real** init, const real** a, const Py_ssize_t* a_run, Py_ssize_t a_step,
     const real* b, const Py_ssize_t* b_run, Py_ssize_t b_step, Py_ssize_t runs, Py_ssize_t length,
 ) noexcept nogil:
-    cdef vec c00 = load(init[0]), c01 = load(init[0] + LANES), c02 = load(init[0] + 2 * LANES), c03 = load(init[0] + 3 * LANES)
-    cdef vec c10 = load(init[1]), c11 = load(init[1] + LANES), c12 = load(init[1] + 2 * LANES), c13 = load(init[1] + 3 * LANES)
-    cdef vec c20 = load(init[2]), c21 = load(init[2] + LANES), c22 = load(init[2] + 2 * LANES), c23 = load(init[2] + 3 * LANES)
-    cdef vec c30 = load(init[3]), c31 = load(init[3] + LANES), c32 = load(init[3] + 2 * LANES), c33 = load(init[3] + 3 * LANES)
-    cdef vec c40 = load(init[4]), c41 = load(init[4] + LANES), c42 = load(init[4] + 2 * LANES), c43 = load(init[4] + 3 * LANES)
-    cdef vec c50 = load(init[5]), c51 = load(init[5] + LANES), c52 = load(init[5] + 2 * LANES), c53 = load(init[5] + 3 * LANES)
+    cdef vec c00 = load(init[0]), c01 = load(init[0] + LANES), c02 = load(init[0] + 2 * LANES)
+    cdef vec c03 = load(init[0] + 3 * LANES)
+    cdef vec c10 = load(init[1]), c11 = load(init[1] + LANES), c12 = load(init[1] + 2 * LANES)
+    cdef vec c13 = load(init[1] + 3 * LANES)
+    cdef vec c20 = load(init[2]), c21 = load(init[2] + LANES), c22 = load(init[2] + 2 * LANES)
+    cdef vec c23 = load(init[2] + 3 * LANES)
+    cdef vec c30 = load(init[3]), c31 = load(init[3] + LANES), c32 = load(init[3] + 2 * LANES)
+    cdef vec c33 = load(init[3] + 3 * LANES)
+    cdef vec c40 = load(init[4]), c41 = load(init[4] + LANES), c42 = load(init[4] + 2 * LANES)
+    cdef vec c43 = load(init[4] + 3 * LANES)
+    cdef vec c50 = load(init[5]), c51 = load(init[5] + LANES), c52 = load(init[5] + 2 * LANES)
+    cdef vec c53 = load(init[5] + 3 * LANES)
     cdef vec b0, b1, b2, b3
     cdef const real* a0
     cdef const real* a1
@@ -33,7 +40,7 @@ cdef inline void tile_4(
     cdef const real* a4
     cdef const real* a5
     cdef const real* b_r
-    cdef Py_ssize_t r, t, at
+    cdef Py_ssize_t r, _, at
     for r in range(runs):
         a0 = a[0] + a_run[r]
         a1 = a[1] + a_run[r]
@@ -43,25 +50,37 @@ cdef inline void tile_4(
         a5 = a[5] + a_run[r]
         b_r = b + b_run[r]
         at = 0
-        for t in range(length):
+        for _ in range(length):
             b0 = load(b_r)
             b1 = load(b_r + LANES)
             b2 = load(b_r + 2 * LANES)
             b3 = load(b_r + 3 * LANES)
-            c00 = c00 + a0[at] * b0; c01 = c01 + a0[at] * b1; c02 = c02 + a0[at] * b2; c03 = c03 + a0[at] * b3
-            c10 = c10 + a1[at] * b0; c11 = c11 + a1[at] * b1; c12 = c12 + a1[at] * b2; c13 = c13 + a1[at] * b3
-            c20 = c20 + a2[at] * b0; c21 = c21 + a2[at] * b1; c22 = c22 + a2[at] * b2; c23 = c23 + a2[at] * b3
-            c30 = c30 + a3[at] * b0; c31 = c31 + a3[at] * b1; c32 = c32 + a3[at] * b2; c33 = c33 + a3[at] * b3
-            c40 = c40 + a4[at] * b0; c41 = c41 + a4[at] * b1; c42 = c42 + a4[at] * b2; c43 = c43 + a4[at] * b3
-            c50 = c50 + a5[at] * b0; c51 = c51 + a5[at] * b1; c52 = c52 + a5[at] * b2; c53 = c53 + a5[at] * b3
+            c00 = c00 + a0[at] * b0; c01 = c01 + a0[at] * b1; c02 = c02 + a0[at] * b2
+            c03 = c03 + a0[at] * b3
+            c10 = c10 + a1[at] * b0; c11 = c11 + a1[at] * b1; c12 = c12 + a1[at] * b2
+            c13 = c13 + a1[at] * b3
+            c20 = c20 + a2[at] * b0; c21 = c21 + a2[at] * b1; c22 = c22 + a2[at] * b2
+            c23 = c23 + a2[at] * b3
+            c30 = c30 + a3[at] * b0; c31 = c31 + a3[at] * b1; c32 = c32 + a3[at] * b2
+            c33 = c33 + a3[at] * b3
+            c40 = c40 + a4[at] * b0; c41 = c41 + a4[at] * b1; c42 = c42 + a4[at] * b2
+            c43 = c43 + a4[at] * b3
+            c50 = c50 + a5[at] * b0; c51 = c51 + a5[at] * b1; c52 = c52 + a5[at] * b2
+            c53 = c53 + a5[at] * b3
             at = at + a_step
             b_r = b_r + b_step
-    store(c[0], c00); store(c[0] + LANES, c01); store(c[0] + 2 * LANES, c02); store(c[0] + 3 * LANES, c03)
-    store(c[1], c10); store(c[1] + LANES, c11); store(c[1] + 2 * LANES, c12); store(c[1] + 3 * LANES, c13)
-    store(c[2], c20); store(c[2] + LANES, c21); store(c[2] + 2 * LANES, c22); store(c[2] + 3 * LANES, c23)
-    store(c[3], c30); store(c[3] + LANES, c31); store(c[3] + 2 * LANES, c32); store(c[3] + 3 * LANES, c33)
-    store(c[4], c40); store(c[4] + LANES, c41); store(c[4] + 2 * LANES, c42); store(c[4] + 3 * LANES, c43)
-    store(c[5], c50); store(c[5] + LANES, c51); store(c[5] + 2 * LANES, c52); store(c[5] + 3 * LANES, c53)
+    store(c[0], c00); store(c[0] + LANES, c01); store(c[0] + 2 * LANES, c02)
+    store(c[0] + 3 * LANES, c03)
+    store(c[1], c10); store(c[1] + LANES, c11); store(c[1] + 2 * LANES, c12)
+    store(c[1] + 3 * LANES, c13)
+    store(c[2], c20); store(c[2] + LANES, c21); store(c[2] + 2 * LANES, c22)
+    store(c[2] + 3 * LANES, c23)
+    store(c[3], c30); store(c[3] + LANES, c31); store(c[3] + 2 * LANES, c32)
+    store(c[3] + 3 * LANES, c33)
+    store(c[4], c40); store(c[4] + LANES, c41); store(c[4] + 2 * LANES, c42)
+    store(c[4] + 3 * LANES, c43)
+    store(c[5], c50); store(c[5] + LANES, c51); store(c[5] + 2 * LANES, c52)
+    store(c[5] + 3 * LANES, c53)
 
 
 cdef inline void tile_3(
@@ -82,7 +101,7 @@ cdef inline void tile_3(
     cdef const real* a4
     cdef const real* a5
     cdef const real* b_r
-    cdef Py_ssize_t r, t, at
+    cdef Py_ssize_t r, _, at
     for r in range(runs):
         a0 = a[0] + a_run[r]
         a1 = a[1] + a_run[r]
@@ -92,7 +111,7 @@ cdef inline void tile_3(
         a5 = a[5] + a_run[r]
         b_r = b + b_run[r]
         at = 0
-        for t in range(length):
+        for _ in range(length):
             b0 = load(b_r)
             b1 = load(b_r + LANES)
             b2 = load(b_r + 2 * LANES)
@@ -130,7 +149,7 @@ cdef inline void tile_2(
     cdef const real* a4
     cdef const real* a5
     cdef const real* b_r
-    cdef Py_ssize_t r, t, at
+    cdef Py_ssize_t r, _, at
     for r in range(runs):
         a0 = a[0] + a_run[r]
         a1 = a[1] + a_run[r]
@@ -140,7 +159,7 @@ cdef inline void tile_2(
         a5 = a[5] + a_run[r]
         b_r = b + b_run[r]
         at = 0
-        for t in range(length):
+        for _ in range(length):
             b0 = load(b_r)
             b1 = load(b_r + LANES)
             c00 = c00 + a0[at] * b0; c01 = c01 + a0[at] * b1
@@ -177,7 +196,7 @@ cdef inline void tile_1(
     cdef const real* a4
     cdef const real* a5
     cdef const real* b_r
-    cdef Py_ssize_t r, t, at
+    cdef Py_ssize_t r, _, at
     for r in range(runs):
         a0 = a[0] + a_run[r]
         a1 = a[1] + a_run[r]
@@ -187,7 +206,7 @@ cdef inline void tile_1(
         a5 = a[5] + a_run[r]
         b_r = b + b_run[r]
         at = 0
-        for t in range(length):
+        for _ in range(length):
             b0 = load(b_r)
             c00 = c00 + a0[at] * b0
             c10 = c10 + a1[at] * b0

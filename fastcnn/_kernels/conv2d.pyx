@@ -318,7 +318,8 @@ def conv2d(
     op.P, op.Q, op.S = y.shape[1], y.shape[2], w.shape[1]
     op.w_tap, op.w_inner, op.w_outer = w.shape[2] * w.shape[3], w.shape[3], 1
     op.w_group = op.outer
-    op.y, op.x, op.w_data, op.packed = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &workspace[0]
+    op.y, op.x, op.w_data = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0]
+    op.packed = &workspace[0]
     with nogil:
         correlate(&op, threads)
 
@@ -338,7 +339,8 @@ def conv2d_backward_input(
     op.P, op.Q, op.S = dx.shape[1], dx.shape[2], w.shape[1]
     op.w_tap, op.w_inner, op.w_outer = w.shape[2] * w.shape[3], 1, w.shape[3]
     op.w_group = op.inner
-    op.y, op.x, op.w_data, op.packed = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0], &workspace[0]
+    op.y, op.x, op.w_data = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
+    op.packed = &workspace[0]
     for r in range(w.shape[0]):
         if r > 0 and r * dilation_h % stride_h == 0:
             break               # the phases repeat from here

@@ -169,7 +169,7 @@ cdef void reduce(const Geometry* g, Py_ssize_t row, const real* parts,
     """Add the parts of one row of one group: j below J of the weights, J of the bias."""
     cdef Py_ssize_t group = row // (g.J + 1), j = row % (g.J + 1)
     cdef Py_ssize_t size = g.G * vectors_of(g.K) * LANES * (g.J + 1)
-    cdef Py_ssize_t panel, first, width, part, k
+    cdef Py_ssize_t panel, first, width, k, _
     cdef const real* source
     cdef real* to = dw + j * g.G * g.K if j < g.J else db
     to += group * g.K
@@ -179,7 +179,7 @@ cdef void reduce(const Geometry* g, Py_ssize_t row, const real* parts,
         source = parts + (group * vectors_of(g.K) * LANES + first) * (g.J + 1) + j * width
         for k in range(min(width, g.K - first)):
             to[first + k] = source[k]
-        for part in range(1, g.parts):
+        for _ in range(1, g.parts):
             source += size
             for k in range(min(width, g.K - first)):
                 to[first + k] += source[k]

@@ -18,8 +18,8 @@ cdef void multiply_add_loop(real* values, Py_ssize_t steps) noexcept nogil:
     cdef vec c6 = load(values + 8 * LANES), c7 = load(values + 9 * LANES)
     cdef vec c8 = load(values + 10 * LANES), c9 = load(values + 11 * LANES)
     cdef vec c10 = load(values + 12 * LANES), c11 = load(values + 13 * LANES)
-    cdef Py_ssize_t i
-    for i in range(steps):
+    cdef Py_ssize_t _
+    for _ in range(steps):
         c0 = c0 * a + b; c1 = c1 * a + b; c2 = c2 * a + b; c3 = c3 * a + b
         c4 = c4 * a + b; c5 = c5 * a + b; c6 = c6 * a + b; c7 = c7 * a + b
         c8 = c8 * a + b; c9 = c9 * a + b; c10 = c10 * a + b; c11 = c11 * a + b
