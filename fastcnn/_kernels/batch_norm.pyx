@@ -1,0 +1,310 @@
+"""Batch normalization over all axes but the last. M values a channel, C channels; x is flat.
+
+Few channels would leave lanes of a vector idle, so a row here is several pixels, W numbers wide
+with W a multiple of C, and what belongs to a channel is repeated along it. x is cut into parts
+of whole rows, by its shape alone; sums over a part are kept in `real`, W of them, and the parts
+added in order in double: the bits do not depend on the number of threads.
+"""
+
+from cython.parallel cimport prange
+from libc.math cimport sqrt
+
+from fastcnn._kernels._types cimport real
+
+cdef extern from *:
+    """
+    #include "vector.h"
+    typedef real *__restrict real_out;
+    """
+    # Memory that nothing else in the function points to: else every row, of few vectors, would
+    # begin with a dozen comparisons of addresses, or not be vectorised at all.
+    ctypedef real* real_out
+
+cdef enum:
+    LANES_OF_ALL = 16           # a multiple of the lanes of every instruction set
+    PART = 65536                # numbers in a part, at most
+    ROWS = 256                  # rows in a part, at most: the terms of a sum in `real`
+
+
+cdef Py_ssize_t width_of(Py_ssize_t C) noexcept nogil:
+    """Return W: whole vectors and 128 numbers or more, unless that takes very long rows."""
+    cdef Py_ssize_t fold = LANES_OF_ALL, c = C
+    while c % 2 == 0 and fold > 1:
+        fold, c = fold // 2, c // 2
+    if fold * C > 2048:
+        return C
+    return fold * C * max(1, 128 // (fold * C))
+
+
+cdef Py_ssize_t part_of(Py_ssize_t count, Py_ssize_t W) noexcept nogil:
+    """Return the numbers in a part: few enough parts to add, enough for the threads."""
+    cdef Py_ssize_t rows = min(<Py_ssize_t> PART, count // 16) // W
+    return W * max(4, min(rows, <Py_ssize_t> ROWS))
+
+
+def sizes(Py_ssize_t count, Py_ssize_t C):
+    """Return (parts, W) for an x of `count` numbers: the shape of partial sums and tables."""
+    cdef Py_ssize_t W = width_of(C), part = part_of(count, W)
+    return (count + part - 1) // part, W
+
+
+cdef void fold_channels(double* channels, double* row, Py_ssize_t W, Py_ssize_t C) noexcept nogil:
+    """Add up the repetitions of each channel."""
+    cdef Py_ssize_t j, c
+    for c in range(C):
+        channels[c] = row[c]
+    for j in range(C, W):
+        channels[j % C] += row[j]
+
+
+# ---------------------------------------------------------------- statistics of the batch
+cdef void part_statistics(
+    real_out center, real_out sums, real_out squares, const real* x, Py_ssize_t count, Py_ssize_t W
+) noexcept nogil:
+    """Write a center near the mean, and the sums of (x - center) and (x - center)^2.
+
+    The center is the mean of the first eighth of the part. That bounds what is lost where it
+    differs from the mean of all: (sum of x - center)^2 / n is at most 8 times the sum of
+    squared distances from the mean, whatever the numbers, so that at most three bits cancel.
+    """
+    cdef Py_ssize_t head = max(1, count // W // 8), i, j
+    cdef real d0, d1, d2, d3
+    for j in range(W):
+        sums[j], squares[j] = 0, 0
+        center[j] = x[j] if j < count else 0
+    for i in range(1, head):
+        for j in range(W):
+            center[j] += x[i * W + j]
+    for j in range(W):
+        center[j] = center[j] / <real> head
+        center[j] = center[j] if center[j] - center[j] == 0 else 0      # not inf - inf below
+    i = 0
+    while i + 4 * W <= count:
+        for j in range(W):
+            d0, d1 = x[i + j] - center[j], x[i + W + j] - center[j]
+            d2, d3 = x[i + 2 * W + j] - center[j], x[i + 3 * W + j] - center[j]
+            sums[j] += (d0 + d1) + (d2 + d3)
+            squares[j] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+        i += 4 * W
+    while i < count:
+        for j in range(min(W, count - i)):
+            d0 = x[i + j] - center[j]
+            sums[j] += d0
+            squares[j] += d0 * d0
+        i += W
+
+
+cdef void combine_statistics(
+    double* mean, double* variance, double* row, const real[:, :, ::1] partial,
+    Py_ssize_t count, Py_ssize_t part, Py_ssize_t C,
+) noexcept nogil:
+    cdef Py_ssize_t W = partial.shape[2], M = count // C, p, j, n
+    cdef double d, terms
+    for j in range(W):
+        row[j] = 0
+    for p in range(partial.shape[0]):
+        n = min(part, count - p * part)
+        for j in range(W):
+            terms = n // W + (j < n % W)
+            row[j] += terms * partial[p, 0, j] + partial[p, 1, j]
+    fold_channels(mean, row, W, C)
+    for j in range(W):
+        mean[j] = mean[j] / M if j < C else mean[j - C]
+        row[j] = 0
+    for p in range(partial.shape[0]):
+        n = min(part, count - p * part)
+        for j in range(W):
+            # The sum of (x - mean)^2, from the sums of (x - center) and (x - center)^2.
+            terms = n // W + (j < n % W)
+            d = partial[p, 0, j] - mean[j]
+            row[j] += partial[p, 2, j] + d * (2 * <double> partial[p, 1, j] + terms * d)
+    fold_channels(variance, row, W, C)
+    for j in range(C):
+        variance[j] = 0 if variance[j] < 0 else variance[j] / M
+
+
+# ---------------------------------------------------------------- forward
+cdef void normalize_part(
+    real_out y, const real* x, const real* mean, const real* scale, const real* shift,
+    Py_ssize_t count, Py_ssize_t W,
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, j
+    while i < count:
+        for j in range(min(W, count - i)):
+            y[i + j] = (x[i + j] - mean[j]) * scale[j] + shift[j]
+        i += W
+
+
+cdef void normalize(
+    real[::1] y, const real[::1] x, real[:, ::1] table, Py_ssize_t part, int threads
+) noexcept nogil:
+    cdef Py_ssize_t i, count = x.shape[0]
+    for i in prange(0, count, part, num_threads=threads, schedule="static"):
+        normalize_part(
+            &y[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0],
+            min(part, count - i), table.shape[1],
+        )
+
+
+def batch_norm(
+    real[::1] y, real[::1] mean, real[::1] variance, const real[::1] x, const real[::1] gamma,
+    const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
+    real[:, ::1] table, int threads,
+):
+    """partial (parts, 3, W), sums (3, W) and table (3, W) are room to work in."""
+    cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], count = x.shape[0], p, j, c
+    cdef Py_ssize_t part = part_of(count, W)
+    cdef double scale
+    with nogil:
+        for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
+            part_statistics(
+                &partial[p, 0, 0], &partial[p, 1, 0], &partial[p, 2, 0], &x[p * part],
+                min(part, count - p * part), W,
+            )
+        combine_statistics(&sums[0, 0], &sums[1, 0], &sums[2, 0], partial, count, part, C)
+        for c in range(C):
+            mean[c], variance[c] = <real> sums[0, c], <real> sums[1, c]
+        for j in range(W):
+            c = j % C
+            scale = gamma[c] / sqrt(sums[1, c] + epsilon)
+            table[0, j] = mean[c]
+            table[1, j] = <real> scale
+            # What the mean loses in rounding goes where it is not lost.
+            table[2, j] = <real> (beta[c] - (sums[0, c] - mean[c]) * scale)
+        normalize(y, x, table, part, threads)
+
+
+def batch_norm_inference(
+    real[::1] y, const real[::1] x, const real[::1] gamma, const real[::1] beta,
+    const real[::1] mean, const real[::1] variance, double epsilon, real[:, ::1] table,
+    int threads,
+):
+    """table (3, W) is room to work in."""
+    cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], j, c
+    with nogil:
+        for j in range(W):
+            c = j % C
+            table[0, j] = mean[c]
+            table[1, j] = <real> (gamma[c] / sqrt(variance[c] + epsilon))
+            table[2, j] = beta[c]
+        normalize(y, x, table, part_of(x.shape[0], W), threads)
+
+
+# ---------------------------------------------------------------- backward
+cdef void part_gradients(
+    real_out dy_sum, real_out product_sum, const real* dy, const real* x, const real* mean,
+    Py_ssize_t count, Py_ssize_t W,
+) noexcept nogil:
+    """Write the sums of dy and of dy * (x - mean)."""
+    cdef Py_ssize_t i = 0, j
+    for j in range(W):
+        dy_sum[j], product_sum[j] = 0, 0
+    while i + 4 * W <= count:
+        for j in range(W):
+            dy_sum[j] += (dy[i + j] + dy[i + W + j]) + (dy[i + 2 * W + j] + dy[i + 3 * W + j])
+            product_sum[j] += (
+                (dy[i + j] * (x[i + j] - mean[j]) + dy[i + W + j] * (x[i + W + j] - mean[j]))
+                + (dy[i + 2 * W + j] * (x[i + 2 * W + j] - mean[j])
+                   + dy[i + 3 * W + j] * (x[i + 3 * W + j] - mean[j]))
+            )
+        i += 4 * W
+    while i < count:
+        for j in range(min(W, count - i)):
+            dy_sum[j] += dy[i + j]
+            product_sum[j] += dy[i + j] * (x[i + j] - mean[j])
+        i += W
+
+
+cdef void sum_gradients(
+    real[::1] dgamma, real[::1] dbeta, const real[::1] dy, const real[::1] x,
+    const real[::1] mean, const real[::1] variance, double epsilon, real[:, :, ::1] partial,
+    double[:, ::1] sums, real[:, ::1] table, int threads,
+) noexcept nogil:
+    """Fill dgamma and dbeta, and leave them in sums[0] and sums[1], in double."""
+    cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], p, i, j, c
+    cdef Py_ssize_t part = part_of(count, W)
+    for j in range(W):
+        table[0, j] = mean[j % C]
+    for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
+        part_gradients(
+            &partial[p, 0, 0], &partial[p, 1, 0], &dy[p * part], &x[p * part], &table[0, 0],
+            min(part, count - p * part), W,
+        )
+    for i in range(2):
+        for j in range(W):
+            sums[2, j] = 0
+        for p in range(partial.shape[0]):
+            for j in range(W):
+                sums[2, j] += partial[p, 1 - i, j]
+        fold_channels(&sums[i, 0], &sums[2, 0], W, C)
+    for c in range(C):
+        sums[0, c] /= sqrt(variance[c] + epsilon)
+        dgamma[c], dbeta[c] = <real> sums[0, c], <real> sums[1, c]
+
+
+cdef void backward_part(
+    real_out dx, const real* dy, const real* x, const real* mean, const real* dy_mean,
+    const real* scale, const real* slope, Py_ssize_t count, Py_ssize_t W,
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, j
+    while i < count:
+        for j in range(min(W, count - i)):
+            dx[i + j] = (dy[i + j] - dy_mean[j]) * scale[j] - (x[i + j] - mean[j]) * slope[j]
+        i += W
+
+
+def batch_norm_backward(
+    real[::1] dx, real[::1] dgamma, real[::1] dbeta, const real[::1] dy, const real[::1] x,
+    const real[::1] gamma, const real[::1] mean, const real[::1] variance, double epsilon,
+    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads,
+):
+    """dx = gamma / s * (dy - dbeta / M - (x - mean) / s * dgamma / M), s^2 = variance + epsilon.
+
+    partial (parts, 2, W), sums (3, W) and table (4, W) are room to work in.
+    """
+    cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], i, j, c
+    cdef Py_ssize_t part = part_of(count, W), M = count // C
+    cdef double s
+    with nogil:
+        sum_gradients(
+            dgamma, dbeta, dy, x, mean, variance, epsilon, partial, sums, table, threads
+        )
+        for j in range(W):
+            c = j % C
+            s = sqrt(variance[c] + epsilon)
+            table[1, j] = <real> (sums[1, c] / M)
+            table[2, j] = <real> (gamma[c] / s)
+            table[3, j] = <real> (gamma[c] / s / s * sums[0, c] / M)
+        for i in prange(0, count, part, num_threads=threads, schedule="static"):
+            backward_part(
+                &dx[i], &dy[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0], &table[3, 0],
+                min(part, count - i), W,
+            )
+
+
+cdef void scale_part(
+    real_out dx, const real* dy, const real* scale, Py_ssize_t count, Py_ssize_t W
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, j
+    while i < count:
+        for j in range(min(W, count - i)):
+            dx[i + j] = dy[i + j] * scale[j]
+        i += W
+
+
+def batch_norm_inference_backward(
+    real[::1] dx, real[::1] dgamma, real[::1] dbeta, const real[::1] dy, const real[::1] x,
+    const real[::1] gamma, const real[::1] mean, const real[::1] variance, double epsilon,
+    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads,
+):
+    """dx = gamma / sqrt(variance + epsilon) * dy; room to work in as in batch_norm_backward."""
+    cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], i, j
+    cdef Py_ssize_t part = part_of(count, W)
+    with nogil:
+        sum_gradients(
+            dgamma, dbeta, dy, x, mean, variance, epsilon, partial, sums, table, threads
+        )
+        for j in range(W):
+            table[1, j] = <real> (gamma[j % C] / sqrt(variance[j % C] + epsilon))
+        for i in prange(0, count, part, num_threads=threads, schedule="static"):
+            scale_part(&dx[i], &dy[i], &table[1, 0], min(part, count - i), W)

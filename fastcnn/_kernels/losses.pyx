@@ -1,0 +1,181 @@
+"""Losses. N samples, C classes.
+
+A sum over samples or elements is made of parts that the shape alone fixes, added in order, so
+that the number of threads changes no bit of it.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+from fastcnn._kernels._rows cimport rows_in_block, softmax_rows, sum_of_squared_differences
+from fastcnn._kernels._types cimport real
+
+cdef enum:
+    PART = 4096                 # elements of a part of mean_squared_error
+
+
+cdef struct Samples:
+    # What each class of each sample weighs: `share` and `sample_share`.
+    Py_ssize_t C
+    const int64_t* labels       # or NULL, and then
+    const real* targets         # (N, C)
+    const real* class_weights   # or NULL
+    const real* sample_weights  # or NULL
+    double smoothing
+    double total_weight
+
+
+cdef Samples samples(
+    const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
+    const real[::1] sample_weights, double smoothing, double total_weight, Py_ssize_t C,
+):
+    cdef Samples s
+    s.C, s.smoothing, s.total_weight = C, smoothing, total_weight
+    s.labels, s.targets, s.class_weights, s.sample_weights = NULL, NULL, NULL, NULL
+    if labels is not None:
+        s.labels = &labels[0]
+    if targets is not None:
+        s.targets = &targets[0, 0]
+    if class_weights is not None:
+        s.class_weights = &class_weights[0]
+    if sample_weights is not None:
+        s.sample_weights = &sample_weights[0]
+    return s
+
+
+cdef inline double sample_share(Samples* s, Py_ssize_t n) noexcept nogil:
+    return (s.sample_weights[n] if s.sample_weights else 1.) / s.total_weight
+
+
+cdef inline double class_weight(Samples* s, Py_ssize_t c) noexcept nogil:
+    return s.class_weights[c] if s.class_weights else 1.
+
+
+cdef inline double share(Samples* s, Py_ssize_t n, Py_ssize_t c) noexcept nogil:
+    """Return the smoothed target of class c times its weight."""
+    cdef double target = s.targets[n * s.C + c] if s.targets else c == s.labels[n]
+    return class_weight(s, c) * (target * (1 - s.smoothing) + s.smoothing / s.C)
+
+
+cdef inline bint only_label(Samples* s) noexcept nogil:
+    """Return whether no class but the label has a share."""
+    return s.labels and s.smoothing == 0
+
+
+# ---------------------------------------------------------------- softmax cross-entropy
+cdef double cost(Samples* s, const real* x_n, double log_sum, Py_ssize_t n) noexcept nogil:
+    """Return the cost of sample n, whose log softmax(x_n)[c] is x_n[c] - log_sum."""
+    cdef double sample = sample_share(s, n), result = 0, g
+    cdef Py_ssize_t c
+    cdef Py_ssize_t first = s.labels[n] if only_label(s) else 0
+    cdef Py_ssize_t last = first if only_label(s) else s.C - 1
+    for c in range(first, last + 1):
+        g = sample * share(s, n, c)
+        if g:                       # 0 * log(0) is 0, as entropy has it
+            result += g * (log_sum - x_n[c])
+    return result
+
+
+def softmax_cross_entropy(
+    real[:, ::1] probabilities, double[::1] costs, const real[:, ::1] logits,
+    const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
+    const real[::1] sample_weights, double smoothing, double total_weight, int threads,
+):
+    """Fill the probabilities and the costs of the samples; return their sum, the loss."""
+    cdef Py_ssize_t N = logits.shape[0], C = logits.shape[1]
+    cdef Samples s = samples(
+        labels, targets, class_weights, sample_weights, smoothing, total_weight, C
+    )
+    cdef Py_ssize_t rows = rows_in_block(C), n
+    cdef double loss = 0
+    for n in prange(0, N, rows, nogil=True, num_threads=threads, schedule="static"):
+        costs_of_rows(
+            &s, &probabilities[n, 0], &costs[n], &logits[n, 0], n, min(rows, N - n)
+        )
+    for n in range(N):
+        loss += costs[n]
+    return loss
+
+
+cdef void costs_of_rows(
+    Samples* s, real* probabilities, double* costs, const real* logits,
+    Py_ssize_t first, Py_ssize_t rows,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    softmax_rows(probabilities, costs, logits, rows, s.C)   # costs: the logarithms of the sums
+    for i in range(rows):
+        costs[i] = cost(s, logits + i * s.C, costs[i], first + i)
+
+
+cdef void softmax_cross_entropy_backward_row(
+    real* dlogits, Samples* s, double dloss, const real* probabilities, Py_ssize_t n
+) noexcept nogil:
+    cdef double sample = dloss * sample_share(s, n), total = 0
+    cdef Py_ssize_t c, label
+    # In double: next to a probability of 1 the difference is all that is left.
+    if only_label(s):
+        label = s.labels[n]
+        sample *= class_weight(s, label)
+        for c in range(s.C):
+            dlogits[c] = <real> (sample * probabilities[c])
+        dlogits[label] = <real> (sample * (probabilities[label] - 1.))
+        return
+    for c in range(s.C):
+        total += share(s, n, c)
+    for c in range(s.C):
+        dlogits[c] = <real> (sample * (probabilities[c] * total - share(s, n, c)))
+
+
+def softmax_cross_entropy_backward(
+    real[:, ::1] dlogits, double dloss, const real[:, ::1] probabilities,
+    const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
+    const real[::1] sample_weights, double smoothing, double total_weight, int threads,
+):
+    cdef Py_ssize_t N = dlogits.shape[0], C = dlogits.shape[1], n
+    cdef Samples s = samples(
+        labels, targets, class_weights, sample_weights, smoothing, total_weight, C
+    )
+    for n in prange(N, nogil=True, num_threads=threads, schedule="static"):
+        softmax_cross_entropy_backward_row(
+            &dlogits[n, 0], &s, dloss, &probabilities[n, 0], n
+        )
+
+
+# ---------------------------------------------------------------- mean squared error
+def mean_squared_error(
+    double[::1] parts, const real[::1] prediction, const real[::1] target, int threads
+):
+    """Return the mean; `parts` is room for `number_of_parts` sums."""
+    cdef Py_ssize_t count = prediction.shape[0], i
+    cdef double total = 0
+    for i in prange(parts.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        parts[i] = sum_of_squared_differences(
+            &prediction[i * PART], &target[i * PART], min(<Py_ssize_t> PART, count - i * PART)
+        )
+    for i in range(parts.shape[0]):
+        total += parts[i]
+    return total / count
+
+
+def number_of_parts(Py_ssize_t count):
+    return (count + PART - 1) // PART
+
+
+cdef void mean_squared_error_backward_part(
+    real* dprediction, real scale, const real* prediction, const real* target, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dprediction[i] = scale * (prediction[i] - target[i])
+
+
+def mean_squared_error_backward(
+    real[::1] dprediction, double dloss, const real[::1] prediction, const real[::1] target,
+    int threads,
+):
+    cdef Py_ssize_t count = prediction.shape[0], i
+    cdef real scale = <real> (dloss * 2 / count)
+    for i in prange(0, count, PART, nogil=True, num_threads=threads, schedule="static"):
+        mean_squared_error_backward_part(
+            &dprediction[i], scale, &prediction[i], &target[i], min(<Py_ssize_t> PART, count - i)
+        )

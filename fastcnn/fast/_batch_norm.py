@@ -1,0 +1,169 @@
+"""Batch normalization on the compiled kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import float_arrays, positive, rank, same_shape, shape
+from fastcnn._memory import empty, zeros
+from fastcnn.backend import Array
+from fastcnn.fast._memory_bound import MemoryBound
+
+__all__ = ["BatchNorm"]
+
+
+def _check(op: str, x: Array, **vectors: Array) -> None:
+    rank(op, "x", x, "N, C", "N, H, W, C")
+    if 0 in x.shape[1:]:
+        raise ValueError(
+            f"{op}: x: expected at least one value a sample and channel, got shape {x.shape}"
+        )
+    for name, vector in vectors.items():
+        shape(op, name, vector, x.shape[-1:], "one for each channel of x")
+
+
+def _check_batch(op: str, x: Array) -> None:
+    values = x.size // x.shape[-1]
+    if values < 2:
+        raise ValueError(
+            f"{op}: x: expected at least two values a channel to take statistics of, got "
+            f"{values} with shape {x.shape}; drop a last batch of one or choose another batch size"
+        )
+
+
+def _workspace(kernel: Any, x: Array, sums: int, rows: int) -> tuple[Array, Array, Array]:
+    """Return room for the partial sums, their totals and the per-channel tables."""
+    parts, width = kernel.sizes(x.size, x.shape[-1])
+    return (
+        empty((parts, sums, width), x.dtype),
+        empty((3, width), np.dtype(np.float64)),
+        empty((rows, width), x.dtype),
+    )
+
+
+class BatchNorm(MemoryBound):
+    """batch_norm in training and inference, and the gradients."""
+
+    def batch_norm(  # noqa: D102
+        self, x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5
+    ) -> tuple[Array, Array, Array]:
+        op = "batch_norm"
+        x, gamma, beta = float_arrays(op, x=x, gamma=gamma, beta=beta)
+        _check(op, x, gamma=gamma, beta=beta)
+        epsilon = positive(op, "epsilon", epsilon)
+        _check_batch(op, x)
+        y = empty(x.shape, x.dtype)
+        mean, variance = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+        kernel = self._load(x).batch_norm
+        kernel.batch_norm(
+            y.reshape(-1),
+            mean,
+            variance,
+            x.reshape(-1),
+            gamma,
+            beta,
+            epsilon,
+            *_workspace(kernel, x, 3, 3),
+            self._team(x),
+        )
+        return y, mean, variance
+
+    def batch_norm_backward(  # noqa: D102
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        gamma: ArrayLike,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        *,
+        epsilon: float = 1e-5,
+    ) -> tuple[Array, Array, Array]:
+        return self._backward("batch_norm_backward", dy, x, gamma, mean, variance, epsilon)
+
+    def batch_norm_inference(  # noqa: D102
+        self,
+        x: ArrayLike,
+        gamma: ArrayLike,
+        beta: ArrayLike,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        *,
+        epsilon: float = 1e-5,
+    ) -> Array:
+        op = "batch_norm_inference"
+        x, gamma, beta, mean, variance = float_arrays(
+            op, x=x, gamma=gamma, beta=beta, mean=mean, variance=variance
+        )
+        _check(op, x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+        epsilon = positive(op, "epsilon", epsilon)
+        y = empty(x.shape, x.dtype)
+        if y.size:
+            kernel = self._load(x).batch_norm
+            _, _, table = _workspace(kernel, x, 0, 3)
+            kernel.batch_norm_inference(
+                y.reshape(-1),
+                x.reshape(-1),
+                gamma,
+                beta,
+                mean,
+                variance,
+                epsilon,
+                table,
+                self._team(x),
+            )
+        return y
+
+    def batch_norm_inference_backward(  # noqa: D102
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        gamma: ArrayLike,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        *,
+        epsilon: float = 1e-5,
+    ) -> tuple[Array, Array, Array]:
+        return self._backward(
+            "batch_norm_inference_backward", dy, x, gamma, mean, variance, epsilon
+        )
+
+    def _backward(
+        self,
+        op: str,
+        dy: ArrayLike,
+        x: ArrayLike,
+        gamma: ArrayLike,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        epsilon: float,
+    ) -> tuple[Array, Array, Array]:
+        dy, x, gamma, mean, variance = float_arrays(
+            op, dy=dy, x=x, gamma=gamma, mean=mean, variance=variance
+        )
+        _check(op, x, gamma=gamma, mean=mean, variance=variance)
+        same_shape(op, "dy", dy, "x", x)
+        epsilon = positive(op, "epsilon", epsilon)
+        if op == "batch_norm_backward":
+            _check_batch(op, x)
+        dx = empty(x.shape, x.dtype)
+        if dx.size == 0:
+            return dx, zeros(gamma.shape, x.dtype), zeros(gamma.shape, x.dtype)
+        dgamma, dbeta = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+        kernel = self._load(x).batch_norm
+        getattr(kernel, op)(
+            dx.reshape(-1),
+            dgamma,
+            dbeta,
+            dy.reshape(-1),
+            x.reshape(-1),
+            gamma,
+            mean,
+            variance,
+            epsilon,
+            *_workspace(kernel, x, 2, 4),
+            self._team(x),
+        )
+        return dx, dgamma, dbeta

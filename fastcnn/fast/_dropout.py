@@ -1,0 +1,41 @@
+"""Dropout on the compiled kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import float_arrays, fraction, same_shape
+from fastcnn._memory import empty
+from fastcnn.backend import Array
+from fastcnn.fast._memory_bound import MemoryBound
+
+__all__ = ["Dropout"]
+
+
+class Dropout(MemoryBound):
+    """dropout and its gradient."""
+
+    def dropout(self, x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:  # noqa: D102
+        return self._masked("dropout", mask, rate, x=x)
+
+    def dropout_backward(  # noqa: D102
+        self, dy: ArrayLike, mask: ArrayLike, *, rate: float
+    ) -> Array:
+        return self._masked("dropout_backward", mask, rate, dy=dy)
+
+    def _masked(self, op: str, mask: ArrayLike, rate: float, **argument: ArrayLike) -> Array:
+        """Run a kernel on the one argument: both directions do the same."""
+        ((name, _),) = argument.items()
+        (array,) = float_arrays(op, **argument)
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_:
+            raise TypeError(f"{op}: mask: expected dtype bool, got {mask.dtype}")
+        same_shape(op, "mask", mask, name, array)
+        rate = fraction(op, "rate", rate)
+        result = empty(array.shape, array.dtype)
+        if result.size:
+            bits = np.ascontiguousarray(mask).reshape(-1).view(np.uint8)
+            kernel = getattr(self._load(array).dropout, op)
+            kernel(result.reshape(-1), array.reshape(-1), bits, rate, self._team(array))
+        return result

@@ -1,0 +1,208 @@
+"""Losses on the compiled kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import float_arrays, number, rank, same_shape, shape
+from fastcnn._memory import empty
+from fastcnn.backend import Array
+from fastcnn.fast._memory_bound import MemoryBound
+
+__all__ = ["Losses"]
+
+
+class _Samples(NamedTuple):
+    """The checked arguments of a cross-entropy, as the kernels take them."""
+
+    labels: Array | None  # (N,) int64, or else
+    targets: Array | None  # (N, C)
+    class_weights: Array | None
+    sample_weights: Array | None
+    label_smoothing: float
+    total_weight: float
+
+
+def _samples(
+    op: str,
+    name: str,
+    values: ArrayLike,
+    labels: ArrayLike,
+    label_smoothing: float,
+    class_weights: ArrayLike | None,
+    sample_weights: ArrayLike | None,
+) -> tuple[Array, _Samples]:
+    """Return `values` (logits or probabilities) and the samples, checked."""
+    labels = _as_array(op, "labels", labels)
+    soft = labels.ndim == 2
+    array, targets, class_weights, sample_weights = float_arrays(
+        op,
+        **{name: values},
+        labels=labels if soft else None,
+        class_weights=class_weights,
+        sample_weights=sample_weights,
+    )
+    rank(op, name, array, "N, C")
+    if array.size == 0:
+        raise ValueError(
+            f"{op}: {name}: expected at least one sample and one class, got shape {array.shape}"
+        )
+    smoothing = number(op, "label_smoothing", label_smoothing, 0, 1)
+    _check_weights(op, "class_weights", class_weights, array.shape[1:])
+    _check_weights(op, "sample_weights", sample_weights, array.shape[:1])
+    if soft:
+        same_shape(op, "labels", targets, name, array)
+        if not np.all((targets >= 0) & (targets < np.inf)):
+            raise ValueError(f"{op}: labels: expected finite probabilities of at least 0")
+        integers = None
+    else:
+        integers = _check_labels(op, labels, *array.shape)
+    total = _total_weight(len(array), integers, targets, class_weights, sample_weights)
+    if not total > 0:
+        raise ValueError(f"{op}: labels: expected weights with a sum above 0, got {total}")
+    return array, _Samples(integers, targets, class_weights, sample_weights, smoothing, total)
+
+
+def _as_array(op: str, name: str, value: ArrayLike) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists whose lengths differ
+        raise ValueError(f"{op}: {name}: expected an array, got {error}") from None
+
+
+def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
+    if weights is None:
+        return
+    shape(op, name, weights, expected)
+    if not np.all((weights >= 0) & (weights < np.inf)):
+        raise ValueError(f"{op}: {name}: expected finite weights of at least 0, got {weights}")
+
+
+def _check_labels(op: str, labels: Array, samples: int, classes: int) -> Array:
+    """Return integer labels as int64."""
+    if labels.dtype.kind not in "iu":
+        raise TypeError(
+            f"{op}: labels: expected integers (N,) or probabilities (N, C), "
+            f"got dtype {labels.dtype} with shape {labels.shape}"
+        )
+    shape(op, "labels", labels, (samples,), "one for each sample")
+    if labels.min() < 0 or labels.max() >= classes:
+        place = int(np.argmax((labels < 0) | (labels >= classes)))
+        raise ValueError(
+            f"{op}: labels: expected integers from 0 to {classes - 1}, "
+            f"got {labels[place]} at {place}"
+        )
+    return np.ascontiguousarray(labels, np.int64)
+
+
+def _total_weight(
+    samples: int,
+    labels: Array | None,
+    targets: Array | None,
+    class_weights: Array | None,
+    sample_weights: Array | None,
+) -> float:
+    """Return what the loss is divided by."""
+    weights: Any = np.ones(samples)
+    if sample_weights is not None:
+        weights = sample_weights.astype(np.float64)
+    if class_weights is not None:
+        of_classes = class_weights.astype(np.float64)
+        if labels is not None:
+            weights = weights * of_classes[labels]
+        else:
+            weights = weights * np.sum(of_classes * targets, axis=1)
+    return float(np.sum(weights))
+
+
+class Losses(MemoryBound):
+    """The losses and their gradients."""
+
+    def softmax_cross_entropy(  # noqa: D102
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: ArrayLike | None = None,
+        sample_weights: ArrayLike | None = None,
+    ) -> tuple[float, Array]:
+        x, samples = _samples(
+            "softmax_cross_entropy",
+            "logits",
+            logits,
+            labels,
+            label_smoothing,
+            class_weights,
+            sample_weights,
+        )
+        probabilities = empty(x.shape, x.dtype)
+        costs = empty(x.shape[:1], np.dtype(np.float64))
+        kernel = self._load(x).losses.softmax_cross_entropy
+        loss: float = kernel(probabilities, costs, x, *samples, self._team(x))
+        return loss, probabilities
+
+    def softmax_cross_entropy_backward(  # noqa: D102
+        self,
+        dloss: float,
+        probabilities: ArrayLike,
+        labels: ArrayLike,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: ArrayLike | None = None,
+        sample_weights: ArrayLike | None = None,
+    ) -> Array:
+        op = "softmax_cross_entropy_backward"
+        dloss = number(op, "dloss", dloss)
+        y, samples = _samples(
+            op,
+            "probabilities",
+            probabilities,
+            labels,
+            label_smoothing,
+            class_weights,
+            sample_weights,
+        )
+        dlogits = empty(y.shape, y.dtype)
+        kernel = self._load(y).losses.softmax_cross_entropy_backward
+        kernel(dlogits, dloss, y, *samples, self._team(y))
+        return dlogits
+
+    def mean_squared_error(  # noqa: D102
+        self, prediction: ArrayLike, target: ArrayLike
+    ) -> float:
+        prediction, target = _same("mean_squared_error", prediction, target)
+        losses = self._load(prediction).losses
+        parts = empty((losses.number_of_parts(prediction.size),), np.dtype(np.float64))
+        loss: float = losses.mean_squared_error(
+            parts, prediction.reshape(-1), target.reshape(-1), self._team(prediction)
+        )
+        return loss
+
+    def mean_squared_error_backward(  # noqa: D102
+        self, dloss: float, prediction: ArrayLike, target: ArrayLike
+    ) -> Array:
+        op = "mean_squared_error_backward"
+        dloss = number(op, "dloss", dloss)
+        prediction, target = _same(op, prediction, target)
+        dprediction = empty(prediction.shape, prediction.dtype)
+        self._load(prediction).losses.mean_squared_error_backward(
+            dprediction.reshape(-1),
+            dloss,
+            prediction.reshape(-1),
+            target.reshape(-1),
+            self._team(prediction),
+        )
+        return dprediction
+
+
+def _same(op: str, prediction: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
+    """Return the two arrays of a regression loss, checked."""
+    a, b = float_arrays(op, prediction=prediction, target=target)
+    same_shape(op, "target", b, "prediction", a)
+    if a.size == 0:
+        raise ValueError(f"{op}: prediction: expected at least one value, got shape {a.shape}")
+    return a, b

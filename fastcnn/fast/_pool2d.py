@@ -1,0 +1,226 @@
+"""Pooling on the compiled kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import (
+    Pads,
+    flag,
+    float_arrays,
+    integer,
+    output_size,
+    pads,
+    pair,
+    rank,
+    shape,
+)
+from fastcnn._memory import empty
+from fastcnn.backend import Array, Padding, Size2D
+from fastcnn.fast._memory_bound import MemoryBound
+
+__all__ = ["Pool2D"]
+
+Shape4 = tuple[int, int, int, int]
+
+
+class _Geometry(NamedTuple):
+    """The checked options of a pooling."""
+
+    x_shape: Shape4
+    y_shape: Shape4
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Pads
+
+    @property
+    def options(self) -> tuple[int, int, int, int, int, int]:
+        """The options as the kernels take them."""
+        return (*self.window, *self.stride, self.pads[0][0], self.pads[1][0])
+
+    def argmax_dtype(self, op: str) -> np.dtype[Any]:
+        """Return the dtype that holds every place of the window."""
+        places = self.window[0] * self.window[1]
+        if places > 2**31:
+            raise ValueError(
+                f"{op}: pool_size: expected a window of at most {2**31} places, got {places}"
+            )
+        return np.dtype(np.uint8 if places <= 256 else np.int32)
+
+
+def _geometry(
+    op: str,
+    x_shape: Shape4,
+    pool_size: Size2D,
+    stride: Size2D | None,
+    padding: Padding,
+    ceil_mode: bool,
+) -> _Geometry:
+    window = pair(op, "pool_size", pool_size)
+    steps = window if stride is None else pair(op, "stride", stride)
+    ceil_mode = flag(op, "ceil_mode", ceil_mode)
+    n, height, width, channels = x_shape
+    if channels == 0:
+        raise ValueError(f"{op}: x: expected at least one channel, got shape {x_shape}")
+    sides = pads(op, padding, (height, width), window, steps)
+    for axis, size, side in zip(("height", "width"), window, sides, strict=True):
+        if 2 * max(side) > size:
+            raise ValueError(
+                f"{op}: padding: expected at most half the window's {axis} of {size}, "
+                f"got {side[0]} and {side[1]}"
+            )
+    p, q = (
+        output_size(op, *along, ceil_mode=ceil_mode)
+        for along in zip(("height", "width"), x_shape[1:3], sides, window, steps, strict=True)
+    )
+    return _Geometry(x_shape, (n, p, q, channels), window, steps, sides)
+
+
+def _shape4(op: str, x_shape: Any) -> Shape4:
+    """Return the checked shape of an array that is not there."""
+    if not isinstance(x_shape, (tuple, list)):
+        raise TypeError(f"{op}: x_shape: expected a tuple (N, H, W, C), got {x_shape!r}")
+    if len(x_shape) != 4:
+        raise ValueError(f"{op}: x_shape: expected four sizes (N, H, W, C), got {x_shape!r}")
+    n, h, w, c = (integer(op, "x_shape", size, int(i > 0)) for i, size in enumerate(x_shape))
+    return n, h, w, c
+
+
+class Pool2D(MemoryBound):
+    """The poolings and their gradients."""
+
+    def max_pool2d(  # noqa: D102
+        self,
+        x: ArrayLike,
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+    ) -> tuple[Array, Array]:
+        op = "max_pool2d"
+        (x,) = float_arrays(op, x=x)
+        rank(op, "x", x, "N, H, W, C")
+        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
+        argmax = empty(geometry.y_shape, geometry.argmax_dtype(op))
+        y = empty(geometry.y_shape, x.dtype)
+        if y.size:
+            kernel = self._load(x).pool2d.max_pool2d
+            kernel(y, argmax, x, *geometry.options, self._team(x))
+        return y, argmax
+
+    def max_pool2d_backward(  # noqa: D102
+        self,
+        dy: ArrayLike,
+        argmax: ArrayLike,
+        x_shape: tuple[int, ...],
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+    ) -> Array:
+        op = "max_pool2d_backward"
+        (dy,) = float_arrays(op, dy=dy)
+        geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
+        shape(op, "dy", dy, geometry.y_shape, "that of max_pool2d's result")
+        argmax = np.asarray(argmax)
+        dtype = geometry.argmax_dtype(op)
+        if argmax.dtype.newbyteorder("=") != dtype:
+            raise TypeError(f"{op}: argmax: expected dtype {dtype}, got {argmax.dtype}")
+        shape(op, "argmax", argmax, geometry.y_shape, "that of max_pool2d's result")
+        dx = empty(geometry.x_shape, dy.dtype)
+        if dx.size:
+            kernel = self._load(dy).pool2d.max_pool2d_backward
+            argmax = np.require(argmax, dtype, ("C", "A"))
+            wrong = kernel(dx, dy, argmax, *geometry.options, self._team(dx))
+            if wrong:
+                raise ValueError(
+                    f"{op}: argmax: expected places inside the window and the image, "
+                    f"got {wrong} outside"
+                )
+        return dx
+
+    def avg_pool2d(  # noqa: D102
+        self,
+        x: ArrayLike,
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = False,
+    ) -> Array:
+        op = "avg_pool2d"
+        (x,) = float_arrays(op, x=x)
+        rank(op, "x", x, "N, H, W, C")
+        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
+        bottom_right = _counted_pads(op, geometry, count_include_pad)
+        y = empty(geometry.y_shape, x.dtype)
+        if y.size:
+            kernel = self._load(x).pool2d.avg_pool2d
+            kernel(y, x, *geometry.options, *bottom_right, self._team(x))
+        return y
+
+    def avg_pool2d_backward(  # noqa: D102
+        self,
+        dy: ArrayLike,
+        x_shape: tuple[int, ...],
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = False,
+    ) -> Array:
+        op = "avg_pool2d_backward"
+        (dy,) = float_arrays(op, dy=dy)
+        geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
+        bottom_right = _counted_pads(op, geometry, count_include_pad)
+        shape(op, "dy", dy, geometry.y_shape, "that of avg_pool2d's result")
+        dx = empty(geometry.x_shape, dy.dtype)
+        if dx.size:
+            kernel = self._load(dy).pool2d.avg_pool2d_backward
+            kernel(dx, dy, *geometry.options, *bottom_right, self._team(dx))
+        return dx
+
+    def global_avg_pool2d(self, x: ArrayLike) -> Array:  # noqa: D102
+        op = "global_avg_pool2d"
+        (x,) = float_arrays(op, x=x)
+        rank(op, "x", x, "N, H, W, C")
+        if 0 in x.shape[1:]:
+            raise ValueError(
+                f"{op}: x: expected at least one pixel and one channel, got shape {x.shape}"
+            )
+        n, height, width, channels = x.shape
+        y = empty((n, channels), x.dtype)
+        if y.size:
+            pool2d = self._load(x).pool2d
+            parts = pool2d.number_of_parts(height * width, channels)
+            partial = empty((n, parts, channels), np.dtype(np.float64))
+            pool2d.global_avg_pool2d(
+                y, partial, x.reshape(n, height * width, channels), self._team(x)
+            )
+        return y
+
+    def global_avg_pool2d_backward(  # noqa: D102
+        self, dy: ArrayLike, x_shape: tuple[int, ...]
+    ) -> Array:
+        op = "global_avg_pool2d_backward"
+        (dy,) = float_arrays(op, dy=dy)
+        n, height, width, channels = _shape4(op, x_shape)
+        shape(op, "dy", dy, (n, channels), "that of global_avg_pool2d's result")
+        dx = empty((n, height, width, channels), dy.dtype)
+        if dx.size:
+            self._load(dy).pool2d.global_avg_pool2d_backward(dx, dy, self._team(dx))
+        return dx
+
+
+def _counted_pads(op: str, geometry: _Geometry, count_include_pad: bool) -> tuple[int, int]:
+    """Return (bottom, right) padding if pads are counted, else (-1, -1)."""
+    if flag(op, "count_include_pad", count_include_pad):
+        return geometry.pads[0][1], geometry.pads[1][1]
+    return -1, -1
