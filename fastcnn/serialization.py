@@ -214,7 +214,7 @@ def write_tensors(
     from safetensors.numpy import save
 
     # One entry of metadata: with several, their order in the file would differ between runs.
-    metadata = {"fastcnn": json.dumps(description, sort_keys=True)}
+    metadata = {"fastcnn": json.dumps(description)}
     write_atomically(path, save(dict(tensors), metadata))
 
 

@@ -173,6 +173,41 @@ def test_epochs_add_up(reference: Any) -> None:
     assert len(twice.history["loss"]) == 2, "what fit returns is the caller's"
 
 
+def test_what_a_step_asks_of_the_backend(reference: Any) -> None:
+    calls: list[tuple[str, Any]] = []
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Any:
+            def op(*args: Any, **kwargs: Any) -> Any:
+                asked = kwargs.get("input_gradient")
+                calls.append((name, args[1].copy() if name == "dropout" else asked))
+                return getattr(reference, name)(*args, **kwargs)
+
+            return op
+
+    x, y = striped_images(8)
+    model = nn.Sequential(
+        [nn.Conv2D(2, 3), nn.BatchNorm(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(CLASSES)]
+    )
+    trainer = trainer_of(reference, model)
+    trainer.backend = Recorder()  # type: ignore[assignment]
+    trainer.fit(x, y, batch_size=4, verbose=False)
+    names = [name for name, _ in calls]
+    assert names[:12] == [
+        *("conv2d", "batch_norm", "dropout", "linear", "softmax_cross_entropy"),
+        *("softmax_cross_entropy_backward", "linear_backward", "dropout_backward"),
+        *("batch_norm_backward", "conv2d_backward", "sgd_step", "sgd_step"),
+    ]
+    assert [asked for name, asked in calls if name == "conv2d_backward"] == [False, False]
+    masks = [asked for name, asked in calls if name == "dropout"]
+    assert np.any(masks[0] != masks[1]), "each step has a mask of its own"
+    calls.clear()
+    trainer.evaluate(x, y)
+    assert [name for name, _ in calls] == [
+        *("conv2d", "batch_norm_inference", "linear", "softmax_cross_entropy")
+    ]
+
+
 # ---------------------------------------------------------------------- resuming
 @pytest.mark.parametrize("make_optimizer", [lambda: optim.SGD(0.05, momentum=0.9), optim.AdamW])
 def test_resume_to_the_same_bits(make_optimizer: Any, backend: Any, tmp_path: Path) -> None:

@@ -50,13 +50,13 @@ class Sequential(Module):
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
         self._require_built()
-        steps: list[Backward | None] = []
+        steps: list[Backward] = []
         for layer in self.layers:
             x, step = layer.forward(
                 x, backend, training=training, rng=rng, input_gradient=input_gradient
             )
+            steps.append(step)
             # Nothing in front of the first trained layer needs a gradient.
-            steps.append(step if input_gradient or layer.trainable else None)
             input_gradient = input_gradient or layer.trainable
 
         def backward(dy: Array) -> Array | None:
@@ -65,7 +65,7 @@ class Sequential(Module):
             gradient: Array | None = dy
             while steps:
                 step = steps.pop()  # what the layer saved is free for the next one's results
-                gradient = None if step is None or gradient is None else step(gradient)
+                gradient = None if gradient is None else step(gradient)
             return gradient
 
         return x, backward
