@@ -30,12 +30,13 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 _LARGEST = 2**62  # sizes and their sums stay below the largest Py_ssize_t
 
 
-def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Any]:
+def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
     """Return the arguments as C-contiguous, aligned, native arrays of one float dtype.
 
     float32 and float64 are kept, boolean, integer and float16 arrays converted to the dtype
-    of the others (float32 where there is none); None stays None. Raises TypeError for other
-    dtypes and for a mix of float32 and float64.
+    of the others (float32 where there is none). None stays None, whatever the annotation says:
+    it spares every other argument a check. Raises TypeError for other dtypes and for a mix of
+    float32 and float64.
     """
     arrays: list[Any] = []
     common: np.dtype[Any] | None = None
@@ -62,7 +63,8 @@ def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Any]:
                 f"{op}: {name}: expected an array of float32 or float64, got {array.dtype}"
             )
     common = common or FLOATS[0]
-    return [a if a is None else np.require(a, common, ("C", "A")) for a in arrays]
+    converted: list[Any] = [a if a is None else np.require(a, common, ("C", "A")) for a in arrays]
+    return converted
 
 
 def rank(op: str, name: str, array: Array, letters: str, *other_letters: str) -> None:
@@ -180,7 +182,7 @@ def pads(
                 _same(size[1], kernel[1], stride[1], dilation[1]),
             )
         raise ValueError(
-            f'{op}: padding: expected a number, a pair, ((top, bottom), (left, right)), '
+            f"{op}: padding: expected a number, a pair, ((top, bottom), (left, right)), "
             f'"valid" or "same", got {padding!r}'
         )
     if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):

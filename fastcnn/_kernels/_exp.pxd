@@ -43,7 +43,7 @@ cdef inline real power_of_two(real t) noexcept nogil:
 cdef inline real remainder(real x, real n) noexcept nogil:
     """Return x - n * ln 2; the first product is exact, as its constant has few bits."""
     if sizeof(real) == 8:
-        return x - n * <real> 0.693147180369123816490 - n * <real> 1.90821492927058770002e-10
+        return x - n * <real> 0.6931471803691238 - n * <real> 1.9082149292705877e-10
     return x - n * <real> 0.693145751953125 - n * <real> 1.42860682030941723212e-6
 
 

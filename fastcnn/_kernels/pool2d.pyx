@@ -263,7 +263,7 @@ cdef void avg_window(
     cdef double[BLOCK] total
     cdef Py_ssize_t h_0 = max(top, 0), h_end = min(top + g.R, g.H)
     cdef Py_ssize_t w_0 = max(left, 0), w_end = min(left + g.S, g.W)
-    cdef Py_ssize_t block = 0, channels, c, h, w
+    cdef Py_ssize_t block = 0, channels, c, h, _
     cdef const real* x
     while block < g.C:
         channels = min(<Py_ssize_t> BLOCK, g.C - block)
@@ -271,7 +271,7 @@ cdef void avg_window(
             total[c] = 0
         for h in range(h_0, h_end):
             x = x_n + (h * g.W + w_0) * g.C + block
-            for w in range((w_end - w_0) // 2):         # in pairs: half the loads of `total`
+            for _ in range((w_end - w_0) // 2):         # in pairs: half the loads of `total`
                 for c in range(channels):
                     total[c] += <double> x[c] + <double> x[g.C + c]
                 x += 2 * g.C
@@ -307,7 +307,10 @@ def avg_pool2d(
     )
     cdef Py_ssize_t row
     for row in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
-        avg_row(&y[0, 0, 0, 0] + row * g.Q * g.C, &x[row // g.P, 0, 0, 0], &g, row % g.P, bottom, right)
+        avg_row(
+            &y[0, 0, 0, 0] + row * g.Q * g.C, &x[row // g.P, 0, 0, 0], &g, row % g.P,
+            bottom, right,
+        )
 
 
 cdef inline void add_share(
@@ -384,17 +387,17 @@ def number_of_parts(Py_ssize_t pixels, Py_ssize_t C):
 cdef void sum_of_pixels(
     double* total, const real* x, Py_ssize_t pixels, Py_ssize_t C
 ) noexcept nogil:
-    cdef Py_ssize_t i, c
+    cdef Py_ssize_t c, _
     for c in range(C):
         total[c] = 0
-    for i in range(pixels // 4):
+    for _ in range(pixels // 4):
         for c in range(C):
             total[c] += (
                 (<double> x[c] + <double> x[C + c])
                 + (<double> x[2 * C + c] + <double> x[3 * C + c])
             )
         x += 4 * C
-    for i in range(pixels % 4):
+    for _ in range(pixels % 4):
         for c in range(C):
             total[c] += x[c]
         x += C

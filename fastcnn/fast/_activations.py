@@ -15,7 +15,7 @@ __all__ = ["Activations"]
 class Activations(MemoryBound):
     """The activations and their gradients."""
 
-    def _forward(self, op: str, x: ArrayLike, *parameters: float) -> Array:
+    def _elementwise(self, op: str, x: ArrayLike, *parameters: float) -> Array:
         (x,) = float_arrays(op, x=x)
         y = empty(x.shape, x.dtype)
         if y.size:
@@ -23,7 +23,9 @@ class Activations(MemoryBound):
             kernel(y.reshape(-1), x.reshape(-1), *parameters, self._team(x))
         return y
 
-    def _backward(self, op: str, dy: ArrayLike, *parameters: float, **saved: ArrayLike) -> Array:
+    def _elementwise_backward(
+        self, op: str, dy: ArrayLike, *parameters: float, **saved: ArrayLike
+    ) -> Array:
         """Run a backward kernel; `saved` is the one array that forward took or gave."""
         ((name, _),) = saved.items()
         dy, array = float_arrays(op, dy=dy, **saved)
@@ -31,57 +33,53 @@ class Activations(MemoryBound):
         dx = empty(dy.shape, dy.dtype)
         if dx.size:
             kernel = getattr(self._load(dy).activations, op)
-            kernel(
-                dx.reshape(-1), dy.reshape(-1), array.reshape(-1), *parameters, self._team(dy)
-            )
+            kernel(dx.reshape(-1), dy.reshape(-1), array.reshape(-1), *parameters, self._team(dy))
         return dx
 
-    def relu(self, x: ArrayLike) -> Array:  # noqa: D102
-        return self._forward("relu", x)
+    def relu(self, x: ArrayLike) -> Array:
+        return self._elementwise("relu", x)
 
-    def relu_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:  # noqa: D102
-        return self._backward("relu_backward", dy, y=y)
+    def relu_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        return self._elementwise_backward("relu_backward", dy, y=y)
 
-    def leaky_relu(  # noqa: D102
-        self, x: ArrayLike, *, negative_slope: float = 0.01
-    ) -> Array:
+    def leaky_relu(self, x: ArrayLike, *, negative_slope: float = 0.01) -> Array:
         slope = number("leaky_relu", "negative_slope", negative_slope)
-        return self._forward("leaky_relu", x, slope)
+        return self._elementwise("leaky_relu", x, slope)
 
-    def leaky_relu_backward(  # noqa: D102
+    def leaky_relu_backward(
         self, dy: ArrayLike, x: ArrayLike, *, negative_slope: float = 0.01
     ) -> Array:
         slope = number("leaky_relu_backward", "negative_slope", negative_slope)
-        return self._backward("leaky_relu_backward", dy, slope, x=x)
+        return self._elementwise_backward("leaky_relu_backward", dy, slope, x=x)
 
-    def elu(self, x: ArrayLike, *, alpha: float = 1.0) -> Array:  # noqa: D102
-        return self._forward("elu", x, number("elu", "alpha", alpha))
+    def elu(self, x: ArrayLike, *, alpha: float = 1.0) -> Array:
+        return self._elementwise("elu", x, number("elu", "alpha", alpha))
 
-    def elu_backward(  # noqa: D102
-        self, dy: ArrayLike, x: ArrayLike, *, alpha: float = 1.0
-    ) -> Array:
-        return self._backward("elu_backward", dy, number("elu_backward", "alpha", alpha), x=x)
+    def elu_backward(self, dy: ArrayLike, x: ArrayLike, *, alpha: float = 1.0) -> Array:
+        return self._elementwise_backward(
+            "elu_backward", dy, number("elu_backward", "alpha", alpha), x=x
+        )
 
-    def gelu(self, x: ArrayLike) -> Array:  # noqa: D102
-        return self._forward("gelu", x)
+    def gelu(self, x: ArrayLike) -> Array:
+        return self._elementwise("gelu", x)
 
-    def gelu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:  # noqa: D102
-        return self._backward("gelu_backward", dy, x=x)
+    def gelu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
+        return self._elementwise_backward("gelu_backward", dy, x=x)
 
-    def silu(self, x: ArrayLike) -> Array:  # noqa: D102
-        return self._forward("silu", x)
+    def silu(self, x: ArrayLike) -> Array:
+        return self._elementwise("silu", x)
 
-    def silu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:  # noqa: D102
-        return self._backward("silu_backward", dy, x=x)
+    def silu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
+        return self._elementwise_backward("silu_backward", dy, x=x)
 
-    def sigmoid(self, x: ArrayLike) -> Array:  # noqa: D102
-        return self._forward("sigmoid", x)
+    def sigmoid(self, x: ArrayLike) -> Array:
+        return self._elementwise("sigmoid", x)
 
-    def sigmoid_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:  # noqa: D102
-        return self._backward("sigmoid_backward", dy, y=y)
+    def sigmoid_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        return self._elementwise_backward("sigmoid_backward", dy, y=y)
 
-    def tanh(self, x: ArrayLike) -> Array:  # noqa: D102
-        return self._forward("tanh", x)
+    def tanh(self, x: ArrayLike) -> Array:
+        return self._elementwise("tanh", x)
 
-    def tanh_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:  # noqa: D102
-        return self._backward("tanh_backward", dy, y=y)
+    def tanh_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        return self._elementwise_backward("tanh_backward", dy, y=y)

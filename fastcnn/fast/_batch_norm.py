@@ -47,7 +47,7 @@ def _workspace(kernel: Any, x: Array, sums: int, rows: int) -> tuple[Array, Arra
 class BatchNorm(MemoryBound):
     """batch_norm in training and inference, and the gradients."""
 
-    def batch_norm(  # noqa: D102
+    def batch_norm(
         self, x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5
     ) -> tuple[Array, Array, Array]:
         op = "batch_norm"
@@ -71,7 +71,7 @@ class BatchNorm(MemoryBound):
         )
         return y, mean, variance
 
-    def batch_norm_backward(  # noqa: D102
+    def batch_norm_backward(
         self,
         dy: ArrayLike,
         x: ArrayLike,
@@ -81,9 +81,9 @@ class BatchNorm(MemoryBound):
         *,
         epsilon: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
-        return self._backward("batch_norm_backward", dy, x, gamma, mean, variance, epsilon)
+        return self._gradients("batch_norm_backward", dy, x, gamma, mean, variance, epsilon)
 
-    def batch_norm_inference(  # noqa: D102
+    def batch_norm_inference(
         self,
         x: ArrayLike,
         gamma: ArrayLike,
@@ -116,7 +116,7 @@ class BatchNorm(MemoryBound):
             )
         return y
 
-    def batch_norm_inference_backward(  # noqa: D102
+    def batch_norm_inference_backward(
         self,
         dy: ArrayLike,
         x: ArrayLike,
@@ -126,11 +126,11 @@ class BatchNorm(MemoryBound):
         *,
         epsilon: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
-        return self._backward(
+        return self._gradients(
             "batch_norm_inference_backward", dy, x, gamma, mean, variance, epsilon
         )
 
-    def _backward(
+    def _gradients(
         self,
         op: str,
         dy: ArrayLike,

@@ -16,12 +16,10 @@ __all__ = ["Dropout"]
 class Dropout(MemoryBound):
     """dropout and its gradient."""
 
-    def dropout(self, x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:  # noqa: D102
+    def dropout(self, x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
         return self._masked("dropout", mask, rate, x=x)
 
-    def dropout_backward(  # noqa: D102
-        self, dy: ArrayLike, mask: ArrayLike, *, rate: float
-    ) -> Array:
+    def dropout_backward(self, dy: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
         return self._masked("dropout_backward", mask, rate, dy=dy)
 
     def _masked(self, op: str, mask: ArrayLike, rate: float, **argument: ArrayLike) -> Array:

@@ -113,7 +113,7 @@ def _total_weight(
         of_classes = class_weights.astype(np.float64)
         if labels is not None:
             weights = weights * of_classes[labels]
-        else:
+        elif targets is not None:
             weights = weights * np.sum(of_classes * targets, axis=1)
     return float(np.sum(weights))
 
@@ -121,7 +121,7 @@ def _total_weight(
 class Losses(MemoryBound):
     """The losses and their gradients."""
 
-    def softmax_cross_entropy(  # noqa: D102
+    def softmax_cross_entropy(
         self,
         logits: ArrayLike,
         labels: ArrayLike,
@@ -145,7 +145,7 @@ class Losses(MemoryBound):
         loss: float = kernel(probabilities, costs, x, *samples, self._team(x))
         return loss, probabilities
 
-    def softmax_cross_entropy_backward(  # noqa: D102
+    def softmax_cross_entropy_backward(
         self,
         dloss: float,
         probabilities: ArrayLike,
@@ -171,9 +171,7 @@ class Losses(MemoryBound):
         kernel(dlogits, dloss, y, *samples, self._team(y))
         return dlogits
 
-    def mean_squared_error(  # noqa: D102
-        self, prediction: ArrayLike, target: ArrayLike
-    ) -> float:
+    def mean_squared_error(self, prediction: ArrayLike, target: ArrayLike) -> float:
         prediction, target = _same("mean_squared_error", prediction, target)
         losses = self._load(prediction).losses
         parts = empty((losses.number_of_parts(prediction.size),), np.dtype(np.float64))
@@ -182,7 +180,7 @@ class Losses(MemoryBound):
         )
         return loss
 
-    def mean_squared_error_backward(  # noqa: D102
+    def mean_squared_error_backward(
         self, dloss: float, prediction: ArrayLike, target: ArrayLike
     ) -> Array:
         op = "mean_squared_error_backward"

@@ -61,7 +61,7 @@ def _write_back(array: Array, flat: Array) -> None:
 class Optimizer(MemoryBound):
     """The optimizers' steps."""
 
-    def sgd_step(  # noqa: D102
+    def sgd_step(
         self,
         w: Array,
         dw: ArrayLike,
@@ -98,7 +98,7 @@ class Optimizer(MemoryBound):
         if velocity is not None and flat_velocity is not None:
             _write_back(velocity, flat_velocity)
 
-    def adam_step(  # noqa: D102
+    def adam_step(
         self,
         w: Array,
         dw: ArrayLike,

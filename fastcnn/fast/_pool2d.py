@@ -92,7 +92,7 @@ def _shape4(op: str, x_shape: Any) -> Shape4:
 class Pool2D(MemoryBound):
     """The poolings and their gradients."""
 
-    def max_pool2d(  # noqa: D102
+    def max_pool2d(
         self,
         x: ArrayLike,
         pool_size: Size2D = 2,
@@ -112,7 +112,7 @@ class Pool2D(MemoryBound):
             kernel(y, argmax, x, *geometry.options, self._team(x))
         return y, argmax
 
-    def max_pool2d_backward(  # noqa: D102
+    def max_pool2d_backward(
         self,
         dy: ArrayLike,
         argmax: ArrayLike,
@@ -144,7 +144,7 @@ class Pool2D(MemoryBound):
                 )
         return dx
 
-    def avg_pool2d(  # noqa: D102
+    def avg_pool2d(
         self,
         x: ArrayLike,
         pool_size: Size2D = 2,
@@ -165,7 +165,7 @@ class Pool2D(MemoryBound):
             kernel(y, x, *geometry.options, *bottom_right, self._team(x))
         return y
 
-    def avg_pool2d_backward(  # noqa: D102
+    def avg_pool2d_backward(
         self,
         dy: ArrayLike,
         x_shape: tuple[int, ...],
@@ -187,7 +187,7 @@ class Pool2D(MemoryBound):
             kernel(dx, dy, *geometry.options, *bottom_right, self._team(dx))
         return dx
 
-    def global_avg_pool2d(self, x: ArrayLike) -> Array:  # noqa: D102
+    def global_avg_pool2d(self, x: ArrayLike) -> Array:
         op = "global_avg_pool2d"
         (x,) = float_arrays(op, x=x)
         rank(op, "x", x, "N, H, W, C")
@@ -206,9 +206,7 @@ class Pool2D(MemoryBound):
             )
         return y
 
-    def global_avg_pool2d_backward(  # noqa: D102
-        self, dy: ArrayLike, x_shape: tuple[int, ...]
-    ) -> Array:
+    def global_avg_pool2d_backward(self, dy: ArrayLike, x_shape: tuple[int, ...]) -> Array:
         op = "global_avg_pool2d_backward"
         (dy,) = float_arrays(op, dy=dy)
         n, height, width, channels = _shape4(op, x_shape)

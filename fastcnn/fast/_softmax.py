@@ -26,7 +26,7 @@ def _rows(array: Array) -> Array:
 class Softmax(MemoryBound):
     """softmax and its gradient."""
 
-    def softmax(self, x: ArrayLike) -> Array:  # noqa: D102
+    def softmax(self, x: ArrayLike) -> Array:
         (x,) = float_arrays("softmax", x=x)
         _check("softmax", "x", x)
         y = empty(x.shape, x.dtype)
@@ -34,7 +34,7 @@ class Softmax(MemoryBound):
             self._load(x).softmax.softmax(_rows(y), _rows(x), self._team(x))
         return y
 
-    def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:  # noqa: D102
+    def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         dy, y = float_arrays("softmax_backward", dy=dy, y=y)
         _check("softmax_backward", "y", y)
         same_shape("softmax_backward", "dy", dy, "y", y)
