@@ -74,13 +74,21 @@ def _ops() -> Iterator[tuple[str, Op]]:
         lambda be: be.batch_norm_backward(image, image, gamma, mean, variance),
     )
 
+    yield (
+        "batch_norm_inference",
+        lambda be: be.batch_norm_inference(image, gamma, beta, mean, variance),
+    )
+
     rows, matrix, bias, drows = draw(32, 256), draw(256, 64), draw(64), draw(32, 64)
     yield "linear 32x256 to 64", lambda be: be.linear(rows, matrix, bias)
     yield "linear_backward", lambda be: be.linear_backward(drows, rows, matrix)
 
     yield "relu 32x14x14x16", lambda be: be.relu(image)
+    yield "relu_backward", lambda be: be.relu_backward(image, image)
     yield "gelu 32x14x14x16", lambda be: be.gelu(image)
     yield "sigmoid 32x14x14x16", lambda be: be.sigmoid(image)
+    mask = rng.random(image.shape) < 0.5
+    yield "dropout 32x14x14x16", lambda be: be.dropout(image, mask, rate=0.5)
 
     logits, labels = draw(128, 10), rng.integers(0, 10, 128)
     yield "softmax 128x10", lambda be: be.softmax(logits)
