@@ -6,7 +6,8 @@
 # are at most 2 units in the last place. NaN stays NaN; too large gives infinity, too small a
 # subnormal number or 0.
 #
-# Every constant is cast to `real`: C would carry out an expression with a double in double.
+# Every constant is cast to `real`, here and where these are used: C would carry out an
+# expression with a double in double.
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastcnn._kernels._types cimport real
@@ -97,8 +98,8 @@ cdef inline real expm1_negative(real x) noexcept nogil:
 cdef inline real normal_tail(real t, real density) noexcept nogil:
     """Return the probability that a normal variable exceeds t >= 0, `density` that of t.
 
-    The ratio of the two times 1 + t is smooth: a polynomial of (t - <real> 4) / (t + <real> 4), fitted here
-    on [0, 40] (Chebyshev nodes) to 1e-8 for float32 and 6e-17 for float64. Beyond 40 the
+    The ratio of the two times 1 + t is smooth: a polynomial of (t - 4) / (t + 4), fitted here on
+    [0, 40] (Chebyshev nodes) to 1e-8 for float32 and 6e-17 for float64. Beyond 40 the
     density is 0.
     """
     cdef real p, u

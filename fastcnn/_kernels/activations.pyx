@@ -20,7 +20,7 @@ ctypedef void (*Block)(
 
 
 cdef void over_blocks(
-    Block block, real[::1] out, const real[::1] a, const real[::1] b, real parameter, int threads
+    Block block, real[::1] out, const real[::1] a, const real[::1] b, double parameter, int threads
 ) noexcept:
     """Run `block` on every block of the arrays; an op of one input gets it twice."""
     cdef Py_ssize_t count = out.shape[0]
@@ -31,7 +31,7 @@ cdef void over_blocks(
     cdef const real* b_0 = &b[0]
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
         block(
-            out_0 + i * BLOCK, a_0 + i * BLOCK, b_0 + i * BLOCK, parameter,
+            out_0 + i * BLOCK, a_0 + i * BLOCK, b_0 + i * BLOCK, <real> parameter,
             min(<Py_ssize_t> BLOCK, count - i * BLOCK),
         )
 
@@ -78,12 +78,12 @@ cdef void leaky_relu_backward_block(
         dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
 
 
-def leaky_relu(real[::1] y, const real[::1] x, real negative_slope, int threads):
+def leaky_relu(real[::1] y, const real[::1] x, double negative_slope, int threads):
     over_blocks(leaky_relu_block, y, x, x, negative_slope, threads)
 
 
 def leaky_relu_backward(
-    real[::1] dx, const real[::1] dy, const real[::1] x, real negative_slope, int threads
+    real[::1] dx, const real[::1] dy, const real[::1] x, double negative_slope, int threads
 ):
     over_blocks(leaky_relu_backward_block, dx, dy, x, negative_slope, threads)
 
@@ -105,11 +105,11 @@ cdef void elu_backward_block(
         dx[i] = dy[i] if x[i] > 0 else dy[i] * alpha * exp(x[i])
 
 
-def elu(real[::1] y, const real[::1] x, real alpha, int threads):
+def elu(real[::1] y, const real[::1] x, double alpha, int threads):
     over_blocks(elu_block, y, x, x, alpha, threads)
 
 
-def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, real alpha, int threads):
+def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
     over_blocks(elu_backward_block, dx, dy, x, alpha, threads)
 
 

@@ -31,19 +31,18 @@ cdef void descend_with_momentum(
 
 
 def sgd_step(
-    real[::1] w, real[::1] velocity, const real[::1] dw, real learning_rate, real momentum,
-    bint nesterov, real weight_decay, int threads,
+    real[::1] w, real[::1] velocity, const real[::1] dw, double learning_rate, double momentum,
+    bint nesterov, double weight_decay, int threads,
 ):
     cdef Py_ssize_t count = w.shape[0], i
+    cdef real rate = <real> learning_rate, mu = <real> momentum, decay = <real> weight_decay
     if velocity is None:
         for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
-            descend(
-                &w[i], &dw[i], learning_rate, weight_decay, min(<Py_ssize_t> BLOCK, count - i)
-            )
+            descend(&w[i], &dw[i], rate, decay, min(<Py_ssize_t> BLOCK, count - i))
         return
     for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
         descend_with_momentum(
-            &w[i], &velocity[i], &dw[i], learning_rate, momentum, nesterov, weight_decay,
+            &w[i], &velocity[i], &dw[i], rate, mu, nesterov, decay,
             min(<Py_ssize_t> BLOCK, count - i),
         )
 
