@@ -1,0 +1,8 @@
+"""Benchmarks: what fastcnn's speed is measured with; run from a clone.
+
+    pytest benchmarks               the backends against each other, op by op
+    python -m benchmarks.peers      fastcnn against PyTorch, ONNX Runtime, JAX, Keras, OpenVINO
+
+Every benchmark checks its results before it times them, prints what it ran on, and takes what
+it compares in one run, in turns.
+"""

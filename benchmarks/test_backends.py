@@ -1,0 +1,119 @@
+"""The backends against each other, op by op, forward and backward.
+
+    pytest benchmarks                            a table for each op, on every instruction set
+    pytest benchmarks -k conv2d                  one family
+    pytest benchmarks --benchmark-json out.json  to compare with another day: see pytest-benchmark
+
+Sizes are small, because the reference is slow on purpose; the fast backend is far from its best
+on them. For its speed on real sizes see benchmarks/peers.py.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import fastcnn
+from benchmarks._agreement import disagreement
+from fastcnn import _kernels, reference
+from fastcnn.backend import Array, Backend
+
+OPS = sorted(name for name in vars(Backend) if not name.startswith("_"))
+BACKENDS: dict[str, Backend] = {"reference": reference} | {
+    f"fast-{isa}": fastcnn.FastBackend(isa=isa) for isa in _kernels.available()
+}
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@cache
+def _calls() -> dict[str, Call]:
+    """Return the arguments with which each op is called."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Array:
+        return rng.standard_normal(shape, np.float32)
+
+    def call(*arguments: Any, **options: Any) -> Call:
+        return arguments, options
+
+    x, pooled, row = draw(4, 12, 12, 16), draw(4, 6, 6, 16), draw(4, 16)
+    w, dy = draw(3, 3, 16, 32), draw(4, 12, 12, 32)
+    gamma, beta = draw(16), draw(16)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    rows, matrix = draw(16, 256), draw(256, 64)
+    logits, labels = draw(64, 10), rng.integers(0, 10, 64)
+    probabilities = reference.softmax(logits)
+    mask = rng.random(x.shape) < 0.5
+    dx = draw(*x.shape)
+
+    calls = {
+        "conv2d": call(x, w, draw(32), padding=1),
+        "conv2d_backward": call(dy, x, w, padding=1),
+        "max_pool2d": call(x),
+        "max_pool2d_backward": call(pooled, reference.max_pool2d(x)[1], x.shape),
+        "avg_pool2d": call(x),
+        "avg_pool2d_backward": call(pooled, x.shape),
+        "global_avg_pool2d": call(x),
+        "global_avg_pool2d_backward": call(row, x.shape),
+        "batch_norm": call(x, gamma, beta),
+        "batch_norm_backward": call(dx, x, gamma, mean, variance),
+        "batch_norm_inference": call(x, gamma, beta, mean, variance),
+        "batch_norm_inference_backward": call(dx, x, gamma, mean, variance),
+        "linear": call(rows, matrix, draw(64)),
+        "linear_backward": call(draw(16, 64), rows, matrix),
+        "softmax": call(logits),
+        "softmax_backward": call(draw(64, 10), probabilities),
+        "dropout": call(x, mask, rate=0.5),
+        "dropout_backward": call(dx, mask, rate=0.5),
+        "softmax_cross_entropy": call(logits, labels),
+        "softmax_cross_entropy_backward": call(1.0, probabilities, labels),
+        "mean_squared_error": call(logits, draw(64, 10)),
+        "mean_squared_error_backward": call(1.0, logits, draw(64, 10)),
+        "sgd_step": call(draw(4096), draw(4096), draw(4096), learning_rate=0.1, momentum=0.9),
+        "adam_step": call(
+            draw(4096), draw(4096), draw(4096), draw(4096) ** 2, step=2, learning_rate=0.1
+        ),
+    }
+    for name in ("leaky_relu", "elu", "gelu", "silu"):  # their backward passes take x
+        calls |= {name: call(x), f"{name}_backward": call(dx, x)}
+    for name in ("relu", "sigmoid", "tanh"):  # theirs take y
+        calls |= {name: call(x), f"{name}_backward": call(dx, getattr(reference, name)(x))}
+    return calls
+
+
+def _results(op: str, backend: Backend) -> dict[str, Array]:
+    """Return what an op gives, and its arguments afterwards: some are updated in place."""
+    arguments, options = copy.deepcopy(_calls()[op])
+    given = getattr(backend, op)(*arguments, **options)
+    arrays = [*(given if isinstance(given, tuple) else (given,)), *arguments]
+    return {
+        f"result {i}": np.asarray(array)
+        for i, array in enumerate(arrays)
+        if isinstance(array, (float, np.ndarray))
+    }
+
+
+@cache
+def _expected(op: str) -> dict[str, Array]:
+    return _results(op, reference)
+
+
+def test_calls_cover_the_contract() -> None:
+    assert sorted(_calls()) == OPS
+
+
+@pytest.mark.benchmark(min_rounds=3, max_time=0.1, warmup=False)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("op", OPS)
+def test_op(op: str, backend: str, benchmark: BenchmarkFixture) -> None:
+    wrong = disagreement(_results(op, BACKENDS[backend]), _expected(op))
+    assert wrong is None, wrong
+    benchmark.group = op
+    arguments, options = copy.deepcopy(_calls()[op])
+    benchmark(getattr(BACKENDS[backend], op), *arguments, **options)
