@@ -33,7 +33,7 @@ def run(backend: Any, op: str, arguments: Arguments) -> tuple[Any, ...]:
     """Call an op; return its results as a tuple: for a step, copies of what it updated."""
     if op in UPDATED:
         arguments = {
-            name: value.copy() if name in UPDATED[op] and value is not None else value
+            name: value.copy() if name in UPDATED[op] and _is_plain(value) else value
             for name, value in arguments.items()
         }
         result = getattr(backend, op)(**arguments)
@@ -41,6 +41,11 @@ def run(backend: Any, op: str, arguments: Arguments) -> tuple[Any, ...]:
         return tuple(arguments[name] for name in UPDATED[op])
     result = getattr(backend, op)(**arguments)
     return result if isinstance(result, tuple) else (result,)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a step may write to a value: another it must refuse, and not be given a copy of."""
+    return type(value) is np.ndarray and value.flags.c_contiguous and value.flags.writeable
 
 
 @dataclass
