@@ -7,9 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile import CALLS, F4, F8, I8, LOSSES, NORMS, POOLS, STATE, STEPS, call, ones, refuses
+from hostile import (
+    CALLS,
+    F4,
+    F8,
+    I8,
+    LOSSES,
+    NORMS,
+    POOLS,
+    STATE,
+    STEPS,
+    call,
+    ones,
+    refuses,
+)
 
-from fastcnn.backend import Backend
+from fastcnn.backend import Backend, get_backend
 
 NUMBER_OPTIONS = {
     "leaky_relu": "negative_slope",
@@ -21,6 +34,12 @@ NUMBER_OPTIONS = {
     "sgd_step": "learning_rate",
     "adam_step": "learning_rate",
 } | dict.fromkeys(NORMS, "epsilon")
+
+
+@pytest.fixture(scope="module", params=["reference", "fast"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    """One backend of each kind: checks are Python, the same for every instruction set."""
+    return get_backend(request.param)
 
 
 def test_every_op_is_called() -> None:

@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 from hostile import CALLS, CONVS, F4, HUGE, PLACES, POOLS, call, ones, refuses
 
+from fastcnn import get_backend
+
+
+@pytest.fixture(scope="module", params=["reference", "fast"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    """One backend of each kind: checks are Python, the same for every instruction set."""
+    return get_backend(request.param)
+
 
 def virtual(*shape: int) -> np.ndarray:
     """An array of any shape that takes no memory."""
@@ -93,6 +101,8 @@ def test_groups_and_filters(backend: Any, op: str) -> None:
         refuses(backend, error, op, "groups|w", groups=groups)
     refuses(backend, ValueError, op, "w|groups", groups=1)
     refuses(backend, ValueError, op, "w|groups", groups=4)
+    # 4 channels in 4 groups, but 6 filters.
+    refuses(backend, ValueError, op, "groups|w", groups=4, w=ones(3, 3, 1, 6))
     for shape in [(0, 3, 2, 6), (3, 0, 2, 6), (3, 3, 0, 6), (3, 3, 2, 0)]:
         refuses(backend, ValueError, op, "w|dy|b", w=ones(*shape))
     refuses(backend, ValueError, op, "x|w", x=ones(2, 6, 6, 0))
