@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BACKENDS: Final = ("fast", "reference")
+MOST_THREADS: Final = 1024  # beyond any machine's use, and OpenMP runtimes end on a million
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}")
     except OSError as error:
-        named = error.filename is not None and error.strerror is not None
-        return _fail(f"{error.filename}: {error.strerror}" if named else str(error))
+        reason = error.strerror or str(error)
+        return _fail(reason if error.filename is None else f"{error.filename}: {reason}")
     except (ValueError, TypeError, FloatingPointError) as error:
         return _fail(str(error))
     return 0
@@ -66,16 +67,16 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 # ---------------------------------------------------------------------- options
-def _integer(least: int) -> Callable[[str], int]:
+def _integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    accepted = f"of {least} or more" if most is None else f"from {least} to {most}"
+
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(
-                f"expected an integer of {least} or more, got {text[:40]!r}"
-            )
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"expected an integer {accepted}, got {text[:40]!r}")
         return value
 
     return parse
@@ -244,7 +245,7 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
 def _add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
-        type=_integer(1),
+        type=_integer(1, MOST_THREADS),
         metavar="N",
         help="threads of the fast backend (default: as many as there are CPUs)",
     )

@@ -44,7 +44,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train --batch-size -3", "argument --batch-size: expected an integer of 1 or more, got"),
         ("train --batch-size many", "argument --batch-size: expected an integer of 1 or more"),
         ("train --seed -1", "argument --seed: expected an integer of 0 or more, got '-1'"),
-        ("train --threads 0", "argument --threads: expected an integer of 1 or more, got '0'"),
+        ("train --threads 0", "argument --threads: expected an integer from 1 to 1024, got '0'"),
+        ("train --threads 2000", "argument --threads: expected an integer from 1 to 1024, got"),
         ("train --limit-train 0", "argument --limit-train: expected an integer of 1 or more"),
         ("train --limit-test -1", "argument --limit-test: expected an integer of 1 or more"),
         ("train --lr 0", "argument --lr: expected a number above 0, got '0'"),
@@ -68,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("predict a-file", "the following arguments are required: FILE"),
         ("info a-file", "a-file: expected a fastcnn model file"),
         ("info a-file twice", "unrecognized arguments: twice"),
-        ("bench --threads two", "argument --threads: expected an integer of 1 or more"),
+        ("bench --threads two", "argument --threads: expected an integer from 1 to 1024"),
     ],
 )
 def test_errors_are_one_sentence(arguments: str, message: str) -> None:
