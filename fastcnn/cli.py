@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BACKENDS: Final = ("fast", "reference")
-MOST_THREADS: Final = 1024  # beyond any machine's use, and OpenMP runtimes end on a million
+MOST_THREADS: Final = 1024  # more than any CPU has; far more ends an OpenMP runtime
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, like all others of this command."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"fastcnn: {message}; see {self.prog} --help\n")
+        self.exit(_fail(f"{message}; see {self.prog} --help"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
