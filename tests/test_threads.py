@@ -1,0 +1,265 @@
+"""The same bits: for any number of threads, any batch, any place in memory, any caller."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from calls import OPS, UPDATED, arguments, run
+from compare import assert_same_bits
+
+import fastcnn
+from fastcnn import FastBackend, _kernels, nn, optim
+from fastcnn.backend import Array
+
+# Large enough that every op, the losses of a row an image too, wakes its threads; and one image.
+BATCH = {"images": 48, "height": 72, "width": 3, "channels": 32}
+ONE_IMAGE = {"images": 1, "height": 150, "width": 31, "channels": 33}
+SMALL = {"images": 3, "height": 6, "width": 5, "channels": 19}
+
+
+# ---------------------------------------------------------------------- number of threads
+@pytest.mark.parametrize("size", [BATCH, ONE_IMAGE], ids=["batch", "one image"])
+@pytest.mark.parametrize("op", OPS)
+def test_any_number_of_threads(
+    op: str, size: dict[str, int], dtype: Any, fast_backend: Any, rng: Any
+) -> None:
+    serial = FastBackend(isa=fast_backend.isa, num_threads=1)
+    call = arguments(op, rng, dtype, serial, **size)
+    expected = run(serial, op, call)
+    for num_threads in range(2, 9):
+        backend = FastBackend(isa=fast_backend.isa, num_threads=num_threads)
+        assert_same_bits(run(backend, op, call), expected, f"{op} with {num_threads} threads")
+
+
+def trained(num_threads: int, isa: str) -> dict[str, Array]:
+    """Return the weights after some steps of a network with a layer of every kind."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((160, 12, 12, 3), np.float32), rng.integers(0, 10, 160)
+    layers = [
+        nn.Conv2D(24, 3, padding="same", activation="relu"),
+        nn.BatchNorm(),
+        nn.Residual(nn.DepthwiseConv2D(3, padding=1, activation="silu")),
+        nn.MaxPool2D(3, stride=2, padding=1),
+        nn.Conv2D(32, 3, groups=2, activation="gelu"),
+        nn.AvgPool2D(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Dense(48, activation="tanh"),
+        nn.Dense(10),
+    ]
+    trainer = fastcnn.Trainer(
+        nn.Sequential(layers),
+        optimizer=optim.AdamW(0.003),
+        backend=FastBackend(isa=isa, num_threads=num_threads),
+        seed=1,
+    )
+    history = trainer.fit(x, y, epochs=2, batch_size=80, verbose=False)
+    state: dict[str, Array] = trainer.model.state_dict()
+    return {**state, "losses": np.array(history["step_loss"]), "predicted": trainer.predict(x)}
+
+
+def test_a_training_run_with_any_number_of_threads(fast_backend: Any) -> None:
+    expected = trained(1, fast_backend.isa)
+    for num_threads in range(2, 9):
+        state = trained(num_threads, fast_backend.isa)
+        assert list(state) == list(expected)
+        for name in expected:
+            assert_same_bits((state[name],), (expected[name],), f"{name}, {num_threads} threads")
+
+
+def test_the_default_number_of_threads_is_for_backends_that_were_given_none() -> None:
+    if not _kernels.has_openmp():
+        assert FastBackend(num_threads=3).num_threads == 1
+        return
+    default, three = FastBackend(), FastBackend(num_threads=3)
+    fastcnn.set_num_threads(5)
+    assert (default.num_threads, three.num_threads) == (5, 3)
+    fastcnn.set_num_threads(np.int64(1))
+    assert (default.num_threads, three.num_threads) == (1, 3)
+    fastcnn.set_num_threads(None)
+    assert default.num_threads >= 1
+
+
+# ---------------------------------------------------------------------- batch and memory
+PER_IMAGE = [
+    op
+    for op in OPS
+    if not op.endswith(("_backward", "_step")) and op not in ("batch_norm", "mean_squared_error")
+]
+PER_ROW = ("linear", "softmax_cross_entropy")  # rows, of which an image has its height
+
+
+@pytest.mark.parametrize("size", [BATCH, SMALL], ids=["batch", "small"])
+@pytest.mark.parametrize("op", PER_IMAGE)
+def test_a_batch_is_its_images_one_by_one(
+    op: str, size: dict[str, int], dtype: Any, fast_backend: Any, rng: Any
+) -> None:
+    call = arguments(op, rng, dtype, fast_backend, **size)
+    per_image = ("x", "logits", "labels", "mask", "sample_weights")
+    together = run(fast_backend, op, call)
+    step = size["height"] if op in PER_ROW else 1
+    count = size["images"]
+    for n in {0, 1, count // 2, count - 1}:
+        part = slice(n * step, (n + 1) * step)
+        alone = run(
+            fast_backend, op, {k: v[part] if k in per_image else v for k, v in call.items()}
+        )
+        for one, whole in zip(alone, together, strict=True):
+            if isinstance(whole, np.ndarray):  # the loss is the batch's
+                assert_same_bits((one,), (whole[part],), f"{op} of image {n}")
+
+
+def moved(a: Array, places: int) -> Array:
+    """Return a copy that begins `places` elements after a multiple of 64 bytes."""
+    memory = np.zeros(a.nbytes + 128 + 64, np.uint8)
+    start = -memory.ctypes.data % 64 + places * a.itemsize
+    copy = memory[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_any_alignment(op: str, dtype: Any, fast_backend: Any, rng: Any) -> None:
+    call = arguments(op, rng, dtype, fast_backend, **SMALL)
+    expected = run(fast_backend, op, call)
+    for places in range(1, 16):
+        shifted = {
+            name: moved(value, places)
+            if isinstance(value, np.ndarray) and name not in UPDATED.get(op, ())
+            else value
+            for name, value in call.items()
+        }
+        assert_same_bits(run(fast_backend, op, shifted), expected, f"{op} at {places}")
+
+
+@pytest.mark.parametrize("op", UPDATED)
+def test_any_alignment_of_what_a_step_updates(
+    op: str, dtype: Any, fast_backend: Any, rng: Any
+) -> None:
+    call = arguments(op, rng, dtype, fast_backend, **SMALL)
+    expected = run(fast_backend, op, call)
+    for places in range(1, 16):
+        shifted = call | {name: moved(call[name], places) for name in UPDATED[op]}
+        getattr(fast_backend, op)(**shifted)
+        assert_same_bits(tuple(shifted[name] for name in UPDATED[op]), expected, f"{places}")
+
+
+# ---------------------------------------------------------------------- callers
+def test_many_python_threads_at_once(fast_backend: Any) -> None:
+    """Each gets the serial bits, though their teams of threads run over each other."""
+    serial = FastBackend(isa=fast_backend.isa, num_threads=1)
+    backend = FastBackend(isa=fast_backend.isa, num_threads=2)
+    calls = []
+    for number, op in enumerate(OPS):
+        size = BATCH if number % 3 == 0 else SMALL
+        call = arguments(op, np.random.default_rng(number), "float32", serial, **size)
+        calls.append((op, call, run(serial, op, call)))
+
+    def work(worker: int) -> int:
+        for turn in range(2):
+            for number in range(len(calls)):
+                op, call, expected = calls[(number * (worker + 1) + turn) % len(calls)]
+                assert_same_bits(run(backend, op, call), expected, op)
+        return worker
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(work, range(6))) == list(range(6))
+
+
+def in_a_process(script: str, *args: str, timeout: float = 60, **environment: str) -> str:
+    """Run a script with the tests' folder on its path; return what it printed."""
+    head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    result = subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(script), *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | environment,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+FORKS = """
+import os, signal, warnings
+import numpy as np
+from calls import OPS, arguments, run
+from compare import assert_same_bits
+import fastcnn
+from fastcnn import FastBackend
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on fork beside threads
+backend = FastBackend(num_threads=4)
+calls = []
+for op in OPS:
+    call = arguments(op, np.random.default_rng(0), "float32", backend, images=48, height=72,
+                     width=3, channels=32)
+    calls.append((op, call, run(backend, op, call)))  # in parallel, before the fork
+
+def compute():
+    for op, call, expected in calls:
+        assert_same_bits(run(backend, op, call), expected, op)
+
+for n in range(10):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        status = 1
+        try:
+            assert backend.num_threads == 1
+            fastcnn.set_num_threads(4)
+            compute()
+            if n == 0:  # and so does a child's child
+                grandchild = os.fork()
+                if grandchild == 0:
+                    compute()
+                    os._exit(0)
+                assert os.waitpid(grandchild, 0)[1] == 0
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"child {n} ended with {status}"
+compute()  # the parent still has its threads
+assert backend.num_threads == 4
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.skipif(not _kernels.has_openmp(), reason="built without OpenMP: nothing to inherit")
+def test_fork_after_a_parallel_op() -> None:
+    """gcc's OpenMP hangs in such a child: there the ops are serial, and they end."""
+    assert in_a_process(FORKS) == "done\n"
+
+
+TASKS = """
+import os
+import numpy as np
+from calls import arguments, run
+from fastcnn import FastBackend
+
+before = len(os.listdir("/proc/self/task"))
+for num_threads in (1, 4):
+    backend = FastBackend(num_threads=num_threads)
+    call = arguments("conv2d", np.random.default_rng(0), "float32", backend, images=48, height=72,
+                     width=3, channels=32)
+    run(backend, "conv2d", call)
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to count threads in")
+@pytest.mark.skipif(not _kernels.has_openmp(), reason="built without OpenMP")
+def test_threads_are_what_was_asked_for() -> None:
+    """None of our own for one thread, three more for four: OpenMP is really on."""
+    assert in_a_process(TASKS).split() == ["0", "3"]
