@@ -40,6 +40,8 @@ class Competitor:
 
     def __init__(self, name: str, threads: int) -> None:
         self.name = name
+        self.alive = True
+        self._options: dict[str, dict[str, str]] = {}
         self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         try:
             self.version = self._ask(_start, PEERS[name].module, threads)
@@ -49,7 +51,9 @@ class Competitor:
 
     def options(self, kind: str) -> dict[str, str]:
         """Return the ways in which it does a kind of case: their names and what they mean."""
-        return self._ask(_options, kind)
+        if kind not in self._options:
+            self._options[kind] = self._ask(_options, kind)
+        return self._options[kind]
 
     def prepare(
         self, case: Case, option: str, weights: Mapping[str, Any], seconds: float
@@ -68,14 +72,11 @@ class Competitor:
         """Return the seconds that an operation takes at the peak (any process can tell)."""
         return self._ask(_peak, threads)
 
-    def clear(self) -> None:
-        """Let go of everything that was prepared."""
-        self._ask(_clear)
-
     def _ask(self, function: Callable[..., T], *args: object) -> T:
         try:
             return self._process.submit(function, *args).result()
         except BrokenProcessPool:
+            self.alive = False
             raise Failure(f"{self.name}: its process ended by itself") from None
         except Exception as error:  # whatever a library raises is its answer
             first_line = (str(error).strip() or "no message").splitlines()[0]
@@ -95,7 +96,8 @@ class Competitor:
 
 # ---------------------------------------------------------------------- in the process
 _peer: ModuleType
-_jobs: dict[str, Job] = {}
+_prepared: Case
+_jobs: dict[str, Job] = {}  # the prepared case's, by option
 
 
 def _start(module: str, threads: int) -> str:
@@ -114,6 +116,10 @@ def _options(kind: str) -> dict[str, str]:
 def _prepare(
     case: Case, option: str, weights: Mapping[str, Any], seconds: float
 ) -> tuple[Results, int] | None:
+    global _prepared
+    if not _jobs or case != _prepared:
+        _jobs.clear()
+        _prepared = case
     job: Job | None = getattr(_peer, case.kind)(case, option, weights)
     if job is None:
         return None
@@ -132,7 +138,3 @@ def _peak(threads: int) -> float:
     from fastcnn import _kernels
 
     return _limits.seconds_per_flop(_kernels.select(), threads)
-
-
-def _clear() -> None:
-    _jobs.clear()

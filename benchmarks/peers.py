@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     threads = options.threads or get_num_threads()
     print(environment())
-    print(f"{threads} threads for everyone, {options.rounds} rounds\n", flush=True)
+    print(f"threads of everyone: {threads}; rounds: {options.rounds}\n", flush=True)
 
     complaints: list[str] = []
     results: list[Measured] = []
@@ -123,9 +123,7 @@ def _names(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in PEERS:
-            raise argparse.ArgumentTypeError(
-                f"expected some of {', '.join(PEERS)}, got {name!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(PEERS)}, got {name!r}")
     return names
 
 
@@ -176,7 +174,7 @@ def _measure(
     turns: dict[tuple[str, str], Callable[[], float]] = {}
     for name, competitor in competitors.items():  # fastcnn first
         for option in competitor.options(case.kind):
-            if option in options.without:
+            if option in options.without or not competitor.alive:
                 continue
             try:
                 prepared = competitor.prepare(case, option, weights, options.seconds)
@@ -196,8 +194,6 @@ def _measure(
             turns[name, option] = partial(competitor.turn, option, calls)
     turns[PEAK] = partial(competitors[FASTCNN].peak, threads)
     seconds = _timing.race(turns, options.rounds)
-    for competitor in competitors.values():
-        competitor.clear()
     peaks += [1 / taken for taken in seconds.pop(PEAK)]
     return Measured(case, seconds)
 

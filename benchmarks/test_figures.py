@@ -1,0 +1,150 @@
+"""The benchmarks' own arithmetic: a figure is worth what it is made with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks import _limits, _timing
+from benchmarks._agreement import TOLERANCE, disagreement
+from benchmarks._cases import Convolution, Training, sample_network, t2_table
+from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
+from benchmarks._report import Measured, input_gradients, lines, tables
+from fastcnn import _kernels
+
+SHAPE = Convolution(channels=4, filters=6, size=9, kernel=3, padding=1, stride=2, batch=2)
+
+
+def test_every_round_has_every_competitor_and_another_one_first() -> None:
+    called: list[str] = []
+
+    def turn(name: str) -> float:
+        called.append(name)
+        return len(called)
+
+    taken = _timing.race({name: partial(turn, name) for name in "abc"}, 3)
+    assert "".join(called) == "abcbcacab"
+    assert taken == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    assert _timing.ratio([1, 10, 2], [2, 20, 6]) == (2, 2, 3)
+
+
+def test_calls_fill_the_time() -> None:
+    assert _timing.calls_for(lambda: None, 0.0) == 1
+    assert _timing.calls_for(lambda: None, 0.01) > 100
+
+
+@pytest.mark.parametrize(
+    ("actual", "sentence"),
+    [
+        (np.ones((2, 3)), None),
+        (np.ones((2, 3)) + TOLERANCE / 2, None),
+        (np.ones((2, 3)) + TOLERANCE * 2, "an error of at most"),
+        (np.full((2, 3), np.nan), "an error of at most"),
+        (np.ones((3, 2)), r"expected shape \(2, 3\)"),
+    ],
+)
+def test_disagreement(actual: np.ndarray, sentence: str | None) -> None:
+    found = disagreement({"y": actual}, {"y": np.ones((2, 3))})
+    if sentence is None:
+        assert found is None
+    else:
+        with pytest.raises(ValueError, match=sentence):
+            raise ValueError(found)
+
+
+def test_missing_result_is_a_disagreement() -> None:
+    assert disagreement({}, {"y": np.ones(2)}) is not None
+
+
+@pytest.mark.parametrize("case", [SHAPE, replace(SHAPE, groups=2), replace(SHAPE, kernel=5)])
+def test_operations_of_a_convolution(case: Convolution) -> None:
+    """Both counts, by walking over every output and tap."""
+    every = inside = 0
+    starts = [p * case.stride - case.padding for p in range(case.output)]
+    for top in starts:
+        for left in starts:
+            for h in range(top, top + case.kernel):
+                for w in range(left, left + case.kernel):
+                    every += 1
+                    inside += 0 <= h < case.size and 0 <= w < case.size
+    each = 2 * case.batch * case.channels // case.groups * case.filters
+    assert case.flops == every * each
+    assert case.least_flops == inside * each
+    assert replace(case, direction="both gradients").flops == 2 * case.flops
+
+
+def test_operations_of_the_sample_network() -> None:
+    """By its own weights: each of a convolution's is used once at every output pixel."""
+    model = sample_network()
+    model.build((28, 28, 1))
+    pixels = {"0.weight": 26 * 26, "2.weight": 11 * 11, "5.weight": 1, "6.weight": 1}
+    sizes = {name: model.state_dict()[name].size for name in pixels}
+    forward = sum(2 * sizes[name] * pixels[name] for name in pixels)
+    case = Training(128)
+    first = 2 * sizes["0.weight"] * pixels["0.weight"]
+    assert case.flops == case.images * (3 * forward - first)
+    assert case.images % case.batch == 0
+
+
+def test_t2_names_differ() -> None:
+    cases = t2_table()
+    assert len({case.title for case in cases}) == len(cases)
+
+
+def test_layouts_come_back() -> None:
+    array = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(nhwc(nchw(array)), array)
+    np.testing.assert_array_equal(to_hwio(oihw(array)), array)
+    assert nchw(array)[1, 4, 2, 3] == array[1, 2, 3, 4]
+    assert oihw(array)[4, 3, 1, 2] == array[1, 2, 3, 4]
+
+
+def _measured(direction: str, own: float, peer: float) -> Measured:
+    seconds = {("fastcnn", "isa"): [own] * 3, ("torch", "nchw"): [peer] * 3}
+    return Measured(replace(SHAPE, direction=direction), seconds)
+
+
+def test_the_input_gradient_is_the_rest() -> None:
+    results = [_measured("weight gradient", 2, 3), _measured("both gradients", 5, 4)]
+    (derived,) = input_gradients(results)
+    assert derived.case == replace(SHAPE, direction="input gradient")
+    assert derived.seconds == {("fastcnn", "isa"): [3], ("torch", "nchw"): [1]}
+    assert derived.case.flops == SHAPE.flops
+
+
+def test_percents_ratios_and_the_best_option() -> None:
+    measured = _measured("forward", 2, 3)
+    measured.seconds["torch", "channels_last"] = [8, 4, 1]
+    peak = SHAPE.flops  # operations a second: one call takes at least a second
+    assert measured.best("torch") == "nchw"
+    assert measured.fraction("fastcnn", "isa", peak) == 0.5
+    assert measured.ratio("torch", "channels_last") == (2, 0.5, 4)
+    assert "50.0% of peak" in lines(measured, peak)
+    assert "| 50% |" in tables([measured], ["fastcnn", "torch"], peak)
+    assert "(1.50 x)" in tables([measured], ["fastcnn", "torch"], peak)
+
+
+def test_a_kernel_beyond_the_peak_is_suspicious() -> None:
+    measured = _measured("forward", 1, 1)
+    useful = SHAPE.least_flops
+    assert measured.suspicion(useful / 1.04) is None
+    assert "measured wrongly" in str(measured.suspicion(useful / 1.06))
+
+
+@pytest.mark.parametrize("isa", _kernels.available())
+def test_limits_are_of_this_world(isa: str) -> None:
+    """A CPU of today does 1e9 to 1e12 operations a second and core, and copies 1e8 to 1e12 bytes.
+
+    The peak of a wider instruction set is no lower: a chain that the compiler merged or a burst
+    too short to count would show here.
+    """
+    flop = _limits.seconds_per_flop(isa, 1)
+    assert 1e-12 < flop < 1e-9
+    assert 1e-12 < _limits.seconds_per_byte(isa, 1, size=1 << 22) < 1e-8
+    assert flop < 1.5 * _limits.seconds_per_flop(_kernels.available()[0], 1)
