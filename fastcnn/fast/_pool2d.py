@@ -108,7 +108,7 @@ class Pool2D(MemoryBound):
         argmax = empty(geometry.y_shape, geometry.argmax_dtype(op))
         y = empty(geometry.y_shape, x.dtype)
         if y.size:
-            kernel = self._load(x).pool2d.max_pool2d
+            kernel = self._load(x).max_pool2d.max_pool2d
             kernel(y, argmax, x, *geometry.options, self._team(x))
         return y, argmax
 
@@ -134,7 +134,7 @@ class Pool2D(MemoryBound):
         shape(op, "argmax", argmax, geometry.y_shape, "that of max_pool2d's result")
         dx = empty(geometry.x_shape, dy.dtype)
         if dx.size:
-            kernel = self._load(dy).pool2d.max_pool2d_backward
+            kernel = self._load(dy).max_pool2d.max_pool2d_backward
             argmax = np.require(argmax, dtype, ("C", "A"))
             wrong = kernel(dx, dy, argmax, *geometry.options, self._team(dx))
             if wrong:
@@ -161,7 +161,7 @@ class Pool2D(MemoryBound):
         bottom_right = _counted_pads(op, geometry, count_include_pad)
         y = empty(geometry.y_shape, x.dtype)
         if y.size:
-            kernel = self._load(x).pool2d.avg_pool2d
+            kernel = self._load(x).avg_pool2d.avg_pool2d
             kernel(y, x, *geometry.options, *bottom_right, self._team(x))
         return y
 
@@ -183,7 +183,7 @@ class Pool2D(MemoryBound):
         shape(op, "dy", dy, geometry.y_shape, "that of avg_pool2d's result")
         dx = empty(geometry.x_shape, dy.dtype)
         if dx.size:
-            kernel = self._load(dy).pool2d.avg_pool2d_backward
+            kernel = self._load(dy).avg_pool2d.avg_pool2d_backward
             kernel(dx, dy, *geometry.options, *bottom_right, self._team(dx))
         return dx
 
@@ -198,10 +198,10 @@ class Pool2D(MemoryBound):
         n, height, width, channels = x.shape
         y = empty((n, channels), x.dtype)
         if y.size:
-            pool2d = self._load(x).pool2d
-            parts = pool2d.number_of_parts(height * width, channels)
+            kernels = self._load(x).avg_pool2d
+            parts = kernels.number_of_parts(height * width, channels)
             partial = empty((n, parts, channels), np.dtype(np.float64))
-            pool2d.global_avg_pool2d(
+            kernels.global_avg_pool2d(
                 y, partial, x.reshape(n, height * width, channels), self._team(x)
             )
         return y
@@ -213,7 +213,7 @@ class Pool2D(MemoryBound):
         shape(op, "dy", dy, (n, channels), "that of global_avg_pool2d's result")
         dx = empty((n, height, width, channels), dy.dtype)
         if dx.size:
-            self._load(dy).pool2d.global_avg_pool2d_backward(dx, dy, self._team(dx))
+            self._load(dy).avg_pool2d.global_avg_pool2d_backward(dx, dy, self._team(dx))
         return dx
 
 

@@ -1,0 +1,249 @@
+"""Average pooling, and the mean of whole images. For the letters see _windows.pxd.
+
+Sums run in double: what float32 rounds is the result alone.
+"""
+
+from cython.parallel cimport prange
+
+from fastcnn._kernels._types cimport real
+from fastcnn._kernels._windows cimport (
+    BLOCK, Pool, columns_from, end_window, first_window, tap
+)
+
+
+cdef inline double counted(
+    Py_ssize_t first, Py_ssize_t kernel, Py_ssize_t size, Py_ssize_t after
+) noexcept nogil:
+    """Return how many places of a window count, along one axis; `first` is in image pixels.
+
+    `after` is the padding at the end if pads count, else -1.
+    """
+    if after < 0:
+        return min(first + kernel, size) - max(first, 0)
+    return min(kernel, size + after - first)
+
+
+# ---------------------------------------------------------------- forward
+cdef inline void avg_block(
+    real* y, const real* x_n, Pool* g, Py_ssize_t top, Py_ssize_t left, Py_ssize_t columns,
+    Py_ssize_t channels, real divisor,
+) noexcept nogil:
+    """Outputs whose first window starts at (top, left); y and x_n start at its first channel."""
+    cdef double[BLOCK] total
+    cdef real[BLOCK] gathered
+    cdef Py_ssize_t r_0 = max(-top, 0), r_end = min(g.R, g.H - top)
+    cdef Py_ssize_t s_0 = max(-left, 0), s_end = min(g.S, g.W - left)
+    cdef Py_ssize_t count = columns * channels, r, s, i
+    cdef const real* x
+    for i in range(count):
+        total[i] = 0
+    for r in range(r_0, r_end):
+        s = s_0
+        x = x_n + ((top + r) * g.W + left + s) * g.C
+        while s < s_end:
+            if s + 1 < s_end and (columns == 1 or g.stride_w == 1):
+                for i in range(count):      # two at once: half the loads and stores of total
+                    total[i] += <double> x[i] + <double> x[g.C + i]
+                s += 2
+                x += 2 * g.C
+            else:
+                add(total, tap(gathered, x, columns, channels, g), count)
+                s += 1
+                x += g.C
+    for i in range(count):
+        y[i] = <real> total[i] / divisor
+
+
+cdef inline void add(double* total, const real* x, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        total[i] += x[i]
+
+
+cdef void avg_row(
+    real* y, const real* x_n, Pool* g, Py_ssize_t p, Py_ssize_t bottom, Py_ssize_t right
+) noexcept nogil:
+    cdef Py_ssize_t q = 0, c, columns, left, top = p * g.stride_h - g.top
+    cdef double divisor, rows = counted(top, g.R, g.H, bottom)
+    while q < g.Q:
+        columns = columns_from(g, q)
+        left = q * g.stride_w - g.left
+        divisor = rows * counted(left, g.S, g.W, right)     # one for all columns of a block
+        c = 0
+        while c < g.C:
+            avg_block(
+                y + q * g.C + c, x_n + c, g, top, left, columns,
+                min(<Py_ssize_t> BLOCK, g.C - c), <real> divisor,
+            )
+            c += BLOCK
+        q += columns
+
+
+def avg_pool2d(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, Py_ssize_t R, Py_ssize_t S,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t bottom, Py_ssize_t right, int threads,
+):
+    """Pads count if bottom and right, those at the end, are not -1."""
+    cdef Pool g = Pool(
+        x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], R, S,
+        stride_h, stride_w, top, left,
+    )
+    cdef Py_ssize_t row
+    for row in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
+        avg_row(
+            &y[row // g.P, row % g.P, 0, 0], &x[row // g.P, 0, 0, 0], &g, row % g.P,
+            bottom, right,
+        )
+
+
+# ---------------------------------------------------------------- backward
+cdef inline void add_share(
+    double* total, const real* dy, double divisor, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double inverse = 1 / divisor
+    if sizeof(real) == 8:
+        for i in range(count):
+            total[i] += dy[i] / divisor
+    else:                               # what the product loses, rounding to float hides
+        for i in range(count):
+            total[i] += dy[i] * inverse
+
+
+cdef inline void avg_backward_windows(
+    double* total, const real* dy, Pool* g, double rows, Py_ssize_t right, Py_ssize_t w,
+    Py_ssize_t columns, Py_ssize_t channels,
+) noexcept nogil:
+    """Add what a row of outputs gives to the pixels from w on."""
+    cdef Py_ssize_t q, left, i
+    for q in range(
+        first_window(w, g.stride_w, g.left, g.S),
+        end_window(w + columns - 1, g.stride_w, g.left, g.Q),
+    ):
+        left = q * g.stride_w - g.left
+        for i in range(max(left, w), min(left + g.S, w + columns)):
+            add_share(
+                total + (i - w) * channels, dy + q * g.C,
+                rows * counted(left, g.S, g.W, right), channels,
+            )
+
+
+cdef void avg_backward_block(
+    real* dx, const real* dy_n, Pool* g, Py_ssize_t h, Py_ssize_t w, Py_ssize_t columns,
+    Py_ssize_t channels, Py_ssize_t bottom, Py_ssize_t right,
+) noexcept nogil:
+    """Pixels from w on; dx and dy_n start at the block's first channel."""
+    cdef double[BLOCK] total
+    cdef Py_ssize_t p, i
+    for i in range(columns * channels):
+        total[i] = 0
+    for p in range(
+        first_window(h, g.stride_h, g.top, g.R), end_window(h, g.stride_h, g.top, g.P)
+    ):
+        avg_backward_windows(
+            total, dy_n + p * g.Q * g.C, g, counted(p * g.stride_h - g.top, g.R, g.H, bottom),
+            right, w, columns, channels,
+        )
+    for i in range(columns * channels):
+        dx[i] = <real> total[i]
+
+
+cdef void avg_backward_row(
+    real* dx, const real* dy_n, Pool* g, Py_ssize_t h, Py_ssize_t bottom, Py_ssize_t right
+) noexcept nogil:
+    cdef Py_ssize_t columns = max(1, BLOCK // g.C), w = 0, c
+    while w < g.W:
+        c = 0
+        while c < g.C:
+            avg_backward_block(
+                dx + w * g.C + c, dy_n + c, g, h, w, min(columns, g.W - w),
+                min(<Py_ssize_t> BLOCK, g.C - c), bottom, right,
+            )
+            c += BLOCK
+        w += columns
+
+
+def avg_pool2d_backward(
+    real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, Py_ssize_t R, Py_ssize_t S,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t bottom, Py_ssize_t right, int threads,
+):
+    cdef Pool g = Pool(
+        dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2], R, S,
+        stride_h, stride_w, top, left,
+    )
+    cdef Py_ssize_t row
+    for row in prange(g.N * g.H, nogil=True, num_threads=threads, schedule="static"):
+        avg_backward_row(
+            &dx[row // g.H, row % g.H, 0, 0], &dy[row // g.H, 0, 0, 0], &g, row % g.H,
+            bottom, right,
+        )
+
+
+# ---------------------------------------------------------------- mean of an image
+cdef inline Py_ssize_t pixels_in_part(Py_ssize_t C) noexcept nogil:
+    return max(1, 65536 // C)
+
+
+def number_of_parts(Py_ssize_t pixels, Py_ssize_t C):
+    """Return into how many parts global_avg_pool2d cuts an image, by its shape alone."""
+    return (pixels + pixels_in_part(C) - 1) // pixels_in_part(C)
+
+
+cdef void sum_of_pixels(
+    double* total, const real* x, Py_ssize_t pixels, Py_ssize_t C
+) noexcept nogil:
+    cdef Py_ssize_t c, _
+    for c in range(C):
+        total[c] = 0
+    for _ in range(pixels // 4):
+        for c in range(C):
+            total[c] += (
+                (<double> x[c] + <double> x[C + c])
+                + (<double> x[2 * C + c] + <double> x[3 * C + c])
+            )
+        x += 4 * C
+    for _ in range(pixels % 4):
+        for c in range(C):
+            total[c] += x[c]
+        x += C
+
+
+def global_avg_pool2d(
+    real[:, ::1] y, double[:, :, ::1] partial, const real[:, :, ::1] x, int threads
+):
+    """partial (N, number_of_parts, C) is room for sums; x is (N, H * W, C)."""
+    cdef Py_ssize_t N = x.shape[0], pixels = x.shape[1], C = x.shape[2]
+    cdef Py_ssize_t parts = partial.shape[1], length = pixels_in_part(C), i, n, c
+    cdef double total
+    for i in prange(N * parts, nogil=True, num_threads=threads, schedule="static"):
+        sum_of_pixels(
+            &partial[i // parts, i % parts, 0], &x[i // parts, i % parts * length, 0],
+            min(length, pixels - i % parts * length), C,
+        )
+    for n in range(N):
+        for c in range(C):
+            total = 0
+            for i in range(parts):
+                total += partial[n, i, c]
+            y[n, c] = <real> (total / pixels)
+
+
+cdef void share_among_pixels(
+    real* dx, const real* dy, real count, Py_ssize_t pixels, Py_ssize_t C
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(C):
+        dx[i] = dy[i] / count
+    for i in range(C, pixels * C):
+        dx[i] = dx[i - C]
+
+
+def global_avg_pool2d_backward(real[:, :, :, ::1] dx, const real[:, ::1] dy, int threads):
+    cdef Py_ssize_t H = dx.shape[1], W = dx.shape[2], row
+    cdef real count = <real> H * <real> W
+    for row in prange(dx.shape[0] * H, nogil=True, num_threads=threads, schedule="static"):
+        share_among_pixels(
+            &dx[row // H, row % H, 0, 0], &dy[row // H, 0], count, W, dx.shape[3]
+        )

@@ -1,0 +1,276 @@
+"""Max pooling. For the letters, and for what a block is, see _windows.pxd."""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int32_t, uint8_t
+
+from fastcnn._kernels._types cimport real
+from fastcnn._kernels._windows cimport (
+    BLOCK, FEW_CHANNELS, Pool, columns_from, end_window, first_window, in_runs, tap
+)
+
+ctypedef fused place_t:         # a place r*S + s in a window
+    uint8_t
+    int32_t
+
+
+# ---------------------------------------------------------------- forward
+# Windows are walked from their last pixel to their first: an equal value takes over, so the
+# first maximum in row-major order wins, and so does the first NaN.
+cdef inline bint takes_over(real v, real best) noexcept nogil:
+    return (v >= best) | (v != v)
+
+
+cdef inline void max_2x2(
+    real* y, place_t* argmax, const real* x_0, const real* x_1, Py_ssize_t C
+) noexcept nogil:
+    """One whole window of 2x2, whose rows are x_0 and x_1."""
+    cdef Py_ssize_t c
+    cdef place_t place
+    cdef real best, v
+    for c in range(C):
+        best, place = x_1[C + c], 3
+        v = x_1[c]
+        place = 2 if takes_over(v, best) else place
+        best = v if takes_over(v, best) else best
+        v = x_0[C + c]
+        place = 1 if takes_over(v, best) else place
+        best = v if takes_over(v, best) else best
+        v = x_0[c]
+        argmax[c] = 0 if takes_over(v, best) else place
+        y[c] = v if takes_over(v, best) else best
+
+
+cdef inline void max_block(
+    real* y, place_t* argmax, const real* x_n, Pool* g, Py_ssize_t p, Py_ssize_t q,
+    Py_ssize_t columns, Py_ssize_t channels,
+) noexcept nogil:
+    """Outputs from q on; y, argmax and x_n start at the block's first channel."""
+    cdef real[BLOCK] best
+    cdef real[BLOCK] gathered
+    cdef int32_t[BLOCK] places
+    cdef Py_ssize_t top = p * g.stride_h - g.top, left = q * g.stride_w - g.left
+    cdef Py_ssize_t r_0 = max(-top, 0), r_last = min(g.R, g.H - top) - 1
+    cdef Py_ssize_t s_0 = max(-left, 0), s_last = min(g.S, g.W - left) - 1
+    cdef Py_ssize_t count = columns * channels, r, s, i
+    cdef const real* x
+    cdef int32_t place
+    for r in range(r_last, r_0 - 1, -1):
+        for s in range(s_last, s_0 - 1, -1):
+            x = tap(gathered, x_n + ((top + r) * g.W + left + s) * g.C, columns, channels, g)
+            place = <int32_t> (r * g.S + s)
+            if r == r_last and s == s_last:
+                for i in range(count):
+                    best[i] = x[i]
+                    places[i] = place
+            else:
+                for i in range(count):
+                    places[i] = place if takes_over(x[i], best[i]) else places[i]
+                    best[i] = x[i] if takes_over(x[i], best[i]) else best[i]
+    for i in range(count):
+        y[i] = best[i]
+    for i in range(count):
+        argmax[i] = <place_t> places[i]
+
+
+cdef void max_row(
+    real* y, place_t* argmax, const real* x_n, Pool* g, Py_ssize_t p
+) noexcept nogil:
+    cdef Py_ssize_t h = p * g.stride_h - g.top, q = 0, w, c, columns
+    cdef bint rows_of_2x2 = (
+        g.R == 2 and g.S == 2 and h >= 0 and h + 2 <= g.H and g.C >= FEW_CHANNELS
+    )
+    cdef const real* x
+    while q < g.Q:
+        w = q * g.stride_w - g.left
+        if rows_of_2x2 and w >= 0 and w + 2 <= g.W:
+            x = x_n + (h * g.W + w) * g.C
+            max_2x2(y + q * g.C, argmax + q * g.C, x, x + g.W * g.C, g.C)
+            q += 1
+            continue
+        columns = columns_from(g, q)
+        c = 0
+        while c < g.C:
+            max_block(
+                y + q * g.C + c, argmax + q * g.C + c, x_n + c, g, p, q, columns,
+                min(<Py_ssize_t> BLOCK, g.C - c),
+            )
+            c += BLOCK
+        q += columns
+
+
+cdef void max_rows(
+    real* y, place_t* argmax, const real* x, Pool* g, int threads
+) noexcept nogil:
+    cdef Py_ssize_t row
+    for row in prange(g.N * g.P, num_threads=threads, schedule="static"):
+        max_row(
+            y + row * g.Q * g.C, argmax + row * g.Q * g.C, x + row // g.P * g.H * g.W * g.C,
+            g, row % g.P,
+        )
+
+
+def max_pool2d(
+    real[:, :, :, ::1] y, argmax, const real[:, :, :, ::1] x, Py_ssize_t R, Py_ssize_t S,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left, int threads,
+):
+    """argmax holds uint8 or int32."""
+    cdef Pool g = Pool(
+        x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], R, S,
+        stride_h, stride_w, top, left,
+    )
+    cdef uint8_t[:, :, :, ::1] small
+    cdef int32_t[:, :, :, ::1] large
+    if argmax.dtype.itemsize == 1:
+        small = argmax
+        with nogil:
+            max_rows(&y[0, 0, 0, 0], &small[0, 0, 0, 0], &x[0, 0, 0, 0], &g, threads)
+    else:
+        large = argmax
+        with nogil:
+            max_rows(&y[0, 0, 0, 0], &large[0, 0, 0, 0], &x[0, 0, 0, 0], &g, threads)
+
+
+# ---------------------------------------------------------------- backward
+cdef inline bint is_place(
+    Py_ssize_t place, Pool* g, Py_ssize_t top, Py_ssize_t left
+) noexcept nogil:
+    """Return whether a place lies in the window that starts at (top, left) and in the image."""
+    cdef Py_ssize_t h = top + place // g.S, w = left + place % g.S
+    return 0 <= place < g.R * g.S and 0 <= h < g.H and 0 <= w < g.W
+
+
+cdef Py_ssize_t wrong_places(const place_t* argmax, Pool* g, Py_ssize_t p) noexcept nogil:
+    """Return how many of a row of outputs hold no place of their window."""
+    cdef Py_ssize_t top = p * g.stride_h - g.top, left, q, c, wrong = 0
+    cdef Py_ssize_t places = g.R * g.S
+    for q in range(g.Q):
+        left = q * g.stride_w - g.left
+        if top >= 0 and left >= 0 and top + g.R <= g.H and left + g.S <= g.W:
+            for c in range(q * g.C, (q + 1) * g.C):
+                wrong += argmax[c] < 0 or argmax[c] >= places
+        else:
+            for c in range(q * g.C, (q + 1) * g.C):
+                wrong += not is_place(argmax[c], g, top, left)
+    return wrong
+
+
+cdef inline void max_backward_windows(
+    real* total, const real* dy, const place_t* argmax, Pool* g, Py_ssize_t r, Py_ssize_t w,
+    Py_ssize_t columns, Py_ssize_t channels,
+) noexcept nogil:
+    """Add what a row of outputs gives to the pixels from w on, window by window."""
+    cdef Py_ssize_t q, left, i, c
+    cdef place_t place
+    for q in range(
+        first_window(w, g.stride_w, g.left, g.S),
+        end_window(w + columns - 1, g.stride_w, g.left, g.Q),
+    ):
+        left = q * g.stride_w - g.left
+        for i in range(max(left, w), min(left + g.S, w + columns)):
+            place = <place_t> (r * g.S + i - left)
+            for c in range(channels):
+                total[(i - w) * channels + c] += (
+                    dy[q * g.C + c] if argmax[q * g.C + c] == place else 0
+                )
+
+
+cdef inline void max_backward_runs(
+    real* total, const real* dy, const place_t* argmax, Pool* g, Py_ssize_t r, Py_ssize_t w,
+    Py_ssize_t columns,
+) noexcept nogil:
+    """Do the same, all channels of all outputs that see the pixels through one place at once."""
+    cdef real[BLOCK] won
+    cdef Py_ssize_t s, q, q_0, q_end, i, to
+    cdef Py_ssize_t s_0 = max(w + g.left - (g.Q - 1) * g.stride_w, 0)
+    cdef Py_ssize_t s_last = min(w + g.left + columns, g.S) - 1
+    cdef place_t place
+    for s in range(s_last, s_0 - 1, -1):        # so that a pixel's windows come in order
+        q_0 = first_window(w - s, g.stride_w, g.left, 1)
+        q_end = end_window(w - s + columns - 1, g.stride_w, g.left, g.Q)
+        place = <place_t> (r * g.S + s)
+        for i in range((q_end - q_0) * g.C):
+            won[i] = dy[q_0 * g.C + i] if argmax[q_0 * g.C + i] == place else 0
+        for q in range(q_0, q_end):
+            to = (q * g.stride_w + s - g.left - w) * g.C
+            for i in range(g.C):
+                total[to + i] += won[(q - q_0) * g.C + i]
+
+
+cdef inline void max_backward_block(
+    real* dx, const real* dy_n, const place_t* argmax_n, Pool* g, Py_ssize_t h, Py_ssize_t w,
+    Py_ssize_t columns, Py_ssize_t channels,
+) noexcept nogil:
+    """Pixels from w on; dx, dy_n and argmax_n start at the block's first channel."""
+    cdef real[BLOCK] total
+    cdef Py_ssize_t p, r, i
+    for i in range(columns * channels):
+        total[i] = 0
+    for p in range(
+        first_window(h, g.stride_h, g.top, g.R), end_window(h, g.stride_h, g.top, g.P)
+    ):
+        r = h - p * g.stride_h + g.top
+        i = p * g.Q * g.C
+        if in_runs(g, columns):
+            max_backward_runs(total, dy_n + i, argmax_n + i, g, r, w, columns)
+        else:
+            max_backward_windows(total, dy_n + i, argmax_n + i, g, r, w, columns, channels)
+    for i in range(columns * channels):
+        dx[i] = total[i]
+
+
+cdef void max_backward_row(
+    real* dx, const real* dy_n, const place_t* argmax_n, Pool* g, Py_ssize_t h
+) noexcept nogil:
+    cdef Py_ssize_t columns = max(1, BLOCK // g.C), w = 0, c
+    while w < g.W:
+        c = 0
+        while c < g.C:
+            max_backward_block(
+                dx + w * g.C + c, dy_n + c, argmax_n + c, g, h, w, min(columns, g.W - w),
+                min(<Py_ssize_t> BLOCK, g.C - c),
+            )
+            c += BLOCK
+        w += columns
+
+
+cdef Py_ssize_t max_backward_rows(
+    real* dx, const real* dy, const place_t* argmax, Pool* g, int threads
+) noexcept nogil:
+    """Return how many places are wrong; only where none is, dx is written."""
+    cdef Py_ssize_t row, wrong = 0, y_n = g.P * g.Q * g.C
+    for row in prange(g.N * g.P, num_threads=threads, schedule="static"):
+        wrong += wrong_places(argmax + row * g.Q * g.C, g, row % g.P)
+    if wrong:
+        return wrong
+    for row in prange(g.N * g.H, num_threads=threads, schedule="static"):
+        max_backward_row(
+            dx + row * g.W * g.C, dy + row // g.H * y_n, argmax + row // g.H * y_n, g, row % g.H
+        )
+    return 0
+
+
+def max_pool2d_backward(
+    real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, argmax, Py_ssize_t R, Py_ssize_t S,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left, int threads,
+):
+    """Return how many entries of argmax are no place of their window: dx counts if none is."""
+    cdef Pool g = Pool(
+        dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2], R, S,
+        stride_h, stride_w, top, left,
+    )
+    cdef const uint8_t[:, :, :, ::1] small
+    cdef const int32_t[:, :, :, ::1] large
+    cdef Py_ssize_t wrong
+    if argmax.dtype.itemsize == 1:
+        small = argmax
+        with nogil:
+            wrong = max_backward_rows(
+                &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &small[0, 0, 0, 0], &g, threads
+            )
+    else:
+        large = argmax
+        with nogil:
+            wrong = max_backward_rows(
+                &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &large[0, 0, 0, 0], &g, threads
+            )
+    return wrong
