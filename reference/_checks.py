@@ -131,19 +131,27 @@ def updatable(op: str, name: str, value: Array) -> Array:
 
 
 # ---------------------------------------------------------------------- numbers and options
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: on one line, and not a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes out no int of more than some thousand digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def integer(op: str, name: str, value: Any, minimum: int) -> int:
     """Return an int of at least `minimum`; NumPy's integers are taken, truth values are not."""
-    wrong = TypeError(f"{op}: {name}: expected an integer, got {value!r}")
-    if isinstance(value, (bool, np.bool_)):
-        raise wrong
     try:
         number = operator.index(value)
     except TypeError:
-        raise wrong from None
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: {name}: expected an integer, got {shown(value)}")
     if not minimum <= number <= sys.maxsize:
         raise ValueError(
             f"{op}: {name}: expected an integer of at least {minimum} and at most {sys.maxsize}, "
-            f"got {number}"
+            f"got {shown(number)}"
         )
     return number
 
@@ -160,17 +168,17 @@ def pair(op: str, name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
         return number, number
     if len(value) != 2:
         raise ValueError(
-            f"{op}: {name}: expected a number or a (height, width) pair, got {value!r}"
+            f"{op}: {name}: expected a number or a (height, width) pair, got {shown(value)}"
         )
     return integer(op, name, value[0], minimum), integer(op, name, value[1], minimum)
 
 
 def shape4(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
     """Return (N, H, W, C) of a tuple that stands for an array which is not there."""
-    if not is_sequence(value):
-        raise TypeError(f"{op}: {name}: expected a tuple (N, H, W, C), got {value!r}")
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{op}: {name}: expected a tuple (N, H, W, C), got {shown(value)}")
     if len(value) != 4:
-        raise ValueError(f"{op}: {name}: expected four sizes (N, H, W, C), got {value!r}")
+        raise ValueError(f"{op}: {name}: expected four sizes (N, H, W, C), got {shown(value)}")
     n, h, w, c = (integer(op, name, size, int(axis > 0)) for axis, size in enumerate(value))
     return n, h, w, c
 
@@ -178,14 +186,14 @@ def shape4(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
 def flag(op: str, name: str, value: Any) -> bool:
     """Return a truth value; numbers are not taken for one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: {name}: expected True or False, got {value!r}")
+        raise TypeError(f"{op}: {name}: expected True or False, got {shown(value)}")
     return bool(value)
 
 
 def real(op: str, name: str, value: Any) -> float:
     """Return a float of any real number, infinities and NaN included."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{op}: {name}: expected a number, got {value!r}")
+        raise TypeError(f"{op}: {name}: expected a number, got {shown(value)}")
     try:
         return float(value)
     except OverflowError:  # an int of more than 308 digits

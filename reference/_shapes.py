@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._checks import integer, is_sequence
+from ._checks import integer, is_sequence, shown
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -33,7 +33,9 @@ def pads(
                 _same(image[0], kernel[0], stride[0], dilation[0]),
                 _same(image[1], kernel[1], stride[1], dilation[1]),
             )
-        raise ValueError(f'{op}: padding: expected "valid", "same" or numbers, got {padding!r}')
+        raise ValueError(
+            f'{op}: padding: expected "valid", "same" or numbers, got {shown(padding)}'
+        )
     if not is_sequence(padding):
         padding = (padding, padding)
     if len(padding) == 2:
@@ -47,7 +49,7 @@ def pads(
             return (top, bottom), (left, right)
     raise ValueError(
         f"{op}: padding: expected a number, a (height, width) pair or "
-        f"((top, bottom), (left, right)), got {padding!r}"
+        f"((top, bottom), (left, right)), got {shown(padding)}"
     )
 
 

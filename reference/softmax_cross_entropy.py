@@ -118,8 +118,7 @@ def _arguments(
     sample_weight = _weights(op, "sample_weights", sample_weights, dtype, N)
     if soft:
         target = array(op, "labels", labels, dtype, (N, C))
-        if not np.all((target >= 0) & (target < np.inf)):
-            raise ValueError(f"{op}: labels: expected finite probabilities of at least 0")
+        _check_not_negative(op, "labels", "probabilities", target)
         if class_weights is None:
             weight = sample_weight
         else:
@@ -136,12 +135,12 @@ def _arguments(
 
 def _one_hot(op: str, labels: Array, N: int, C: int) -> Array:
     """Return (N, C) targets with a one at each label."""
-    check_shape(op, "labels", labels.shape, (N,))
     if labels.dtype.kind not in "iu":
         raise TypeError(
             f"{op}: labels: expected integers (N,) or probabilities (N, C), "
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
+    check_shape(op, "labels", labels.shape, (N,))
     target = np.zeros((N, C))
     for n in range(N):
         if not 0 <= labels[n] < C:
@@ -159,6 +158,13 @@ def _weights(
     if weights is None:
         return np.ones(length)
     weights = array(op, name, weights, dtype, (length,))
-    if not np.all((weights >= 0) & (weights < np.inf)):
-        raise ValueError(f"{op}: {name}: expected finite weights of at least 0, got {weights}")
+    _check_not_negative(op, name, "weights", weights)
     return weights
+
+
+def _check_not_negative(op: str, name: str, what: str, values: Array) -> None:
+    for place, value in np.ndenumerate(values):
+        if not 0 <= value < np.inf:
+            raise ValueError(
+                f"{op}: {name}: expected finite {what} of at least 0, got {value} at {place}"
+            )

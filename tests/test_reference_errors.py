@@ -127,6 +127,8 @@ def test_batch_norm_ranks(backend: Any, op: str) -> None:
         (True, TypeError),
         (1j, TypeError),
         (np.complex64(1), TypeError),
+        (b"1", TypeError),
+        (bytearray(b"1"), TypeError),
         ([1.0], TypeError),
         (np.ones(1), TypeError),
     ],

@@ -279,6 +279,16 @@ def test_what_hangs_over_the_padding_is_never_counted(backend: Any) -> None:
     assert_same(dx, image(once, once, twice, once))
 
 
+def test_pads_are_counted_where_they_are(backend: Any) -> None:
+    """Rows 0..2 and 2..4, of which 4 is a pad; columns -1..1, of which -1 is one, and 1..3."""
+    x = np.full((1, 4, 4, 1), 12, np.float32)
+    options = {"stride": 2, "padding": ((0, 1), (1, 0)), "count_include_pad": True}
+    assert_close(backend.avg_pool2d(x, 3, **options), image([8, 12], [16 / 3, 8]))
+    dx = backend.avg_pool2d_backward(image([9, 18], [27, 36]), x.shape, 3, **options)
+    rows = [[1, 3, 2, 2]] * 2 + [[4, 10, 6, 6]] + [[3, 7, 4, 4]]
+    assert_same(dx, image(*rows))
+
+
 def test_overlapping_windows_add_up(backend: Any, dtype: Any) -> None:
     x = image([1, 9, 2], [0, 3, 4], dtype=dtype)
     dy = image([1, 2], dtype=dtype)

@@ -40,8 +40,10 @@ def virtual(*shape: int) -> np.ndarray:
         ((1,), ValueError),
         ((), ValueError),
         (10**30, ValueError),
+        pytest.param(10**5000, ValueError, id="5000 digits"),
         (True, TypeError),
         (np.bool_(True), TypeError),
+        (np.array([[1, 1], [1, 1]]), TypeError),
         (1.0, TypeError),
         (np.float32(1), TypeError),
         ("2", TypeError),
@@ -83,6 +85,20 @@ def test_sizes(backend: Any, op: str, option: str, value: Any, error: Any) -> No
 )
 def test_padding(backend: Any, op: str, value: Any, error: Any) -> None:
     refuses(backend, error, op, "padding", padding=value)
+
+
+@pytest.mark.parametrize("op", CONVS)
+def test_a_message_is_one_line_and_short(backend: Any, op: str) -> None:
+    for option, value in [
+        ("stride", list(range(1000))),
+        ("dilation", np.ones((30, 30))),
+        ("padding", [[1, 1]] * 500),
+        ("groups", "x" * 1000),
+    ]:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call(backend, op, **{option: value})
+        assert len(str(caught.value)) < 250
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("op", CONVS)
