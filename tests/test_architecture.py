@@ -1,0 +1,246 @@
+"""The house keeps its shape: what imports what, how long a file is, what no file may hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = sorted((ROOT / "fastcnn").rglob("*.py"))
+REFERENCE = sorted((ROOT / "reference").glob("*.py"))
+KERNELS = ROOT / "fastcnn" / "_kernels"
+CYTHON = sorted([*KERNELS.rglob("*.pyx"), *KERNELS.rglob("*.pxd")])
+SOURCES = [*PACKAGE, *REFERENCE, *CYTHON, *KERNELS.rglob("*.h"), ROOT / "setup.py"]
+SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in path.parents]
+
+# Who may import what, by the longest name that fits; "numpy" is for everyone.
+BACKEND = {"fastcnn.backend"}
+CHECKS = {"fastcnn._checks", "fastcnn.backend"}
+OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
+MODEL = {"fastcnn.backend", "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
+TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
+ALLOWED: dict[str, set[str]] = {
+    "fastcnn.reference": {"fastcnn.reference"},
+    "fastcnn._kernels": {"fastcnn._kernels", "cython"},
+    "fastcnn._checks": BACKEND,
+    "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
+    "fastcnn._threads": {"fastcnn._kernels", *CHECKS},
+    "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS},
+    # Only get_backend knows that there are two, when it is called with a name.
+    "fastcnn.backend": {"fastcnn.fast", "fastcnn.reference"},
+    "fastcnn.functional": CHECKS,
+    "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", *BACKEND},  # for model.save
+    "fastcnn.losses": MODEL,
+    "fastcnn.optim": MODEL,
+    "fastcnn.schedules": MODEL,
+    "fastcnn.metrics": MODEL,
+    "fastcnn.serialization": {*TRAINER, "safetensors"},
+    "fastcnn.callbacks": {*TRAINER, "fastcnn.trainer"},
+    "fastcnn._interrupt": set(),
+    "fastcnn._progress": {"tqdm"},
+    "fastcnn.trainer": {*TRAINER, "fastcnn._interrupt", "fastcnn._progress"},
+}
+# What runs the library rather than being it may import all of it, and these when they are used.
+GUESTS = {"matplotlib", "PIL", "pooch", "tqdm", "safetensors"}
+
+
+def module_of(path: Path) -> str:
+    """Return the module's name once it is installed."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] == "reference":
+        parts.insert(0, "fastcnn")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, source: str) -> Iterator[tuple[str, bool]]:
+    """Return (module, whether it is imported with the file) for every import in a file."""
+    tree = ast.parse(source)
+    package = module_of(path).split(".")
+    if path.stem != "__init__":
+        package = package[:-1]
+    deferred = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        at_once = id(node) not in deferred
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, at_once
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            # `from fastcnn import nn` imports fastcnn.nn; `from fastcnn.nn import Dense` too.
+            for alias in node.names:
+                yield (f"{name}.{alias.name}" if name == "fastcnn" else name), at_once
+
+
+def fits(module: str, names: set[str]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+def wrong_imports(path: Path, source: str) -> list[str]:
+    """Name the imports of a file that go against the one direction, or come too early."""
+    module = module_of(path)
+    owner = max((name for name in ALLOWED if fits(module, {name})), key=len, default=None)
+    wrong = []
+    for name, at_once in imports(path, source):
+        top = name.split(".")[0]
+        if top in sys.stdlib_module_names or top == "numpy":
+            continue
+        if at_once and top in GUESTS:
+            wrong.append(f"{module} imports {name} before it is used")
+        elif owner is not None and not fits(name, ALLOWED[owner]):
+            wrong.append(f"{module} imports {name}")
+        elif top not in GUESTS | {"fastcnn", "cython"}:
+            wrong.append(f"{module} imports {name}, which nobody may")
+    return wrong
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(PACKAGE) > 30
+    assert len(REFERENCE) > 10
+    assert len(CYTHON) > 10
+    assert {module_of(path) for path in PACKAGE} >= {"fastcnn", "fastcnn.nn", "fastcnn.trainer"}
+    for name in ALLOWED:
+        assert any(fits(module_of(path), {name}) for path in SOURCES), f"{name} is gone"
+
+
+def test_dependencies_point_one_way() -> None:
+    sources = [path for path in SOURCES if path.suffix == ".py" and path.name != "setup.py"]
+    wrong = [fault for path in sources for fault in wrong_imports(path, path.read_text("utf-8"))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("reference/conv2d.py", "from fastcnn.backend import Array"),
+        ("reference/conv2d.py", "import fastcnn"),
+        ("reference/conv2d.py", "from .._kernels import _cpu"),
+        ("reference/conv2d.py", "import scipy.signal"),
+        ("fastcnn/_kernels/__init__.py", "from fastcnn._checks import pair"),
+        ("fastcnn/fast/_conv2d.py", "from fastcnn import reference"),
+        ("fastcnn/fast/_conv2d.py", "from fastcnn.nn import Module"),
+        ("fastcnn/nn/_conv.py", "from fastcnn.fast import FastBackend"),
+        ("fastcnn/nn/_conv.py", "def f():\n    from fastcnn import FastBackend"),
+        ("fastcnn/nn/_conv.py", "from ..fast import FastBackend"),
+        ("fastcnn/optim.py", "from fastcnn._kernels import load"),
+        ("fastcnn/trainer.py", "from fastcnn.cli import main"),
+        ("fastcnn/trainer.py", "import torch"),
+        ("fastcnn/_progress.py", "import tqdm"),
+        ("fastcnn/cli.py", "import matplotlib.pyplot as plt"),
+        ("fastcnn/cli.py", "def f():\n    import pandas"),
+    ],
+)
+def test_a_wrong_import_would_be_seen(file: str, source: str) -> None:
+    assert wrong_imports(ROOT / file, source)
+
+
+# ---------------------------------------------------------------------- what no file may hold
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_read_in_one_sitting(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert len(lines) <= 450
+    assert max(map(len, lines), default=0) <= 160
+
+
+def faults(source: str) -> list[str]:
+    """Name what is banned from Python sources: asserts, swallowed errors, pickle, eval.
+
+    An assert that something is not None tells the type checker what the code already knows.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert):
+            if not ast.unparse(node.test).endswith(" is not None"):
+                found.append("assert")
+        elif isinstance(node, ast.ExceptHandler):
+            if node.type is None:
+                found.append("a bare except")
+            if all(isinstance(statement, ast.Pass) for statement in node.body):
+                found.append("except: pass")
+            caught = ast.unparse(node.type) if node.type else ""
+            if "ImportError" in caught and not any(isinstance(n, ast.Raise) for n in node.body):
+                found.append("a swallowed ImportError")
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            modules = [alias.name for alias in node.names]
+            modules.append(getattr(node, "module", None) or "")
+            names = {module.split(".")[0] for module in modules}
+            found += sorted(
+                names & {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
+            )
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("eval", "exec", "compile", "__import__"):
+                found.append(called)
+            if any(word.arg == "allow_pickle" and ast.unparse(word.value) != "False"
+                   for word in node.keywords):  # fmt: skip
+                found.append("allow_pickle")
+    return found
+
+
+def test_no_assert_pickle_or_swallowed_error() -> None:
+    found = {
+        str(path.relative_to(ROOT)): faults(path.read_text("utf-8"))
+        for path in SOURCES
+        if path.suffix == ".py"
+    }
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "assert x",
+        "try:\n    f()\nexcept:\n    raise",
+        "try:\n    f()\nexcept ValueError:\n    pass",
+        "try:\n    import x\nexcept ImportError:\n    x = None",
+        "import pickle",
+        "from pickle import loads",
+        "np.load(f, allow_pickle=True)",
+        "eval(text)",
+    ],
+)
+def test_each_of_these_would_be_seen(source: str) -> None:
+    assert faults(source)
+
+
+def test_no_flag_of_the_build_ties_it_to_this_machine_or_breaks_nan() -> None:
+    for path in [ROOT / "setup.py", KERNELS / "isa.py", ROOT / "pyproject.toml"]:
+        text = path.read_text("utf-8")
+        for flag in ("-march=native", "-mtune=native", "-ffast-math", "-Ofast"):
+            assert flag not in text, f"{path.name}: {flag}"
+        assert re.search(r"-f(associative|finite|unsafe|reciprocal)-math", text) is None
+
+
+def test_the_one_header_holds_no_loop() -> None:
+    headers = [*ROOT.glob("fastcnn/**/*.h"), *ROOT.glob("fastcnn/**/*.hpp")]
+    headers += ROOT.glob("reference/**/*.h")
+    assert [path.name for path in headers] == ["vector.h"]
+    without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", headers[0].read_text("utf-8"), flags=re.S)
+    assert re.search(r"\b(for|while|do|goto)\b", without_comments) is None
+    assert len(without_comments.splitlines()) < 100
+
+
+def test_no_hand_written_c() -> None:
+    """Every C file comes from Cython and lies in the build folder, none beside the sources."""
+    found = [p for kind in ("c", "cpp", "cc", "S") for p in (ROOT / "fastcnn").rglob(f"*.{kind}")]
+    assert found == []
+
+
+def test_verbatim_c_in_cython_is_small() -> None:
+    """What Cython cannot say (a builtin, an allocation) is a line or two of C, never a loop."""
+    for path in CYTHON:
+        for block in re.findall(
+            r'cdef extern from \*:\s+"""(.*?)"""', path.read_text("utf-8"), re.S
+        ):
+            assert re.search(r"\b(for|while|do)\b", block) is None, path.name
+            assert len(block.splitlines()) <= 30, path.name
