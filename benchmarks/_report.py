@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks._cases import Case, Convolution
 from benchmarks._timing import Spread, ratio, spread
 
-__all__ = ["SUSPICIOUS", "Measured", "input_gradients", "lines", "tables"]
+__all__ = ["SUSPICIOUS", "Measured", "lines", "tables", "with_input_gradients"]
 
 FASTCNN = "fastcnn"
 
@@ -77,28 +77,34 @@ def lines(measured: Measured, peak: float) -> str:
     return "\n".join(text)
 
 
-def input_gradients(results: Iterable[Measured]) -> list[Measured]:
-    """Return the input gradients of convolutions: both gradients less the weight gradient.
+def with_input_gradients(results: Iterable[Measured]) -> Iterator[Measured]:
+    """Yield results, and after a convolution's both gradients the input gradient by itself.
 
-    A difference of medians: one number instead of one a round.
+    That one is both less the weight gradient: a difference of medians, one number instead of
+    one a round.
     """
-    seconds_of = {m.case: m.seconds for m in results if isinstance(m.case, Convolution)}
-    derived = []
-    for case, both in seconds_of.items():
-        weights = seconds_of.get(replace(case, direction="weight gradient"))
-        if case.direction != "both gradients" or weights is None:
+    weights_case: Case | None = None
+    weights: dict[tuple[str, str], list[float]] = {}
+    for measured in results:
+        yield measured
+        case = measured.case
+        if not isinstance(case, Convolution):
             continue
-        seconds = {
-            key: [difference]
-            for key in both
-            if key in weights and (difference := median(both[key]) - median(weights[key])) > 0
-        }
-        derived.append(Measured(replace(case, direction="input gradient"), seconds))
-    return derived
+        if case.direction == "weight gradient":
+            weights_case, weights = case, measured.seconds
+        elif weights_case == replace(case, direction="weight gradient"):
+            seconds = {
+                key: [difference]
+                for key in measured.seconds
+                if key in weights
+                and (difference := median(measured.seconds[key]) - median(weights[key])) > 0
+            }
+            yield Measured(replace(case, direction="input gradient"), seconds)
 
 
-def tables(results: Sequence[Measured], names: Sequence[str], peak: float) -> str:
+def tables(results: Iterable[Measured], names: Sequence[str], peak: float) -> str:
     """Return Markdown: the sample network, and the convolutions with a line a shape and pass."""
+    results = list(results)
     networks = [m for m in results if not isinstance(m.case, Convolution)]
     convolutions = [m for m in results if isinstance(m.case, Convolution)]
     parts = []

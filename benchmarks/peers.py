@@ -21,6 +21,7 @@ have passed the peak, which tells that the peak was measured wrongly.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -81,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"(median of the rounds {peak.median:.0f}, least {peak.least:.0f})"
         )
         print(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option\n")
-        results += _report.input_gradients(results)
-        print(_report.tables(results, list(competitors), max(peaks)))
+        rows = _report.with_input_gradients(results)
+        print(_report.tables(rows, list(competitors), max(peaks)))
     for complaint in complaints:
         print(f"! {complaint}")
     return 1 if complaints else 0
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out options of peers, such as: compiled",
     )  # fmt: skip
     parser.add_argument(
-        "--seconds", type=float, default=0.2, help="about how long a turn is (default 0.2)"
+        "--seconds", type=_seconds, default=0.2, help="about how long a turn is (default 0.2)"
     )
     return parser
 
@@ -117,6 +118,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return seconds
 
 
 def _names(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from benchmarks import _limits, _timing
 from benchmarks._agreement import TOLERANCE, disagreement
 from benchmarks._cases import Convolution, Training, sample_network, t2_table
 from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
-from benchmarks._report import Measured, input_gradients, lines, tables
+from benchmarks._report import Measured, lines, tables, with_input_gradients
 from fastcnn import _kernels
 
 SHAPE = Convolution(channels=4, filters=6, size=9, kernel=3, padding=1, stride=2, batch=2)
@@ -112,7 +112,8 @@ def _measured(direction: str, own: float, peer: float) -> Measured:
 
 def test_the_input_gradient_is_the_rest() -> None:
     results = [_measured("weight gradient", 2, 3), _measured("both gradients", 5, 4)]
-    (derived,) = input_gradients(results)
+    *same, derived = with_input_gradients(results)
+    assert same == results
     assert derived.case == replace(SHAPE, direction="input gradient")
     assert derived.seconds == {("fastcnn", "isa"): [3], ("torch", "nchw"): [1]}
     assert derived.case.flops == SHAPE.flops

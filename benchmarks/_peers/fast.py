@@ -26,6 +26,7 @@ _backend: fastcnn.FastBackend
 def start(threads: int) -> str:
     global _backend
     _backend = fastcnn.FastBackend(num_threads=threads)
+    _backend.relu(np.zeros(1, np.float32))  # loads the kernels: if some are not built, say so now
     return f"fastcnn {fastcnn.__version__}"
 
 
