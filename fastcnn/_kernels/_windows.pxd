@@ -10,7 +10,7 @@
 from fastcnn._kernels._types cimport real
 
 cdef enum:
-    BLOCK = 512                 # numbers in a block, at most
+    BLOCK = 1024                # numbers in a block, at most
     FEW_CHANNELS = 32           # fewer fill no vectors: columns are gathered
 
 
@@ -61,12 +61,3 @@ cdef inline Py_ssize_t end_window(
 ) noexcept nogil:
     """Return one past the last output whose window holds pixel i, along one axis."""
     return 0 if i + pad < 0 else min((i + pad) // stride + 1, count)
-
-
-cdef inline bint in_runs(Pool* g, Py_ssize_t columns) noexcept nogil:
-    """Return whether a block of backward takes all outputs that see it through one place at once.
-
-    Else it takes window by window, a pixel of it at a time: enough where channels fill vectors,
-    and never slow where windows are gigantic.
-    """
-    return g.C < FEW_CHANNELS and g.stride_w < columns

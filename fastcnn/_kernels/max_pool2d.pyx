@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, uint8_t
 
 from fastcnn._kernels._types cimport real
 from fastcnn._kernels._windows cimport (
-    BLOCK, FEW_CHANNELS, Pool, columns_from, end_window, first_window, in_runs, tap
+    BLOCK, FEW_CHANNELS, Pool, columns_from, end_window, first_window, tap
 )
 
 ctypedef fused place_t:         # a place r*S + s in a window
@@ -158,7 +158,10 @@ cdef inline void max_backward_windows(
     real* total, const real* dy, const place_t* argmax, Pool* g, Py_ssize_t r, Py_ssize_t w,
     Py_ssize_t columns, Py_ssize_t channels,
 ) noexcept nogil:
-    """Add what a row of outputs gives to the pixels from w on, window by window."""
+    """Add what a row of outputs gives to the pixels from w on, window by window.
+
+    Unlike `max_backward_runs` this is never slow where windows are gigantic.
+    """
     cdef Py_ssize_t q, left, i, c
     cdef place_t place
     for q in range(
@@ -178,7 +181,7 @@ cdef inline void max_backward_runs(
     real* total, const real* dy, const place_t* argmax, Pool* g, Py_ssize_t r, Py_ssize_t w,
     Py_ssize_t columns,
 ) noexcept nogil:
-    """Do the same, all channels of all outputs that see the pixels through one place at once."""
+    """Do the same, but take all outputs that see the pixels through one place at once."""
     cdef real[BLOCK] won
     cdef Py_ssize_t s, q, q_0, q_end, i, to
     cdef Py_ssize_t s_0 = max(w + g.left - (g.Q - 1) * g.stride_w, 0)
@@ -210,7 +213,7 @@ cdef inline void max_backward_block(
     ):
         r = h - p * g.stride_h + g.top
         i = p * g.Q * g.C
-        if in_runs(g, columns):
+        if g.stride_w < columns:
             max_backward_runs(total, dy_n + i, argmax_n + i, g, r, w, columns)
         else:
             max_backward_windows(total, dy_n + i, argmax_n + i, g, r, w, columns, channels)
