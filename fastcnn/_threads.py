@@ -11,6 +11,9 @@ from fastcnn._kernels import has_openmp
 
 __all__ = ["default_num_threads", "get_num_threads", "set_num_threads"]
 
+# Far above any machine; gcc's OpenMP runtime ends the process when it cannot start a thread.
+MOST_THREADS = 1024
+
 _chosen: int | None = None
 _forked = False
 
@@ -45,21 +48,31 @@ def default_num_threads() -> int:
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
+        return min(int(asked), MOST_THREADS)
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    cpus = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
     return max(1, math.floor(min(cpus, _quota())))
 
 
 def set_num_threads(num_threads: int | None) -> None:
     """Set the process-wide default number of threads; None goes back to the machine's.
 
-    Raises TypeError or ValueError for anything but a positive integer or None.
+    Raises TypeError or ValueError for anything but an integer from 1 to 1024 or None.
     """
     global _chosen
-    _chosen = None if num_threads is None else integer("set_num_threads", "num_threads", num_threads)
+    _chosen = checked_num_threads("set_num_threads", num_threads)
+
+
+def checked_num_threads(op: str, num_threads: int | None) -> int | None:
+    """Return a number of threads from 1 to 1024, or None; else a TypeError or ValueError."""
+    if num_threads is None:
+        return None
+    result = integer(op, "num_threads", num_threads)
+    if result > MOST_THREADS:
+        raise ValueError(
+            f"{op}: num_threads: expected an integer of at most {MOST_THREADS}, got {result}"
+        )
+    return result
 
 
 def get_num_threads(num_threads: int | None = None) -> int:

@@ -27,7 +27,8 @@ number, a pair (height, width), four numbers ((top, bottom), (left, right)), "va
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from importlib import import_module
+from typing import Any, Protocol, cast, runtime_checkable
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -401,9 +402,7 @@ def get_backend(name: str | Backend) -> Backend:
 
             return FastBackend()
         if name == "reference":
-            from fastcnn import reference
-
-            return reference
+            return cast("Backend", import_module("fastcnn.reference"))
         raise ValueError(f'backend: expected "fast" or "reference", got {name!r}')
     if isinstance(name, Backend):
         return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ __all__ = ["available", "built", "has_openmp", "load", "select"]
 has_openmp = _cpu.has_openmp
 
 
-@lru_cache(maxsize=1)
+@cache
 def built() -> tuple[str, ...]:
     """Return the instruction sets that this installation holds, narrowest first."""
     return tuple(
@@ -26,7 +26,7 @@ def built() -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=1)
+@cache
 def available() -> tuple[str, ...]:
     """Return the instruction sets that were built and that this CPU can run, narrowest first."""
     features = _cpu.features()
@@ -50,13 +50,11 @@ def select(isa: str | None = None) -> str:
         return choices[-1]
     if isa not in choices:
         reason = "not supported by this CPU" if isa in built() else "unknown or not built"
-        raise ValueError(
-            f"{source}: expected one of {', '.join(choices)}, got {isa!r} ({reason})"
-        )
+        raise ValueError(f"{source}: expected one of {', '.join(choices)}, got {isa!r} ({reason})")
     return isa
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(isa: str, dtype: str) -> SimpleNamespace:
     """Return the kernel modules of one instruction set and float width, by their names.
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastcnn import _kernels, _threads
-from fastcnn._checks import integer
 
 __all__ = ["Base"]
 
@@ -20,10 +19,8 @@ class Base:
     def __init__(self, isa: str | None = None, num_threads: int | None = None) -> None:
         if isa is not None and not isinstance(isa, str):
             raise TypeError(f"isa: expected a name or None, got {type(isa).__name__}")
-        if num_threads is not None:
-            num_threads = integer("FastBackend", "num_threads", num_threads)
         self.isa = _kernels.select(isa)
-        self._num_threads = num_threads
+        self._num_threads = _threads.checked_num_threads("FastBackend", num_threads)
 
     @property
     def num_threads(self) -> int:
@@ -32,7 +29,7 @@ class Base:
 
     def _load(self, array: np.ndarray[Any, Any]) -> Any:
         """Return the kernel modules for an array's dtype."""
-        return _kernels.load(self.isa, array.dtype.name)
+        return _kernels.load(self.isa, "float64" if array.dtype.itemsize == 8 else "float32")
 
     def __repr__(self) -> str:
         return f"FastBackend(isa={self.isa!r}, num_threads={self.num_threads})"

@@ -81,7 +81,7 @@ def _is_depthwise(w: Array, groups: int) -> bool:
 class Conv2D(Base):
     """conv2d and its gradients."""
 
-    def conv2d(  # noqa: D102
+    def conv2d(
         self,
         x: ArrayLike,
         w: ArrayLike,
@@ -113,7 +113,7 @@ class Conv2D(Base):
         )
         return y
 
-    def conv2d_backward(  # noqa: D102
+    def conv2d_backward(
         self,
         dy: ArrayLike,
         x: ArrayLike,

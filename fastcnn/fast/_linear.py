@@ -29,9 +29,7 @@ def _as_image(x: Array) -> Array:
 class Linear(Base):
     """linear and its gradients."""
 
-    def linear(  # noqa: D102
-        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None
-    ) -> Array:
+    def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
         x, w, b = float_arrays("linear", x=x, w=w, b=b)
         _check("linear", x, w)
         if b is not None:
@@ -54,7 +52,7 @@ class Linear(Base):
         )
         return y
 
-    def linear_backward(  # noqa: D102
+    def linear_backward(
         self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
     ) -> tuple[Array | None, Array, Array]:
         dy, x, w = float_arrays("linear_backward", dy=dy, x=x, w=w)
