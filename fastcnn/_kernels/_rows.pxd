@@ -90,9 +90,9 @@ cdef inline Py_ssize_t rows_in_block(Py_ssize_t C) noexcept nogil:
 
 
 cdef inline void softmax_rows(
-    real* y, double* log_sum, const real* x, Py_ssize_t rows, Py_ssize_t C
+    real* y, double* log_total, const real* x, Py_ssize_t rows, Py_ssize_t C
 ) noexcept nogil:
-    """Write softmax of each row of x to y and, unless NULL, the logarithm of sum(exp(x))."""
+    """Write softmax of each row of x to y, and log(sum(exp(x - largest(x)))) unless NULL."""
     cdef Py_ssize_t n, c
     cdef real shift, total
     cdef real* y_n
@@ -102,8 +102,6 @@ cdef inline void softmax_rows(
         y_n = y + n * C
         for c in range(C):
             y_n[c] = x[n * C + c] - shift
-        if log_sum:
-            log_sum[n] = shift
     for c in range(rows * C):       # in one run: short rows would leave most lanes idle
         y[c] = exp(y[c])
     for n in range(rows):
@@ -111,5 +109,5 @@ cdef inline void softmax_rows(
         total = <real> sum_of(y_n, C)
         for c in range(C):
             y_n[c] = y_n[c] / total
-        if log_sum:
-            log_sum[n] += log(total)
+        if log_total:
+            log_total[n] = log(total)

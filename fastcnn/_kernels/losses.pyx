@@ -7,7 +7,9 @@ that the number of threads changes no bit of it.
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
-from fastcnn._kernels._rows cimport rows_in_block, softmax_rows, sum_of_squared_differences
+from fastcnn._kernels._rows cimport (
+    largest, rows_in_block, softmax_rows, sum_of_squared_differences
+)
 from fastcnn._kernels._types cimport real
 
 cdef enum:
@@ -63,16 +65,19 @@ cdef inline bint only_label(Samples* s) noexcept nogil:
 
 
 # ---------------------------------------------------------------- softmax cross-entropy
-cdef double cost(Samples* s, const real* x_n, double log_sum, Py_ssize_t n) noexcept nogil:
-    """Return the cost of sample n, whose log softmax(x_n)[c] is x_n[c] - log_sum."""
-    cdef double sample = sample_share(s, n), result = 0, g
+cdef double cost(Samples* s, const real* x_n, double log_total, Py_ssize_t n) noexcept nogil:
+    """Return the cost of sample n, from log softmax(x_n)[c] = x_n[c] - shift - log_total.
+
+    In this order: next to a large shift the logarithm would vanish.
+    """
+    cdef double sample = sample_share(s, n), shift = largest(x_n, s.C), result = 0, g
     cdef Py_ssize_t c
     cdef Py_ssize_t first = s.labels[n] if only_label(s) else 0
     cdef Py_ssize_t last = first if only_label(s) else s.C - 1
     for c in range(first, last + 1):
         g = sample * share(s, n, c)
         if g:                       # 0 * log(0) is 0, as entropy has it
-            result += g * (log_sum - x_n[c])
+            result -= g * ((x_n[c] - shift) - log_total)
     return result
 
 
@@ -102,7 +107,7 @@ cdef void costs_of_rows(
     Py_ssize_t first, Py_ssize_t rows,
 ) noexcept nogil:
     cdef Py_ssize_t i
-    softmax_rows(probabilities, costs, logits, rows, s.C)   # costs: the logarithms of the sums
+    softmax_rows(probabilities, costs, logits, rows, s.C)   # costs: log_total, for now
     for i in range(rows):
         costs[i] = cost(s, logits + i * s.C, costs[i], first + i)
 
