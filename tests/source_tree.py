@@ -12,7 +12,7 @@ from fastcnn._kernels.isa import MODULES
 
 ROOT = Path(__file__).parent.parent
 FILES = ["setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
-KINDS = {".py", ".pyx", ".pxd", ".h", ".typed"}
+KINDS = {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed"}
 
 
 def sources() -> list[Path]:

@@ -78,7 +78,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     python = {
         "fastcnn/" + path.as_posix() if path.parts[0] == "reference" else path.as_posix()
         for path in sources()
-        if path.suffix in (".py", ".typed")
+        if path.suffix in (".py", ".pyi", ".typed")
     }
     kernels = {
         f"fastcnn/_kernels/{isa.name}/{dtype}/{module}{SUFFIX}"
