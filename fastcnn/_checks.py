@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import Any
 
@@ -23,26 +24,37 @@ __all__ = [
     "rank",
     "same_shape",
     "shape",
+    "shown",
 ]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Pads = tuple[tuple[int, int], tuple[int, int]]
 _LARGEST = 2**62  # sizes and their sums stay below the largest Py_ssize_t
+_OPTIONAL = ("b", "labels", "class_weights", "sample_weights")  # arrays that may be None
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error message shows it: on one line, and short."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "an integer of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
     """Return the arguments as C-contiguous, aligned, native arrays of one float dtype.
 
     float32 and float64 are kept, boolean, integer and float16 arrays converted to the dtype
-    of the others (float32 where there is none). None stays None, whatever the annotation says:
-    it spares every other argument a check. Raises TypeError for other dtypes and for a mix of
-    float32 and float64.
+    of the others (float32 where there is none). An optional array that is None stays None,
+    whatever the annotation says: it spares every other argument a check. Raises TypeError for
+    other dtypes and for a mix of float32 and float64.
     """
     arrays: list[Any] = []
     common: np.dtype[Any] | None = None
     first = ""
     for name, value in arguments.items():
-        if value is None:
+        if value is None and name in _OPTIONAL:
             arrays.append(None)
             continue
         try:
@@ -96,15 +108,17 @@ def same_shape(op: str, name: str, array: Array, other_name: str, other: Array) 
 def integer(op: str, name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an int of at least `minimum`; TypeError for bool and for no integer."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: {name}: expected an integer, got {value!r}")
+        raise TypeError(f"{op}: {name}: expected an integer, got {shown(value)}")
     try:
         result = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: {name}: expected an integer, got {value!r}") from None
+        raise TypeError(f"{op}: {name}: expected an integer, got {shown(value)}") from None
     if result < minimum:
-        raise ValueError(f"{op}: {name}: expected an integer of at least {minimum}, got {result}")
+        raise ValueError(
+            f"{op}: {name}: expected an integer of at least {minimum}, got {shown(result)}"
+        )
     if result > _LARGEST:
-        raise ValueError(f"{op}: {name}: expected an integer of at most 2**62, got {result}")
+        raise ValueError(f"{op}: {name}: expected an integer of at most 2**62, got {shown(result)}")
     return result
 
 
@@ -112,12 +126,10 @@ def number(
     op: str, name: str, value: Any, minimum: float = -np.inf, maximum: float = np.inf
 ) -> float:
     """Return `value` as a finite float in [minimum, maximum]."""
-    if isinstance(value, (bool, np.bool_, str, bytes)):
-        raise TypeError(f"{op}: {name}: expected a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{op}: {name}: expected a number, got {shown(value)}")
     try:
         result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{op}: {name}: expected a number, got {value!r}") from None
     except OverflowError:
         raise ValueError(f"{op}: {name}: expected a number that fits a float, got more") from None
     if not (minimum <= result <= maximum) or abs(result) == np.inf:
@@ -145,7 +157,7 @@ def fraction(op: str, name: str, value: Any) -> float:
 def flag(op: str, name: str, value: Any) -> bool:
     """Return a truth value; TypeError for anything but True and False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: {name}: expected True or False, got {value!r}")
+        raise TypeError(f"{op}: {name}: expected True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -154,7 +166,7 @@ def pair(op: str, name: str, value: Size2D, minimum: int = 1) -> tuple[int, int]
     if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):
         if len(value) != 2:
             raise ValueError(
-                f"{op}: {name}: expected a number or a (height, width) pair, got {value!r}"
+                f"{op}: {name}: expected a number or a (height, width) pair, got {shown(value)}"
             )
         return integer(op, name, value[0], minimum), integer(op, name, value[1], minimum)
     both = integer(op, name, value, minimum)
@@ -183,13 +195,13 @@ def pads(
             )
         raise ValueError(
             f"{op}: padding: expected a number, a pair, ((top, bottom), (left, right)), "
-            f'"valid" or "same", got {padding!r}'
+            f'"valid" or "same", got {shown(padding)}'
         )
     if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
         nested: Any = padding
         if len(nested) != 2 or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in nested):
             raise ValueError(
-                f"{op}: padding: expected ((top, bottom), (left, right)), got {padding!r}"
+                f"{op}: padding: expected ((top, bottom), (left, right)), got {shown(padding)}"
             )
         top, bottom, left, right = (integer(op, "padding", v, 0) for p in nested for v in p)
         return (top, bottom), (left, right)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, number, rank, same_shape, shape
+from fastcnn._checks import float_arrays, number, rank, same_shape, shape, shown
 from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
@@ -78,7 +78,7 @@ def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[in
         return
     shape(op, name, weights, expected)
     if not np.all((weights >= 0) & (weights < np.inf)):
-        raise ValueError(f"{op}: {name}: expected finite weights of at least 0, got {weights}")
+        raise ValueError(f"{op}: {name}: expected finite weights of at least 0, got {shown(weights)}")
 
 
 def _check_labels(op: str, labels: Array, samples: int, classes: int) -> Array:

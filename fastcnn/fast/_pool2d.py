@@ -17,6 +17,7 @@ from fastcnn._checks import (
     pair,
     rank,
     shape,
+    shown,
 )
 from fastcnn._memory import empty
 from fastcnn.backend import Array, Padding, Size2D
@@ -82,9 +83,9 @@ def _geometry(
 def _shape4(op: str, x_shape: Any) -> Shape4:
     """Return the checked shape of an array that is not there."""
     if not isinstance(x_shape, (tuple, list)):
-        raise TypeError(f"{op}: x_shape: expected a tuple (N, H, W, C), got {x_shape!r}")
+        raise TypeError(f"{op}: x_shape: expected a tuple (N, H, W, C), got {shown(x_shape)}")
     if len(x_shape) != 4:
-        raise ValueError(f"{op}: x_shape: expected four sizes (N, H, W, C), got {x_shape!r}")
+        raise ValueError(f"{op}: x_shape: expected four sizes (N, H, W, C), got {shown(x_shape)}")
     n, h, w, c = (integer(op, "x_shape", size, int(i > 0)) for i, size in enumerate(x_shape))
     return n, h, w, c
 
