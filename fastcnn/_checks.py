@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastcnn.backend import Array, Padding, Size2D
 
 __all__ = [
+    "as_array",
     "flag",
     "float_arrays",
     "fraction",
@@ -42,6 +43,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
+def as_array(op: str, name: str, value: ArrayLike) -> Array:
+    """Return `value` as an array of whatever dtype; ValueError for lists of unequal lengths."""
+    try:
+        return value if type(value) is np.ndarray else np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{op}: {name}: expected an array, got {error}") from None
+
+
 def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
     """Return the arguments as C-contiguous, aligned, native arrays of one float dtype.
 
@@ -57,10 +66,7 @@ def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
         if value is None and name in _OPTIONAL:
             arrays.append(None)
             continue
-        try:
-            array = value if type(value) is np.ndarray else np.asarray(value)
-        except ValueError as error:  # ragged nested sequences
-            raise ValueError(f"{op}: {name}: expected an array, got {error}") from None
+        array = as_array(op, name, value)
         arrays.append(array)
         kind = array.dtype.newbyteorder("=")
         if kind in FLOATS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, fraction, same_shape
+from fastcnn._checks import as_array, float_arrays, fraction, same_shape
 from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
@@ -26,7 +26,7 @@ class Dropout(MemoryBound):
         """Run a kernel on the one argument: both directions do the same."""
         ((name, _),) = argument.items()
         (array,) = float_arrays(op, **argument)
-        mask = np.asarray(mask)
+        mask = as_array(op, "mask", mask)
         if mask.dtype != np.bool_:
             raise TypeError(f"{op}: mask: expected dtype bool, got {mask.dtype}")
         same_shape(op, "mask", mask, name, array)

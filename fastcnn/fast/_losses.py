@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, number, rank, same_shape, shape, shown
+from fastcnn._checks import as_array, float_arrays, number, rank, same_shape, shape, shown
 from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
@@ -36,7 +36,7 @@ def _samples(
     sample_weights: ArrayLike | None,
 ) -> tuple[Array, _Samples]:
     """Return `values` (logits or probabilities) and the samples, checked."""
-    labels = _as_array(op, "labels", labels)
+    labels = as_array(op, "labels", labels)
     soft = labels.ndim == 2
     array, targets, class_weights, sample_weights = float_arrays(
         op,
@@ -66,19 +66,14 @@ def _samples(
     return array, _Samples(integers, targets, class_weights, sample_weights, smoothing, total)
 
 
-def _as_array(op: str, name: str, value: ArrayLike) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError as error:  # lists whose lengths differ
-        raise ValueError(f"{op}: {name}: expected an array, got {error}") from None
-
-
 def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
     if weights is None:
         return
     shape(op, name, weights, expected)
     if not np.all((weights >= 0) & (weights < np.inf)):
-        raise ValueError(f"{op}: {name}: expected finite weights of at least 0, got {shown(weights)}")
+        raise ValueError(
+            f"{op}: {name}: expected finite weights of at least 0, got {shown(weights)}"
+        )
 
 
 def _check_labels(op: str, labels: Array, samples: int, classes: int) -> Array:

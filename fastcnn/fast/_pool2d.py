@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import (
     Pads,
+    as_array,
     flag,
     float_arrays,
     integer,
@@ -128,7 +129,7 @@ class Pool2D(MemoryBound):
         (dy,) = float_arrays(op, dy=dy)
         geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
         shape(op, "dy", dy, geometry.y_shape, "that of max_pool2d's result")
-        argmax = np.asarray(argmax)
+        argmax = as_array(op, "argmax", argmax)
         dtype = geometry.argmax_dtype(op)
         if argmax.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"{op}: argmax: expected dtype {dtype}, got {argmax.dtype}")
