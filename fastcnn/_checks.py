@@ -43,7 +43,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
-def as_array(op: str, name: str, value: ArrayLike) -> Array:
+def as_array(op: str, name: str, value: Any) -> Array:
     """Return `value` as an array of whatever dtype; ValueError for lists of unequal lengths."""
     try:
         return value if type(value) is np.ndarray else np.asarray(value)

@@ -98,35 +98,35 @@ def avg_pool2d(
 
 
 # ---------------------------------------------------------------- backward
-cdef inline void add_share(
-    double* total, const real* dy, double divisor, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double inverse = 1 / divisor
-    if sizeof(real) == 8:
-        for i in range(count):
-            total[i] += dy[i] / divisor
-    else:                               # what the product loses, rounding to float hides
-        for i in range(count):
-            total[i] += dy[i] * inverse
+cdef inline bint apart(Pool* g) noexcept nogil:
+    """Return whether no two windows overlap."""
+    return g.stride_h >= g.R and g.stride_w >= g.S
 
 
 cdef inline void avg_backward_windows(
-    double* total, const real* dy, Pool* g, double rows, Py_ssize_t right, Py_ssize_t w,
-    Py_ssize_t columns, Py_ssize_t channels,
+    real* dx, double* total, const real* dy, Pool* g, double rows, Py_ssize_t right,
+    Py_ssize_t w, Py_ssize_t columns, Py_ssize_t channels,
 ) noexcept nogil:
-    """Add what a row of outputs gives to the pixels from w on."""
-    cdef Py_ssize_t q, left, i
+    """Write what a row of outputs gives to the pixels from w on, if a pixel gets one share alone.
+
+    Else add it to `total`.
+    """
+    cdef Py_ssize_t q, left, i, c, to
+    cdef double divisor
     for q in range(
         first_window(w, g.stride_w, g.left, g.S),
         end_window(w + columns - 1, g.stride_w, g.left, g.Q),
     ):
         left = q * g.stride_w - g.left
+        divisor = rows * counted(left, g.S, g.W, right)
         for i in range(max(left, w), min(left + g.S, w + columns)):
-            add_share(
-                total + (i - w) * channels, dy + q * g.C,
-                rows * counted(left, g.S, g.W, right), channels,
-            )
+            to = (i - w) * channels
+            if apart(g):
+                for c in range(channels):
+                    dx[to + c] = dy[q * g.C + c] / <real> divisor
+            else:
+                for c in range(channels):
+                    total[to + c] += dy[q * g.C + c] / divisor
 
 
 cdef void avg_backward_block(
@@ -137,16 +137,18 @@ cdef void avg_backward_block(
     cdef double[BLOCK] total
     cdef Py_ssize_t p, i
     for i in range(columns * channels):
+        dx[i] = 0
         total[i] = 0
     for p in range(
         first_window(h, g.stride_h, g.top, g.R), end_window(h, g.stride_h, g.top, g.P)
     ):
         avg_backward_windows(
-            total, dy_n + p * g.Q * g.C, g, counted(p * g.stride_h - g.top, g.R, g.H, bottom),
-            right, w, columns, channels,
+            dx, total, dy_n + p * g.Q * g.C, g,
+            counted(p * g.stride_h - g.top, g.R, g.H, bottom), right, w, columns, channels,
         )
-    for i in range(columns * channels):
-        dx[i] = <real> total[i]
+    if not apart(g):
+        for i in range(columns * channels):
+            dx[i] = <real> total[i]
 
 
 cdef void avg_backward_row(
