@@ -236,16 +236,16 @@ def test_import_loads_numpy_and_the_standard_library_alone() -> None:
 
 
 def test_import_is_quick() -> None:
-    """At most 0.08 s of processor time beyond NumPy's own import: the best of some attempts."""
+    """At most 0.08 s beyond NumPy's own import: the best of some attempts on a busy machine."""
     script = """
         import time
         import numpy
-        start = time.process_time()
+        start = time.perf_counter()
         import fastcnn
-        print(time.process_time() - start)
+        print(time.perf_counter() - start)
     """
     times = []
-    for _ in range(8):
+    for _ in range(12):
         times.append(float(output(script)))
         if times[-1] <= 0.08:
             return
