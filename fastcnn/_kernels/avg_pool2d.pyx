@@ -184,62 +184,60 @@ def avg_pool2d_backward(
 
 
 # ---------------------------------------------------------------- mean of an image
-cdef inline Py_ssize_t pixels_in_part(Py_ssize_t C) noexcept nogil:
-    return max(1, 65536 // C)
+cdef enum:
+    PART = 65536                # numbers in a part of an image, about
 
 
-def number_of_parts(Py_ssize_t pixels, Py_ssize_t C):
-    """Return into how many parts global_avg_pool2d cuts an image, by its shape alone."""
-    return (pixels + pixels_in_part(C) - 1) // pixels_in_part(C)
+cdef inline Py_ssize_t width_of(Py_ssize_t C) noexcept nogil:
+    """Return W: some pixels' channels make a row of about 128 numbers, to fill vectors."""
+    return C * max(1, 128 // C)
 
 
-cdef void sum_of_pixels(
-    double* total, const real* x, Py_ssize_t pixels, Py_ssize_t C
-) noexcept nogil:
-    cdef Py_ssize_t c, _
-    for c in range(C):
-        total[c] = 0
-    for _ in range(pixels // 4):
-        for c in range(C):
-            total[c] += (
-                (<double> x[c] + <double> x[C + c])
-                + (<double> x[2 * C + c] + <double> x[3 * C + c])
-            )
-        x += 4 * C
-    for _ in range(pixels % 4):
-        for c in range(C):
-            total[c] += x[c]
-        x += C
+def sizes(Py_ssize_t pixels, Py_ssize_t C):
+    """Return (parts, W): the shape of an image's partial sums, by the image's shape alone."""
+    cdef Py_ssize_t W = width_of(C), part = W * max(1, PART // W)
+    return (pixels * C + part - 1) // part, W
+
+
+cdef void sum_rows(double* total, const real* x, Py_ssize_t count, Py_ssize_t W) noexcept nogil:
+    cdef Py_ssize_t i = 0, j
+    for j in range(W):
+        total[j] = 0
+    while i < count:
+        for j in range(min(W, count - i)):
+            total[j] += x[i + j]
+        i += W
 
 
 def global_avg_pool2d(
-    real[:, ::1] y, double[:, :, ::1] partial, const real[:, :, ::1] x, int threads
+    real[:, ::1] y, double[:, :, ::1] partial, const real[:, ::1] x, int threads
 ):
-    """partial (N, number_of_parts, C) is room for sums; x is (N, H * W, C)."""
-    cdef Py_ssize_t N = x.shape[0], pixels = x.shape[1], C = x.shape[2]
-    cdef Py_ssize_t parts = partial.shape[1], length = pixels_in_part(C), i, n, c
+    """partial (N, parts, W) is room for sums; x is (N, H * W * C)."""
+    cdef Py_ssize_t N = x.shape[0], C = y.shape[1], W = partial.shape[2], count = x.shape[1]
+    cdef Py_ssize_t parts = partial.shape[1], part = W * max(1, PART // W), i, n, c, j
     cdef double total
     for i in prange(N * parts, nogil=True, num_threads=threads, schedule="static"):
-        sum_of_pixels(
-            &partial[i // parts, i % parts, 0], &x[i // parts, i % parts * length, 0],
-            min(length, pixels - i % parts * length), C,
+        sum_rows(
+            &partial[i // parts, i % parts, 0], &x[i // parts, i % parts * part],
+            min(part, count - i % parts * part), W,
         )
     for n in range(N):
         for c in range(C):
             total = 0
             for i in range(parts):
-                total += partial[n, i, c]
-            y[n, c] = <real> (total / pixels)
+                for j in range(W // C):
+                    total += partial[n, i, j * C + c]
+            y[n, c] = <real> (total / (count // C))
 
 
 cdef void share_among_pixels(
     real* dx, const real* dy, real count, Py_ssize_t pixels, Py_ssize_t C
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(C):
-        dx[i] = dy[i] / count
-    for i in range(C, pixels * C):
-        dx[i] = dx[i - C]
+    cdef Py_ssize_t row = min(width_of(C), pixels * C), i
+    for i in range(row):
+        dx[i] = dy[i % C] / count
+    for i in range(row, pixels * C):
+        dx[i] = dx[i - row]
 
 
 def global_avg_pool2d_backward(real[:, :, :, ::1] dx, const real[:, ::1] dy, int threads):

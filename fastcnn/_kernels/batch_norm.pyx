@@ -68,7 +68,7 @@ cdef void part_statistics(
     squared distances from the mean, whatever the numbers, so that at most three bits cancel.
     """
     cdef Py_ssize_t head = max(1, count // W // 8), i, j
-    cdef real d0, d1, d2, d3
+    cdef real d
     for j in range(W):
         sums[j], squares[j] = 0, 0
         center[j] = x[j] if j < count else 0
@@ -79,18 +79,11 @@ cdef void part_statistics(
         center[j] = center[j] / <real> head
         center[j] = center[j] if center[j] - center[j] == 0 else 0      # not inf - inf below
     i = 0
-    while i + 4 * W <= count:
-        for j in range(W):
-            d0, d1 = x[i + j] - center[j], x[i + W + j] - center[j]
-            d2, d3 = x[i + 2 * W + j] - center[j], x[i + 3 * W + j] - center[j]
-            sums[j] += (d0 + d1) + (d2 + d3)
-            squares[j] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
-        i += 4 * W
     while i < count:
         for j in range(min(W, count - i)):
-            d0 = x[i + j] - center[j]
-            sums[j] += d0
-            squares[j] += d0 * d0
+            d = x[i + j] - center[j]
+            sums[j] += d
+            squares[j] += d * d
         i += W
 
 
@@ -199,15 +192,6 @@ cdef void part_gradients(
     cdef Py_ssize_t i = 0, j
     for j in range(W):
         dy_sum[j], product_sum[j] = 0, 0
-    while i + 4 * W <= count:
-        for j in range(W):
-            dy_sum[j] += (dy[i + j] + dy[i + W + j]) + (dy[i + 2 * W + j] + dy[i + 3 * W + j])
-            product_sum[j] += (
-                (dy[i + j] * (x[i + j] - mean[j]) + dy[i + W + j] * (x[i + W + j] - mean[j]))
-                + (dy[i + 2 * W + j] * (x[i + 2 * W + j] - mean[j])
-                   + dy[i + 3 * W + j] * (x[i + 3 * W + j] - mean[j]))
-            )
-        i += 4 * W
     while i < count:
         for j in range(min(W, count - i)):
             dy_sum[j] += dy[i + j]

@@ -201,11 +201,8 @@ class Pool2D(MemoryBound):
         y = empty((n, channels), x.dtype)
         if y.size:
             kernels = self._load(x).avg_pool2d
-            parts = kernels.number_of_parts(height * width, channels)
-            partial = empty((n, parts, channels), np.dtype(np.float64))
-            kernels.global_avg_pool2d(
-                y, partial, x.reshape(n, height * width, channels), self._team(x)
-            )
+            partial = empty((n, *kernels.sizes(height * width, channels)), np.dtype(np.float64))
+            kernels.global_avg_pool2d(y, partial, x.reshape(n, -1), self._team(x))
         return y
 
     def global_avg_pool2d_backward(self, dy: ArrayLike, x_shape: tuple[int, ...]) -> Array:
