@@ -130,9 +130,9 @@ def test_a_mean_of_1000_costs_no_digits(
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(mean, true_mean.astype(F8), rtol=4 * eps)
     np.testing.assert_allclose(variance, true_variance.astype(F8), rtol=16 * eps)
-    # Inside, the mean is a float64: only there does its own rounding show.
+    # Inside, the mean is a float64: only there does its own rounding show, four times 1000 eps.
     expected = (x - true_mean) / np.sqrt(true_variance + 1e-5)
-    assert np.max(np.abs(y - expected)) <= 16 * eps + 2000 * np.finfo(F8).eps
+    assert np.max(np.abs(y - expected)) <= 16 * eps + 4000 * np.finfo(F8).eps
 
 
 def test_statistics_that_begin_far_from_the_rest(fast_backend: Any, dtype: Any, rng: Any) -> None:

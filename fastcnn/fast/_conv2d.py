@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, integer, output_size, pads, pair, rank, shape
+from fastcnn._checks import flag, float_arrays, integer, output_size, pads, pair, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._base import Base
@@ -126,6 +126,7 @@ class Conv2D(Base):
         input_gradient: bool = True,
     ) -> tuple[Array | None, Array, Array]:
         dy, x, w = float_arrays("conv2d_backward", dy=dy, x=x, w=w)
+        flag("conv2d_backward", "input_gradient", input_gradient)
         geometry = _geometry("conv2d_backward", x, w, stride, padding, dilation, groups)
         output = (x.shape[0], *geometry.output, w.shape[3])
         shape("conv2d_backward", "dy", dy, output, "that of conv2d's result")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, rank, shape
+from fastcnn._checks import flag, float_arrays, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
 from fastcnn.fast._base import Base
@@ -56,6 +56,7 @@ class Linear(Base):
         self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
     ) -> tuple[Array | None, Array, Array]:
         dy, x, w = float_arrays("linear_backward", dy=dy, x=x, w=w)
+        flag("linear_backward", "input_gradient", input_gradient)
         _check("linear_backward", x, w)
         shape("linear_backward", "dy", dy, (x.shape[0], w.shape[1]), "that of linear's result")
         dx = empty(x.shape, x.dtype) if input_gradient else None
