@@ -114,6 +114,7 @@ NUMBERS: dict[str, Any] = {
     "2**100": 2**100,
     "-2**62": -HUGE,
     "10**400": 10**400,
+    "10**5000": 10**5000,  # Python refuses to write it out
     "an object": object(),
     "a list": [1],
     "an empty list": [],
