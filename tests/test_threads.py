@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from calls import OPS, UPDATED, arguments, run
 from compare import assert_same_bits
 
 import fastcnn
-from fastcnn import FastBackend, _kernels, nn, optim
+from fastcnn import FastBackend, _kernels, _threads, nn, optim
 from fastcnn.backend import Array
 
 # Large enough that every op, the losses of a row an image too, wakes its threads; and one image.
@@ -86,6 +87,33 @@ def test_the_default_number_of_threads_is_for_backends_that_were_given_none() ->
     assert (default.num_threads, three.num_threads) == (1, 3)
     fastcnn.set_num_threads(None)
     assert default.num_threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, math.inf),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu.max": "what is this\n"}, math.inf),
+        ({"cpu.max": ""}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "300000\n"}, math.inf),
+    ],
+)
+def test_a_container_s_quota(
+    files: dict[str, str], expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _threads._quota(tmp_path) == expected
+    monkeypatch.setattr(_threads, "_quota", lambda: expected)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert _threads.default_num_threads() == min(6, max(1, math.floor(min(expected, 6))))
 
 
 # ---------------------------------------------------------------------- batch and memory

@@ -1,0 +1,166 @@
+"""fastcnn.functional: the source's vocabulary, for one image or a batch, on any backend."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import assert_same_bits
+
+import fastcnn
+from fastcnn import functional
+from fastcnn.backend import Backend
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.standard_normal((3, 6, 7, 4)).astype(np.float32)
+ROWS = RNG.standard_normal((3, 4)).astype(np.float32)
+W, B = RNG.standard_normal((3, 2, 2, 6)).astype(np.float32), np.arange(6, dtype=np.float32)
+VECTOR = np.array([0.5, 1, 2, 4], np.float32)
+MASK = RNG.random(IMAGES.shape) < 0.5
+LABELS = np.array([3, 0, 1])
+
+# The function, the first argument, its other arguments, and what they are to the backend's op.
+CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "conv2d": (
+        IMAGES,
+        {"filters": W, "bias": B, "stride": (1, 2), "padding": "same", "dilation": 2, "groups": 2},
+    ),
+    "max_pool2d": (IMAGES, {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    "avg_pool2d": (
+        IMAGES,
+        {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": True},
+    ),
+    "global_avg_pool2d": (IMAGES, {}),
+    "batch_norm": (IMAGES, {"gamma": VECTOR, "beta": VECTOR, "epsilon": 1e-3}),
+    "linear": (ROWS, {"w": ROWS.T, "b": VECTOR[:3]}),
+    "relu": (IMAGES, {}),
+    "leaky_relu": (IMAGES, {"negative_slope": 0.25}),
+    "elu": (IMAGES, {"alpha": 0.5}),
+    "gelu": (IMAGES, {}),
+    "silu": (IMAGES, {}),
+    "sigmoid": (IMAGES, {}),
+    "tanh": (IMAGES, {}),
+    "softmax": (IMAGES, {}),
+    "dropout": (IMAGES, {"mask": MASK, "rate": 0.25}),
+    "cross_entropy": (
+        ROWS,
+        {
+            "labels": LABELS,
+            "label_smoothing": 0.1,
+            "class_weights": VECTOR,
+            "sample_weights": VECTOR[:3],
+        },
+    ),
+}
+OPS = {"cross_entropy": "softmax_cross_entropy"}
+NAMES = {"conv2d": {"filters": "w", "bias": "b"}}
+
+
+def first(result: Any) -> Any:
+    return result[0] if isinstance(result, tuple) else result
+
+
+def direct(backend: Any, name: str, x: Any, options: dict[str, Any]) -> Any:
+    """What the backend's own op returns, which may be several results, first of them."""
+    names = NAMES.get(name, {})
+    renamed = {names.get(key, key): value for key, value in options.items()}
+    return first(getattr(backend, OPS.get(name, name))(x, **renamed))
+
+
+def test_there_is_a_function_for_every_forward_op() -> None:
+    assert set(functional.__all__) == set(CALLS)
+    ops = [op for op in vars(Backend) if not op.startswith("_")]
+    forward = {op for op in ops if not op.endswith(("_backward", "_step", "_inference"))}
+    assert {OPS.get(name, name) for name in CALLS} == forward - {"mean_squared_error"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_function_is_the_op(name: str, backend: Any) -> None:
+    x, options = CALLS[name]
+    result = getattr(functional, name)(x, **options, backend=backend)
+    assert_same_bits((result,), (direct(backend, name, x, options),))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_options_are_those_of_the_op_with_its_defaults(name: str, reference: Any) -> None:
+    function = inspect.signature(getattr(functional, name)).parameters
+    op = inspect.signature(getattr(reference, OPS.get(name, name))).parameters
+    assert function["backend"].default == "fast"
+    for parameter in op.values():
+        mine = function.get(parameter.name)
+        if mine is not None and (name, parameter.name) != ("dropout", "rate"):
+            assert (mine.kind, mine.default) == (parameter.kind, parameter.default)
+    x, options = CALLS[name]
+    assert_same_bits(
+        (getattr(functional, name)(x, **options),),
+        (getattr(functional, name)(x, **options, backend=fastcnn.get_backend("fast")),),
+    )
+
+
+@pytest.mark.parametrize("name", [n for n, (x, _) in CALLS.items() if x is IMAGES])
+def test_one_image_goes_in_and_one_comes_out(name: str, backend: Any) -> None:
+    x, options = CALLS[name]
+    one = {k: v[1] if v is MASK else v for k, v in options.items()}
+    result = getattr(functional, name)(x[1], **one, backend=backend)
+    alone = {k: v[1:2] if v is MASK else v for k, v in options.items()}
+    expected = direct(backend, name, x[1:2], alone)[0]
+    assert_same_bits((result,), (expected,))
+    assert result.ndim == expected.ndim
+    assert result.flags.c_contiguous
+
+
+def test_one_vector_through_a_linear_layer(backend: Any) -> None:
+    result = functional.linear(ROWS[1], ROWS.T, VECTOR[:3], backend=backend)
+    assert result.shape == (3,)
+    assert_same_bits((result,), (backend.linear(ROWS[1:2], ROWS.T, VECTOR[:3])[0],))
+
+
+def test_batch_norm_of_statistics_that_are_given(backend: Any) -> None:
+    arguments = (VECTOR, VECTOR + 1)
+    given = {"mean": VECTOR, "variance": VECTOR}
+    for x in (IMAGES, ROWS, IMAGES[0]):
+        y = functional.batch_norm(x, *arguments, **given, epsilon=0.5, backend=backend)
+        batch = x[None] if x.ndim == 3 else x
+        expected = backend.batch_norm_inference(batch, *arguments, VECTOR, VECTOR, epsilon=0.5)
+        assert_same_bits((y,), (expected[0] if x.ndim == 3 else expected,))
+    for one in given:
+        with pytest.raises(ValueError, match=r"batch_norm: .*mean and variance together"):
+            functional.batch_norm(IMAGES, *arguments, **{one: VECTOR}, backend=backend)
+
+
+def test_lists_are_arrays(backend: Any) -> None:
+    image = [[[1.0], [2.0]], [[3.0], [4.0]]]
+    filters = np.ones((2, 2, 1, 1)).tolist()
+    assert functional.conv2d(image, filters, backend=backend).tolist() == [[[10.0]]]
+    assert functional.max_pool2d(image, backend=backend).tolist() == [[[4.0]]]
+    assert functional.linear([1.0, 2.0], [[1.0], [1.0]], backend=backend).tolist() == [3.0]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_errors_are_those_of_the_op(name: str, backend: Any) -> None:
+    _, options = CALLS[name]
+    function = getattr(functional, name)
+    op = OPS.get(name, name)
+    for bad, error in (
+        ([[1.0], [1.0, 2.0]], ValueError),
+        (None, TypeError),
+        ("x", TypeError),
+        (np.ones((2, 2), complex), TypeError),
+    ):
+        with pytest.raises(error, match=rf"^{op}: \w+: expected "):
+            function(bad, **options, backend=backend)
+    if name in ("conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool2d"):
+        for shape in [(), (3,), (3, 4), (1, 1, 6, 7, 4), (2, 0, 3, 4)]:
+            with pytest.raises(ValueError, match=rf"^{op}: x: expected "):
+                function(np.ones(shape, np.float32), **options, backend=backend)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_backend_has_to_be_one(name: str) -> None:
+    x, options = CALLS[name]
+    with pytest.raises(ValueError, match=r"backend: expected .*, got 'slow'"):
+        getattr(functional, name)(x, **options, backend="slow")
+    with pytest.raises(TypeError, match=r"backend: expected .*, got int"):
+        getattr(functional, name)(x, **options, backend=3)

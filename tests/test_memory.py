@@ -1,0 +1,243 @@
+"""Memory: no kernel reads or writes outside of its arrays, none leaves a part unwritten.
+
+For that, every array lies between pages that cannot be read, its last byte right before one of
+them or its first byte right behind the other, and every result begins as NaN. A fault ends the
+process, so each instruction set has one of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import FastBackend
+from fastcnn._kernels import _memory
+from fastcnn._memory import empty, zeros
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mprotect and limits are Linux's here")
+
+
+def run(script: str, *args: str) -> str:
+    """Run a script with the tests' folder on its path; return what it printed."""
+    head = f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n"
+    result = subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(script), *args],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ,
+        check=False,
+    )
+    assert result.returncode == 0, f"exit {result.returncode}: {result.stderr[-2000:]}"
+    return result.stdout
+
+
+GUARDS = """
+    import ctypes, faulthandler, mmap
+    import numpy as np
+    from calls import OPS, UPDATED, arguments, run
+    from compare import assert_same_bits
+    from windows import CONVOLUTIONS, POOLS
+    import fastcnn
+    from fastcnn import FastBackend, _memory
+
+    faulthandler.enable()
+    libc = ctypes.CDLL(None, use_errno=True)
+    PAGE = mmap.PAGESIZE
+
+    def guarded(size, at_end):
+        '''Return NaN-filled memory with an unreadable page before it and one after it.'''
+        whole = -(-size // PAGE) * PAGE
+        pages = mmap.mmap(-1, whole + 2 * PAGE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+        start = PAGE + (whole - size if at_end else 0)
+        memory = memoryview(pages)[start : start + size]
+        memory[:] = b"\\xff" * size
+        for guard in (address, address + PAGE + whole):
+            assert libc.mprotect(ctypes.c_void_p(guard), PAGE, 0) == 0
+        return memory
+
+    def moved(value, at_end):
+        if not isinstance(value, np.ndarray) or value.nbytes == 0:
+            return value
+        copy = np.ndarray(value.shape, value.dtype, guarded(value.nbytes, at_end))
+        copy[...] = value
+        return copy
+
+    class Guarded:
+        def __init__(self, at_end):
+            self.at_end = at_end
+
+        def Block(self, size):
+            return guarded(size, self.at_end)
+
+    def check(backend, op, call, about):
+        expected = run(backend, op, call)
+        for at_end in (True, False):
+            own = _memory._memory
+            _memory._memory = Guarded(at_end)
+            try:
+                given = {name: moved(value, at_end) for name, value in call.items()}
+                result = getattr(backend, op)(**given)
+            finally:
+                _memory._memory = own
+            if op in UPDATED:
+                result = tuple(given[name] for name in UPDATED[op])
+            results = result if isinstance(result, tuple) else (result,)
+            assert_same_bits(results, expected, f"{op} {about}")
+
+    backend = FastBackend(isa=sys.argv[1], num_threads=2)
+    if sys.argv[2] == "overrun":
+        x = moved(np.ones(PAGE, np.float32), True)
+        np.lib.stride_tricks.as_strided(x, (PAGE + 1,)).sum()
+    count = 0
+    for op in OPS:
+        for channels in [*range(1, 20), 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 67]:
+            print(op, channels, file=sys.stderr)
+            rng = np.random.default_rng(channels)
+            dtype = ("float32", "float64")[channels % 3 == 0]
+            size = dict(images=1 + channels % 2, height=4, width=3, channels=channels)
+            check(backend, op, arguments(op, rng, dtype, backend, **size), f"{channels} {dtype}")
+            count += 1
+    for number, (shape, kernel, filters, options) in enumerate(CONVOLUTIONS):
+        rng = np.random.default_rng(number)
+        dtype = ("float32", "float64")[number % 3 == 0]
+        x = rng.standard_normal(shape).astype(dtype)
+        w_shape = (*kernel, shape[3] // options.get("groups", 1), filters)
+        w = rng.standard_normal(w_shape).astype(dtype)
+        b = rng.standard_normal(filters).astype(dtype)
+        print("conv2d", shape, kernel, filters, options, file=sys.stderr)
+        check(backend, "conv2d", {"x": x, "w": w, "b": b, **options}, options)
+        dy = rng.standard_normal(backend.conv2d(x, w, **options).shape).astype(dtype)
+        check(backend, "conv2d_backward", {"dy": dy, "x": x, "w": w, **options}, options)
+        count += 2
+    for number, (shape, pool_size, options) in enumerate(POOLS):
+        rng = np.random.default_rng(number)
+        x = rng.standard_normal(shape).astype(("float32", "float64")[number % 3 == 0])
+        print("pool", shape, pool_size, options, file=sys.stderr)
+        options = {"pool_size": pool_size, **options}
+        check(backend, "max_pool2d", {"x": x, **options}, options)
+        check(backend, "avg_pool2d", {"x": x, **options}, options)
+        y, argmax = backend.max_pool2d(x, **options)
+        back = {"dy": y, "x_shape": x.shape, **options}
+        check(backend, "max_pool2d_backward", {"argmax": argmax, **back}, options)
+        check(backend, "avg_pool2d_backward", back, options)
+        count += 4
+    print(count)
+"""
+
+
+@LINUX
+def test_nothing_outside_is_touched_and_nothing_inside_is_left_out(fast_backend: Any) -> None:
+    assert int(run(GUARDS, fast_backend.isa, "")) > 1000
+
+
+@LINUX
+def test_an_overrun_would_be_seen() -> None:
+    with pytest.raises(AssertionError, match=r"exit -(11|7)"):
+        run(GUARDS, "baseline", "overrun")
+
+
+# ---------------------------------------------------------------------- the pool
+def test_results_begin_at_a_cache_line(dtype: Any) -> None:
+    for size in [1, 2, 3, 15, 16, 17, 63, 64, 65, 1000, 4095, 4097, 10**5, 10**6 + 1, 3 * 10**6]:
+        array = empty((size,), dtype)
+        assert array.ctypes.data % 64 == 0
+        assert (array.shape, array.dtype) == ((size,), dtype)
+        array.fill(1)
+        assert zeros((size,), dtype).sum() == 0
+
+
+def test_no_two_arrays_share_memory() -> None:
+    """Blocks of all sizes, taken and given back in any order, each with its own number inside."""
+    rng = np.random.default_rng(0)
+    kept: dict[int, np.ndarray[Any, Any]] = {}
+    for number in range(3000):
+        if kept and rng.random() < 0.45:
+            key = int(rng.choice(list(kept)))
+            assert (kept.pop(key) == key).all()
+        kept[number] = empty((int(rng.integers(1, 5000)),), np.dtype(np.float64))
+        kept[number].fill(number)
+    for key, array in kept.items():
+        assert (array == key).all()
+
+
+def test_a_steady_loop_allocates_nothing() -> None:
+    backend = FastBackend(num_threads=1)
+    x, w = np.ones((4, 20, 20, 8), np.float32), np.ones((3, 3, 8, 16), np.float32)
+
+    def step() -> None:
+        y = backend.conv2d(x, w)
+        y = backend.relu(y)
+        backend.conv2d_backward(y, x, w)
+
+    step()
+    in_use, idle = _memory.statistics()
+    for _ in range(20):
+        step()
+        assert _memory.statistics() == (in_use, idle)
+
+
+def test_idle_memory_is_given_back() -> None:
+    array = empty((10**6,), np.dtype(np.float32))
+    in_use, _ = _memory.statistics()
+    del array
+    after, idle = _memory.statistics()
+    assert after <= in_use - 4 * 10**6
+    assert idle >= 4 * 10**6
+    fastcnn.empty_cache()
+    assert _memory.statistics() == (after, 0)
+
+
+def test_an_array_outlives_its_backend_and_the_cache() -> None:
+    y = FastBackend().relu(np.full(1000, 3, np.float32))
+    view = y[10:20]
+    del y
+    fastcnn.empty_cache()
+    FastBackend().relu(np.zeros(1000, np.float32))
+    assert view.tolist() == [3] * 10
+
+
+STARVED = """
+    import resource
+    import numpy as np
+    import fastcnn
+    from fastcnn import nn
+
+    backend = fastcnn.FastBackend(num_threads=2)
+    x, y = np.random.default_rng(0).random((8, 8, 8, 1), np.float32), np.arange(8) % 4
+    model = nn.Sequential([nn.Conv2D(8, 3, padding=400), nn.GlobalAvgPool2D(), nn.Dense(4)])
+    trainer = fastcnn.Trainer(model, backend=backend)
+    trainer.fit(x[:2], y[:2], batch_size=1, verbose=False)
+    before = model.state_dict()
+    fastcnn.empty_cache()
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, resource.RLIM_INFINITY))
+    for attempt in range(3):
+        try:
+            trainer.fit(x, y, batch_size=8, verbose=False)
+        except MemoryError:
+            pass
+        else:
+            raise AssertionError("there was memory enough")
+    after = model.state_dict()
+    assert all((before[name] == after[name]).all() for name in before)
+    print(backend.conv2d(x, np.ones((3, 3, 1, 2), np.float32)).shape)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    trainer.fit(x, y, batch_size=8, verbose=False)
+    print("done")
+"""
+
+
+@LINUX
+def test_no_memory_is_a_memory_error_and_the_model_stays() -> None:
+    assert run(STARVED).splitlines() == ["(8, 6, 6, 2)", "done"]
