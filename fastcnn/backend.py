@@ -158,6 +158,50 @@ class Backend(Protocol):
         """Return dx of shape `x_shape`: dy / (H * W) at every pixel."""
         ...
 
+    # ------------------------------------------------------------------ block
+    def conv_block(
+        self,
+        x: ArrayLike,
+        w: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        pool_size: Size2D = 2,
+        pool_stride: Size2D | None = None,
+    ) -> tuple[Array, Array]:
+        """Return max_pool2d(relu(conv2d(x, w, b))) in one pass, with the places of its winners.
+
+        x, w, b, stride, padding, dilation and groups as in conv2d; the pool has no padding, at
+        most 255 places, and `pool_stride` defaults to `pool_size`. Returns y (N, P, Q, K) and
+        argmax of the same shape, uint8: the place r*S + s of the winner in its pool window, or
+        the number of places where y is 0, since ReLU lets no gradient pass there.
+        """
+        ...
+
+    def conv_block_backward(
+        self,
+        dy: ArrayLike,
+        argmax: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        pool_size: Size2D = 2,
+        pool_stride: Size2D | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, Array, Array]:
+        """Return (dx, dw, db), shaped like x, w and (K,), from the winners' gradients alone.
+
+        dx is None where `input_gradient` is False.
+        """
+        ...
+
     # ------------------------------------------------------------------ batch normalization
     def batch_norm(
         self, x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5

@@ -31,6 +31,7 @@ from .batch_norm import (
     batch_norm_inference_backward,
 )
 from .conv2d import conv2d, conv2d_backward
+from .conv_block import conv_block, conv_block_backward
 from .dropout import dropout, dropout_backward
 from .linear import linear, linear_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
@@ -56,6 +57,8 @@ __all__ = [
     "batch_norm_inference_backward",
     "conv2d",
     "conv2d_backward",
+    "conv_block",
+    "conv_block_backward",
     "dropout",
     "dropout_backward",
     "elu",

@@ -1,9 +1,14 @@
-# The types of vector.h as Cython sees them. To Cython both are float; the C compiler knows
+# The types of vector.h as Cython sees them. To Cython vec is float; the C compiler knows
 # better. So: whole-vector expressions only, never a subscript into a vec.
 cdef extern from "vector.h" nogil:
     ctypedef float real
     ctypedef float vec
+    ctypedef int mask
     const int LANES
     const int VECTORS
     vec load(const real* p)
     void store(real* p, vec v)
+    void store_as_bytes(unsigned char* p, vec v)
+    vec splat(real x)
+    vec where(mask m, vec a, vec b)
+    mask beats(vec v, vec best)

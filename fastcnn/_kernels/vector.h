@@ -30,14 +30,27 @@ typedef float real;
 #if defined(__GNUC__)
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vec_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef __typeof__((vec){0} < (vec){0}) mask; /* integers as wide as real: all bits set or none */
+typedef unsigned char bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(real)), aligned(1), may_alias));
+#define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
+#define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
 #else
 typedef real vec;
 typedef real vec_in_memory;
+typedef int mask; /* 1 or 0 */
+typedef unsigned char bytes;
+#define AS_BYTES(v) (bytes)(v)
+#define WHERE(m, a, b) ((m) ? (a) : (b))
 #endif
 
 enum { LANES = sizeof(vec) / sizeof(real) };
 
 static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
 static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
+static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
+static inline vec splat(real x) { return x - (vec){0}; }
+static inline vec where(mask m, vec a, vec b) { return WHERE(m, a, b); }
+/* Where v takes the place of the best so far: it is larger, or the first NaN. */
+static inline mask beats(vec v, vec best) { return ~(v <= best) & (best == best); }
 
 #endif

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._activations import Activations
 from fastcnn.fast._batch_norm import BatchNorm
-from fastcnn.fast._conv2d import Conv2D
+from fastcnn.fast._conv_block import ConvBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._optimizer import Optimizer
-from fastcnn.fast._pool2d import Pool2D
 from fastcnn.fast._softmax import Softmax
 
 __all__ = ["FastBackend"]
 
 
-class FastBackend(
-    Conv2D, Pool2D, BatchNorm, Linear, Activations, Softmax, Dropout, Losses, Optimizer
-):
+class FastBackend(ConvBlock, BatchNorm, Linear, Softmax, Dropout, Losses, Optimizer):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 
     Parameters
@@ -28,9 +24,12 @@ class FastBackend(
     num_threads
         Threads an op uses; None follows `fastcnn.set_num_threads`. Results have the same bits
         for every number of threads.
+    convolution
+        "direct", or "winograd" wherever it can be, or "auto", which chooses by shape.
 
     Raises
     ------
     ValueError
-        If the instruction set cannot run here, or num_threads is below one.
+        If the instruction set cannot run here, num_threads is below one, or `convolution` is
+        unknown.
     """

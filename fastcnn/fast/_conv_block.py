@@ -1,0 +1,229 @@
+"""Convolution + bias + ReLU + max-pool on the compiled kernels: fused, or one after another."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import flag, float_arrays, output_size, pads, pair, rank, shape
+from fastcnn._memory import empty, zeros
+from fastcnn.backend import Array, Padding, Size2D
+from fastcnn.fast._activations import Activations
+from fastcnn.fast._conv2d import Conv2D, _geometry
+from fastcnn.fast._pool2d import Pool2D
+
+__all__ = ["ConvBlock"]
+
+_FEWEST_CHANNELS = 16  # of Winograd: below, its transforms cost more than they save
+
+
+class _Block(NamedTuple):
+    """The checked options of a block."""
+
+    output: tuple[int, int]
+    pool: tuple[int, int, int, int]  # window and strides
+    window: tuple[int, int, int, int, int, int]  # strides, pads (top, left), dilations
+    groups: int
+    convolved: tuple[int, int]  # size of the convolution's output
+    options: dict[str, Any]  # of the convolution, as they were given
+
+    @property
+    def places(self) -> int:
+        return self.pool[0] * self.pool[1]
+
+
+def _check(
+    op: str,
+    x: Array,
+    w: Array,
+    stride: Size2D,
+    padding: Padding,
+    dilation: Size2D,
+    groups: int,
+    pool_size: Size2D,
+    pool_stride: Size2D | None,
+) -> _Block:
+    geometry = _geometry(op, x, w, stride, padding, dilation, groups)
+    size = pair(op, "pool_size", pool_size)
+    step = size if pool_stride is None else pair(op, "pool_stride", pool_stride)
+    if size[0] * size[1] > 255:
+        raise ValueError(
+            f"{op}: pool_size: expected a window of at most 255 places, got {size[0]} x {size[1]}"
+        )
+    output = tuple(
+        output_size(op, f"convolved {axis}", n, (0, 0), k, s)
+        for axis, n, k, s in zip(("height", "width"), geometry.output, size, step, strict=True)
+    )
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _Block(
+        output, (*size, *step), geometry.window, geometry.groups, geometry.output, options
+    )
+
+
+class ConvBlock(Conv2D, Pool2D, Activations):
+    """conv_block and its gradients."""
+
+    def conv_block(
+        self,
+        x: ArrayLike,
+        w: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        pool_size: Size2D = 2,
+        pool_stride: Size2D | None = None,
+    ) -> tuple[Array, Array]:
+        op = "conv_block"
+        x, w, b = float_arrays(op, x=x, w=w, b=b)
+        block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        if b is not None:
+            rank(op, "b", b, "K")
+            shape(op, "b", b, w.shape[3:], "one for each filter of w")
+        if groups > 1:
+            return self._plain_block(x, w, b, block)
+        y = empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
+        argmax = empty(y.shape, np.dtype(np.uint8))
+        if y.size == 0:
+            return y, argmax
+        kernels, (r, s, c, k) = self._load(x), w.shape
+        if self._is_winograd(w, block):
+            size = kernels.conv_block_winograd.workspace_size(c, k, self.num_threads)
+            kernels.conv_block_winograd.conv_block(
+                y, argmax, x, w, b, empty((size,), x.dtype), *block.window[2:4], self.num_threads
+            )
+            return y, argmax
+        size = kernels.conv_block.workspace_size(
+            r * s, c, k, *block.output, *block.pool, self.num_threads
+        )
+        kernels.conv_block.conv_block(
+            y,
+            argmax,
+            x,
+            w,
+            b,
+            empty((size,), x.dtype),
+            *block.window,
+            *block.pool,
+            self.num_threads,
+        )
+        return y, argmax
+
+    def _is_winograd(self, w: Array, block: _Block) -> bool:
+        """Return whether Winograd's F(2x2, 3x3) on 2x2 pools computes the block."""
+        stride_h, stride_w, _, _, dilation_h, dilation_w = block.window
+        fits = w.shape[:2] == (3, 3) and stride_h == stride_w == dilation_h == dilation_w == 1
+        fits = fits and block.pool[:2] == (2, 2)
+        fits = fits and all(
+            s == 2 or n == 1 for s, n in zip(block.pool[2:], block.output, strict=True)
+        )
+        if self.convolution == "auto":
+            return fits and w.shape[2] >= _FEWEST_CHANNELS
+        return fits and self.convolution == "winograd"
+
+    def _plain_block(
+        self, x: Array, w: Array, b: Array | None, block: _Block
+    ) -> tuple[Array, Array]:
+        y = self.relu(self.conv2d(x, w, b, **block.options))
+        y, argmax = self.max_pool2d(y, block.pool[:2], stride=block.pool[2:])
+        argmax[y == 0] = block.places
+        return y, argmax
+
+    def conv_block_backward(
+        self,
+        dy: ArrayLike,
+        argmax: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        pool_size: Size2D = 2,
+        pool_stride: Size2D | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, Array, Array]:
+        op = "conv_block_backward"
+        dy, x, w = float_arrays(op, dy=dy, x=x, w=w)
+        block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        flag(op, "input_gradient", input_gradient)
+        output = (x.shape[0], *block.output, w.shape[3])
+        shape(op, "dy", dy, output, "that of conv_block's result")
+        places = np.asarray(argmax)
+        if places.dtype != np.uint8:
+            raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
+        shape(op, "argmax", places, output, "that of conv_block's result")
+        places = np.ascontiguousarray(places)
+        if x.size == 0:
+            dx = empty(x.shape, x.dtype) if input_gradient else None
+            return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
+        if self._is_sparse(x, w, block):
+            dx, dw, db, good = self._sparse_backward(dy, places, x, w, block, input_gradient)
+        else:
+            good = bool(places.max() <= block.places)
+            if good:
+                dx, dw, db = self._plain_block_backward(dy, places, x, w, block, input_gradient)
+        if not good:
+            raise ValueError(
+                f"{op}: argmax: expected places up to {block.places}, got {places.max()}"
+            )
+        return dx, dw, db
+
+    def _is_sparse(self, x: Array, w: Array, block: _Block) -> bool:
+        """Return whether the gradient is gathered from the winners, not from all outputs.
+
+        A winner costs whole vectors of each row of its window of x, so the row has to fill one.
+        """
+        vector = self._load(x).conv_block_backward.lanes()
+        return (
+            block.groups == 1 and block.window[4:] == (1, 1) and w.shape[1] * w.shape[2] >= vector
+        )
+
+    def _sparse_backward(
+        self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block, input_gradient: bool
+    ) -> tuple[Array | None, Array, Array, bool]:
+        dx = empty(x.shape, x.dtype) if input_gradient else None
+        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        kernel = self._load(x).conv_block_backward
+        r, s, c, k = w.shape
+        options = (*block.window[:4], *block.pool, self.num_threads)
+        numbers, places = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
+        good = kernel.conv_block_backward(
+            dx,
+            dw,
+            db,
+            dy,
+            argmax,
+            x,
+            w,
+            empty((numbers,), x.dtype),
+            empty((places,), np.dtype(np.int32)),
+            *options,
+        )
+        return dx, dw, db, good
+
+    def _plain_block_backward(
+        self,
+        dy: Array,
+        argmax: Array,
+        x: Array,
+        w: Array,
+        block: _Block,
+        input_gradient: bool,
+    ) -> tuple[Array | None, Array, Array]:
+        alive = argmax < block.places
+        dz = self.max_pool2d_backward(
+            np.where(alive, dy, dy.dtype.type(0)),
+            argmax * alive,
+            (x.shape[0], *block.convolved, w.shape[3]),
+            block.pool[:2],
+            stride=block.pool[2:],
+        )
+        return self.conv2d_backward(
+            dz, x, w, **block.options, input_gradient=input_gradient
+        )
