@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fastcnn.backend import Array, Backend
+from fastcnn.nn._block import fused
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape
 
@@ -30,6 +31,7 @@ class Sequential(Module):
             _require_module(layer, f"Sequential: layers[{index}]")
         _require_distinct(self)
         self._children = {str(index): layer for index, layer in enumerate(self.layers)}
+        self._steps = fused(self.layers)
 
     def declare(self, input_shape: Shape) -> Shape:
         shape = input_shape
@@ -51,7 +53,7 @@ class Sequential(Module):
     ) -> tuple[Array, Backward]:
         self._require_built()
         steps: list[Backward] = []
-        for layer in self.layers:
+        for layer in self._steps:
             x, step = layer.forward(
                 x, backend, training=training, rng=rng, input_gradient=input_gradient
             )
@@ -72,7 +74,7 @@ class Sequential(Module):
 
     def __call__(self, x: Array, backend: Backend) -> Array:
         self._require_built()
-        for layer in self.layers:
+        for layer in self._steps:
             x = layer(x, backend)
         return x
 
