@@ -27,16 +27,12 @@ class Base:
     ) -> None:
         if isa is not None and not isinstance(isa, str):
             raise TypeError(f"isa: expected a name or None, got {type(isa).__name__}")
-<<<<<<< HEAD
-=======
-        if num_threads is not None:
-            num_threads = integer("FastBackend", "num_threads", num_threads)
         if convolution not in _CONVOLUTIONS:
             raise ValueError(
                 f"convolution: expected one of {', '.join(_CONVOLUTIONS)}, got {convolution!r}"
             )
         self.convolution = convolution
->>>>>>> 6d94bf6 (The block op: convolution, bias, ReLU and max-pool in one pass, backward from the winners alone)
+        self.isa = _kernels.select(isa)
         self.isa = _kernels.select(isa)
         self._num_threads = _threads.checked_num_threads("FastBackend", num_threads)
 
