@@ -9,6 +9,8 @@ cdef extern from "vector.h" nogil:
     vec load(const real* p)
     void store(real* p, vec v)
     void store_as_bytes(unsigned char* p, vec v)
+    vec load_bytes(const unsigned char* p)
     vec splat(real x)
     vec where(mask m, vec a, vec b)
+    mask equal(vec a, vec b)
     mask beats(vec v, vec best)

@@ -100,7 +100,7 @@ cdef void add_filters(
     store(target[3], t3); store(target[4], t4); store(target[5], t5)
 
 
-cdef bint sort_winners(
+cdef void sort_winners(
     const Geometry* g, const real* dy, const unsigned char* argmax,
     real* filter_value, int32_t* filter_place, int32_t* filter_count,
     real* pixel_value, int32_t* pixel_filter, int32_t* pixel_start,
@@ -108,15 +108,13 @@ cdef bint sort_winners(
     """List an image's winners by filter, with their windows, and by pixel and place.
 
     A filter's list has room for every pixel, and for one dead at its end. A pixel's list has room for every filter; its
-    places follow each other, the dead, which have no place, come last. Returns whether every
-    place was in the window: one that was not counts as dead.
+    places follow each other, the dead, which have no place, come last.
     """
     cdef Py_ssize_t pixels = g.P * g.Q, dead = g.pool_h * g.pool_w, size = g.L * LANES
     cdef Py_ssize_t pixel, k, i, base
     cdef int32_t* cursor = pixel_start + pixels * (dead + 1)
     cdef int32_t* window = cursor + dead + 1
     cdef int32_t at, total
-    cdef bint good = True
     memset(filter_count, 0, g.K * sizeof(int32_t))
     for pixel in range(pixels):
         base = ((pixel // g.Q * g.pool_stride_h * g.stride_h) * g.columns
@@ -128,13 +126,12 @@ cdef bint sort_winners(
             pixel_start[i] = total
             cursor[i] = total
             total += count_equal(argmax, g.K, i)
-        good = good and total + count_equal(argmax, g.K, dead) == g.K
         pixel_start[dead] = total
         cursor[dead] = total
         window[dead] = 0
         at = 0
         for k in range(g.K):
-            i = min(<Py_ssize_t> argmax[k], dead)
+            i = argmax[k]
             pixel_filter[cursor[i]] = at
             pixel_value[cursor[i]] = dy[k]
             cursor[i] += 1
@@ -147,7 +144,6 @@ cdef bint sort_winners(
         pixel_value += g.K
         pixel_filter += g.K
         pixel_start += dead + 1
-    return good
 
 
 cdef inline int32_t count_equal(const unsigned char* values, Py_ssize_t size,
@@ -165,15 +161,12 @@ cdef inline int32_t count_equal(const unsigned char* values, Py_ssize_t size,
     return total
 
 
-cdef bint backward_image(
+cdef void backward_image(
     const Geometry* g, real* dx, real* dw, real* db, const real* dy,
     const unsigned char* argmax, const real* x, const real* filters,
     real* numbers, int32_t* places,
 ) noexcept nogil:
-    """Add one image's gradient to dw [k][window] and db; write dx unless it is NULL.
-
-    Returns whether the winners' places were good.
-    """
+    """Add one image's gradient to dw [k][window] and db; write dx unless it is NULL."""
     cdef Py_ssize_t pixels = g.P * g.Q, dead = g.pool_h * g.pool_w, size = g.L * LANES
     cdef Py_ssize_t row = g.columns * g.C, pixel, k, i, j, v, count, base
     cdef real* filter_value = numbers
@@ -189,9 +182,8 @@ cdef bint backward_image(
     cdef Py_ssize_t filter_at[GROUP]
     cdef real* target[GROUP]
     cdef real total
-    cdef bint good = sort_winners(
-        g, dy, argmax, filter_value, filter_place, filter_count,
-        pixel_value, pixel_filter, pixel_start)
+    sort_winners(g, dy, argmax, filter_value, filter_place, filter_count,
+                 pixel_value, pixel_filter, pixel_start)
     memset(spare, 0, LANES * sizeof(real))
     if g.copied:
         memset(x_copy, 0, (g.rows * row + LANES) * sizeof(real))
@@ -244,7 +236,6 @@ cdef bint backward_image(
         for i in range(g.H):
             memcpy(dx + i * g.W * g.C, dx_copy + (i + g.pad_top) * row + g.pad_left * g.C,
                    g.W * g.C * sizeof(real))
-    return good
 
 
 cdef void gather_filter(const Geometry* g, Py_ssize_t k, real* filters,
@@ -302,10 +293,7 @@ def conv_block_backward(
     Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
     int threads,
 ):
-    """Write dx (N, H, W, C), unless it is None, dw (R, S, C, K) and db (K,); N at least 1.
-
-    Returns whether every place in argmax was one of the window, or that of the dead.
-    """
+    """Write dx (N, H, W, C), unless it is None, dw (R, S, C, K) and db (K,); N at least 1."""
     cdef Geometry g = Geometry(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], w.shape[3],
         w.shape[0], w.shape[1], stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
@@ -317,7 +305,6 @@ def conv_block_backward(
     cdef real* dw_parts
     cdef real* db_parts
     cdef real* numbers
-    cdef bint good[MOST_PARTS]
     if dx is not None:
         dx_view = dx
         dx_data = &dx_view[0, 0, 0, 0]
@@ -332,13 +319,11 @@ def conv_block_backward(
     for part in prange(g.parts, nogil=True, num_threads=threads, schedule="dynamic"):
         memset(dw_parts + part * size, 0, size * sizeof(real))
         memset(db_parts + part * g.K, 0, g.K * sizeof(real))
-        good[part] = True
         for n in range(part * g.N // g.parts, (part + 1) * g.N // g.parts):
-            good[part] &= backward_image(
+            backward_image(
                 &g, NULL if dx_data is NULL else dx_data + n * image, dw_parts + part * size,
                 db_parts + part * g.K, &dy[0, 0, 0, 0] + n * pooled,
                 &argmax[0, 0, 0, 0] + n * pooled, &x[0, 0, 0, 0] + n * image, filters,
                 numbers + threadid() * g.numbers, &places[0] + threadid() * g.places)
     for k in prange(g.K, nogil=True, num_threads=threads, schedule="static"):
         reduce_filter(&g, k, &dw[0, 0, 0, 0], &db[0], dw_parts, db_parts)
-    return all(good[part] for part in range(g.parts))

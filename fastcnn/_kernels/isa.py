@@ -42,6 +42,7 @@ MODULES = (
     "conv_block",
     "conv_block_winograd",
     "conv_block_backward",
+    "conv_block_backward_few",
     "max_pool2d",
     "avg_pool2d",
     "batch_norm",

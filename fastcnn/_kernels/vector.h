@@ -33,6 +33,7 @@ typedef real vec_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 typedef __typeof__((vec){0} < (vec){0}) mask; /* integers as wide as real: all bits set or none */
 typedef unsigned char bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(real)), aligned(1), may_alias));
 #define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
+#define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(b, mask), vec)
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
 #else
 typedef real vec;
@@ -40,6 +41,7 @@ typedef real vec_in_memory;
 typedef int mask; /* 1 or 0 */
 typedef unsigned char bytes;
 #define AS_BYTES(v) (bytes)(v)
+#define FROM_BYTES(b) (vec)(b)
 #define WHERE(m, a, b) ((m) ? (a) : (b))
 #endif
 
@@ -48,8 +50,10 @@ enum { LANES = sizeof(vec) / sizeof(real) };
 static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
 static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
+static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }
 static inline vec splat(real x) { return x - (vec){0}; }
 static inline vec where(mask m, vec a, vec b) { return WHERE(m, a, b); }
+static inline mask equal(vec a, vec b) { return a == b; }
 /* Where v takes the place of the best so far: it is larger, or the first NaN. */
 static inline mask beats(vec v, vec best) { return ~(v <= best) & (best == best); }
 

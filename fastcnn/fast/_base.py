@@ -33,7 +33,6 @@ class Base:
             )
         self.convolution = convolution
         self.isa = _kernels.select(isa)
-        self.isa = _kernels.select(isa)
         self._num_threads = _threads.checked_num_threads("FastBackend", num_threads)
 
     @property

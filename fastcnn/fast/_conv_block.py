@@ -162,38 +162,45 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if x.size == 0:
             dx = empty(x.shape, x.dtype) if input_gradient else None
             return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
-        if self._is_sparse(x, w, block):
-            dx, dw, db, good = self._sparse_backward(dy, places, x, w, block, input_gradient)
-        else:
-            good = bool(places.max() <= block.places)
-            if good:
-                dx, dw, db = self._plain_block_backward(dy, places, x, w, block, input_gradient)
-        if not good:
+        if places.max() > block.places:
             raise ValueError(
                 f"{op}: argmax: expected places up to {block.places}, got {places.max()}"
             )
-        return dx, dw, db
+        if block.groups == 1 and block.window[4:] == (1, 1):
+            if w.shape[1] * w.shape[2] >= self._lanes(x):
+                return self._sparse_backward(dy, places, x, w, block, input_gradient)
+            if not input_gradient and w.shape[3] % self._lanes(x) == 0:
+                return None, *self._few_backward(dy, places, x, w, block)
+        return self._plain_block_backward(dy, places, x, w, block, input_gradient)
 
-    def _is_sparse(self, x: Array, w: Array, block: _Block) -> bool:
-        """Return whether the gradient is gathered from the winners, not from all outputs.
+    def _lanes(self, x: Array) -> int:
+        """Return how many numbers a vector of the kernels holds."""
+        lanes: int = self._load(x).conv_block_backward.lanes()
+        return lanes
 
-        A winner costs whole vectors of each row of its window of x, so the row has to fill one.
-        """
-        vector = self._load(x).conv_block_backward.lanes()
-        return (
-            block.groups == 1 and block.window[4:] == (1, 1) and w.shape[1] * w.shape[2] >= vector
+    def _few_backward(
+        self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block
+    ) -> tuple[Array, Array]:
+        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        kernel = self._load(x).conv_block_backward_few
+        r, s, c, k = w.shape
+        options = (*block.window[:4], *block.pool, self.num_threads)
+        size = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
+        kernel.conv_block_backward_few(
+            dw, db, dy, argmax, x, empty((size,), x.dtype), *options
         )
+        return dw, db
 
     def _sparse_backward(
         self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block, input_gradient: bool
-    ) -> tuple[Array | None, Array, Array, bool]:
+    ) -> tuple[Array | None, Array, Array]:
         dx = empty(x.shape, x.dtype) if input_gradient else None
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward
         r, s, c, k = w.shape
         options = (*block.window[:4], *block.pool, self.num_threads)
         numbers, places = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
-        good = kernel.conv_block_backward(
+        kernel.conv_block_backward(
             dx,
             dw,
             db,
@@ -205,7 +212,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             empty((places,), np.dtype(np.int32)),
             *options,
         )
-        return dx, dw, db, good
+        return dx, dw, db
 
     def _plain_block_backward(
         self,
