@@ -55,6 +55,10 @@ def _calls() -> dict[str, Call]:
     calls = {
         "conv2d": call(x, w, draw(32), padding=1),
         "conv2d_backward": call(dy, x, w, padding=1),
+        "conv_block": call(x, w, draw(32), padding=1),
+        "conv_block_backward": call(
+            draw(4, 6, 6, 32), reference.conv_block(x, w, padding=1)[1], x, w, padding=1
+        ),
         "max_pool2d": call(x),
         "max_pool2d_backward": call(pooled, reference.max_pool2d(x)[1], x.shape),
         "avg_pool2d": call(x),

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, Padding, Size2D, as_array, check_shape, flag, float_dtype, pair, silent
+from ._checks import Array, Padding, Size2D, array, as_array, check_shape, flag, float_dtype, silent
 from .activations import relu
 from .conv2d import conv2d, conv2d_backward
+from .conv2d import places as conv_places
 from .pool2d import max_pool2d, max_pool2d_backward
+from .pool2d import places as pool_places
+
+Shape4 = tuple[int, int, int, int]
 
 
 @silent
@@ -34,10 +38,20 @@ def conv_block(
 
     argmax, uint8, is the place r*S + s of the winner in its pool window, or the number of places
     where y is 0: ReLU lets no gradient pass there. Options and errors are those of conv2d and
-    max_pool2d; the pool has at most 255 places.
+    max_pool2d; the pool has no padding and at most 255 places.
     """
-    places = _places("conv_block", pool_size)
-    z = conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    op = "conv_block"
+    dtype = float_dtype(op, x=x, w=w, b=b)
+    options: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
+    z_shape, _, places = _shapes(op, dtype, x, w, options, pool_size, pool_stride)
+    if b is not None:
+        array(op, "b", b, dtype, z_shape[3:])
+    z = conv2d(x, w, b, **options)
     y, argmax = max_pool2d(relu(z), pool_size, stride=pool_stride)
     argmax[y == 0] = places
     return y, argmax
@@ -64,35 +78,49 @@ def conv_block_backward(
     False. A place above the number of places in the pool window is a ValueError.
     """
     op = "conv_block_backward"
-    places = _places(op, pool_size)
-    flag(op, "input_gradient", input_gradient)
     dtype = float_dtype(op, dy=dy, x=x, w=w)
-    winners = as_array(op, "argmax", argmax)
-    if winners.dtype != np.uint8:
-        raise TypeError(f"{op}: argmax: expected dtype uint8, got {winners.dtype}")
-    if winners.size and winners.max() > places:
-        raise ValueError(f"{op}: argmax: expected places up to {places}, got {winners.max()}")
     options: dict[str, Any] = {
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
         "groups": groups,
     }
-    # The shapes of what the forward pass went through, by going through it once more.
-    z = conv2d(x, w, **options)
-    dy_alive = np.array(dy, dtype)
-    check_shape(op, "argmax", winners.shape, dy_alive.shape)
+    z_shape, y_shape, places = _shapes(op, dtype, x, w, options, pool_size, pool_stride)
+    flag(op, "input_gradient", input_gradient)
+    dy = array(op, "dy", dy, dtype, y_shape)
+    winners = as_array(op, "argmax", argmax)
+    if winners.dtype != np.uint8:
+        raise TypeError(f"{op}: argmax: expected dtype uint8, got {winners.dtype}")
+    check_shape(op, "argmax", winners.shape, y_shape)
+    if winners.size and winners.max() > places:
+        raise ValueError(f"{op}: argmax: expected places up to {places}, got {winners.max()}")
+
     dead = winners == places
-    dy_alive[dead] = 0
-    winners = np.where(dead, 0, winners).astype(np.uint8)
-    dz = max_pool2d_backward(dy_alive, winners, z.shape, pool_size, stride=pool_stride)
+    dz = max_pool2d_backward(
+        np.where(dead, 0, dy).astype(dtype),
+        np.where(dead, 0, winners).astype(np.uint8),
+        z_shape,
+        pool_size,
+        stride=pool_stride,
+    )
     return conv2d_backward(dz, x, w, **options, input_gradient=input_gradient)
 
 
-def _places(op: str, pool_size: Size2D) -> int:
-    rows, columns = pair(op, "pool_size", pool_size)
-    if rows * columns > 255:
-        raise ValueError(
-            f"{op}: pool_size: expected a window of at most 255 places, got {rows} x {columns}"
-        )
-    return rows * columns
+def _shapes(
+    op: str,
+    dtype: np.dtype[Any],
+    x: ArrayLike,
+    w: ArrayLike,
+    options: dict[str, Any],
+    pool_size: Size2D,
+    pool_stride: Size2D | None,
+) -> tuple[Shape4, Shape4, int]:
+    """Return the shapes of the convolution and of the result, and the places of a pool window."""
+    image = array(op, "x", x, dtype, ("N", "H", "W", "C"))
+    filters = array(op, "w", w, dtype, ("R", "S", "C // groups", "K"))
+    z_shape = conv_places(op, image, filters, **options).y_shape
+    pool = pool_places(op, z_shape, pool_size, pool_stride, 0, False, "pool_stride")
+    count = pool.window[0] * pool.window[1]
+    if count > 255:
+        raise ValueError(f"{op}: pool_size: expected a window of at most 255 places, got {count}")
+    return z_shape, pool.y_shape, count

@@ -95,6 +95,24 @@ def _conv2d_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(n, h - 3, w // 2 + 1, filters), **arguments, "input_gradient": True}
 
 
+def _conv_block(draw: Draw) -> Arguments:
+    return {
+        **_conv2d(draw),
+        "stride": 1,
+        "padding": ((2, 1), (2, 1)),
+        "dilation": 1,
+        "pool_size": 2,
+        "pool_stride": (2, 1),
+    }
+
+
+def _conv_block_backward(draw: Draw) -> Arguments:
+    forward = _conv_block(draw)
+    y, argmax = draw.backend.conv_block(**forward)
+    del forward["b"]
+    return {"dy": draw.normal(*y.shape), "argmax": argmax, **forward, "input_gradient": True}
+
+
 def _pool(draw: Draw) -> Arguments:
     return {
         "pool_size": (2, 3),
@@ -277,6 +295,8 @@ def _adam_step(draw: Draw) -> Arguments:
 BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "conv2d": _conv2d,
     "conv2d_backward": _conv2d_backward,
+    "conv_block": _conv_block,
+    "conv_block_backward": _conv_block_backward,
     "max_pool2d": _max_pool2d,
     "max_pool2d_backward": _max_pool2d_backward,
     "avg_pool2d": _avg_pool2d,
@@ -327,6 +347,6 @@ def arguments(
     width: int = 4,
     channels: int = 3,
 ) -> Arguments:
-    """Return valid arguments of an op; `backend` finds what max_pool2d_backward is to be given."""
+    """Return valid arguments of an op; `backend` finds the argmax that a backward op is given."""
     draw = Draw(rng, np.dtype(dtype), backend, images, height, width, channels)
     return BUILDERS[op](draw)

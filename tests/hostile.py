@@ -33,6 +33,15 @@ CALLS: dict[str, dict[str, Any]] = {
         "w": ones(3, 3, 2, 6),
         "groups": 2,
     },
+    "conv_block": {"x": IMAGES, "w": ones(3, 3, 2, 4), "b": ones(4), "groups": 2, "padding": 1},
+    "conv_block_backward": {
+        "dy": SQUARE,
+        "argmax": PLACES,
+        "x": IMAGES,
+        "w": ones(3, 3, 2, 4),
+        "groups": 2,
+        "padding": 1,
+    },
     "max_pool2d": {"x": IMAGES},
     "max_pool2d_backward": {"dy": SQUARE, "argmax": PLACES, "x_shape": IMAGES.shape},
     "avg_pool2d": {"x": IMAGES},
@@ -103,7 +112,7 @@ for _op, _saved in {"relu": "y", "leaky_relu": "x", "elu": "x", "gelu": "x"}.ite
 for _op, _saved in {"silu": "x", "sigmoid": "y", "tanh": "y"}.items():
     CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
-CONVS = ("conv2d", "conv2d_backward")
+CONVS = ("conv2d", "conv2d_backward", "conv_block", "conv_block_backward")
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
 NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")

@@ -60,6 +60,18 @@ def conv(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
     )
 
 
+def block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
+    return Case(
+        "conv_block",
+        normal(x, w, w[-1:]),
+        lambda backend, x, w, b: backend.conv_block(x, w, b, **options),
+        lambda backend, dy, saved, x, w, b: backend.conv_block_backward(
+            dy, saved[1], x, w, **options
+        ),
+        options,
+    )
+
+
 def max_pool(x: tuple[int, ...], pool_size: Any, **options: Any) -> Case:
     return Case(
         "max_pool2d",
@@ -214,7 +226,7 @@ def check(case: Case, backend: Any, rng: np.random.Generator) -> None:
         return float(np.sum(v * first(case.forward(backend, *moved))))
 
     # The fourth-order difference: its own error is h**4, far below rounding / h.
-    h = 1e-3 if "pool" not in case.op and "relu" not in case.op else 1e-5
+    h = 1e-5 if any(kink in case.op for kink in ("pool", "relu", "block")) else 1e-3
     near, far = projected(h) - projected(-h), projected(2 * h) - projected(-2 * h)
     assert (8 * near - far) / (12 * h) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 

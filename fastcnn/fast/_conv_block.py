@@ -52,9 +52,10 @@ def _check(
         raise ValueError(
             f"{op}: pool_size: expected a window of at most 255 places, got {size[0]} x {size[1]}"
         )
-    output = tuple(
-        output_size(op, f"convolved {axis}", n, (0, 0), k, s)
-        for axis, n, k, s in zip(("height", "width"), geometry.output, size, step, strict=True)
+    height, width = geometry.output
+    output = (
+        output_size(op, "convolved height", height, (0, 0), size[0], step[0]),
+        output_size(op, "convolved width", width, (0, 0), size[1], step[1]),
     )
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _Block(
@@ -183,12 +184,10 @@ class ConvBlock(Conv2D, Pool2D, Activations):
     ) -> tuple[Array, Array]:
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward_few
-        r, s, c, k = w.shape
+        r, s, _, k = w.shape
         options = (*block.window[:4], *block.pool, self.num_threads)
         size = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
-        kernel.conv_block_backward_few(
-            dw, db, dy, argmax, x, empty((size,), x.dtype), *options
-        )
+        kernel.conv_block_backward_few(dw, db, dy, argmax, x, empty((size,), x.dtype), *options)
         return dw, db
 
     def _sparse_backward(
@@ -197,7 +196,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         dx = empty(x.shape, x.dtype) if input_gradient else None
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward
-        r, s, c, k = w.shape
+        r, s, _, k = w.shape
         options = (*block.window[:4], *block.pool, self.num_threads)
         numbers, places = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
         kernel.conv_block_backward(
@@ -231,6 +230,4 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             block.pool[:2],
             stride=block.pool[2:],
         )
-        return self.conv2d_backward(
-            dz, x, w, **block.options, input_gradient=input_gradient
-        )
+        return self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)

@@ -1,0 +1,187 @@
+"""The block op: every way to compute it, against the reference, bit for bit and within bounds."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import assert_close, roundoff
+
+import fastcnn
+from fastcnn import FastBackend, _kernels, nn, reference
+
+CONVOLUTIONS = ("auto", "direct", "winograd")
+# Channels and filters around every vector width, kernels, strides, pads, and pools of both kinds.
+SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 13, 13, 32), (3, 3, 32, 64), {}),
+    ((3, 7, 9, 17), (3, 3, 17, 33), {"padding": 1}),
+    ((2, 8, 6, 16), (3, 3, 16, 67), {"padding": "same"}),
+    ((1, 9, 8, 5), (3, 3, 5, 7), {"padding": ((2, 0), (0, 1))}),
+    ((2, 10, 10, 1), (3, 3, 1, 32), {}),
+    ((2, 9, 9, 3), (5, 5, 3, 16), {"padding": 2}),
+    ((2, 11, 7, 33), (1, 1, 33, 8), {"pool_size": 3}),
+    ((2, 12, 12, 8), (3, 2, 8, 9), {"stride": 2, "padding": 1, "pool_size": 3, "pool_stride": 2}),
+    ((2, 12, 9, 4), (3, 3, 4, 6), {"pool_size": (2, 3), "pool_stride": 1}),
+    ((2, 12, 12, 4), (3, 3, 2, 6), {"groups": 2, "dilation": 2}),
+    ((2, 9, 9, 16), (3, 3, 16, 16), {"dilation": (2, 1), "pool_size": (3, 2), "pool_stride": 2}),
+    ((1, 4, 4, 20), (3, 3, 20, 20), {"pool_stride": 2**62}),
+    ((0, 8, 8, 4), (3, 3, 4, 4), {}),
+]
+
+
+def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return rng.integers(-4, 5, shape).astype(dtype)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exact_on_small_integers(
+    x_shape: Any, w_shape: Any, options: Any, dtype: str, rng: np.random.Generator
+) -> None:
+    x, w = integers(rng, x_shape, dtype), integers(rng, w_shape, dtype)
+    b = integers(rng, w_shape[3:], dtype)
+    y, argmax = reference.conv_block(x, w, b, **options)
+    dy = integers(rng, y.shape, dtype)
+    gradients = reference.conv_block_backward(dy, argmax, x, w, **options)
+    for isa, convolution in product(_kernels.available(), CONVOLUTIONS):
+        backend = FastBackend(isa, convolution=convolution)
+        found = backend.conv_block(x, w, b, **options)
+        for result, expected in zip(found, (y, argmax), strict=True):
+            assert result.dtype == expected.dtype
+            np.testing.assert_array_equal(result, expected, err_msg=repr(backend))
+        found = backend.conv_block_backward(dy, argmax, x, w, **options)
+        for result, expected in zip(found, gradients, strict=True):
+            np.testing.assert_array_equal(result, expected, err_msg=repr(backend))
+        none, dw, db = backend.conv_block_backward(
+            dy, argmax, x, w, **options, input_gradient=False
+        )
+        assert none is None
+        np.testing.assert_array_equal(dw, gradients[1], err_msg=repr(backend))
+        np.testing.assert_array_equal(db, gradients[2], err_msg=repr(backend))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_winograd_keeps_its_bound(padding: int, dtype: str, rng: np.random.Generator) -> None:
+    """No result is further off than the products it is made of, times 32 + C roundoffs.
+
+    F(2x2, 3x3) adds four numbers in each transform of either side, sums over C, and adds nine
+    products again; all its factors are at most 1, so 16 products in absolute value bound the rest.
+    """
+    x = rng.standard_normal((2, 12, 12, 40)).astype(dtype)
+    w = rng.standard_normal((3, 3, 40, 24)).astype(dtype)
+    options = {"padding": padding}
+    exact, _ = reference.conv_block(x.astype(np.float64), w.astype(np.float64), **options)
+    # What a tile is made of: the sum of |x| over its 4x4 patch, times that of |w|.
+    largest = np.abs(x).max() * np.abs(w).sum((0, 1, 2)).max()
+    for isa in _kernels.available():
+        y, _ = FastBackend(isa, convolution="winograd").conv_block(x, w, **options)
+        assert np.abs(y - exact).max() <= (32 + 40) * roundoff(dtype) * largest
+
+
+def test_the_same_bits_on_any_threads(rng: np.random.Generator) -> None:
+    for (x_shape, w_shape, options), isa in product(SHAPES[:8], _kernels.available()):
+        x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
+        one = FastBackend(isa, 1)
+        y, argmax = one.conv_block(x, w, **options)
+        dy = rng.standard_normal(y.shape)
+        gradients = one.conv_block_backward(dy, argmax, x, w, **options)
+        for threads in (2, 3, 8):
+            backend = FastBackend(isa, threads)
+            assert np.array_equal(backend.conv_block(x, w, **options)[0], y)
+            found = backend.conv_block_backward(dy, argmax, x, w, **options)
+            for result, expected in zip(found, gradients, strict=True):
+                assert np.array_equal(result, expected)
+
+
+def test_a_nan_wins_and_takes_the_gradient(backend: Any) -> None:
+    x = np.zeros((1, 6, 6, 2), np.float32)
+    x[0, 3, 3] = np.nan
+    w = np.ones((1, 1, 2, 3), np.float32)
+    y, argmax = backend.conv_block(x, w)
+    assert np.isnan(y[0, 1, 1]).all()
+    assert (argmax[0, 1, 1] == 3).all()
+    assert (np.delete(argmax.reshape(9, 3), 4, axis=0) == 4).all()
+    _, _, db = backend.conv_block_backward(np.ones_like(y), argmax, x, w)
+    np.testing.assert_array_equal(db, np.ones(3))
+
+
+@pytest.mark.parametrize("place", [5, 255])
+def test_a_place_outside_the_window_is_refused(place: int, backend: Any) -> None:
+    x, w = np.ones((1, 6, 6, 16), np.float32), np.ones((3, 3, 16, 4), np.float32)
+    argmax = np.full((1, 2, 2, 4), place, np.uint8)
+    with pytest.raises(ValueError, match=r"conv_block_backward: argmax: expected places up to 4"):
+        backend.conv_block_backward(np.ones((1, 2, 2, 4), np.float32), argmax, x, w)
+
+
+def test_convolution_is_a_known_name() -> None:
+    with pytest.raises(ValueError, match="convolution: expected one of auto, direct, winograd"):
+        FastBackend(convolution="fft")
+
+
+class Spy:
+    """A backend that counts the calls of its ops."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(reference, name)
+
+
+def relu_block(**options: Any) -> list[nn.Module]:
+    return [nn.Conv2D(3, 3, activation="relu"), nn.MaxPool2D(2, **options)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "fused"),
+    [
+        (relu_block(), 1),
+        ([nn.Conv2D(3, 3), nn.ReLU(), nn.MaxPool2D(3, stride=2)], 1),
+        (relu_block() + relu_block(), 2),
+        (relu_block(padding=1), 0),
+        (relu_block(ceil_mode=True), 0),
+        ([nn.Conv2D(3, 3), nn.MaxPool2D(2)], 0),
+        ([nn.Conv2D(3, 3, activation="elu"), nn.MaxPool2D(2)], 0),
+        ([nn.Conv2D(3, 3, activation="relu"), nn.AvgPool2D(2)], 0),
+    ],
+)
+def test_models_run_blocks_where_layers_line_up(
+    layers: list[nn.Module], fused: int, rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal((2, 16, 16, 2)).astype(np.float32)
+    model = nn.Sequential(layers)
+    model.build(x.shape[1:])
+    spy = Spy()
+    y, backward = model.forward(x, spy, training=True)  # type: ignore[arg-type]
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    dx = backward(dy)
+    assert spy.calls.count("conv_block") == fused
+    assert spy.calls.count("conv_block_backward") == fused
+    gradients = {name: p.grad for name, p in model.parameters().items()}
+    np.testing.assert_array_equal(model(x, reference), y)
+
+    # Layer by layer the same comes out.
+    plain, steps = x, []
+    for layer in layers:
+        plain, step = layer.forward(plain, reference, training=True)
+        steps.append(step)
+    assert_close(y, plain)
+    gradient: Any = dy
+    for step in reversed(steps):
+        gradient = step(gradient)
+    assert_close(dx, gradient)
+    for name, p in model.parameters().items():
+        assert p.grad is not None
+        assert_close(gradients[name], p.grad)
+
+
+def test_a_block_saves_and_loads_as_its_layers(tmp_path: Any) -> None:
+    model = nn.Sequential([*relu_block(), nn.Flatten(), nn.Dense(2)])
+    model.build((8, 8, 1))
+    model.save(tmp_path / "model.safetensors")
+    loaded = fastcnn.load(tmp_path / "model.safetensors")
+    assert list(loaded.state_dict()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
