@@ -107,8 +107,8 @@ cdef void sort_winners(
 ) noexcept nogil:
     """List an image's winners by filter, with their windows, and by pixel and place.
 
-    A filter's list has room for every pixel, and for one dead at its end. A pixel's list has room for every filter; its
-    places follow each other, the dead, which have no place, come last.
+    A filter's list has room for every pixel, and for one dead at its end. A pixel's list has room
+    for every filter; its places follow each other, the dead, which have no place, come last.
     """
     cdef Py_ssize_t pixels = g.P * g.Q, dead = g.pool_h * g.pool_w, size = g.L * LANES
     cdef Py_ssize_t pixel, k, i, base
@@ -215,7 +215,7 @@ cdef void backward_image(
             for i in range(count):
                 target[i] = dw + k * size + filter_at[i]
             add_windows(target, x, window_at, filter_place + k * (pixels + 1),
-                       filter_value + k * (pixels + 1), filter_count[k])
+                        filter_value + k * (pixels + 1), filter_count[k])
         if dx is not NULL:
             for pixel in range(pixels):
                 base = ((pixel // g.Q * g.pool_stride_h * g.stride_h) * g.columns
@@ -229,8 +229,8 @@ cdef void backward_image(
                             j // g.pool_w * g.stride_h * g.columns + j % g.pool_w * g.stride_w
                         ) * g.C
                     add_filters(target, filters + v * LANES, pixel_filter + pixel * g.K + k,
-                               pixel_value + pixel * g.K + k,
-                               pixel_start[pixel * (dead + 1) + j + 1] - k)
+                                pixel_value + pixel * g.K + k,
+                                pixel_start[pixel * (dead + 1) + j + 1] - k)
         v += GROUP
     if g.copied and dx is not NULL:
         for i in range(g.H):

@@ -50,7 +50,7 @@ cdef void add_group(
     const Geometry* g, real** target, real* db, const real* x, const Py_ssize_t* at,
     const real* dy, const unsigned char* argmax,
 ) noexcept nogil:
-    """Add an image's gradient to nine rows `target`, `at` in the window, of one vector of filters."""
+    """Add an image's gradient to nine rows, `at` in the window, of one vector of filters."""
     cdef vec t0 = load(target[0]), t1 = load(target[1]), t2 = load(target[2])
     cdef vec t3 = load(target[3]), t4 = load(target[4]), t5 = load(target[5])
     cdef vec t6 = load(target[6]), t7 = load(target[7]), t8 = load(target[8])

@@ -66,7 +66,7 @@ cdef inline void transform_input(real* v, Py_ssize_t point, const real* x0, cons
                                  const real* x2, const real* x3, Py_ssize_t pixel,
                                  Py_ssize_t depth) noexcept nogil:
     """Write B^T x B of a 4x4 patch, given by its rows, to the 16 points of v."""
-    cdef Py_ssize_t c = 0, j
+    cdef Py_ssize_t c = 0
     cdef vec a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3
     cdef vec x_0, x_1, x_2, x_3
     while c < depth:

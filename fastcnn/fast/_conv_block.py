@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, output_size, pads, pair, rank, shape
+from fastcnn._checks import flag, float_arrays, output_size, pair, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
