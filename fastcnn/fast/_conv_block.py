@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, output_size, pair, rank, shape
+from fastcnn._checks import as_array, flag, float_arrays, output_size, pair, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
@@ -155,7 +155,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         flag(op, "input_gradient", input_gradient)
         output = (x.shape[0], *block.output, w.shape[3])
         shape(op, "dy", dy, output, "that of conv_block's result")
-        places = np.asarray(argmax)
+        places = as_array(op, "argmax", argmax)
         if places.dtype != np.uint8:
             raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
         shape(op, "argmax", places, output, "that of conv_block's result")
