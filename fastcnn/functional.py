@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._checks import as_array
 from fastcnn.backend import Array, Backend, Padding, Size2D, get_backend
 
 __all__ = [
@@ -46,9 +47,9 @@ def _backend(backend: str | Backend) -> Backend:
     return _fast() if backend == "fast" else get_backend(backend)
 
 
-def _on_batch(op: Callable[[Array], Array], x: ArrayLike) -> Array:
+def _on_batch(name: str, op: Callable[[Array], Array], x: ArrayLike) -> Array:
     """Apply an op on batches to a batch, or to one image without its batch axis."""
-    array = np.asarray(x)
+    array = as_array(name, "x", x)
     if array.ndim == 3:
         result: Array = op(array[np.newaxis])[0]
         return result
@@ -77,7 +78,7 @@ def conv2d(
             batch, filters, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
 
-    return _on_batch(op, x)
+    return _on_batch("conv2d", op, x)
 
 
 def max_pool2d(
@@ -96,7 +97,7 @@ def max_pool2d(
             batch, pool_size, stride=stride, padding=padding, ceil_mode=ceil_mode
         )[0]
 
-    return _on_batch(op, x)
+    return _on_batch("max_pool2d", op, x)
 
 
 def avg_pool2d(
@@ -121,12 +122,12 @@ def avg_pool2d(
             count_include_pad=count_include_pad,
         )
 
-    return _on_batch(op, x)
+    return _on_batch("avg_pool2d", op, x)
 
 
 def global_avg_pool2d(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return the mean over height and width, (C,) for an image, (N, C) for a batch."""
-    return _on_batch(_backend(backend).global_avg_pool2d, x)
+    return _on_batch("global_avg_pool2d", _backend(backend).global_avg_pool2d, x)
 
 
 def batch_norm(
@@ -157,7 +158,7 @@ def batch_norm(
             batch, gamma, beta, mean, variance, epsilon=epsilon
         )
 
-    return _on_batch(op, x)
+    return _on_batch("batch_norm", op, x)
 
 
 def linear(
@@ -168,7 +169,7 @@ def linear(
     backend: str | Backend = "fast",
 ) -> Array:
     """Return x @ w + b for x (N, C) or one vector (C,), w (C, K) and b (K,) or None."""
-    array = np.asarray(x)
+    array = as_array("linear", "x", x)
     if array.ndim == 1:
         result: Array = _backend(backend).linear(array[np.newaxis], w, b)[0]
         return result

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastcnn.backend import Array
 
-Initializer = Callable[[np.random.Generator, tuple[int, ...], int, int], Array]
+Initializer = Callable[["np.random.Generator", tuple[int, ...], int, int], Array]
 
 
 def glorot_uniform(

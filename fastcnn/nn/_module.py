@@ -14,7 +14,7 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 
 Backward = Callable[[Array], "Array | None"]
-Draw = Callable[[np.random.Generator], Array]
+Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import
 
 
 class Variable:
