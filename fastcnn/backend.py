@@ -174,10 +174,9 @@ class Backend(Protocol):
     ) -> tuple[Array, Array]:
         """Return max_pool2d(relu(conv2d(x, w, b))) in one pass, with the places of its winners.
 
-        x, w, b, stride, padding, dilation and groups as in conv2d; the pool has no padding, at
-        most 255 places, and `pool_stride` defaults to `pool_size`. Returns y (N, P, Q, K) and
-        argmax of the same shape, uint8: the place r*S + s of the winner in its pool window, or
-        the number of places where y is 0, since ReLU lets no gradient pass there.
+        Arguments as in conv2d and max_pool2d; the pool has no padding and at most 255 places.
+        Returns y (N, P, Q, K) and argmax, uint8: the place of each winner in its pool window,
+        or the number of places where y is 0, since ReLU lets no gradient pass there.
         """
         ...
 
@@ -196,10 +195,7 @@ class Backend(Protocol):
         pool_stride: Size2D | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, Array, Array]:
-        """Return (dx, dw, db), shaped like x, w and (K,), from the winners' gradients alone.
-
-        dx is None where `input_gradient` is False.
-        """
+        """Return (dx, dw, db) as conv2d_backward does, from the winners' gradients alone."""
         ...
 
     # ------------------------------------------------------------------ batch normalization
@@ -389,8 +385,8 @@ class Backend(Protocol):
         ...
 
     # ------------------------------------------------------------------ optimizer steps
-    # The only ops that write to their arguments: `w` and the state arrays, updated in place,
-    # which therefore must be C-contiguous, writable, native float arrays of one dtype.
+    # The only ops that write to arguments: to `w` and the state arrays, which must be C-contiguous,
+    # writable, native float arrays of one dtype.
     def sgd_step(
         self,
         w: Array,
