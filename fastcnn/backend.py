@@ -13,10 +13,10 @@ Rules that hold for every op:
   results; a mix is refused. Boolean, integer and float16 arrays are converted to the dtype of
   the others (float32 where there is none); complex, object, string and extended-precision
   arrays are refused.
-- Any layout, alignment and byte order is accepted, read-only arrays too. Inputs are never
-  written to. Results are fresh, C-contiguous and in native byte order.
-- Errors: TypeError for a wrong type or dtype, ValueError for a wrong shape or value. The
-  message names the argument, what was expected and what came.
+- Any layout, alignment and byte order is accepted, read-only too, and never written to.
+  Results are fresh, C-contiguous and in native byte order.
+- Errors: TypeError for a wrong type or dtype, ValueError for a wrong shape or value, naming the
+  argument, what was expected and what came.
 - Backward ops take the gradient of the loss with respect to the forward op's result (`dy`),
   then what forward saved, then forward's options.
 
@@ -61,8 +61,8 @@ class Backend(Protocol):
         q*stride + s*dilation - pad_left, c] * w[r,s,c,k], c running over the channels of k's
         group. P = (H + pads - (R-1)*dilation - 1) // stride + 1, Q alike.
 
-        x (N, H, W, C); w (R, S, C // groups, K); b (K,) or None. Returns y (N, P, Q, K).
-        An output size below one is a ValueError that shows the arithmetic; N may be zero.
+        x (N, H, W, C); w (R, S, C // groups, K); b (K,) or None. Returns y (N, P, Q, K), N from
+        zero. An output size below one is a ValueError that shows the arithmetic.
         """
         ...
 
@@ -78,10 +78,7 @@ class Backend(Protocol):
         groups: int = 1,
         input_gradient: bool = True,
     ) -> tuple[Array | None, Array, Array]:
-        """Return (dx, dw, db), shaped like x, w and (K,).
-
-        dx is None where `input_gradient` is False: the first layer of a network needs none.
-        """
+        """Return (dx, dw, db), shaped like x, w and (K,); dx None without `input_gradient`."""
         ...
 
     # ------------------------------------------------------------------ pooling
@@ -204,9 +201,9 @@ class Backend(Protocol):
     ) -> tuple[Array, Array, Array]:
         """Normalize each channel by the statistics of the batch (Ioffe and Szegedy, 2015).
 
-        y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, with mean and biased variance
-        over all axes but the last. x (N, C) or (N, H, W, C); gamma, beta (C,).
-        Returns (y, mean, variance). Fewer than two values a channel is a ValueError.
+        y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, mean and biased variance over all
+        axes but the last. x (N, C) or (N, H, W, C); gamma, beta (C,). Returns (y, mean, variance).
+        Fewer than two values a channel is a ValueError.
         """
         ...
 
@@ -261,7 +258,7 @@ class Backend(Protocol):
         ...
 
     # ------------------------------------------------------------------ activations
-    # Elementwise ops take an array of any rank. A NaN stays a NaN.
+    # Of arrays of any rank. A NaN stays a NaN.
     def relu(self, x: ArrayLike) -> Array:
         """Return max(x, 0)."""
         ...
@@ -332,7 +329,7 @@ class Backend(Protocol):
     def dropout(self, x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
         """Return x / (1 - rate) where the mask is True, else 0 (inverted dropout).
 
-        x any shape, mask boolean of the same shape, 0 <= rate < 1. The caller draws the mask.
+        x any shape, mask boolean and alike, 0 <= rate < 1. The caller draws the mask.
         """
         ...
 
@@ -353,7 +350,7 @@ class Backend(Protocol):
         """Return (loss, probabilities): the cross-entropy of softmax(logits) with the labels.
 
         logits (N, C), N at least 1; labels (N,) integers below C, or (N, C) probabilities t.
-        One sample costs -sum over c of class_weights[c] * t'[c] * log softmax(logits)[c], with
+        One sample costs -sum over c of class_weights[c] * t'[c] * log softmax(logits)[c],
         t' = t*(1-a) + a/C, a = label_smoothing. The loss is the sum of the costs times
         sample_weights, divided by the sum of weights: of sample_weights times
         class_weights[label] (for probabilities: sum of class_weights * t). Without weights
@@ -375,7 +372,7 @@ class Backend(Protocol):
         ...
 
     def mean_squared_error(self, prediction: ArrayLike, target: ArrayLike) -> float:
-        """Return the mean of (prediction - target)**2 over all elements, a Python float."""
+        """Return the mean of (prediction - target)**2, a Python float."""
         ...
 
     def mean_squared_error_backward(

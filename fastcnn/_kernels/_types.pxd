@@ -8,6 +8,8 @@ cdef extern from "vector.h" nogil:
     const int VECTORS
     vec load(const real* p)
     void store(real* p, vec v)
+    void stream(real* p, vec v)
+    void drain()
     void store_as_bytes(unsigned char* p, vec v)
     vec load_bytes(const unsigned char* p)
     vec splat(real x)

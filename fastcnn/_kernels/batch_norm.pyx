@@ -9,7 +9,8 @@ added in order in double: the bits do not depend on the number of threads.
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from fastcnn._kernels._types cimport real
+from fastcnn._kernels._stream cimport is_aligned, is_large
+from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
 cdef extern from *:
     """
@@ -119,9 +120,19 @@ cdef void combine_statistics(
 # ---------------------------------------------------------------- forward
 cdef void normalize_part(
     real_out y, const real* x, const real* mean, const real* scale, const real* shift,
-    Py_ssize_t count, Py_ssize_t W,
+    Py_ssize_t count, Py_ssize_t W, bint large,
 ) noexcept nogil:
-    cdef Py_ssize_t i = 0, j
+    cdef Py_ssize_t i = 0, j, at
+    if large and is_aligned(y) and W % LANES == 0:
+        while i + W <= count:
+            for j in range(W // LANES):
+                at = j * LANES
+                stream(
+                    y + i + at,
+                    (load(x + i + at) - load(mean + at)) * load(scale + at) + load(shift + at),
+                )
+            i += W
+        drain()
     while i < count:
         for j in range(min(W, count - i)):
             y[i + j] = (x[i + j] - mean[j]) * scale[j] + shift[j]
@@ -135,7 +146,7 @@ cdef void normalize(
     for i in prange(0, count, part, num_threads=threads, schedule="static"):
         normalize_part(
             &y[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0],
-            min(part, count - i), table.shape[1],
+            min(part, count - i), table.shape[1], is_large(count),
         )
 
 
@@ -228,9 +239,20 @@ cdef void sum_gradients(
 
 cdef void backward_part(
     real_out dx, const real* dy, const real* x, const real* mean, const real* dy_mean,
-    const real* scale, const real* slope, Py_ssize_t count, Py_ssize_t W,
+    const real* scale, const real* slope, Py_ssize_t count, Py_ssize_t W, bint large,
 ) noexcept nogil:
-    cdef Py_ssize_t i = 0, j
+    cdef Py_ssize_t i = 0, j, at
+    if large and is_aligned(dx) and W % LANES == 0:
+        while i + W <= count:
+            for j in range(W // LANES):
+                at = j * LANES
+                stream(
+                    dx + i + at,
+                    (load(dy + i + at) - load(dy_mean + at)) * load(scale + at)
+                    - (load(x + i + at) - load(mean + at)) * load(slope + at),
+                )
+            i += W
+        drain()
     while i < count:
         for j in range(min(W, count - i)):
             dx[i + j] = (dy[i + j] - dy_mean[j]) * scale[j] - (x[i + j] - mean[j]) * slope[j]
@@ -262,7 +284,7 @@ def batch_norm_backward(
         for i in prange(0, count, part, num_threads=threads, schedule="static"):
             backward_part(
                 &dx[i], &dy[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0], &table[3, 0],
-                min(part, count - i), W,
+                min(part, count - i), W, is_large(count),
             )
 
 

@@ -45,10 +45,30 @@ typedef unsigned char bytes;
 #define WHERE(m, a, b) ((m) ? (a) : (b))
 #endif
 
+/* Stores that go around the caches, to addresses aligned to a vector; drain() after the last. */
+#if defined(__clang__)
+#define STREAM(p, v) __builtin_nontemporal_store(v, (vec *)(p))
+#elif defined(__AVX512F__)
+#define STREAM(p, v) __builtin_ia32_movntps512((float *)(p), (float __attribute__((vector_size(64))))(v))
+#elif defined(__AVX__)
+#define STREAM(p, v) __builtin_ia32_movntps256((float *)(p), (float __attribute__((vector_size(32))))(v))
+#elif defined(__GNUC__) && defined(__SSE__)
+#define STREAM(p, v) __builtin_ia32_movntps((float *)(p), (float __attribute__((vector_size(16))))(v))
+#else
+#define STREAM(p, v) (void)(*(vec *)(p) = (v))
+#endif
+#if defined(__GNUC__) && defined(__SSE__)
+#define DRAIN() __builtin_ia32_sfence()
+#else
+#define DRAIN() (void)0
+#endif
+
 enum { LANES = sizeof(vec) / sizeof(real) };
 
 static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
 static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
+static inline void stream(real *p, vec v) { STREAM(p, v); }
+static inline void drain(void) { DRAIN(); }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }
 static inline vec splat(real x) { return x - (vec){0}; }
