@@ -5,7 +5,6 @@ Sums run in double: what float32 rounds is the result alone.
 
 from cython.parallel cimport prange
 
-from fastcnn._kernels._stream cimport is_large, write_out
 from fastcnn._kernels._types cimport real
 from fastcnn._kernels._windows cimport (
     BLOCK, Pool, columns_from, end_window, first_window, tap
@@ -105,12 +104,12 @@ cdef inline bint apart(Pool* g) noexcept nogil:
 
 
 cdef inline void avg_backward_windows(
-    real* share, double* total, const real* dy, Pool* g, double rows, Py_ssize_t right,
+    real* dx, double* total, const real* dy, Pool* g, double rows, Py_ssize_t right,
     Py_ssize_t w, Py_ssize_t columns, Py_ssize_t channels,
 ) noexcept nogil:
-    """Add what a row of outputs gives to the pixels from w on to `total`.
+    """Write what a row of outputs gives to the pixels from w on, if a pixel gets one share alone.
 
-    If no pixel gets more than one share, write it to `share` instead.
+    Else add it to `total`.
     """
     cdef Py_ssize_t q, left, i, c, to
     cdef double divisor
@@ -124,7 +123,7 @@ cdef inline void avg_backward_windows(
             to = (i - w) * channels
             if apart(g):
                 for c in range(channels):
-                    share[to + c] = dy[q * g.C + c] / <real> divisor
+                    dx[to + c] = dy[q * g.C + c] / <real> divisor
             else:
                 for c in range(channels):
                     total[to + c] += dy[q * g.C + c] / divisor
@@ -136,21 +135,20 @@ cdef void avg_backward_block(
 ) noexcept nogil:
     """Pixels from w on; dx and dy_n start at the block's first channel."""
     cdef double[BLOCK] total
-    cdef real[BLOCK] share
     cdef Py_ssize_t p, i
     for i in range(columns * channels):
-        share[i], total[i] = 0, 0
+        dx[i] = 0
+        total[i] = 0
     for p in range(
         first_window(h, g.stride_h, g.top, g.R), end_window(h, g.stride_h, g.top, g.P)
     ):
         avg_backward_windows(
-            share, total, dy_n + p * g.Q * g.C, g,
+            dx, total, dy_n + p * g.Q * g.C, g,
             counted(p * g.stride_h - g.top, g.R, g.H, bottom), right, w, columns, channels,
         )
     if not apart(g):
         for i in range(columns * channels):
-            share[i] = <real> total[i]
-    write_out(dx, share, columns * channels, is_large(g.N * g.H * g.W * g.C))
+            dx[i] = <real> total[i]
 
 
 cdef void avg_backward_row(

@@ -8,8 +8,8 @@ added in order in double: the bits do not depend on the number of threads.
 
 from cython.parallel cimport prange
 from libc.math cimport sqrt
+from libc.stdint cimport uintptr_t
 
-from fastcnn._kernels._stream cimport is_aligned, is_large
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
 cdef extern from *:
@@ -25,6 +25,7 @@ cdef enum:
     LANES_OF_ALL = 16           # a multiple of the lanes of every instruction set
     PART = 65536                # numbers in a part, at most
     ROWS = 256                  # rows in a part, at most: the terms of a sum in `real`
+    LARGE = 32 << 20            # bytes that no cache keeps
 
 
 cdef Py_ssize_t width_of(Py_ssize_t C) noexcept nogil:
@@ -47,6 +48,19 @@ def sizes(Py_ssize_t count, Py_ssize_t C):
     """Return (parts, W) for an x of `count` numbers: the shape of partial sums and tables."""
     cdef Py_ssize_t W = width_of(C), part = part_of(count, W)
     return (count + part - 1) // part, W
+
+
+cdef bint around_caches(const real* y, Py_ssize_t count, Py_ssize_t W) noexcept nogil:
+    """Return whether to write y past the caches, by whole vectors.
+
+    If it is too large to stay in one, that spares the reading of each line before it is written:
+    forward on 64 MB takes 7.1 ms for 9.5 on one thread, 5.5 for 7 on two.
+    """
+    return (
+        count >= LARGE // <Py_ssize_t> sizeof(real)
+        and W % LANES == 0
+        and <uintptr_t> y % (LANES * sizeof(real)) == 0
+    )
 
 
 cdef void fold_channels(double* channels, double* row, Py_ssize_t W, Py_ssize_t C) noexcept nogil:
@@ -120,10 +134,10 @@ cdef void combine_statistics(
 # ---------------------------------------------------------------- forward
 cdef void normalize_part(
     real_out y, const real* x, const real* mean, const real* scale, const real* shift,
-    Py_ssize_t count, Py_ssize_t W, bint large,
+    Py_ssize_t count, Py_ssize_t W, bint streaming,
 ) noexcept nogil:
     cdef Py_ssize_t i = 0, j, at
-    if large and is_aligned(y) and W % LANES == 0:
+    if streaming:
         while i + W <= count:
             for j in range(W // LANES):
                 at = j * LANES
@@ -143,10 +157,11 @@ cdef void normalize(
     real[::1] y, const real[::1] x, real[:, ::1] table, Py_ssize_t part, int threads
 ) noexcept nogil:
     cdef Py_ssize_t i, count = x.shape[0]
+    cdef bint streaming = around_caches(&y[0], count, table.shape[1])
     for i in prange(0, count, part, num_threads=threads, schedule="static"):
         normalize_part(
             &y[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0],
-            min(part, count - i), table.shape[1], is_large(count),
+            min(part, count - i), table.shape[1], streaming,
         )
 
 
@@ -239,10 +254,10 @@ cdef void sum_gradients(
 
 cdef void backward_part(
     real_out dx, const real* dy, const real* x, const real* mean, const real* dy_mean,
-    const real* scale, const real* slope, Py_ssize_t count, Py_ssize_t W, bint large,
+    const real* scale, const real* slope, Py_ssize_t count, Py_ssize_t W, bint streaming,
 ) noexcept nogil:
     cdef Py_ssize_t i = 0, j, at
-    if large and is_aligned(dx) and W % LANES == 0:
+    if streaming:
         while i + W <= count:
             for j in range(W // LANES):
                 at = j * LANES
@@ -270,6 +285,7 @@ def batch_norm_backward(
     """
     cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], i, j, c
     cdef Py_ssize_t part = part_of(count, W), M = count // C
+    cdef bint streaming = around_caches(&dx[0], count, W)
     cdef double s
     with nogil:
         sum_gradients(
@@ -284,7 +300,7 @@ def batch_norm_backward(
         for i in prange(0, count, part, num_threads=threads, schedule="static"):
             backward_part(
                 &dx[i], &dy[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0], &table[3, 0],
-                min(part, count - i), W, is_large(count),
+                min(part, count - i), W, streaming,
             )
 
 

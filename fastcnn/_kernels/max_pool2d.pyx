@@ -3,7 +3,6 @@
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint8_t
 
-from fastcnn._kernels._stream cimport is_large, write_out
 from fastcnn._kernels._types cimport real
 from fastcnn._kernels._windows cimport (
     BLOCK, FEW_CHANNELS, Pool, columns_from, end_window, first_window, tap
@@ -218,7 +217,8 @@ cdef inline void max_backward_block(
             max_backward_runs(total, dy_n + i, argmax_n + i, g, r, w, columns)
         else:
             max_backward_windows(total, dy_n + i, argmax_n + i, g, r, w, columns, channels)
-    write_out(dx, total, columns * channels, is_large(g.N * g.H * g.W * g.C))
+    for i in range(columns * channels):
+        dx[i] = total[i]
 
 
 cdef void max_backward_row(
