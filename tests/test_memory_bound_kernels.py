@@ -172,6 +172,24 @@ def test_an_infinity_stays_in_its_channel(at: int, backend: Any, dtype: Any, rng
         assert_same(one[..., ::2].copy(), other[..., ::2])
 
 
+@pytest.mark.parametrize("channels", [64, 10, 131])
+def test_arrays_that_no_cache_keeps(channels: int, fast_backend: Any, rng: Any) -> None:
+    """From 32 MB on results are written past the caches: the same ones."""
+    block = rng.standard_normal((4096, channels)).astype(F4)
+    x = np.tile(block, ((34 << 20) // block.nbytes + 1, 1))[:-5]
+    gamma, beta = rng.standard_normal((2, channels)).astype(F4)
+    mean, variance = np.mean(block, 0), np.var(block, 0)
+    y = fast_backend.batch_norm_inference(x, gamma, beta, mean, variance)
+    expected = fast_backend.batch_norm_inference(block, gamma, beta, mean, variance)
+    rows = np.arange(len(x)) % len(block)
+    np.testing.assert_array_equal(y, expected[rows])
+
+    dx, dgamma, dbeta = fast_backend.batch_norm_backward(x, x, gamma, mean, variance)
+    wide, s = block.astype(F8), np.sqrt(variance + 1e-5)
+    expected = gamma / s * (wide - dbeta / len(x) - (wide - mean) / s * dgamma / len(x))
+    assert np.max(np.abs(dx - expected[rows])) <= 1e-6 * np.max(np.abs(gamma / s * block))
+
+
 # ---------------------------------------------------------------------- pooling
 # Images so wide, or with so many channels, that a row is worked on in more than one block.
 LONG_ROWS = [(1, 3, 1100, 1), (2, 2, 420, 3), (1, 3, 40, 31), (1, 3, 6, 650), (1, 2, 4, 1100)]
