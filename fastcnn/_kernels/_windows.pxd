@@ -22,10 +22,8 @@ cdef struct Pool:
 cdef inline Py_ssize_t columns_from(Pool* g, Py_ssize_t q) noexcept nogil:
     """Return how many columns of output, from q on, make a block of forward."""
     cdef Py_ssize_t inside = (g.W + g.left - g.S) // g.stride_w + 1 - q
-    if q * g.stride_w < g.left or g.W + g.left < g.S or inside < 1:
+    if q * g.stride_w < g.left or (g.stride_w > 1 and g.C >= FEW_CHANNELS):
         return 1                # a window cut by the edge has a block of its own
-    if g.stride_w > 1 and g.C >= FEW_CHANNELS:
-        return 1
     return max(1, min(inside, BLOCK // g.C))
 
 
@@ -60,4 +58,4 @@ cdef inline Py_ssize_t end_window(
     Py_ssize_t i, Py_ssize_t stride, Py_ssize_t pad, Py_ssize_t count
 ) noexcept nogil:
     """Return one past the last output whose window holds pixel i, along one axis."""
-    return 0 if i + pad < 0 else min((i + pad) // stride + 1, count)
+    return min((i + pad) // stride + 1, count)
