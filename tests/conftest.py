@@ -9,6 +9,7 @@ FASTCNN_TEST_SEED: other random numbers than the usual ones.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ BACKENDS: dict[str, Callable[[], Any]] = {"reference": lambda: reference} | FAST
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=3000)
 settings.load_profile("same")
+
+
+def pytest_configure() -> None:
+    # A shell starts its background jobs, and so their children, with Ctrl-C ignored; some tests
+    # press it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
