@@ -25,7 +25,8 @@ class FastBackend(ConvBlock, BatchNorm, Linear, Softmax, Dropout, Losses, Optimi
         Threads an op uses; None follows `fastcnn.set_num_threads`. Results have the same bits
         for every number of threads.
     convolution
-        "direct", or "winograd" wherever it can be, or "auto", which chooses by shape.
+        How conv_block convolves: "direct", "winograd" wherever it can be (3x3 kernels of stride
+        1 in front of 2x2 pools), or "auto", which chooses by shape.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from fastcnn.fast._pool2d import Pool2D
 
 __all__ = ["ConvBlock"]
 
-_FEWEST_CHANNELS = 16  # of Winograd: below, its transforms cost more than they save
+_FEWEST_CHANNELS = 16  # of Winograd: fewer fill no vector of its input transform
 
 
 class _Block(NamedTuple):
