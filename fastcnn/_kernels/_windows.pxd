@@ -59,3 +59,16 @@ cdef inline Py_ssize_t end_window(
 ) noexcept nogil:
     """Return one past the last output whose window holds pixel i, along one axis."""
     return min((i + pad) // stride + 1, count)
+
+
+cdef inline bint apart(Pool* g) noexcept nogil:
+    """Return whether no two windows overlap: then a pixel's gradient is one number, not a sum."""
+    return g.stride_h >= g.R and g.stride_w >= g.S
+
+
+cdef inline Py_ssize_t only_window(
+    Py_ssize_t i, Py_ssize_t stride, Py_ssize_t pad, Py_ssize_t kernel, Py_ssize_t count
+) noexcept nogil:
+    """Return the output whose window holds pixel i where windows are apart, or -1: none does."""
+    cdef Py_ssize_t window = (i + pad) // stride
+    return window if window < count and i + pad - window * stride < kernel else -1

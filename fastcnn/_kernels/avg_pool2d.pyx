@@ -5,9 +5,10 @@ Sums run in double: what float32 rounds is the result alone.
 
 from cython.parallel cimport prange
 
-from fastcnn._kernels._types cimport real
+from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._types cimport LANES, drain, load, real, splat, vec
 from fastcnn._kernels._windows cimport (
-    BLOCK, Pool, columns_from, end_window, first_window, tap
+    BLOCK, Pool, apart, columns_from, end_window, first_window, only_window, tap
 )
 
 
@@ -98,19 +99,11 @@ def avg_pool2d(
 
 
 # ---------------------------------------------------------------- backward
-cdef inline bint apart(Pool* g) noexcept nogil:
-    """Return whether no two windows overlap."""
-    return g.stride_h >= g.R and g.stride_w >= g.S
-
-
 cdef inline void avg_backward_windows(
-    real* dx, double* total, const real* dy, Pool* g, double rows, Py_ssize_t right,
-    Py_ssize_t w, Py_ssize_t columns, Py_ssize_t channels,
+    double* total, const real* dy, Pool* g, double rows, Py_ssize_t right, Py_ssize_t w,
+    Py_ssize_t columns, Py_ssize_t channels,
 ) noexcept nogil:
-    """Write what a row of outputs gives to the pixels from w on, if a pixel gets one share alone.
-
-    Else add it to `total`.
-    """
+    """Add what a row of outputs gives to the pixels from w on."""
     cdef Py_ssize_t q, left, i, c, to
     cdef double divisor
     for q in range(
@@ -121,12 +114,8 @@ cdef inline void avg_backward_windows(
         divisor = rows * counted(left, g.S, g.W, right)
         for i in range(max(left, w), min(left + g.S, w + columns)):
             to = (i - w) * channels
-            if apart(g):
-                for c in range(channels):
-                    dx[to + c] = dy[q * g.C + c] / <real> divisor
-            else:
-                for c in range(channels):
-                    total[to + c] += dy[q * g.C + c] / divisor
+            for c in range(channels):
+                total[to + c] += dy[q * g.C + c] / divisor
 
 
 cdef void avg_backward_block(
@@ -137,18 +126,16 @@ cdef void avg_backward_block(
     cdef double[BLOCK] total
     cdef Py_ssize_t p, i
     for i in range(columns * channels):
-        dx[i] = 0
         total[i] = 0
     for p in range(
         first_window(h, g.stride_h, g.top, g.R), end_window(h, g.stride_h, g.top, g.P)
     ):
         avg_backward_windows(
-            dx, total, dy_n + p * g.Q * g.C, g,
-            counted(p * g.stride_h - g.top, g.R, g.H, bottom), right, w, columns, channels,
+            total, dy_n + p * g.Q * g.C, g, counted(p * g.stride_h - g.top, g.R, g.H, bottom),
+            right, w, columns, channels,
         )
-    if not apart(g):
-        for i in range(columns * channels):
-            dx[i] = <real> total[i]
+    for i in range(columns * channels):
+        dx[i] = <real> total[i]
 
 
 cdef void avg_backward_row(
@@ -166,6 +153,42 @@ cdef void avg_backward_row(
         w += columns
 
 
+cdef inline void shares(
+    real* dx, const real* dy, real divisor, Py_ssize_t C, bint streaming
+) noexcept nogil:
+    """Write the gradient of a pixel from its only window, of so many places; 0: it is in none."""
+    cdef Py_ssize_t c = 0
+    cdef vec zero = splat(<real> 0), by = splat(divisor)
+    if divisor == 0:
+        while c + LANES <= C:
+            put(dx + c, zero, streaming)
+            c += LANES
+    else:
+        while c + LANES <= C:
+            put(dx + c, load(dy + c) / by, streaming)
+            c += LANES
+    while c < C:
+        dx[c] = dy[c] / divisor if divisor != 0 else 0
+        c += 1
+
+
+cdef void avg_backward_row_apart(
+    real* dx, const real* dy_n, Pool* g, Py_ssize_t h, Py_ssize_t bottom, Py_ssize_t right,
+    bint streaming,
+) noexcept nogil:
+    cdef Py_ssize_t w, p = only_window(h, g.stride_h, g.top, g.R, g.P), q, at
+    cdef double rows = counted(p * g.stride_h - g.top, g.R, g.H, bottom), divisor
+    for w in range(g.W):
+        q = only_window(w, g.stride_w, g.left, g.S, g.Q)
+        at, divisor = 0, 0
+        if p >= 0 and q >= 0:
+            at = (p * g.Q + q) * g.C
+            divisor = rows * counted(q * g.stride_w - g.left, g.S, g.W, right)
+        shares(dx + w * g.C, dy_n + at, <real> divisor, g.C, streaming)
+    if streaming:
+        drain()
+
+
 def avg_pool2d_backward(
     real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, Py_ssize_t R, Py_ssize_t S,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
@@ -176,11 +199,18 @@ def avg_pool2d_backward(
         stride_h, stride_w, top, left,
     )
     cdef Py_ssize_t row
+    cdef bint streaming = past_caches(&dx[0, 0, 0, 0], g.N * g.H * g.W * g.C, g.C)
     for row in prange(g.N * g.H, nogil=True, num_threads=threads, schedule="static"):
-        avg_backward_row(
-            &dx[row // g.H, row % g.H, 0, 0], &dy[row // g.H, 0, 0, 0], &g, row % g.H,
-            bottom, right,
-        )
+        if apart(&g) and g.C >= LANES:
+            avg_backward_row_apart(
+                &dx[row // g.H, row % g.H, 0, 0], &dy[row // g.H, 0, 0, 0], &g, row % g.H,
+                bottom, right, streaming,
+            )
+        else:
+            avg_backward_row(
+                &dx[row // g.H, row % g.H, 0, 0], &dy[row // g.H, 0, 0, 0], &g, row % g.H,
+                bottom, right,
+            )
 
 
 # ---------------------------------------------------------------- mean of an image

@@ -8,8 +8,8 @@ added in order in double: the bits do not depend on the number of threads.
 
 from cython.parallel cimport prange
 from libc.math cimport sqrt
-from libc.stdint cimport uintptr_t
 
+from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
 cdef extern from *:
@@ -25,7 +25,6 @@ cdef enum:
     LANES_OF_ALL = 16           # a multiple of the lanes of every instruction set
     PART = 65536                # numbers in a part, at most
     ROWS = 256                  # rows in a part, at most: the terms of a sum in `real`
-    LARGE = 32 << 20            # bytes that no cache keeps
 
 
 cdef Py_ssize_t width_of(Py_ssize_t C) noexcept nogil:
@@ -48,18 +47,6 @@ def sizes(Py_ssize_t count, Py_ssize_t C):
     """Return (parts, W) for an x of `count` numbers: the shape of partial sums and tables."""
     cdef Py_ssize_t W = width_of(C), part = part_of(count, W)
     return (count + part - 1) // part, W
-
-
-cdef bint around_caches(const real* y, Py_ssize_t count, Py_ssize_t W) noexcept nogil:
-    """Return whether to write y past the caches, by whole vectors.
-
-    If it is too large to stay in one, that spares the reading of each line before it is written.
-    """
-    return (
-        count >= LARGE // <Py_ssize_t> sizeof(real)
-        and W % LANES == 0
-        and <uintptr_t> y % (LANES * sizeof(real)) == 0
-    )
 
 
 cdef void fold_channels(double* channels, double* row, Py_ssize_t W, Py_ssize_t C) noexcept nogil:
@@ -156,7 +143,7 @@ cdef void normalize(
     real[::1] y, const real[::1] x, real[:, ::1] table, Py_ssize_t part, int threads
 ) noexcept nogil:
     cdef Py_ssize_t i, count = x.shape[0]
-    cdef bint streaming = around_caches(&y[0], count, table.shape[1])
+    cdef bint streaming = past_caches(&y[0], count, table.shape[1])
     for i in prange(0, count, part, num_threads=threads, schedule="static"):
         normalize_part(
             &y[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0],
@@ -284,7 +271,7 @@ def batch_norm_backward(
     """
     cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], i, j, c
     cdef Py_ssize_t part = part_of(count, W), M = count // C
-    cdef bint streaming = around_caches(&dx[0], count, W)
+    cdef bint streaming = past_caches(&dx[0], count, W)
     cdef double s
     with nogil:
         sum_gradients(

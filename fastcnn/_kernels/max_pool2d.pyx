@@ -3,9 +3,12 @@
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint8_t
 
-from fastcnn._kernels._types cimport real
+from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._types cimport (
+    LANES, drain, equal, load, load_bytes, real, splat, vec, where
+)
 from fastcnn._kernels._windows cimport (
-    BLOCK, FEW_CHANNELS, Pool, columns_from, end_window, first_window, tap
+    BLOCK, FEW_CHANNELS, Pool, apart, columns_from, end_window, first_window, only_window, tap
 )
 
 ctypedef fused place_t:         # a place r*S + s in a window
@@ -142,12 +145,17 @@ cdef inline bint is_place(
 cdef Py_ssize_t wrong_places(const place_t* argmax, Pool* g, Py_ssize_t p) noexcept nogil:
     """Return how many of a row of outputs hold no place of their window."""
     cdef Py_ssize_t top = p * g.stride_h - g.top, left, q, c, wrong = 0
-    cdef Py_ssize_t places = g.R * g.S
+    cdef place_t highest = <place_t> (g.R * g.S - 1), beyond
     for q in range(g.Q):
         left = q * g.stride_w - g.left
         if top >= 0 and left >= 0 and top + g.R <= g.H and left + g.S <= g.W:
+            beyond = 0          # as wide as a place, so that vectors of places are compared
             for c in range(q * g.C, (q + 1) * g.C):
-                wrong += argmax[c] < 0 or argmax[c] >= places
+                beyond |= (argmax[c] < 0) | (argmax[c] > highest)
+            if not beyond:
+                continue
+            for c in range(q * g.C, (q + 1) * g.C):
+                wrong += argmax[c] < 0 or argmax[c] > highest
         else:
             for c in range(q * g.C, (q + 1) * g.C):
                 wrong += not is_place(argmax[c], g, top, left)
@@ -236,19 +244,61 @@ cdef void max_backward_row(
         w += columns
 
 
+cdef inline void winners(
+    real* dx, const real* dy, const uint8_t* argmax, int place, Py_ssize_t C, bint streaming
+) noexcept nogil:
+    """Write the gradient of a pixel which is at that place of its only window, or in none: -1."""
+    cdef Py_ssize_t c = 0
+    cdef vec zero = splat(<real> 0), it = splat(<real> place)
+    if place < 0:
+        while c + LANES <= C:
+            put(dx + c, zero, streaming)
+            c += LANES
+    else:
+        while c + LANES <= C:
+            put(dx + c, where(equal(load_bytes(argmax + c), it), load(dy + c), zero), streaming)
+            c += LANES
+    while c < C:
+        dx[c] = dy[c] if place >= 0 and argmax[c] == place else 0
+        c += 1
+
+
+cdef void max_backward_row_apart(
+    real* dx, const real* dy_n, const uint8_t* argmax_n, Pool* g, Py_ssize_t h, bint streaming
+) noexcept nogil:
+    cdef Py_ssize_t w, p = only_window(h, g.stride_h, g.top, g.R, g.P), q, at, place
+    for w in range(g.W):
+        q = only_window(w, g.stride_w, g.left, g.S, g.Q)
+        at, place = 0, -1
+        if p >= 0 and q >= 0:
+            at = (p * g.Q + q) * g.C
+            place = (h + g.top - p * g.stride_h) * g.S + w + g.left - q * g.stride_w
+        winners(dx + w * g.C, dy_n + at, argmax_n + at, <int> place, g.C, streaming)
+    if streaming:
+        drain()
+
+
 cdef Py_ssize_t max_backward_rows(
     real* dx, const real* dy, const place_t* argmax, Pool* g, int threads
 ) noexcept nogil:
     """Return how many places are wrong; only where none is, dx is written."""
     cdef Py_ssize_t row, wrong = 0, y_n = g.P * g.Q * g.C
+    cdef bint streaming = past_caches(dx, g.N * g.H * g.W * g.C, g.C)
     for row in prange(g.N * g.P, num_threads=threads, schedule="static"):
         wrong += wrong_places(argmax + row * g.Q * g.C, g, row % g.P)
     if wrong:
         return wrong
     for row in prange(g.N * g.H, num_threads=threads, schedule="static"):
-        max_backward_row(
-            dx + row * g.W * g.C, dy + row // g.H * y_n, argmax + row // g.H * y_n, g, row % g.H
-        )
+        if place_t is uint8_t and apart(g) and g.C >= LANES:
+            max_backward_row_apart(
+                dx + row * g.W * g.C, dy + row // g.H * y_n,
+                <const uint8_t*> (argmax + row // g.H * y_n), g, row % g.H, streaming,
+            )
+        else:
+            max_backward_row(
+                dx + row * g.W * g.C, dy + row // g.H * y_n, argmax + row // g.H * y_n, g,
+                row % g.H,
+            )
     return 0
 
 

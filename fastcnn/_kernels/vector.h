@@ -33,7 +33,14 @@ typedef real vec_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 typedef __typeof__((vec){0} < (vec){0}) mask; /* integers as wide as real: all bits set or none */
 typedef unsigned char bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(real)), aligned(1), may_alias));
 #define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
-#define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(b, mask), vec)
+/* GCC widens bytes to words one by one; in two steps, or by one instruction, it does not. */
+typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(real))));
+#if defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
+#include <immintrin.h>
+#define FROM_BYTES(b) (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)(b)))
+#else
+#define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, halves), mask), vec)
+#endif
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
 #else
 typedef real vec;
