@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 import fastcnn
+from fastcnn._config import config_text
 
 __all__ = ["cpu_name", "environment"]
 
@@ -22,7 +23,7 @@ def cpu_name() -> str:
 
 
 def environment() -> str:
-    """Return a text: the processor, and fastcnn.show_config() (instruction set, versions)."""
-    config = fastcnn.show_config()
+    """Return a text: the processor, and what fastcnn.show_config() prints."""
+    config = config_text()
     width = config.splitlines()[0].index(fastcnn.__version__)
     return f"{'CPU':<{width}}{cpu_name()}\n{config}"

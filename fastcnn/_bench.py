@@ -28,7 +28,7 @@ _TOLERANCE: Final = 1e-4  # of the largest value, in float32
 def compare() -> None:
     """Print a table of times; raise ValueError where the results of the backends differ."""
     fast, reference = fastcnn.get_backend("fast"), fastcnn.get_backend("reference")
-    print(fastcnn.show_config())
+    fastcnn.show_config()
     print()
     print(f"{'op (float32)':<46}{'reference':>12}{'fast':>12}{'ratio':>9}")
     for name, op in (*_ops(), *_steps()):

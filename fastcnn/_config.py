@@ -8,11 +8,16 @@ import numpy as np
 
 from fastcnn import _kernels, _threads
 
-__all__ = ["show_config"]
+__all__ = ["config_text", "show_config"]
 
 
-def show_config() -> str:
-    """Return a text of versions, instruction sets and threads: what a bug report needs."""
+def show_config() -> None:
+    """Print versions, instruction sets and threads: what a bug report needs."""
+    print(config_text())
+
+
+def config_text() -> str:
+    """Return what `show_config` prints."""
     from fastcnn import __version__
 
     openmp = "yes" if _kernels.has_openmp() else "no (every op runs on one thread)"

@@ -304,7 +304,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     if options.model is None:
-        print(fastcnn.show_config())
+        fastcnn.show_config()
     else:
         path = _model_path(options.model)
         print(path)

@@ -50,7 +50,7 @@ import numpy as np
 import fastcnn
 from fastcnn import FastBackend, reference
 
-print(fastcnn.show_config())
+fastcnn.show_config()
 fastcnn.set_num_threads(4)
 backend = FastBackend(num_threads=8)
 assert backend.num_threads == 1

@@ -190,6 +190,21 @@ def test_arrays_that_no_cache_keeps(channels: int, fast_backend: Any, rng: Any) 
     assert np.max(np.abs(dx - expected[rows])) <= 1e-6 * np.max(np.abs(gamma / s * block))
 
 
+@pytest.mark.parametrize("channels", [64, 67])
+def test_gradients_that_no_cache_keeps(channels: int, fast_backend: Any, rng: Any) -> None:
+    image = rng.standard_normal((1, 65, 64, channels)).astype(F4)
+    images = (34 << 20) // image.nbytes + 1
+    y, argmax = fast_backend.max_pool2d(image)
+    one = fast_backend.max_pool2d_backward(y, argmax, image.shape)
+    x_shape = (images, *image.shape[1:])
+    y, argmax = (np.repeat(array, images, 0) for array in (y, argmax))
+    dx = fast_backend.max_pool2d_backward(y, argmax, x_shape)
+    np.testing.assert_array_equal(dx, np.broadcast_to(one, x_shape))
+    one = fast_backend.avg_pool2d_backward(y[:1], image.shape)
+    dx = fast_backend.avg_pool2d_backward(y, x_shape)
+    np.testing.assert_array_equal(dx, np.broadcast_to(one, x_shape))
+
+
 # ---------------------------------------------------------------------- pooling
 # Images so wide, or with so many channels, that a row is worked on in more than one block.
 LONG_ROWS = [(1, 3, 1100, 1), (2, 2, 420, 3), (1, 3, 40, 31), (1, 3, 6, 650), (1, 2, 4, 1100)]
