@@ -126,10 +126,7 @@ class Inference:
         return _digits(self.batch)[0]
 
 
-# "both gradients" is a convolution's whole backward pass, "weight gradient" the one of a first
-# layer (dw and db): those two are what the public op offers; the input gradient's time is
-# their difference.
-PASSES = ("forward", "weight gradient", "both gradients")
+PASSES = ("forward", "input gradient", "weight gradient")  # the last with the bias's
 
 
 @dataclass(frozen=True)
@@ -184,9 +181,8 @@ class Convolution:
         return self._flops(taps)
 
     def _flops(self, taps: int) -> float:
-        gradients = 2 if self.direction == "both gradients" else 1
         pairs = self.channels // self.groups * self.filters
-        return float(gradients * 2 * self.batch * taps**2 * pairs)
+        return float(2 * self.batch * taps**2 * pairs)
 
     def data(self) -> tuple[Array, Array, Array]:
         """Return x (N, H, W, C), w (R, S, C // groups, K) and dy (N, P, Q, K), float32."""

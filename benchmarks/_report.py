@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from benchmarks._cases import Case, Convolution
 from benchmarks._timing import Spread, ratio, spread
 
-__all__ = ["SUSPICIOUS", "Measured", "lines", "tables", "with_input_gradients"]
+__all__ = ["SUSPICIOUS", "Measured", "lines", "tables"]
 
 FASTCNN = "fastcnn"
 
@@ -75,31 +75,6 @@ def lines(measured: Measured, peak: float) -> str:
             line += f", fastcnn {faster.median:.2f} x ({faster.least:.2f} to {faster.most:.2f})"
         text.append(line)
     return "\n".join(text)
-
-
-def with_input_gradients(results: Iterable[Measured]) -> Iterator[Measured]:
-    """Yield results, and after a convolution's both gradients the input gradient by itself.
-
-    That one is both less the weight gradient: a difference of medians, one number instead of
-    one a round.
-    """
-    weights_case: Case | None = None
-    weights: dict[tuple[str, str], list[float]] = {}
-    for measured in results:
-        yield measured
-        case = measured.case
-        if not isinstance(case, Convolution):
-            continue
-        if case.direction == "weight gradient":
-            weights_case, weights = case, measured.seconds
-        elif weights_case == replace(case, direction="weight gradient"):
-            seconds = {
-                key: [difference]
-                for key in measured.seconds
-                if key in weights
-                and (difference := median(measured.seconds[key]) - median(weights[key])) > 0
-            }
-            yield Measured(replace(case, direction="input gradient"), seconds)
 
 
 def tables(results: Iterable[Measured], names: Sequence[str], peak: float) -> str:

@@ -82,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"(median of the rounds {peak.median:.0f}, least {peak.least:.0f})"
         )
         print(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option\n")
-        rows = _report.with_input_gradients(results)
-        print(_report.tables(rows, list(competitors), max(peaks)))
+        print(_report.tables(results, list(competitors), max(peaks)))
     for complaint in complaints:
         print(f"! {complaint}")
     return 1 if complaints else 0

@@ -12,7 +12,7 @@ from benchmarks import _limits, _timing
 from benchmarks._agreement import TOLERANCE, disagreement
 from benchmarks._cases import Convolution, Training, sample_network, t2_table
 from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
-from benchmarks._report import Measured, lines, tables, with_input_gradients
+from benchmarks._report import Measured, lines, tables
 from fastcnn import _kernels
 
 SHAPE = Convolution(channels=4, filters=6, size=9, kernel=3, padding=1, stride=2, batch=2)
@@ -76,7 +76,7 @@ def test_operations_of_a_convolution(case: Convolution) -> None:
     each = 2 * case.batch * case.channels // case.groups * case.filters
     assert case.flops == every * each
     assert case.least_flops == inside * each
-    assert replace(case, direction="both gradients").flops == 2 * case.flops
+    assert replace(case, direction="input gradient").flops == case.flops
 
 
 def test_operations_of_the_sample_network() -> None:
@@ -108,15 +108,6 @@ def test_layouts_come_back() -> None:
 def _measured(direction: str, own: float, peer: float) -> Measured:
     seconds = {("fastcnn", "isa"): [own] * 3, ("torch", "nchw"): [peer] * 3}
     return Measured(replace(SHAPE, direction=direction), seconds)
-
-
-def test_the_input_gradient_is_the_rest() -> None:
-    results = [_measured("weight gradient", 2, 3), _measured("both gradients", 5, 4)]
-    *same, derived = with_input_gradients(results)
-    assert same == results
-    assert derived.case == replace(SHAPE, direction="input gradient")
-    assert derived.seconds == {("fastcnn", "isa"): [3], ("torch", "nchw"): [1]}
-    assert derived.case.flops == SHAPE.flops
 
 
 def test_percents_ratios_and_the_best_option() -> None:

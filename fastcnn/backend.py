@@ -77,8 +77,9 @@ class Backend(Protocol):
         dilation: Size2D = 1,
         groups: int = 1,
         input_gradient: bool = True,
-    ) -> tuple[Array | None, Array, Array]:
-        """Return (dx, dw, db), shaped like x, w and (K,); dx None without `input_gradient`."""
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db), shaped like x, w and (K,): None for what is not asked for."""
         ...
 
     # ------------------------------------------------------------------ pooling

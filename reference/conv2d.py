@@ -78,12 +78,13 @@ def conv2d_backward(
     dilation: Size2D = 1,
     groups: int = 1,
     input_gradient: bool = True,
-) -> tuple[Array | None, Array, Array]:
+    weight_gradient: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Return (dx, dw, db), shaped like x, w and (K,), of dy (N, P, Q, K).
 
     Each output saw one window through one filter, so its gradient flows back into that window
     times the filter (dx) and into that filter times the window (dw). dx is None where
-    `input_gradient` is False. Errors as in conv2d.
+    `input_gradient` is False, dw and db where `weight_gradient` is. Errors as in conv2d.
     """
     op = "conv2d_backward"
     dtype = float_dtype(op, dy=dy, x=x, w=w)
@@ -92,27 +93,31 @@ def conv2d_backward(
     place = places(op, x, w, stride, padding, dilation, groups)
     dy = array(op, "dy", dy, dtype, place.y_shape)
     input_gradient = flag(op, "input_gradient", input_gradient)
+    weight_gradient = flag(op, "weight_gradient", weight_gradient)
     N, P, Q, K = place.y_shape
 
     dw = np.zeros(w.shape)
     db = np.zeros(K)
     x_padded = _pad(op, x, place.pads)
-    dx_padded = np.zeros(x_padded.shape if input_gradient else 0)
+    dx_padded = np.zeros(x_padded.shape)
     for n in range(N):
         for p in range(P):
             for q in range(Q):
                 rows, columns = place.rows(p), place.columns(q)
                 for k in range(K):
                     channels = place.channels(k)
-                    dw[:, :, :, k] += dy[n, p, q, k] * x_padded[n, rows, columns, channels]
-                    db[k] += dy[n, p, q, k]
+                    if weight_gradient:
+                        dw[:, :, :, k] += dy[n, p, q, k] * x_padded[n, rows, columns, channels]
+                        db[k] += dy[n, p, q, k]
                     if input_gradient:
                         dx_padded[n, rows, columns, channels] += dy[n, p, q, k] * w[:, :, :, k]
-    if not input_gradient:
-        return None, rounded(dw, dtype), rounded(db, dtype)
     (top, _), (left, _) = place.pads
     dx = dx_padded[:, top : top + x.shape[1], left : left + x.shape[2]]
-    return rounded(dx, dtype), rounded(dw, dtype), rounded(db, dtype)
+    return (
+        rounded(dx, dtype) if input_gradient else None,
+        rounded(dw, dtype) if weight_gradient else None,
+        rounded(db, dtype) if weight_gradient else None,
+    )
 
 
 class _Places(NamedTuple):

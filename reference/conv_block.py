@@ -103,7 +103,10 @@ def conv_block_backward(
         pool_size,
         stride=pool_stride,
     )
-    return conv2d_backward(dz, x, w, **options, input_gradient=input_gradient)
+    dx, dw, db = conv2d_backward(dz, x, w, **options, input_gradient=input_gradient)
+    assert dw is not None
+    assert db is not None
+    return dx, dw, db
 
 
 def _shapes(

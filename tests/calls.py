@@ -92,7 +92,12 @@ def _conv2d_backward(draw: Draw) -> Arguments:
     arguments = _conv2d(draw)
     filters = len(arguments.pop("b"))
     n, h, w, _ = draw.shape
-    return {"dy": draw.normal(n, h - 3, w // 2 + 1, filters), **arguments, "input_gradient": True}
+    return {
+        "dy": draw.normal(n, h - 3, w // 2 + 1, filters),
+        **arguments,
+        "input_gradient": True,
+        "weight_gradient": True,
+    }
 
 
 def _conv_block(draw: Draw) -> Arguments:

@@ -61,12 +61,15 @@ def check_conv2d(
             result = backend.conv2d(x, w, b, **options)
             gradients = backend.conv2d_backward(dy, x, w, **options)
             none, *rest = backend.conv2d_backward(dy, x, w, **options, input_gradient=False)
+            only, *nones = backend.conv2d_backward(dy, x, w, **options, weight_gradient=False)
         assert_within(result, y, forward * y_size, dtype, told)
         assert_within(gradients[0], dx, backward * dx_size, dtype, f"dx of {told}")
         assert_within(gradients[1], dw, weights * dw_size, dtype, f"dw of {told}")
         assert_within(gradients[2], db, weights * db_size, dtype, f"db of {told}")
         assert none is None
         assert_same_bits(tuple(rest), tuple(gradients[1:]), told)
+        assert nones == [None, None]
+        assert_same_bits((only,), (gradients[0],), told)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

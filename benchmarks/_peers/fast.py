@@ -86,11 +86,18 @@ def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) ->
         return {"y": _backend.conv2d(x, w, stride=stride, padding=padding, groups=groups)}
 
     def backward() -> Results:
-        both = case.direction == "both gradients"
+        to_input = case.direction == "input gradient"
         dx, dw, db = _backend.conv2d_backward(
-            dy, x, w, stride=stride, padding=padding, groups=groups, input_gradient=both
+            dy,
+            x,
+            w,
+            stride=stride,
+            padding=padding,
+            groups=groups,
+            input_gradient=to_input,
+            weight_gradient=not to_input,
         )
-        return {"dw": dw, "db": db} if dx is None else {"dx": dx, "dw": dw, "db": db}
+        return {"dx": dx} if to_input else {"dw": dw, "db": db}
 
     run = forward if case.direction == "forward" else backward
     return Job(run, run)

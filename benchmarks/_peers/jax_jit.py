@@ -139,9 +139,10 @@ def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) ->
         return {"y": convolve(x, w)}
 
     def backward(x: jax.Array, w: jax.Array, dy: jax.Array) -> dict[str, jax.Array]:
-        dx, dw = jax.vjp(convolve, x, w)[1](dy)
-        gradients = {"dw": dw, "db": dy.sum(axis=(0, 1, 2))}
-        return {"dx": dx, **gradients} if case.direction == "both gradients" else gradients
+        dx, dw = jax.vjp(convolve, x, w)[1](dy)  # what is not returned is not computed
+        if case.direction == "input gradient":
+            return {"dx": dx}
+        return {"dw": dw, "db": dy.sum(axis=(0, 1, 2))}
 
     compute = jax.jit(forward if case.direction == "forward" else backward)
 

@@ -150,10 +150,11 @@ def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) ->
         with tf.GradientTape() as tape:
             tape.watch((x, w))
             y = convolve(x, w, strides, padding)
-        dx, dw = tape.gradient(y, (x, w), output_gradients=dy)
+        if case.direction == "input gradient":
+            return {"dx": tape.gradient(y, x, output_gradients=dy)}
+        dw = tape.gradient(y, w, output_gradients=dy)
         dw = tf.transpose(dw, (0, 1, 3, 2)) if depthwise else dw
-        gradients = {"dw": dw, "db": tf.reduce_sum(dy, (0, 1, 2))}
-        return {"dx": dx, **gradients} if case.direction == "both gradients" else gradients
+        return {"dw": dw, "db": tf.reduce_sum(dy, (0, 1, 2))}
 
     run = tf.function(forward if case.direction == "forward" else backward)
     return Job(lambda: {name: tensor.numpy() for name, tensor in run().items()}, run)

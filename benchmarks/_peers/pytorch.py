@@ -127,9 +127,10 @@ def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) ->
         with torch.inference_mode():
             return F.conv2d(x, w, None, *pair, case.groups)
 
-    def backward() -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        wanted = [case.direction == "both gradients", True, True]
-        gradients: tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]
+    def backward() -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        to_input = case.direction == "input gradient"
+        wanted = [to_input, not to_input, not to_input]
+        gradients: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
         gradients = torch.ops.aten.convolution_backward(
             dy, x, w, [case.filters], *pair, False, [0, 0], case.groups, wanted
         )
@@ -139,7 +140,8 @@ def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) ->
         if case.direction == "forward":
             return {"y": nhwc(forward().numpy())}
         dx, dw, db = backward()
-        results = {"dw": to_hwio(dw.numpy()), "db": db.numpy()}
-        return results if dx is None else {"dx": nhwc(dx.numpy()), **results}
+        if dw is None or db is None:
+            return {"dx": nhwc(dx.numpy())} if dx is not None else {}
+        return {"dw": to_hwio(dw.numpy()), "db": db.numpy()}
 
     return Job(result, forward if case.direction == "forward" else backward)

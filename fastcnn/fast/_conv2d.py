@@ -124,23 +124,30 @@ class Conv2D(Base):
         dilation: Size2D = 1,
         groups: int = 1,
         input_gradient: bool = True,
-    ) -> tuple[Array | None, Array, Array]:
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
         dy, x, w = float_arrays("conv2d_backward", dy=dy, x=x, w=w)
         flag("conv2d_backward", "input_gradient", input_gradient)
+        flag("conv2d_backward", "weight_gradient", weight_gradient)
         geometry = _geometry("conv2d_backward", x, w, stride, padding, dilation, groups)
         output = (x.shape[0], *geometry.output, w.shape[3])
         shape("conv2d_backward", "dy", dy, output, "that of conv2d's result")
         dx: Array | None = None
+        dw: Array | None = None
+        db: Array | None = None
         if x.size == 0:
             dx = empty(x.shape, x.dtype) if input_gradient else None
-            return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
-        if _is_depthwise(w, groups):
-            if input_gradient:
-                dx = self._depthwise_backward_input(dy, x, w, geometry)
-            return dx, *self._depthwise_backward_weights(dy, x, w, geometry)
+            if weight_gradient:
+                dw, db = zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
+            return dx, dw, db
+        depthwise = _is_depthwise(w, groups)
         if input_gradient:
-            dx = self._backward_input(dy, x, w, geometry)
-        return dx, *self._backward_weights(dy, x, w, geometry)
+            to_input = self._depthwise_backward_input if depthwise else self._backward_input
+            dx = to_input(dy, x, w, geometry)
+        if weight_gradient:
+            to_weights = self._depthwise_backward_weights if depthwise else self._backward_weights
+            dw, db = to_weights(dy, x, w, geometry)
+        return dx, dw, db
 
     def _backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
         r, s, c, k = w.shape

@@ -230,4 +230,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             block.pool[:2],
             stride=block.pool[2:],
         )
-        return self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
+        dx, dw, db = self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
+        assert dw is not None
+        assert db is not None
+        return dx, dw, db
