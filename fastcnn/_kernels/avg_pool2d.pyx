@@ -8,7 +8,7 @@ from cython.parallel cimport prange
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._types cimport LANES, drain, load, real, splat, vec
 from fastcnn._kernels._windows cimport (
-    BLOCK, Pool, apart, columns_from, end_window, first_window, only_window, tap
+    BLOCK, FEW_CHANNELS, Pool, apart, columns_from, end_window, first_window, only_window, tap
 )
 
 
@@ -25,6 +25,17 @@ cdef inline double counted(
 
 
 # ---------------------------------------------------------------- forward
+cdef inline void avg_2x2(
+    real* y, const real* x_0, const real* x_1, real divisor, Py_ssize_t C
+) noexcept nogil:
+    """One whole window of 2x2, whose rows are x_0 and x_1."""
+    cdef Py_ssize_t c
+    cdef double total
+    for c in range(C):
+        total = (<double> x_0[c] + <double> x_0[C + c]) + (<double> x_1[c] + <double> x_1[C + c])
+        y[c] = <real> total / divisor
+
+
 cdef inline void avg_block(
     real* y, const real* x_n, Pool* g, Py_ssize_t top, Py_ssize_t left, Py_ssize_t columns,
     Py_ssize_t channels, real divisor,
@@ -66,10 +77,19 @@ cdef void avg_row(
 ) noexcept nogil:
     cdef Py_ssize_t q = 0, c, columns, left, top = p * g.stride_h - g.top
     cdef double divisor, rows = counted(top, g.R, g.H, bottom)
+    cdef bint rows_of_2x2 = (
+        g.R == 2 and g.S == 2 and top >= 0 and top + 2 <= g.H and g.C >= FEW_CHANNELS
+    )
+    cdef const real* x
     while q < g.Q:
         columns = columns_from(g, q)
         left = q * g.stride_w - g.left
         divisor = rows * counted(left, g.S, g.W, right)     # one for all columns of a block
+        if rows_of_2x2 and left >= 0 and left + 2 <= g.W:
+            x = x_n + (top * g.W + left) * g.C
+            avg_2x2(y + q * g.C, x, x + g.W * g.C, <real> divisor, g.C)
+            q += 1
+            continue
         c = 0
         while c < g.C:
             avg_block(
