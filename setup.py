@@ -33,6 +33,10 @@ DIRECTIVES = {
 # Neither of the two -fno flags changes a result: they let the compiler turn a comparison into
 # a vector select. -g0: debug information would be most of the wheel.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+# Only what is declared inline is inlined: inner loops that are functions keep their pointers in
+# registers.
+FLAGS += ["-fno-inline-functions", "-fno-inline-small-functions"]
+FLAGS += ["-fno-inline-functions-called-once"]
 FLAGS += ["-g"] if DEBUG else ["-g0"]
 LINK_FLAGS = [] if DEBUG or sys.platform != "linux" else ["-Wl,--strip-all"]
 

@@ -6,9 +6,11 @@ output; K filters; R S kernel height and width; L vectors of a window.
 Of all outputs of the convolution only the winners of their pool windows that ReLU let pass
 have a gradient: at most one in four, at places that the forward pass stored. Each of them adds
 value * window of x to the gradient of its filter and value * filter to its window of dx, a
-window being R rows of S*C numbers. Both sums keep six vectors of the target in registers while
+window being R rows of S*C numbers. Both sums keep some vectors of the target in registers while
 a list of (place, value) streams past: for dw the winners of one filter, for dx those winners of
-one pooled pixel that sit at the same place of the pool window, and so share their window.
+one pooled pixel that sit at the same place of the pool window, and so share their window. The
+first keeps as many as there is room for; the second six, so that of all filters the vectors in
+turn stay in the L1 cache.
 
 Images are cut into parts, as many as the shape asks for (never the threads), each with a weight
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
@@ -18,11 +20,10 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._types cimport LANES, load, real, store, vec
+from fastcnn._kernels._types cimport LANES, VECTORS, load, real, store, vec
 
 cdef enum:
     MOST_PARTS = 8              # enough for 8 threads
-    GROUP = 6                   # vectors of the target in registers
 
 
 cdef struct Geometry:
@@ -33,14 +34,19 @@ cdef struct Geometry:
     Py_ssize_t rows, columns    # of this size
     Py_ssize_t row_vectors, L   # vectors of one row of a window, and of the window
     Py_ssize_t parts
+    Py_ssize_t list_size, copy_size     # of a list of winners, of a padded copy
     Py_ssize_t numbers, places  # scratch a thread: reals and integers
+
+
+cdef inline Py_ssize_t whole_vectors(Py_ssize_t count) noexcept nogil:
+    return (count + LANES - 1) // LANES * LANES
 
 
 cdef void plan(Geometry* g) noexcept nogil:
     """Set what follows from the sizes."""
     cdef Py_ssize_t span_h = ((g.P - 1) * g.pool_stride_h + g.pool_h - 1) * g.stride_h + g.R
     cdef Py_ssize_t span_w = ((g.Q - 1) * g.pool_stride_w + g.pool_w - 1) * g.stride_w + g.S
-    cdef Py_ssize_t winners = g.P * g.Q * g.K
+    cdef Py_ssize_t pixels = g.P * g.Q
     g.row_vectors = (g.S * g.C + LANES - 1) // LANES
     g.L = g.R * g.row_vectors
     g.copied = (g.pad_top > 0 or g.pad_left > 0 or span_h > g.H or span_w > g.W
@@ -52,98 +58,184 @@ cdef void plan(Geometry* g) noexcept nogil:
         g.columns = max(span_w, g.W + g.pad_left)
         g.columns = max(g.columns, (g.row_vectors * LANES + g.C - 1) // g.C)
     g.parts = min(g.N, MOST_PARTS)
-    g.numbers = 2 * winners + g.K + LANES
-    if g.copied:
-        g.numbers += 2 * (g.rows * g.columns * g.C + LANES)
-    g.places = 2 * (winners + g.K) + (g.pool_h * g.pool_w + 1) * (g.P * g.Q + 2)
+    g.list_size = whole_vectors(pixels + 1)
+    g.copy_size = whole_vectors(g.rows * g.columns * g.C + LANES) if g.copied else 0
+    g.numbers = g.list_size + 2 * g.copy_size
+    g.places = pixels * g.K + 1 + (g.pool_h * g.pool_w + 1) * (pixels + 1)
 
 
-cdef void add_windows(
-    real** target, const real* x, const Py_ssize_t* at, const int32_t* place,
-    const real* value, Py_ssize_t count,
+# These are functions of their own, not inlined: that keeps all pointers of a loop in registers.
+cdef void add_windows_3x6(
+    real* target, const real* x, const Py_ssize_t* at, const int32_t* place, const real* value,
+    Py_ssize_t count,
 ) noexcept nogil:
-    """Add value[i] * x[place[i] + at[v]] to target[v], for six vectors v."""
-    cdef vec t0 = load(target[0]), t1 = load(target[1]), t2 = load(target[2])
-    cdef vec t3 = load(target[3]), t4 = load(target[4]), t5 = load(target[5])
-    cdef Py_ssize_t a0 = at[0], a1 = at[1], a2 = at[2], a3 = at[3], a4 = at[4], a5 = at[5], i
-    cdef const real* s
-    for i in range(count):
-        s = x + place[i]
-        t0 = t0 + value[i] * load(s + a0)
-        t1 = t1 + value[i] * load(s + a1)
-        t2 = t2 + value[i] * load(s + a2)
-        t3 = t3 + value[i] * load(s + a3)
-        t4 = t4 + value[i] * load(s + a4)
-        t5 = t5 + value[i] * load(s + a5)
-    store(target[0], t0); store(target[1], t1); store(target[2], t2)
-    store(target[3], t3); store(target[4], t4); store(target[5], t5)
-
-
-cdef void add_filters(
-    real** target, const real* filters, const int32_t* place,
-    const real* value, Py_ssize_t count,
-) noexcept nogil:
-    """Add value[i] * filters[place[i] + v * LANES] to target[v], for six vectors v."""
-    cdef vec t0 = load(target[0]), t1 = load(target[1]), t2 = load(target[2])
-    cdef vec t3 = load(target[3]), t4 = load(target[4]), t5 = load(target[5])
+    """Add value[i] * x[place[i] + at[r]] to the target: runs r of vectors, here three of six."""
+    cdef vec t0 = load(target), t1 = load(target + LANES), t2 = load(target + 2 * LANES)
+    cdef vec t3 = load(target + 3 * LANES), t4 = load(target + 4 * LANES), t5 = load(target + 5 * LANES)
+    cdef vec t6 = load(target + 6 * LANES), t7 = load(target + 7 * LANES), t8 = load(target + 8 * LANES)
+    cdef vec t9 = load(target + 9 * LANES), t10 = load(target + 10 * LANES), t11 = load(target + 11 * LANES)
+    cdef vec t12 = load(target + 12 * LANES), t13 = load(target + 13 * LANES), t14 = load(target + 14 * LANES)
+    cdef vec t15 = load(target + 15 * LANES), t16 = load(target + 16 * LANES), t17 = load(target + 17 * LANES)
+    cdef const real* s0
+    cdef const real* s1
+    cdef const real* s2
     cdef Py_ssize_t i
-    cdef const real* s
     for i in range(count):
-        s = filters + place[i]
-        t0 = t0 + value[i] * load(s)
-        t1 = t1 + value[i] * load(s + LANES)
-        t2 = t2 + value[i] * load(s + 2 * LANES)
-        t3 = t3 + value[i] * load(s + 3 * LANES)
-        t4 = t4 + value[i] * load(s + 4 * LANES)
-        t5 = t5 + value[i] * load(s + 5 * LANES)
-    store(target[0], t0); store(target[1], t1); store(target[2], t2)
-    store(target[3], t3); store(target[4], t4); store(target[5], t5)
+        s0 = x + at[0] + place[i]
+        s1 = x + at[1] + place[i]
+        s2 = x + at[2] + place[i]
+        t0 = t0 + value[i] * load(s0)
+        t1 = t1 + value[i] * load(s0 + LANES)
+        t2 = t2 + value[i] * load(s0 + 2 * LANES)
+        t3 = t3 + value[i] * load(s0 + 3 * LANES)
+        t4 = t4 + value[i] * load(s0 + 4 * LANES)
+        t5 = t5 + value[i] * load(s0 + 5 * LANES)
+        t6 = t6 + value[i] * load(s1)
+        t7 = t7 + value[i] * load(s1 + LANES)
+        t8 = t8 + value[i] * load(s1 + 2 * LANES)
+        t9 = t9 + value[i] * load(s1 + 3 * LANES)
+        t10 = t10 + value[i] * load(s1 + 4 * LANES)
+        t11 = t11 + value[i] * load(s1 + 5 * LANES)
+        t12 = t12 + value[i] * load(s2)
+        t13 = t13 + value[i] * load(s2 + LANES)
+        t14 = t14 + value[i] * load(s2 + 2 * LANES)
+        t15 = t15 + value[i] * load(s2 + 3 * LANES)
+        t16 = t16 + value[i] * load(s2 + 4 * LANES)
+        t17 = t17 + value[i] * load(s2 + 5 * LANES)
+    store(target, t0); store(target + LANES, t1); store(target + 2 * LANES, t2)
+    store(target + 3 * LANES, t3); store(target + 4 * LANES, t4); store(target + 5 * LANES, t5)
+    store(target + 6 * LANES, t6); store(target + 7 * LANES, t7); store(target + 8 * LANES, t8)
+    store(target + 9 * LANES, t9); store(target + 10 * LANES, t10); store(target + 11 * LANES, t11)
+    store(target + 12 * LANES, t12); store(target + 13 * LANES, t13); store(target + 14 * LANES, t14)
+    store(target + 15 * LANES, t15); store(target + 16 * LANES, t16); store(target + 17 * LANES, t17)
 
 
-cdef void sort_winners(
-    const Geometry* g, const real* dy, const unsigned char* argmax,
-    real* filter_value, int32_t* filter_place, int32_t* filter_count,
-    real* pixel_value, int32_t* pixel_filter, int32_t* pixel_start,
+cdef void add_windows_3x3(
+    real* target, const real* x, const Py_ssize_t* at, const int32_t* place, const real* value,
+    Py_ssize_t count,
 ) noexcept nogil:
-    """List an image's winners by filter, with their windows, and by pixel and place.
+    cdef vec t0 = load(target), t1 = load(target + LANES), t2 = load(target + 2 * LANES)
+    cdef vec t3 = load(target + 3 * LANES), t4 = load(target + 4 * LANES), t5 = load(target + 5 * LANES)
+    cdef vec t6 = load(target + 6 * LANES), t7 = load(target + 7 * LANES), t8 = load(target + 8 * LANES)
+    cdef const real* s0
+    cdef const real* s1
+    cdef const real* s2
+    cdef Py_ssize_t i
+    for i in range(count):
+        s0 = x + at[0] + place[i]
+        s1 = x + at[1] + place[i]
+        s2 = x + at[2] + place[i]
+        t0 = t0 + value[i] * load(s0)
+        t1 = t1 + value[i] * load(s0 + LANES)
+        t2 = t2 + value[i] * load(s0 + 2 * LANES)
+        t3 = t3 + value[i] * load(s1)
+        t4 = t4 + value[i] * load(s1 + LANES)
+        t5 = t5 + value[i] * load(s1 + 2 * LANES)
+        t6 = t6 + value[i] * load(s2)
+        t7 = t7 + value[i] * load(s2 + LANES)
+        t8 = t8 + value[i] * load(s2 + 2 * LANES)
+    store(target, t0); store(target + LANES, t1); store(target + 2 * LANES, t2)
+    store(target + 3 * LANES, t3); store(target + 4 * LANES, t4); store(target + 5 * LANES, t5)
+    store(target + 6 * LANES, t6); store(target + 7 * LANES, t7); store(target + 8 * LANES, t8)
 
-    A filter's list has room for every pixel, and for one dead at its end. A pixel's list has room
-    for every filter; its places follow each other, the dead, which have no place, come last.
+
+cdef void add_windows_1x3(
+    real* target, const real* x, const Py_ssize_t* at, const int32_t* place, const real* value,
+    Py_ssize_t count,
+) noexcept nogil:
+    cdef vec t0 = load(target), t1 = load(target + LANES), t2 = load(target + 2 * LANES)
+    cdef const real* s0
+    cdef Py_ssize_t i
+    for i in range(count):
+        s0 = x + at[0] + place[i]
+        t0 = t0 + value[i] * load(s0)
+        t1 = t1 + value[i] * load(s0 + LANES)
+        t2 = t2 + value[i] * load(s0 + 2 * LANES)
+    store(target, t0); store(target + LANES, t1); store(target + 2 * LANES, t2)
+
+
+cdef void add_windows_1x1(
+    real* target, const real* x, const Py_ssize_t* at, const int32_t* place, const real* value,
+    Py_ssize_t count,
+) noexcept nogil:
+    cdef vec t0 = load(target)
+    cdef const real* s0
+    cdef Py_ssize_t i
+    for i in range(count):
+        s0 = x + at[0] + place[i]
+        t0 = t0 + value[i] * load(s0)
+    store(target, t0)
+
+
+cdef void add_filters_2x3(
+    real* dx, const Py_ssize_t* at, const real* filters, Py_ssize_t size,
+    const int32_t* winners, const real* value, Py_ssize_t count,
+) noexcept nogil:
+    """Add value[k] * filter k to dx[at[r]] for the winners k: runs r of vectors, two of three."""
+    cdef real* to_0 = dx + at[0]
+    cdef real* to_1 = dx + at[1]
+    cdef vec t0 = load(to_0), t1 = load(to_0 + LANES), t2 = load(to_0 + 2 * LANES)
+    cdef vec t3 = load(to_1), t4 = load(to_1 + LANES), t5 = load(to_1 + 2 * LANES)
+    cdef const real* s
+    cdef Py_ssize_t i, k
+    for i in range(count):
+        k = winners[i]
+        s = filters + k * size
+        t0 = t0 + value[k] * load(s)
+        t1 = t1 + value[k] * load(s + LANES)
+        t2 = t2 + value[k] * load(s + 2 * LANES)
+        t3 = t3 + value[k] * load(s + 3 * LANES)
+        t4 = t4 + value[k] * load(s + 4 * LANES)
+        t5 = t5 + value[k] * load(s + 5 * LANES)
+    store(to_0, t0); store(to_0 + LANES, t1); store(to_0 + 2 * LANES, t2)
+    store(to_1, t3); store(to_1 + LANES, t4); store(to_1 + 2 * LANES, t5)
+
+
+cdef void add_filters_1x3(
+    real* dx, const Py_ssize_t* at, const real* filters, Py_ssize_t size,
+    const int32_t* winners, const real* value, Py_ssize_t count,
+) noexcept nogil:
+    cdef real* to_0 = dx + at[0]
+    cdef vec t0 = load(to_0), t1 = load(to_0 + LANES), t2 = load(to_0 + 2 * LANES)
+    cdef const real* s
+    cdef Py_ssize_t i, k
+    for i in range(count):
+        k = winners[i]
+        s = filters + k * size
+        t0 = t0 + value[k] * load(s)
+        t1 = t1 + value[k] * load(s + LANES)
+        t2 = t2 + value[k] * load(s + 2 * LANES)
+    store(to_0, t0); store(to_0 + LANES, t1); store(to_0 + 2 * LANES, t2)
+
+
+cdef void add_filters_1x1(
+    real* dx, const Py_ssize_t* at, const real* filters, Py_ssize_t size,
+    const int32_t* winners, const real* value, Py_ssize_t count,
+) noexcept nogil:
+    cdef real* to_0 = dx + at[0]
+    cdef vec t0 = load(to_0)
+    cdef const real* s
+    cdef Py_ssize_t i, k
+    for i in range(count):
+        k = winners[i]
+        s = filters + k * size
+        t0 = t0 + value[k] * load(s)
+    store(to_0, t0)
+
+
+cdef void find_windows(const Geometry* g, int32_t* windows) noexcept nogil:
+    """Write where each pixel's windows begin, one for every place of the pool window.
+
+    The dead have no place; they are given a window too, so that reading it is harmless.
     """
-    cdef Py_ssize_t pixels = g.P * g.Q, dead = g.pool_h * g.pool_w, size = g.L * LANES
-    cdef Py_ssize_t pixel, k, i, base
-    cdef int32_t* cursor = pixel_start + pixels * (dead + 1)
-    cdef int32_t* window = cursor + dead + 1
-    cdef int32_t at, total
-    memset(filter_count, 0, g.K * sizeof(int32_t))
-    for pixel in range(pixels):
-        base = ((pixel // g.Q * g.pool_stride_h * g.stride_h) * g.columns
-                + pixel % g.Q * g.pool_stride_w * g.stride_w) * g.C
-        total = 0
-        for i in range(dead):
-            window[i] = base + (i // g.pool_w * g.stride_h * g.columns
-                                + i % g.pool_w * g.stride_w) * g.C
-            pixel_start[i] = total
-            cursor[i] = total
-            total += count_equal(argmax, g.K, i)
-        pixel_start[dead] = total
-        cursor[dead] = total
-        window[dead] = 0
-        at = 0
-        for k in range(g.K):
-            i = argmax[k]
-            pixel_filter[cursor[i]] = at
-            pixel_value[cursor[i]] = dy[k]
-            cursor[i] += 1
-            filter_place[k * (pixels + 1) + filter_count[k]] = window[i]
-            filter_value[k * (pixels + 1) + filter_count[k]] = dy[k]
-            filter_count[k] += i != dead
-            at += size
-        dy += g.K
-        argmax += g.K
-        pixel_value += g.K
-        pixel_filter += g.K
-        pixel_start += dead + 1
+    cdef Py_ssize_t places = g.pool_h * g.pool_w, pixel, h, w, i
+    for pixel in range(g.P * g.Q):
+        for i in range(places):
+            h = pixel // g.Q * g.pool_stride_h + i // g.pool_w
+            w = pixel % g.Q * g.pool_stride_w + i % g.pool_w
+            windows[i] = <int32_t> ((h * g.stride_h * g.columns + w * g.stride_w) * g.C)
+        windows[places] = 0
+        windows += places + 1
 
 
 cdef inline int32_t count_equal(const unsigned char* values, Py_ssize_t size,
@@ -161,78 +253,132 @@ cdef inline int32_t count_equal(const unsigned char* values, Py_ssize_t size,
     return total
 
 
+cdef inline Py_ssize_t vector_at(const Geometry* g, Py_ssize_t v) noexcept nogil:
+    """Return where vector v of a window lies in the image."""
+    return v // g.row_vectors * g.columns * g.C + v % g.row_vectors * LANES
+
+
+cdef void backward_filters(
+    const Geometry* g, real* dw, const real* dy, const unsigned char* argmax, const real* x,
+    const int32_t* windows, real* value, int32_t* place,
+) noexcept nogil:
+    """Add an image's gradient to dw [k][window]; value and place are room for a filter's list."""
+    cdef Py_ssize_t dead = g.pool_h * g.pool_w, run, r, v, vectors, k, pixel, i, count
+    cdef Py_ssize_t at[3]
+    cdef real* target
+    for k in range(g.K):
+        count = 0
+        for pixel in range(g.P * g.Q):
+            i = argmax[pixel * g.K + k]
+            place[count] = windows[pixel * (dead + 1) + i]
+            value[count] = dy[pixel * g.K + k]
+            count += i != dead
+        v = 0
+        while v < g.L:
+            run = 3 if g.row_vectors % 3 == 0 else 1
+            if VECTORS == 4 and g.row_vectors % 6 == 0 and g.L - v >= 18:
+                run = 6         # 18 vectors and more fit into the registers
+            vectors = 3 * run if run > 1 and g.L - v >= 3 * run else run
+            for r in range(vectors // run):
+                at[r] = vector_at(g, v + r * run)
+            target = dw + (k * g.L + v) * LANES
+            if vectors == 18:
+                add_windows_3x6(target, x, at, place, value, count)
+            elif vectors == 9:
+                add_windows_3x3(target, x, at, place, value, count)
+            elif vectors == 3:
+                add_windows_1x3(target, x, at, place, value, count)
+            else:
+                add_windows_1x1(target, x, at, place, value, count)
+            v += vectors
+
+
+cdef void sort_winners(
+    const Geometry* g, const unsigned char* argmax, int32_t* winners, int32_t* start
+) noexcept nogil:
+    """List each pixel's winning filters place by place; after them come the dead.
+
+    start[i] says where in its pixel's list the winners of place i begin.
+    """
+    cdef Py_ssize_t dead = g.pool_h * g.pool_w, pixel, k, i
+    cdef int32_t* cursor = start + g.P * g.Q * (dead + 1)
+    cdef int32_t total
+    for pixel in range(g.P * g.Q):
+        total = 0
+        for i in range(dead):
+            start[i] = total
+            cursor[i] = total
+            total += count_equal(argmax, g.K, <unsigned char> i)
+        start[dead] = total
+        cursor[dead] = total
+        for k in range(g.K):
+            i = argmax[k]
+            winners[cursor[i]] = <int32_t> k
+            cursor[i] += 1
+        argmax += g.K
+        winners += g.K
+        start += dead + 1
+
+
+cdef void backward_pixels(
+    const Geometry* g, real* dx, const real* dy, const real* filters, const int32_t* windows,
+    const int32_t* winners, const int32_t* start,
+) noexcept nogil:
+    """Add an image's gradient to dx."""
+    cdef Py_ssize_t places = g.pool_h * g.pool_w, run = 3 if g.row_vectors % 3 == 0 else 1
+    cdef Py_ssize_t size = g.L * LANES, v = 0, pixel, i, k, vectors, count
+    cdef Py_ssize_t at[2]
+    cdef const real* f
+    cdef real* to
+    while v < g.L:
+        vectors = 6 if run == 3 and g.L - v >= 6 else run
+        at[0], at[1] = vector_at(g, v), vector_at(g, v + run)
+        f = filters + v * LANES
+        for pixel in range(g.P * g.Q):
+            for i in range(pixel * (places + 1), pixel * (places + 1) + places):
+                count = start[i + 1] - start[i]
+                if count == 0:
+                    continue
+                k = pixel * g.K
+                to = dx + windows[i]
+                if vectors == 6:
+                    add_filters_2x3(to, at, f, size, winners + k + start[i], dy + k, count)
+                elif vectors == 3:
+                    add_filters_1x3(to, at, f, size, winners + k + start[i], dy + k, count)
+                else:
+                    add_filters_1x1(to, at, f, size, winners + k + start[i], dy + k, count)
+        v += vectors
+
+
 cdef void backward_image(
     const Geometry* g, real* dx, real* dw, real* db, const real* dy,
-    const unsigned char* argmax, const real* x, const real* filters,
+    const unsigned char* argmax, const real* x, const real* filters, const int32_t* windows,
     real* numbers, int32_t* places,
 ) noexcept nogil:
     """Add one image's gradient to dw [k][window] and db; write dx unless it is NULL."""
-    cdef Py_ssize_t pixels = g.P * g.Q, dead = g.pool_h * g.pool_w, size = g.L * LANES
-    cdef Py_ssize_t row = g.columns * g.C, pixel, k, i, j, v, count, base
-    cdef real* filter_value = numbers
-    cdef real* pixel_value = filter_value + (pixels + 1) * g.K
-    cdef real* spare = pixel_value + pixels * g.K
-    cdef real* x_copy = spare + LANES
-    cdef real* dx_copy = x_copy + g.rows * row + LANES
-    cdef int32_t* filter_place = places
-    cdef int32_t* pixel_filter = filter_place + (pixels + 1) * g.K
-    cdef int32_t* filter_count = pixel_filter + pixels * g.K
-    cdef int32_t* pixel_start = filter_count + g.K
-    cdef Py_ssize_t window_at[GROUP]
-    cdef Py_ssize_t filter_at[GROUP]
-    cdef real* target[GROUP]
-    cdef real total
-    sort_winners(g, dy, argmax, filter_value, filter_place, filter_count,
-                 pixel_value, pixel_filter, pixel_start)
-    memset(spare, 0, LANES * sizeof(real))
+    cdef Py_ssize_t pixels = g.P * g.Q, row = g.columns * g.C, dead = g.pool_h * g.pool_w, i, k
+    cdef real* x_copy = numbers + g.list_size
+    cdef real* dx_copy = x_copy + g.copy_size
+    cdef int32_t* winners = places
+    cdef int32_t* start = winners + pixels * g.K
     if g.copied:
         memset(x_copy, 0, (g.rows * row + LANES) * sizeof(real))
         for i in range(g.H):
             memcpy(x_copy + (i + g.pad_top) * row + g.pad_left * g.C, x + i * g.W * g.C,
                    g.W * g.C * sizeof(real))
         x = x_copy
+    backward_filters(g, dw, dy, argmax, x, windows, numbers, places)
+    for i in range(pixels):
+        for k in range(i * g.K, (i + 1) * g.K):
+            db[k - i * g.K] += dy[k] if argmax[k] != dead else 0
+    if dx is NULL:
+        return
     if not g.copied:
         dx_copy = dx
-    if dx is not NULL:
-        memset(dx_copy, 0, (g.rows * row + (LANES if g.copied else 0)) * sizeof(real))
-
-    for k in range(g.K):
-        total = 0
-        for i in range(filter_count[k]):
-            total = total + filter_value[k * (pixels + 1) + i]
-        db[k] += total
-    v = 0
-    while v < g.L:
-        count = min(<Py_ssize_t> GROUP, g.L - v)
-        for i in range(GROUP):      # a short last group repeats its last vector, to a spare one
-            j = v + min(i, count - 1)
-            filter_at[i] = j * LANES
-            window_at[i] = j // g.row_vectors * row + j % g.row_vectors * LANES
-            target[i] = spare
-        for k in range(g.K):
-            if filter_count[k] == 0:
-                continue
-            for i in range(count):
-                target[i] = dw + k * size + filter_at[i]
-            add_windows(target, x, window_at, filter_place + k * (pixels + 1),
-                        filter_value + k * (pixels + 1), filter_count[k])
-        if dx is not NULL:
-            for pixel in range(pixels):
-                base = ((pixel // g.Q * g.pool_stride_h * g.stride_h) * g.columns
-                        + pixel % g.Q * g.pool_stride_w * g.stride_w) * g.C
-                for j in range(dead):
-                    k = pixel_start[pixel * (dead + 1) + j]
-                    if pixel_start[pixel * (dead + 1) + j + 1] == k:
-                        continue
-                    for i in range(count):
-                        target[i] = dx_copy + base + window_at[i] + (
-                            j // g.pool_w * g.stride_h * g.columns + j % g.pool_w * g.stride_w
-                        ) * g.C
-                    add_filters(target, filters + v * LANES, pixel_filter + pixel * g.K + k,
-                                pixel_value + pixel * g.K + k,
-                                pixel_start[pixel * (dead + 1) + j + 1] - k)
-        v += GROUP
-    if g.copied and dx is not NULL:
+    memset(dx_copy, 0, (g.rows * row + (LANES if g.copied else 0)) * sizeof(real))
+    sort_winners(g, argmax, winners, start)
+    backward_pixels(g, dx_copy, dy, filters, windows, winners, start)
+    if g.copied:
         for i in range(g.H):
             memcpy(dx + i * g.W * g.C, dx_copy + (i + g.pad_top) * row + g.pad_left * g.C,
                    g.W * g.C * sizeof(real))
@@ -279,10 +425,10 @@ def workspace_size(
     """Return how many numbers and how many places (int32) of workspace the gradient takes."""
     cdef Geometry g = Geometry(
         N, H, W, C, P, Q, K, R, S, stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
-        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0)
+        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     plan(&g)
     return ((g.parts + 1) * g.K * g.L * LANES + g.parts * g.K + threads * g.numbers,
-            threads * g.places)
+            P * Q * (pool_h * pool_w + 1) + threads * g.places)
 
 
 def conv_block_backward(
@@ -297,7 +443,7 @@ def conv_block_backward(
     cdef Geometry g = Geometry(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], w.shape[3],
         w.shape[0], w.shape[1], stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
-        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0)
+        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     cdef Py_ssize_t part, n, k, size, image, pooled
     cdef real[:, :, :, ::1] dx_view
     cdef real* dx_data = NULL
@@ -305,6 +451,8 @@ def conv_block_backward(
     cdef real* dw_parts
     cdef real* db_parts
     cdef real* numbers
+    cdef int32_t* windows = &places[0]
+    cdef int32_t* thread_places = windows + dy.shape[1] * dy.shape[2] * (pool_h * pool_w + 1)
     if dx is not None:
         dx_view = dx
         dx_data = &dx_view[0, 0, 0, 0]
@@ -312,8 +460,9 @@ def conv_block_backward(
     size, image, pooled = g.K * g.L * LANES, g.H * g.W * g.C, g.P * g.Q * g.K
     filters = &workspace[0]
     dw_parts = filters + size
-    db_parts = dw_parts + g.parts * size
-    numbers = db_parts + g.parts * g.K
+    numbers = dw_parts + g.parts * size
+    db_parts = numbers + threads * g.numbers
+    find_windows(&g, windows)
     for k in prange(g.K, nogil=True, num_threads=threads, schedule="static"):
         gather_filter(&g, k, filters, &w[0, 0, 0, 0])
     for part in prange(g.parts, nogil=True, num_threads=threads, schedule="dynamic"):
@@ -324,6 +473,6 @@ def conv_block_backward(
                 &g, NULL if dx_data is NULL else dx_data + n * image, dw_parts + part * size,
                 db_parts + part * g.K, &dy[0, 0, 0, 0] + n * pooled,
                 &argmax[0, 0, 0, 0] + n * pooled, &x[0, 0, 0, 0] + n * image, filters,
-                numbers + threadid() * g.numbers, &places[0] + threadid() * g.places)
+                windows, numbers + threadid() * g.numbers, thread_places + threadid() * g.places)
     for k in prange(g.K, nogil=True, num_threads=threads, schedule="static"):
         reduce_filter(&g, k, &dw[0, 0, 0, 0], &db[0], dw_parts, db_parts)
