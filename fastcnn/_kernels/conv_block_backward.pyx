@@ -60,7 +60,7 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.parts = min(g.N, MOST_PARTS)
     g.list_size = whole_vectors(pixels + 1)
     g.copy_size = whole_vectors(g.rows * g.columns * g.C + LANES) if g.copied else 0
-    g.numbers = g.list_size + 2 * g.copy_size
+    g.numbers = g.list_size + g.copy_size
     g.places = pixels * g.K + 1 + (g.pool_h * g.pool_w + 1) * (pixels + 1)
 
 
@@ -71,11 +71,16 @@ cdef void add_windows_3x6(
 ) noexcept nogil:
     """Add value[i] * x[place[i] + at[r]] to the target: runs r of vectors, here three of six."""
     cdef vec t0 = load(target), t1 = load(target + LANES), t2 = load(target + 2 * LANES)
-    cdef vec t3 = load(target + 3 * LANES), t4 = load(target + 4 * LANES), t5 = load(target + 5 * LANES)
-    cdef vec t6 = load(target + 6 * LANES), t7 = load(target + 7 * LANES), t8 = load(target + 8 * LANES)
-    cdef vec t9 = load(target + 9 * LANES), t10 = load(target + 10 * LANES), t11 = load(target + 11 * LANES)
-    cdef vec t12 = load(target + 12 * LANES), t13 = load(target + 13 * LANES), t14 = load(target + 14 * LANES)
-    cdef vec t15 = load(target + 15 * LANES), t16 = load(target + 16 * LANES), t17 = load(target + 17 * LANES)
+    cdef vec t3 = load(target + 3 * LANES), t4 = load(target + 4 * LANES)
+    cdef vec t5 = load(target + 5 * LANES)
+    cdef vec t6 = load(target + 6 * LANES), t7 = load(target + 7 * LANES)
+    cdef vec t8 = load(target + 8 * LANES)
+    cdef vec t9 = load(target + 9 * LANES), t10 = load(target + 10 * LANES)
+    cdef vec t11 = load(target + 11 * LANES)
+    cdef vec t12 = load(target + 12 * LANES), t13 = load(target + 13 * LANES)
+    cdef vec t14 = load(target + 14 * LANES)
+    cdef vec t15 = load(target + 15 * LANES), t16 = load(target + 16 * LANES)
+    cdef vec t17 = load(target + 17 * LANES)
     cdef const real* s0
     cdef const real* s1
     cdef const real* s2
@@ -106,8 +111,10 @@ cdef void add_windows_3x6(
     store(target + 3 * LANES, t3); store(target + 4 * LANES, t4); store(target + 5 * LANES, t5)
     store(target + 6 * LANES, t6); store(target + 7 * LANES, t7); store(target + 8 * LANES, t8)
     store(target + 9 * LANES, t9); store(target + 10 * LANES, t10); store(target + 11 * LANES, t11)
-    store(target + 12 * LANES, t12); store(target + 13 * LANES, t13); store(target + 14 * LANES, t14)
-    store(target + 15 * LANES, t15); store(target + 16 * LANES, t16); store(target + 17 * LANES, t17)
+    store(target + 12 * LANES, t12); store(target + 13 * LANES, t13)
+    store(target + 14 * LANES, t14)
+    store(target + 15 * LANES, t15); store(target + 16 * LANES, t16)
+    store(target + 17 * LANES, t17)
 
 
 cdef void add_windows_3x3(
@@ -115,8 +122,10 @@ cdef void add_windows_3x3(
     Py_ssize_t count,
 ) noexcept nogil:
     cdef vec t0 = load(target), t1 = load(target + LANES), t2 = load(target + 2 * LANES)
-    cdef vec t3 = load(target + 3 * LANES), t4 = load(target + 4 * LANES), t5 = load(target + 5 * LANES)
-    cdef vec t6 = load(target + 6 * LANES), t7 = load(target + 7 * LANES), t8 = load(target + 8 * LANES)
+    cdef vec t3 = load(target + 3 * LANES), t4 = load(target + 4 * LANES)
+    cdef vec t5 = load(target + 5 * LANES)
+    cdef vec t6 = load(target + 6 * LANES), t7 = load(target + 7 * LANES)
+    cdef vec t8 = load(target + 8 * LANES)
     cdef const real* s0
     cdef const real* s1
     cdef const real* s2
@@ -303,7 +312,7 @@ cdef void sort_winners(
     cdef Py_ssize_t dead = g.pool_h * g.pool_w, pixel, k, i
     cdef int32_t* cursor = start + g.P * g.Q * (dead + 1)
     cdef int32_t total
-    for pixel in range(g.P * g.Q):
+    for _ in range(g.P * g.Q):
         total = 0
         for i in range(dead):
             start[i] = total
@@ -350,37 +359,48 @@ cdef void backward_pixels(
         v += vectors
 
 
-cdef void backward_image(
-    const Geometry* g, real* dx, real* dw, real* db, const real* dy,
-    const unsigned char* argmax, const real* x, const real* filters, const int32_t* windows,
-    real* numbers, int32_t* places,
+cdef void weights_task(
+    const Geometry* g, Py_ssize_t part, real* dw, real* db, const real* dy,
+    const unsigned char* argmax, const real* x, const int32_t* windows, real* numbers,
+    int32_t* places,
 ) noexcept nogil:
-    """Add one image's gradient to dw [k][window] and db; write dx unless it is NULL."""
-    cdef Py_ssize_t pixels = g.P * g.Q, row = g.columns * g.C, dead = g.pool_h * g.pool_w, i, k
+    """Write the gradient of a part of the images to dw [k][window] and db."""
+    cdef Py_ssize_t row = g.columns * g.C, dead = g.pool_h * g.pool_w, n, i, k
     cdef real* x_copy = numbers + g.list_size
-    cdef real* dx_copy = x_copy + g.copy_size
-    cdef int32_t* winners = places
-    cdef int32_t* start = winners + pixels * g.K
+    cdef const real* x_n
+    memset(dw, 0, g.K * g.L * LANES * sizeof(real))
+    memset(db, 0, g.K * sizeof(real))
     if g.copied:
-        memset(x_copy, 0, (g.rows * row + LANES) * sizeof(real))
-        for i in range(g.H):
-            memcpy(x_copy + (i + g.pad_top) * row + g.pad_left * g.C, x + i * g.W * g.C,
-                   g.W * g.C * sizeof(real))
-        x = x_copy
-    backward_filters(g, dw, dy, argmax, x, windows, numbers, places)
-    for i in range(pixels):
-        for k in range(i * g.K, (i + 1) * g.K):
-            db[k - i * g.K] += dy[k] if argmax[k] != dead else 0
-    if dx is NULL:
-        return
-    if not g.copied:
-        dx_copy = dx
-    memset(dx_copy, 0, (g.rows * row + (LANES if g.copied else 0)) * sizeof(real))
-    sort_winners(g, argmax, winners, start)
-    backward_pixels(g, dx_copy, dy, filters, windows, winners, start)
+        memset(x_copy, 0, g.copy_size * sizeof(real))
+    for n in range(part * g.N // g.parts, (part + 1) * g.N // g.parts):
+        x_n = x + n * g.H * g.W * g.C
+        if g.copied:
+            for i in range(g.H):
+                memcpy(x_copy + (i + g.pad_top) * row + g.pad_left * g.C,
+                       x_n + i * g.W * g.C, g.W * g.C * sizeof(real))
+            x_n = x_copy
+        i = n * g.P * g.Q * g.K
+        backward_filters(g, dw, dy + i, argmax + i, x_n, windows, numbers, places)
+        for i in range(n * g.P * g.Q, (n + 1) * g.P * g.Q):
+            for k in range(g.K):
+                db[k] += dy[i * g.K + k] if argmax[i * g.K + k] != dead else 0
+
+
+cdef void input_task(
+    const Geometry* g, Py_ssize_t n, real* dx, const real* dy, const unsigned char* argmax,
+    const real* filters, const int32_t* windows, real* numbers, int32_t* places,
+) noexcept nogil:
+    """Write dx of image n."""
+    cdef Py_ssize_t row = g.columns * g.C, pixels = g.P * g.Q, i
+    cdef real* dx_n = dx + n * g.H * g.W * g.C
+    cdef real* to = numbers if g.copied else dx_n
+    memset(to, 0, (g.copy_size if g.copied else g.H * g.W * g.C) * sizeof(real))
+    dy += n * pixels * g.K
+    sort_winners(g, argmax + n * pixels * g.K, places, places + pixels * g.K)
+    backward_pixels(g, to, dy, filters, windows, places, places + pixels * g.K)
     if g.copied:
         for i in range(g.H):
-            memcpy(dx + i * g.W * g.C, dx_copy + (i + g.pad_top) * row + g.pad_left * g.C,
+            memcpy(dx_n + i * g.W * g.C, to + (i + g.pad_top) * row + g.pad_left * g.C,
                    g.W * g.C * sizeof(real))
 
 
@@ -444,7 +464,7 @@ def conv_block_backward(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], w.shape[3],
         w.shape[0], w.shape[1], stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
         pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    cdef Py_ssize_t part, n, k, size, image, pooled
+    cdef Py_ssize_t task, tasks, k, size
     cdef real[:, :, :, ::1] dx_view
     cdef real* dx_data = NULL
     cdef real* filters
@@ -457,7 +477,8 @@ def conv_block_backward(
         dx_view = dx
         dx_data = &dx_view[0, 0, 0, 0]
     plan(&g)
-    size, image, pooled = g.K * g.L * LANES, g.H * g.W * g.C, g.P * g.Q * g.K
+    size = g.K * g.L * LANES
+    tasks = g.parts if dx is None else g.parts + g.N
     filters = &workspace[0]
     dw_parts = filters + size
     numbers = dw_parts + g.parts * size
@@ -465,14 +486,16 @@ def conv_block_backward(
     find_windows(&g, windows)
     for k in prange(g.K, nogil=True, num_threads=threads, schedule="static"):
         gather_filter(&g, k, filters, &w[0, 0, 0, 0])
-    for part in prange(g.parts, nogil=True, num_threads=threads, schedule="dynamic"):
-        memset(dw_parts + part * size, 0, size * sizeof(real))
-        memset(db_parts + part * g.K, 0, g.K * sizeof(real))
-        for n in range(part * g.N // g.parts, (part + 1) * g.N // g.parts):
-            backward_image(
-                &g, NULL if dx_data is NULL else dx_data + n * image, dw_parts + part * size,
-                db_parts + part * g.K, &dy[0, 0, 0, 0] + n * pooled,
-                &argmax[0, 0, 0, 0] + n * pooled, &x[0, 0, 0, 0] + n * image, filters,
+    # The parts, which are few and large, come first: the images even out what they leave.
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
+        if task < g.parts:
+            weights_task(
+                &g, task, dw_parts + task * size, db_parts + task * g.K, &dy[0, 0, 0, 0],
+                &argmax[0, 0, 0, 0], &x[0, 0, 0, 0], windows,
+                numbers + threadid() * g.numbers, thread_places + threadid() * g.places)
+        else:
+            input_task(
+                &g, task - g.parts, dx_data, &dy[0, 0, 0, 0], &argmax[0, 0, 0, 0], filters,
                 windows, numbers + threadid() * g.numbers, thread_places + threadid() * g.places)
     for k in prange(g.K, nogil=True, num_threads=threads, schedule="static"):
         reduce_filter(&g, k, &dw[0, 0, 0, 0], &db[0], dw_parts, db_parts)

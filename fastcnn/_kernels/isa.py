@@ -40,6 +40,7 @@ MODULES = (
     "conv2d_backward_weights",
     "depthwise_conv2d",
     "conv_block",
+    "conv_block_few",
     "conv_block_winograd",
     "conv_block_backward",
     "conv_block_backward_few",

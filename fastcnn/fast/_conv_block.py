@@ -92,6 +92,12 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if y.size == 0:
             return y, argmax
         kernels, (r, s, c, k) = self._load(x), w.shape
+        if self._is_few(x, w, block):
+            bias = zeros(w.shape[3:], w.dtype) if b is None else b
+            kernels.conv_block_few.conv_block(
+                y, argmax, x, w, bias, *block.pool[2:], self.num_threads
+            )
+            return y, argmax
         if self._is_winograd(w, block):
             size = kernels.conv_block_winograd.workspace_size(c, k, self.num_threads)
             kernels.conv_block_winograd.conv_block(
@@ -113,6 +119,19 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             self.num_threads,
         )
         return y, argmax
+
+    def _is_few(self, x: Array, w: Array, block: _Block) -> bool:
+        """Return whether the kernel for one channel and no padding computes the block."""
+        (p, q), (stride_h, stride_w) = block.output, block.pool[2:]
+        return (
+            w.shape[:3] == (3, 3, 1)
+            and block.pool[:2] == (2, 2)
+            and block.window == (1, 1, 0, 0, 1, 1)
+            and (p - 1) * stride_h + 4 <= x.shape[1]
+            and (q - 1) * stride_w + 4 <= x.shape[2]
+            and w.shape[3] % self._lanes(x) == 0
+            and self.convolution != "winograd"
+        )
 
     def _is_winograd(self, w: Array, block: _Block) -> bool:
         """Return whether Winograd's F(2x2, 3x3) on 2x2 pools computes the block."""
