@@ -30,6 +30,7 @@ __all__ = [
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Pads = tuple[tuple[int, int], tuple[int, int]]
+_READY = 0x0001 | 0x0100  # NumPy's flags of a C-contiguous, aligned array
 _LARGEST = 2**62  # sizes and their sums stay below the largest Py_ssize_t
 _OPTIONAL = ("b", "labels", "class_weights", "sample_weights")  # arrays that may be None
 
@@ -60,6 +61,9 @@ def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
     other dtypes and for a mix of float32 and float64.
     """
     arrays: list[Any] = []
+    if _are_ready(arguments):
+        arrays.extend(arguments.values())
+        return arrays
     common: np.dtype[Any] | None = None
     first = ""
     for name, value in arguments.items():
@@ -83,6 +87,22 @@ def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
     common = common or FLOATS[0]
     converted: list[Any] = [a if a is None else np.require(a, common, ("C", "A")) for a in arrays]
     return converted
+
+
+def _are_ready(arguments: dict[str, Any]) -> bool:
+    """Return whether all arguments are what a kernel takes: the usual case, found out quickly."""
+    common: Any = None
+    for name, value in arguments.items():
+        if value is None and name in _OPTIONAL:
+            continue
+        if type(value) is not np.ndarray or value.flags.num & _READY != _READY:
+            return False
+        dtype = value.dtype
+        if dtype is not common:
+            if common is not None or dtype not in FLOATS or not dtype.isnative:
+                return False
+            common = dtype
+    return common is not None
 
 
 def rank(op: str, name: str, array: Array, letters: str, *other_letters: str) -> None:
@@ -132,7 +152,9 @@ def number(
     op: str, name: str, value: Any, minimum: float = -np.inf, maximum: float = np.inf
 ) -> float:
     """Return `value` as a finite float in [minimum, maximum]."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (
+        isinstance(value, bool) or not isinstance(value, numbers.Real)
+    ):
         raise TypeError(f"{op}: {name}: expected a number, got {shown(value)}")
     try:
         result = float(value)

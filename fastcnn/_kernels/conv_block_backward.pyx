@@ -309,7 +309,7 @@ cdef void sort_winners(
 
     start[i] says where in its pixel's list the winners of place i begin.
     """
-    cdef Py_ssize_t dead = g.pool_h * g.pool_w, pixel, k, i
+    cdef Py_ssize_t dead = g.pool_h * g.pool_w, k, i
     cdef int32_t* cursor = start + g.P * g.Q * (dead + 1)
     cdef int32_t total
     for _ in range(g.P * g.Q):

@@ -1,4 +1,4 @@
-"""Convolution 3x3 of one channel + bias + ReLU + max-pool 2x2: what a network of grey images begins with.
+"""Convolution 3x3 of one channel + bias + ReLU + max-pool 2x2: a network of grey images begins so.
 
 N batch; H W input height and width; P Q height and width of the pooled output; K filters.
 
@@ -10,7 +10,7 @@ go by: the four outputs of a window are computed and pooled without being stored
 from cython.parallel cimport prange
 
 from fastcnn._kernels._types cimport (
-    LANES, VECTORS, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
+    LANES, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
 )
 
 cdef enum:

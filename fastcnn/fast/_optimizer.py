@@ -50,7 +50,7 @@ def _check(op: str, w: Array, dw: ArrayLike, **states: Array) -> Array:
 
 def _flat(array: Array) -> Array:
     """Return a view of one axis, or a copy where the memory is not aligned."""
-    return np.require(array, requirements="A").reshape(-1)
+    return (array if array.flags.aligned else array.copy()).reshape(-1)
 
 
 def _write_back(array: Array, flat: Array) -> None:
