@@ -97,11 +97,12 @@ def _are_ready(arguments: dict[str, Any]) -> bool:
             continue
         if type(value) is not np.ndarray or value.flags.num & _READY != _READY:
             return False
-        dtype = value.dtype
-        if dtype is not common:
-            if common is not None or dtype not in FLOATS or not dtype.isnative:
+        if common is None:
+            common = value.dtype
+            if common not in FLOATS:
                 return False
-            common = dtype
+        elif value.dtype != common:
+            return False
     return common is not None
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._interrupt import Interrupts
+from fastcnn._memory import empty
 from fastcnn._progress import ProgressBar
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.callbacks import Callback
@@ -360,11 +361,14 @@ class Trainer:
         return images
 
     def _floats(self, images: Array) -> Array:
-        """Return a batch in the model's dtype, uint8 divided by 255, in one pass."""
+        """Return a batch in the model's dtype, uint8 divided by 255."""
+        if images.dtype == self.dtype:
+            return images
+        floats = empty(images.shape, self.dtype)
+        np.copyto(floats, images, casting="same_kind")
         if images.dtype == np.uint8:
-            divided: Array = np.divide(images, 255, dtype=self.dtype)
-            return divided
-        return images.astype(self.dtype, copy=False)
+            np.divide(floats, 255, out=floats)
+        return floats
 
     def _targets(self, y: ArrayLike, count: int, where: str) -> Array:
         labels = _array(y, where)
@@ -424,10 +428,14 @@ def _batches(
     """Yield batches of images and targets, gathered in `order` where there is one."""
     count = len(images) if steps is None else min(len(images), steps * batch_size)
     for start in range(0, count, batch_size):
-        part: Any = slice(start, start + batch_size)
-        if order is not None:
-            part = order[part]
-        yield images[part], targets[part]
+        part = slice(start, start + batch_size)
+        if order is None:
+            yield images[part], targets[part]
+        else:
+            chosen = order[part]
+            batch = empty((len(chosen), *images.shape[1:]), images.dtype)
+            np.take(images, chosen, axis=0, out=batch, mode="clip")  # "raise" makes a copy first
+            yield batch, targets[chosen]
 
 
 def _ends_in_softmax(model: nn.Module) -> bool:
