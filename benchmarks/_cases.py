@@ -29,6 +29,7 @@ __all__ = [
     "sample_network",
     "sample_table",
     "sample_weights",
+    "t1_table",
     "t2_table",
 ]
 
@@ -203,6 +204,43 @@ def sample_table(batches: Sequence[int] = ()) -> list[Case]:
     """Return the sample network's cases, at the given batch sizes or at the usual ones."""
     training = [Training(batch) for batch in batches or (32, 128, 512)]
     return [*training, *(Inference(batch) for batch in batches or (1, 32, 128, 512))]
+
+
+# Channels, filters, size, kernel and stride of ResNet-50's convolutions.
+_RESNET_50 = (
+    (3, 64, 224, 7, 2),
+    (64, 256, 56, 1, 1),
+    (64, 64, 56, 1, 1),
+    (64, 64, 56, 3, 1),
+    (256, 64, 56, 1, 1),
+    (256, 512, 56, 1, 2),
+    (256, 128, 56, 1, 2),
+    (128, 128, 28, 3, 1),
+    (128, 512, 28, 1, 1),
+    (512, 128, 28, 1, 1),
+    (512, 1024, 28, 1, 2),
+    (512, 256, 28, 1, 2),
+    (256, 256, 14, 3, 1),
+    (256, 1024, 14, 1, 1),
+    (1024, 256, 14, 1, 1),
+    (1024, 2048, 14, 1, 2),
+    (1024, 512, 14, 1, 2),
+    (512, 512, 7, 3, 1),
+    (512, 2048, 7, 1, 1),
+    (2048, 512, 7, 1, 1),
+)
+
+
+def t1_table(batches: Sequence[int] = ()) -> list[Case]:
+    """Return the shapes of ResNet-50 (He et al., 2015), every pass, padded to keep the size."""
+    return [
+        Convolution(
+            channels, filters, size, kernel, kernel // 2, stride, batch=batch, direction=direction
+        )
+        for batch in batches or (16,)
+        for channels, filters, size, kernel, stride in _RESNET_50
+        for direction in PASSES
+    ]
 
 
 def t2_table(batches: Sequence[int] = ()) -> list[Case]:

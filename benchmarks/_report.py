@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import geometric_mean, median
 
-from benchmarks._cases import Case, Convolution
+from benchmarks._cases import PASSES, Case, Convolution
 from benchmarks._timing import Spread, ratio, spread
 
-__all__ = ["SUSPICIOUS", "Measured", "lines", "tables"]
+__all__ = ["SUSPICIOUS", "Measured", "lines", "means", "tables"]
 
 FASTCNN = "fastcnn"
 
@@ -88,6 +88,38 @@ def tables(results: Iterable[Measured], names: Sequence[str], peak: float) -> st
         if part:
             parts.append(_table(part, [name for name in peers if name != FASTCNN], peak))
     return "\n\n".join(parts)
+
+
+def means(results: Iterable[Measured], name: str) -> list[str]:
+    """Return lines on the ratios to one peer's best options: geometric means, and the least."""
+    ratios: dict[Convolution, float] = {}
+    for measured in results:
+        option = measured.best(name)
+        faster = None if option is None else measured.ratio(name, option)
+        if faster is not None and isinstance(measured.case, Convolution):
+            ratios[measured.case] = faster.median
+    groups = {"all": list(ratios)}
+    for batch in dict.fromkeys(case.batch for case in ratios):
+        cases = [case for case in ratios if case.batch == batch]
+        groups[f"batch {batch}"] = cases
+        for direction in PASSES:
+            groups[f"batch {batch}, {direction}"] = [c for c in cases if c.direction == direction]
+        groups[f"batch {batch}, 3x3 of stride 1, forward and input gradient"] = [
+            case
+            for case in cases
+            if case.kernel == 3 and case.stride == case.groups == 1
+            if case.direction != "weight gradient"
+        ]
+    text = []
+    for title, cases in groups.items():
+        if cases:
+            least = min(cases, key=lambda case: ratios[case])
+            mean = geometric_mean([ratios[case] for case in cases])
+            text.append(
+                f"{FASTCNN} against {name}, {title}: geometric mean of {len(cases)} ratios "
+                f"{mean:.2f} x, the least {ratios[least]:.2f} x ({least.title})"
+            )
+    return text
 
 
 def _table(results: Sequence[Measured], peers: Sequence[str], peak: float) -> str:

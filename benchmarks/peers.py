@@ -3,11 +3,12 @@
     pip install torch onnxruntime onnx jax keras tensorflow-cpu openvino     (any of them)
     python -m benchmarks.peers                               everything; tens of minutes
     python -m benchmarks.peers --only sample --peers torch   the sample network, PyTorch alone
-    python -m benchmarks.peers --only t2 --rounds 9          single convolutions, more rounds
+    python -m benchmarks.peers --only t1 --batch 1 16        ResNet-50's convolutions
+    python -m benchmarks.peers --only t2 --rounds 9          those of small nets, more rounds
 
 The sample network is trained (`Trainer.fit`: whole epochs of drawn digits kept in memory,
-shuffled, SGD with momentum) and asked (`Trainer.predict`); T2 is single convolutions, forward and
-backward, through `FastBackend`. Every competitor has a process of its own, the same number of
+shuffled, SGD with momentum) and asked (`Trainer.predict`); T1 (ResNet-50's) and T2 (small nets') are
+single convolutions, forward and backward, through `FastBackend`. Every competitor has a process of its own, the same number of
 threads and fastcnn's weights. First its results are compared with fastcnn's: logits, the losses of
 five training steps, or the convolution's; who disagrees is not timed. Then all take turns, round
 after round, and the FMA peak is measured among them. Figures are medians of the rounds. Ratios are
@@ -41,6 +42,7 @@ __all__ = ["main"]
 
 TABLES: dict[str, Callable[[Sequence[int]], list[Case]]] = {
     "sample": _cases.sample_table,
+    "t1": _cases.t1_table,
     "t2": _cases.t2_table,
 }
 PEAK = "FMA peak", ""
@@ -83,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option\n")
         print(_report.tables(results, list(competitors), max(peaks)))
+        for name in competitors:
+            for line in _report.means(results, name):
+                print(line)
     for complaint in complaints:
         print(f"! {complaint}")
     return 1 if complaints else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -10,9 +11,9 @@ import pytest
 
 from benchmarks import _limits, _timing
 from benchmarks._agreement import TOLERANCE, disagreement
-from benchmarks._cases import Convolution, Training, sample_network, t2_table
+from benchmarks._cases import Case, Convolution, Training, sample_network, t1_table, t2_table
 from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
-from benchmarks._report import Measured, lines, tables
+from benchmarks._report import Measured, lines, means, tables
 from fastcnn import _kernels
 
 SHAPE = Convolution(channels=4, filters=6, size=9, kernel=3, padding=1, stride=2, batch=2)
@@ -92,9 +93,16 @@ def test_operations_of_the_sample_network() -> None:
     assert case.images % case.batch == 0
 
 
-def test_t2_names_differ() -> None:
-    cases = t2_table()
+@pytest.mark.parametrize("table", [t1_table, t2_table])
+def test_names_differ(table: Callable[[], list[Case]]) -> None:
+    cases = table()
     assert len({case.title for case in cases}) == len(cases)
+
+
+def test_t1_is_twenty_shapes_of_three_passes() -> None:
+    cases = [case for case in t1_table() if isinstance(case, Convolution)]
+    assert len(cases) == 60
+    assert all(case.output == -(-case.size // case.stride) for case in cases)
 
 
 def test_layouts_come_back() -> None:
@@ -120,6 +128,14 @@ def test_percents_ratios_and_the_best_option() -> None:
     assert "50.0% of peak" in lines(measured, peak)
     assert "| 50% |" in tables([measured], ["fastcnn", "torch"], peak)
     assert "(1.50 x)" in tables([measured], ["fastcnn", "torch"], peak)
+
+
+def test_means_are_geometric_and_name_the_least() -> None:
+    results = [_measured("forward", 1, 2), _measured("weight gradient", 2, 1)]
+    text = means(results, "torch")
+    assert "all: geometric mean of 2 ratios 1.00 x, the least 0.50 x" in text[0]
+    assert "weight gradient" in text[0]
+    assert means(results, "fastcnn") == []
 
 
 def test_a_kernel_beyond_the_peak_is_suspicious() -> None:

@@ -4,185 +4,301 @@ N batch; H W input height and width; C input channels of a group; P Q output hei
 K filters of a group; R S kernel height and width; G groups; J = R*S*C rows of the gradient.
 
 dw[j, k] = sum over pixels of x[pixel + offset of j] * dy[pixel, k]: six rows j and a panel of
-filters stay in registers while the pixels of a block stream past. Where padding is seen, the
-block's input is first copied, with its zeros, to scratch.
+filters stay in registers while the pixels of a block stream past. A block of pixels is copied to
+scratch first: a chunk of channels of x with the zeros that padding shows, and dy a panel at a
+time. So what the tiles read is dense, aligned and in the caches, whatever the strides of x and dy.
 
 The pixels are cut into parts, as many as the shape asks for (never the threads), each with a
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
-from fastcnn._kernels._types cimport LANES, real
+from fastcnn._kernels._types cimport LANES, load, prefetch, real, splat, store, vec
 
 cdef enum:
     SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
-    CHUNK_TILES = 16            # tiles of rows j a task takes
-    BLOCK_BYTES = 131072        # of x and dy a block: they stay in L2 while the tiles pass
-    MIN_TASKS = 32              # enough to keep 8 threads busy to the end
+    BLOCK_PIXELS = 256          # of dy a block: dw is read and written once a block
+    CHUNK_BYTES = 524288        # of x a block: half of L2
+    LEAST_CHUNK = 48            # channels, however large the kernel is dilated
+    DENSE = 64                  # channels: more are kept off strides that collide in the caches
+    DENSE_ROWS = 128            # channels: fewer are read where they are, if they can be
+    AHEAD = 4                   # pixels that copies fetch in advance
+    MIN_TASKS = 16              # enough to keep 8 threads busy to the end
     MOST_PARTS = 16
-    MOST_PARTS_BYTES = 33554432
+    MOST_PARTS_BYTES = 4194304
+    WIDEST = 64                 # lanes of a panel, at most
 
 
 cdef struct Geometry:
     Py_ssize_t N, H, W, C, P, Q, K, R, S, G
     Py_ssize_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w
-    bint padded
-    Py_ssize_t block_rows, blocks, span_w   # rows of dy a block, blocks an image, scratch width
-    Py_ssize_t J, chunks, parts, scratch    # scratch: numbers a thread
+    # Scratch holds each skip-th row and column of x; outputs are step of those apart. A kernel
+    # of one row (or column) sees each stride-th one alone.
+    Py_ssize_t skip_h, skip_w, step_h, step_w
+    Py_ssize_t block_images, block_rows, block_columns  # of dy; several images only if whole
+    Py_ssize_t row_blocks, column_blocks, blocks        # of an image, of an image, of all
+    Py_ssize_t span_h, span_w                           # rows and columns of scratch, an image
+    Py_ssize_t J, row                   # row: filters in a row of a part, filled to vectors
+    Py_ssize_t chunk, chunks, pitch     # of channels; numbers a pixel of scratch
+    Py_ssize_t parts, panels, panel_groups              # panels: how many a task takes
+    Py_ssize_t scratch                  # numbers a thread
+    bint in_place                       # dw is the only part
+    bint x_in_place                     # blocks of x are as dense as copies would be
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
 
 
 cdef void plan(Geometry* g) noexcept nogil:
     """Set what follows from the sizes."""
-    cdef Py_ssize_t span_h, row_bytes, tasks, part_bytes
-    g.span_w = (g.Q - 1) * g.stride_w + (g.S - 1) * g.dilation_w + 1
-    span_h = (g.P - 1) * g.stride_h + (g.R - 1) * g.dilation_h + 1
-    g.padded = (g.pad_top > 0 or g.pad_left > 0
-                or span_h - g.pad_top > g.H or g.span_w - g.pad_left > g.W)
-    row_bytes = (g.stride_h * g.span_w * g.C + g.Q * g.K) * <Py_ssize_t> sizeof(real)
-    g.block_rows = max(1, min(g.P, BLOCK_BYTES // row_bytes))
-    g.blocks = (g.P + g.block_rows - 1) // g.block_rows
-    g.block_rows = (g.P + g.blocks - 1) // g.blocks
-    g.J = g.R * g.S * g.C
-    g.chunks = (g.J + CHUNK_TILES * ROWS - 1) // (CHUNK_TILES * ROWS)
-    tasks = g.G * g.chunks * panels_of(g.K)
-    part_bytes = g.G * vectors_of(g.K) * LANES * (g.J + 1) * <Py_ssize_t> sizeof(real)
-    g.parts = min(min((MIN_TASKS + tasks - 1) // tasks, MOST_PARTS), g.N * g.blocks)
-    g.parts = max(1, min(g.parts, MOST_PARTS_BYTES // part_bytes))
-    span_h = (g.block_rows - 1) * g.stride_h + (g.R - 1) * g.dilation_h + 1
-    g.scratch = g.block_rows * g.Q * 64 + 64        # dy of one ragged panel, and a spare row
-    if g.padded:
-        g.scratch += span_h * g.span_w * g.C
+    cdef Py_ssize_t tasks, part_bytes, pixels
+    g.skip_h = g.stride_h if g.R == 1 else 1
+    g.skip_w = g.stride_w if g.S == 1 else 1
+    g.step_h, g.step_w = g.stride_h // g.skip_h, g.stride_w // g.skip_w
+    g.column_blocks = ceil_div(g.Q, BLOCK_PIXELS)
+    g.block_columns = ceil_div(g.Q, g.column_blocks)
+    g.column_blocks = ceil_div(g.Q, g.block_columns)
+    g.row_blocks = ceil_div(g.P, BLOCK_PIXELS // g.block_columns)
+    g.block_rows = ceil_div(g.P, g.row_blocks)
+    g.row_blocks = ceil_div(g.P, g.block_rows)
+    g.block_images = 1
+    if g.row_blocks == 1 and g.column_blocks == 1:
+        g.block_images = min(g.N, BLOCK_PIXELS // (g.P * g.Q))
+        g.block_images = ceil_div(g.N, ceil_div(g.N, g.block_images))
+    g.blocks = ceil_div(g.N, g.block_images) * g.row_blocks * g.column_blocks
+    g.span_h = (g.block_rows - 1) * g.step_h + (g.R - 1) * g.dilation_h + 1
+    g.span_w = (g.block_columns - 1) * g.step_w + (g.S - 1) * g.dilation_w + 1
+
+    g.J, g.row = g.R * g.S * g.C, vectors_of(g.K) * LANES
+    pixels = g.block_images * g.span_h * g.span_w
+    g.chunks = ceil_div(g.C, max(LEAST_CHUNK, CHUNK_BYTES // <Py_ssize_t> sizeof(real) // pixels))
+    g.chunk = ceil_div(g.C, g.chunks)
+    if g.chunks > 1:
+        g.chunk = ceil_div(g.chunk, ROWS) * ROWS
+        g.chunks = ceil_div(g.C, g.chunk)
+    g.pitch = g.chunk if g.chunk < DENSE else (vectors_of(g.chunk) | 1) * LANES
+    g.x_in_place = (g.R == 1 and g.S == 1 and g.stride_h == 1 and g.stride_w == 1 and g.chunks == 1
+                    and g.G == 1 and g.P == g.H and g.Q == g.W and g.C < DENSE_ROWS)
+    # Parts first, as long as they are small: a task that takes all panels copies x once.
+    part_bytes = g.G * (g.J + 1) * g.row * <Py_ssize_t> sizeof(real)
+    tasks = g.G * g.chunks
+    g.parts = max(1, min(min(ceil_div(MIN_TASKS, tasks), MOST_PARTS_BYTES // part_bytes),
+                         min(MOST_PARTS, g.blocks)))
+    tasks *= g.parts
+    g.panels = panels_of(g.K)
+    while g.panels > 1 and tasks * ceil_div(panels_of(g.K), g.panels) < MIN_TASKS:
+        g.panels = ceil_div(g.panels, 2)
+    g.panel_groups = ceil_div(panels_of(g.K), g.panels)
+    g.in_place = g.parts == 1 and g.G == 1 and g.row == g.K
+    g.scratch = BLOCK_PIXELS * WIDEST + vectors_of(pixels * g.pitch) * LANES
 
 
-cdef void copy_padded(const Geometry* g, real* to, const real* x_n, Py_ssize_t group,
-                      Py_ssize_t p, Py_ssize_t p_end) noexcept nogil:
-    """Copy the input rows that outputs p to p_end see, zeros where they see padding."""
-    cdef Py_ssize_t rows = (p_end - p - 1) * g.stride_h + (g.R - 1) * g.dilation_h + 1
-    cdef Py_ssize_t top = p * g.stride_h - g.pad_top, i, w
-    cdef Py_ssize_t first = max(0, -g.pad_left), left = max(0, g.pad_left)
-    cdef Py_ssize_t count = min(g.W - first, g.span_w - left)
+cdef inline void copy_channels(
+    real* to, const real* source, Py_ssize_t count, Py_ssize_t ahead,
+) noexcept nogil:
+    cdef Py_ssize_t c = 0
+    while c + LANES <= count:
+        prefetch(source + ahead + c)
+        store(to + c, load(source + c))
+        c += LANES
+    while c < count:
+        to[c] = source[c]
+        c += 1
+
+
+cdef void copy_input(const Geometry* g, real* to, const real* x_n, Py_ssize_t channels,
+                     Py_ssize_t p, Py_ssize_t p_end, Py_ssize_t q, Py_ssize_t q_end) noexcept nogil:
+    """Copy what the outputs p to p_end, q to q_end of an image see of `channels` channels.
+
+    x_n is the first of them. Where padding is seen, zeros are written.
+    """
+    cdef Py_ssize_t rows = (p_end - p - 1) * g.step_h + (g.R - 1) * g.dilation_h + 1
+    cdef Py_ssize_t columns = (q_end - q - 1) * g.step_w + (g.S - 1) * g.dilation_w + 1
+    cdef Py_ssize_t h = p * g.stride_h - g.pad_top, w = q * g.stride_w - g.pad_left
+    cdef Py_ssize_t pixel = g.G * g.C, i, j, first = 0, end = columns
     cdef const real* source
-    if count < 0:
-        count = 0
+    if w < 0:
+        first = min(columns, ceil_div(-w, g.skip_w))
+    end = max(first, min(columns, ceil_div(g.W - w, g.skip_w) if w < g.W else 0))
     for i in range(rows):
-        if top + i < 0 or top + i >= g.H or count == 0:
-            memset(to, 0, g.span_w * g.C * sizeof(real))
-            to += g.span_w * g.C
-            continue
-        memset(to, 0, min(left, g.span_w) * g.C * sizeof(real))
-        source = x_n + ((top + i) * g.W * g.G + group) * g.C
-        if g.G == 1:
-            memcpy(to + left * g.C, source, count * g.C * sizeof(real))
+        if h < 0 or h >= g.H or first == end:
+            memset(to, 0, columns * g.pitch * sizeof(real))
         else:
-            for w in range(count):
-                memcpy(to + (left + w) * g.C, source + w * g.G * g.C, g.C * sizeof(real))
-        memset(to + (left + count) * g.C, 0, (g.span_w - left - count) * g.C * sizeof(real))
-        to += g.span_w * g.C
+            memset(to, 0, first * g.pitch * sizeof(real))
+            source = x_n + (h * g.W + w + first * g.skip_w) * pixel
+            if g.pitch == pixel and g.skip_w == 1:
+                memcpy(to + first * g.pitch, source, (end - first) * g.pitch * sizeof(real))
+            else:
+                for j in range(first, end):
+                    copy_channels(to + j * g.pitch, source, channels, AHEAD * g.skip_w * pixel)
+                    source += g.skip_w * pixel
+            memset(to + end * g.pitch, 0, (columns - end) * g.pitch * sizeof(real))
+        to += g.span_w * g.pitch
+        h += g.skip_h
 
 
-cdef void accumulate(const Geometry* g, Py_ssize_t task, real* parts, real* scratch,
-                     Py_ssize_t* runs, const real* dy, const real* x) noexcept nogil:
-    """Sum one part's pixels for one chunk of rows j and one panel of filters."""
-    cdef Py_ssize_t panels = panels_of(g.K)
-    cdef Py_ssize_t panel = task % panels
-    cdef Py_ssize_t chunk = task // panels % g.chunks
-    cdef Py_ssize_t group = task // panels // g.chunks % g.G
-    cdef Py_ssize_t part = task // panels // g.chunks // g.G
-    cdef Py_ssize_t first = first_vector(g.K, panel) * LANES
-    cdef Py_ssize_t width = first_vector(g.K, panel + 1) * LANES - first
-    cdef Py_ssize_t valid = min(width, g.K - first)
-    cdef Py_ssize_t j = chunk * CHUNK_TILES * ROWS, j_end = min(j + CHUNK_TILES * ROWS, g.J)
-    cdef Py_ssize_t items = g.N * g.blocks, item = part * items // g.parts
-    cdef Py_ssize_t item_end = (part + 1) * items // g.parts
-    cdef real* dw = parts + (
-        (part * g.G + group) * vectors_of(g.K) * LANES + first) * (g.J + 1)
-    cdef real* spare = scratch
-    cdef real* dy_scratch = scratch + 64
-    cdef real* x_scratch = dy_scratch + g.block_rows * g.Q * 64
-    cdef real* db = dw + g.J * width
-    cdef Py_ssize_t n, p, p_end, i, k, m, tap, count, length, row, pixel, dy_pixel
+cdef void copy_gradient(real* to, const real* dy, Py_ssize_t pixels, Py_ssize_t pixel,
+                        Py_ssize_t width, Py_ssize_t valid) noexcept nogil:
+    """Copy the `valid` filters of a panel, zeros in the rest of its width."""
+    cdef Py_ssize_t m, k
+    for m in range(pixels):
+        copy_channels(to, dy, valid, AHEAD * pixel)
+        for k in range(valid, width):
+            to[k] = 0
+        to += width
+        dy += pixel
+
+
+cdef void add_pixels(real* db, bint first, const real* dy, Py_ssize_t pixels,
+                     Py_ssize_t width) noexcept nogil:
+    """Add the pixels of a panel to the bias's gradient, which is 0 at first."""
+    cdef Py_ssize_t k = 0, m
+    cdef vec total
+    while k < width:
+        total = splat(0) if first else load(db + k)
+        for m in range(pixels):
+            total = total + load(dy + m * width + k)
+        store(db + k, total)
+        k += LANES
+
+
+cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, real* scratch,
+                     const real* dy, const real* x) noexcept nogil:
+    """Sum one part's pixels for one chunk of channels and one group of panels."""
+    cdef Py_ssize_t panel_group = task % g.panel_groups
+    cdef Py_ssize_t chunk = task // g.panel_groups % g.chunks
+    cdef Py_ssize_t group = task // g.panel_groups // g.chunks % g.G
+    cdef Py_ssize_t part = task // g.panel_groups // g.chunks // g.G
+    cdef Py_ssize_t block = part * g.blocks // g.parts
+    cdef Py_ssize_t block_end = (part + 1) * g.blocks // g.parts
+    cdef Py_ssize_t panel_end = min((panel_group + 1) * g.panels, panels_of(g.K))
+    cdef Py_ssize_t c_start = chunk * g.chunk, channels = min(g.chunk, g.C - c_start)
+    cdef Py_ssize_t dy_pixel = g.G * g.K, n, n_end, p, p_end, q, q_end, rows, length
+    cdef Py_ssize_t panel, first, width, i, count
+    cdef bint fresh = True
+    cdef real* dy_panel = scratch
+    cdef real* x_copy = scratch + BLOCK_PIXELS * WIDEST
     cdef const real* x_block
-    cdef const real* dy_block
-    cdef Py_ssize_t* a_run = runs
-    cdef Py_ssize_t* b_run = runs + g.block_rows
-    cdef const real* a[ROWS]
-    cdef real* c[ROWS]
+    cdef const real* source
+    cdef Py_ssize_t x_run[BLOCK_PIXELS]
+    cdef Py_ssize_t dy_run[BLOCK_PIXELS]
 
-    memset(dw + j * width, 0, (j_end - j) * width * sizeof(real))
-    memset(spare, 0, 64 * sizeof(real))
-    if chunk == 0:
-        memset(db, 0, width * sizeof(real))
-    while item < item_end:
-        n = item // g.blocks
-        p = item % g.blocks * g.block_rows
+    if not g.in_place:
+        dw += (part * g.G + group) * (g.J + 1) * g.row
+        db = dw + g.J * g.row
+    x += group * g.C + c_start
+    dy += group * g.K
+    while block < block_end:
+        n = block // (g.row_blocks * g.column_blocks) * g.block_images
+        n_end = min(n + g.block_images, g.N)
+        p = block // g.column_blocks % g.row_blocks * g.block_rows
         p_end = min(p + g.block_rows, g.P)
-        item += 1
-        if p >= p_end:
-            continue
-
-        pixel, row = g.G * g.C, g.W * g.G * g.C
-        x_block = x + ((n * g.H + p * g.stride_h - g.pad_top) * g.W - g.pad_left) * pixel
-        x_block += group * g.C
-        if g.padded:
-            copy_padded(g, x_scratch, x + n * g.H * row, group, p, p_end)
-            pixel, row = g.C, g.span_w * g.C
-            x_block = x_scratch
-        dy_pixel = g.G * g.K
-        dy_block = dy + (n * g.P + p) * g.Q * dy_pixel + group * g.K + first
-        if valid < width:
-            for m in range((p_end - p) * g.Q):
-                for k in range(valid):
-                    dy_scratch[m * width + k] = dy_block[m * dy_pixel + k]
-                for k in range(valid, width):
-                    dy_scratch[m * width + k] = 0
-            dy_block, dy_pixel = dy_scratch, width
-        if chunk == 0:
-            for m in range((p_end - p) * g.Q):
-                for k in range(width):
-                    db[k] += dy_block[m * dy_pixel + k]
-
-        count, length = p_end - p, g.Q
-        if g.stride_h * row == g.Q * g.stride_w * pixel:    # the rows follow without a gap
-            count, length = 1, count * g.Q
+        q = block % g.column_blocks * g.block_columns
+        q_end = min(q + g.block_columns, g.Q)
+        block += 1
+        rows, length = p_end - p, q_end - q
+        for i in range(n_end - n):
+            if g.x_in_place:
+                break
+            copy_input(g, x_copy + i * g.span_h * g.span_w * g.pitch,
+                       x + (n + i) * g.H * g.W * g.G * g.C, channels, p, p_end, q, q_end)
+        x_block = x_copy
+        if g.x_in_place:
+            x_block = x + ((n * g.H + p) * g.W + q) * g.C
+        count = (n_end - n) * rows
         for i in range(count):
-            a_run[i] = i * g.stride_h * row
-            b_run[i] = i * g.Q * dy_pixel
-        m = j
-        while m < j_end:
-            for i in range(ROWS):   # a short last tile repeats its last row, to a spare one
-                k = min(m + i, j_end - 1)
-                tap = k // g.C
-                a[i] = x_block + (tap // g.S * g.dilation_h * row
-                                  + tap % g.S * g.dilation_w * pixel + k % g.C)
-                c[i] = dw + k * width if m + i < j_end else spare
-            tile(width // LANES, c, <const real**> c, a, a_run, g.stride_w * pixel,
-                 dy_block, b_run, dy_pixel, count, length)
-            m += ROWS
+            x_run[i] = (i // rows * g.span_h + i % rows * g.step_h) * g.span_w * g.pitch
+        for panel in range(panel_group * g.panels, panel_end):
+            first = first_vector(g.K, panel) * LANES
+            width = first_vector(g.K, panel + 1) * LANES - first
+            for i in range(count):
+                dy_run[i] = i * length * width
+                source = dy + (((n + i // rows) * g.P + p + i % rows) * g.Q + q) * dy_pixel
+                copy_gradient(dy_panel + dy_run[i], source + first, length, dy_pixel,
+                              width, min(width, g.K - first))
+            if chunk == 0:
+                add_pixels(db + first, fresh, dy_panel, count * length, width)
+            if g.R == 1 and g.S == 1 and length == g.block_columns:     # one run
+                add_block(g, dw + first, fresh, c_start, channels, dy_panel, width, x_block,
+                          dy_run, x_run, 1, count * length)
+            else:
+                add_block(g, dw + first, fresh, c_start, channels, dy_panel, width, x_block,
+                          dy_run, x_run, count, length)
+        fresh = False
+
+
+cdef void add_block(
+    const Geometry* g, real* dw, bint fresh, Py_ssize_t c_start, Py_ssize_t channels,
+    const real* dy_panel, Py_ssize_t width, const real* x_block,
+    const Py_ssize_t* dy_run, const Py_ssize_t* x_run, Py_ssize_t runs, Py_ssize_t length,
+) noexcept nogil:
+    """Add a block's pixels to the rows of a chunk of channels, one panel wide; fresh rows are 0."""
+    cdef Py_ssize_t left = g.R * g.S * channels, r = 0, s = 0, c = 0, i, k
+    cdef const real* a[ROWS]
+    cdef const real* init[ROWS]
+    cdef real* to[ROWS]
+    cdef real zeros[WIDEST]
+    cdef real spare[WIDEST]
+    for k in range(WIDEST):
+        zeros[k] = 0
+        spare[k] = 0
+    while left > 0:
+        for i in range(ROWS):       # a short last tile repeats its last row, to a spare one
+            a[i] = x_block + (r * g.dilation_h * g.span_w + s * g.dilation_w) * g.pitch + c
+            to[i] = dw + ((r * g.S + s) * g.C + c_start + c) * g.row
+            if i >= left:
+                to[i] = spare
+            init[i] = to[i]
+            if fresh:
+                init[i] = zeros
+            if i + 1 < left:
+                c += 1
+                if c == channels:
+                    c = 0
+                    s += 1
+                    if s == g.S:
+                        s = 0
+                        r += 1
+        tile(width // LANES, to, init, a, x_run, g.step_w * g.pitch,
+             dy_panel, dy_run, width, runs, length)
+        left -= ROWS
 
 
 cdef void reduce(const Geometry* g, Py_ssize_t row, const real* parts,
                  real* dw, real* db) noexcept nogil:
     """Add the parts of one row of one group: j below J of the weights, J of the bias."""
-    cdef Py_ssize_t group = row // (g.J + 1), j = row % (g.J + 1)
-    cdef Py_ssize_t size = g.G * vectors_of(g.K) * LANES * (g.J + 1)
-    cdef Py_ssize_t panel, first, width, k, _
-    cdef const real* source
+    cdef Py_ssize_t group = row // (g.J + 1), j = row % (g.J + 1), k, _
+    cdef const real* source = parts + row * g.row
     cdef real* to = dw + j * g.G * g.K if j < g.J else db
     to += group * g.K
-    for panel in range(panels_of(g.K)):
-        first = first_vector(g.K, panel) * LANES
-        width = first_vector(g.K, panel + 1) * LANES - first
-        source = parts + (group * vectors_of(g.K) * LANES + first) * (g.J + 1) + j * width
-        for k in range(min(width, g.K - first)):
-            to[first + k] = source[k]
-        for _ in range(1, g.parts):
-            source += size
-            for k in range(min(width, g.K - first)):
-                to[first + k] += source[k]
+    for k in range(g.K):
+        to[k] = source[k]
+    for _ in range(1, g.parts):
+        source += g.G * (g.J + 1) * g.row
+        for k in range(g.K):
+            to[k] += source[k]
+
+
+cdef Geometry geometry_of(
+    Py_ssize_t N, Py_ssize_t H, Py_ssize_t W, Py_ssize_t C,
+    Py_ssize_t P, Py_ssize_t Q, Py_ssize_t K, Py_ssize_t R, Py_ssize_t S, Py_ssize_t G,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+) noexcept nogil:
+    cdef Geometry g
+    g.N, g.H, g.W, g.C, g.P, g.Q, g.K, g.R, g.S, g.G = N, H, W, C, P, Q, K, R, S, G
+    g.stride_h, g.stride_w, g.pad_top, g.pad_left = stride_h, stride_w, pad_top, pad_left
+    g.dilation_h, g.dilation_w = dilation_h, dilation_w
+    plan(&g)
+    return g
+
+
+cdef Py_ssize_t parts_size(const Geometry* g) noexcept nogil:
+    return 0 if g.in_place else g.parts * g.G * (g.J + 1) * g.row
 
 
 def workspace_size(
@@ -192,11 +308,9 @@ def workspace_size(
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t groups, int threads,
 ):
     """Return how many numbers of workspace the gradient takes; C and K are of one group."""
-    cdef Geometry g = Geometry(
-        N, H, W, C, P, Q, K, R, S, groups, stride_h, stride_w, pad_top, pad_left,
-        dilation_h, dilation_w, False, 0, 0, 0, 0, 0, 0, 0)
-    plan(&g)
-    return g.parts * g.G * vectors_of(g.K) * LANES * (g.J + 1) + threads * g.scratch
+    cdef Geometry g = geometry_of(N, H, W, C, P, Q, K, R, S, groups, stride_h, stride_w,
+                                  pad_top, pad_left, dilation_h, dilation_w)
+    return parts_size(&g) + threads * g.scratch
 
 
 def conv2d_backward_weights(
@@ -206,25 +320,20 @@ def conv2d_backward_weights(
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t groups, int threads,
 ):
     """Write the gradients of w (R, S, C, G*K) and b (G*K,) for x (N, H, W, G*C), N at least 1."""
-    cdef Geometry g = Geometry(
+    cdef Geometry g = geometry_of(
         x.shape[0], x.shape[1], x.shape[2], dw.shape[2], dy.shape[1], dy.shape[2],
         dw.shape[3] // groups, dw.shape[0], dw.shape[1], groups, stride_h, stride_w,
-        pad_top, pad_left, dilation_h, dilation_w, False, 0, 0, 0, 0, 0, 0, 0)
-    cdef Py_ssize_t task, tasks
-    cdef Py_ssize_t* runs
-    cdef real* parts = &workspace[0]
-    cdef real* scratch
-    plan(&g)
-    scratch = parts + g.parts * g.G * vectors_of(g.K) * LANES * (g.J + 1)
+        pad_top, pad_left, dilation_h, dilation_w)
+    cdef Py_ssize_t task
+    cdef real* parts = &dw[0, 0, 0, 0] if g.in_place else &workspace[0]
+    cdef real* scratch = &workspace[parts_size(&g)]
     if 2.0 * g.N * g.P * g.Q * g.J * g.K * g.G < SERIAL_BELOW:
         threads = 1
-    tasks = g.parts * g.G * g.chunks * panels_of(g.K)
-    runs = <Py_ssize_t*> malloc(2 * threads * g.block_rows * sizeof(Py_ssize_t))
-    if runs is NULL:
-        raise MemoryError("conv2d_backward: no memory for the table of rows")
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
-        accumulate(&g, task, parts, scratch + threadid() * g.scratch,
-                   runs + 2 * threadid() * g.block_rows, &dy[0, 0, 0, 0], &x[0, 0, 0, 0])
+    for task in prange(g.parts * g.G * g.chunks * g.panel_groups,
+                       nogil=True, num_threads=threads, schedule="dynamic"):
+        accumulate(&g, task, parts, &db[0], scratch + threadid() * g.scratch,
+                   &dy[0, 0, 0, 0], &x[0, 0, 0, 0])
+    if g.in_place:
+        return
     for task in prange((g.J + 1) * g.G, nogil=True, num_threads=threads, schedule="static"):
         reduce(&g, task, parts, &dw[0, 0, 0, 0], &db[0])
-    free(runs)
