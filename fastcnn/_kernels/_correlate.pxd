@@ -4,6 +4,7 @@
 # Nothing is padded and nothing is unrolled into columns: the outputs are cut into regions whose
 # pixels see the same taps (the interior, and the rims where padding cuts the kernel), and the
 # pixels of a region, whichever row or image they belong to, fill the rows of the register tile.
+from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, real
 
@@ -82,7 +83,7 @@ cdef inline void pack(const Correlation* op, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t first = first_vector(op.outer, panel) * LANES
     cdef Py_ssize_t width = first_vector(op.outer, panel + 1) * LANES - first
     cdef Py_ssize_t valid = min(width, op.outer - first)
-    cdef Py_ssize_t i, j, c, lane
+    cdef Py_ssize_t i, j, lane
     cdef const real* source
     cdef real* to = panel_weights(op, group, first)
     for lane in range(width):
@@ -96,16 +97,8 @@ cdef inline void pack(const Correlation* op, Py_ssize_t task) noexcept nogil:
                 (op.h.kernel_start + i * op.h.kernel_step) * op.S
                 + op.w.kernel_start + j * op.w.kernel_step
             )
-            for c in range(op.inner):
-                to += width
-                if op.w_outer == 1:
-                    for lane in range(valid):
-                        to[lane] = source[c * op.w_inner + lane]
-                else:
-                    for lane in range(valid):
-                        to[lane] = source[c * op.w_inner + lane * op.w_outer]
-                for lane in range(valid, width):
-                    to[lane] = 0
+            pack_panel(to + width, source, op.inner, op.w_inner, op.w_outer, valid, width)
+            to += op.inner * width
 
 
 cdef inline real* panel_weights(

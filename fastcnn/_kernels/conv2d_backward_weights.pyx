@@ -24,7 +24,7 @@ cdef enum:
     CHUNK_BYTES = 524288        # of x a block: half of L2
     LEAST_CHUNK = 48            # channels, however large the kernel is dilated
     DENSE = 64                  # channels: more are kept off strides that collide in the caches
-    DENSE_ROWS = 128            # channels: fewer are read where they are, if they can be
+    DENSE_PIXELS = 128          # channels: fewer are read where they are, if they can be
     AHEAD = 4                   # pixels that copies fetch in advance
     MIN_TASKS = 16              # enough to keep 8 threads busy to the end
     MOST_PARTS = 16
@@ -80,9 +80,11 @@ cdef void plan(Geometry* g) noexcept nogil:
     if g.chunks > 1:
         g.chunk = ceil_div(g.chunk, ROWS) * ROWS
         g.chunks = ceil_div(g.C, g.chunk)
-    g.pitch = g.chunk if g.chunk < DENSE else (vectors_of(g.chunk) | 1) * LANES
-    g.x_in_place = (g.R == 1 and g.S == 1 and g.stride_h == 1 and g.stride_w == 1 and g.chunks == 1
-                    and g.G == 1 and g.P == g.H and g.Q == g.W and g.C < DENSE_ROWS)
+    g.x_in_place = (g.R == 1 and g.S == 1 and g.stride_h == 1 and g.stride_w == 1 and g.G == 1
+                    and g.P == g.H and g.Q == g.W and g.C < DENSE_PIXELS)
+    g.pitch = g.chunk
+    if g.chunk >= DENSE and not g.x_in_place:
+        g.pitch = (vectors_of(g.chunk) | 1) * LANES
     # Parts first, as long as they are small: a task that takes all panels copies x once.
     part_bytes = g.G * (g.J + 1) * g.row * <Py_ssize_t> sizeof(real)
     tasks = g.G * g.chunks

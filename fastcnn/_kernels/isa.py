@@ -38,6 +38,7 @@ DTYPES = ("float32", "float64")
 MODULES = (
     "conv2d",
     "conv2d_backward_weights",
+    "pointwise_conv2d",
     "depthwise_conv2d",
     "conv_block",
     "conv_block_few",

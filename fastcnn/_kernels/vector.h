@@ -65,9 +65,9 @@ typedef unsigned char bytes;
 #define STREAM(p, v) (void)(*(vec *)(p) = (v))
 #endif
 #if defined(__GNUC__)
-#define PREFETCH(p) __builtin_prefetch(p)
+#define PREFETCH(p, writing) __builtin_prefetch(p, writing)
 #else
-#define PREFETCH(p) (void)(p)
+#define PREFETCH(p, writing) (void)(p)
 #endif
 #if defined(__GNUC__) && defined(__SSE__)
 #define DRAIN() __builtin_ia32_sfence()
@@ -80,7 +80,8 @@ enum { LANES = sizeof(vec) / sizeof(real) };
 static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
 static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
 static inline void stream(real *p, vec v) { STREAM(p, v); }
-static inline void prefetch(const real *p) { PREFETCH(p); }
+static inline void prefetch(const real *p) { PREFETCH(p, 0); }
+static inline void prefetch_to_write(const real *p) { PREFETCH(p, 1); }
 static inline void drain(void) { DRAIN(); }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }

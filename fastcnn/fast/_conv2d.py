@@ -74,6 +74,20 @@ def _geometry(
     return _Geometry(output, window, groups)
 
 
+def _is_pointwise(x: Array, w: Array, geometry: _Geometry) -> bool:
+    """Whether w is 1x1 and no output sees padding."""
+    if w.shape[:2] != (1, 1) or geometry.groups > 1 or geometry.window[2:4] != (0, 0):
+        return False
+    axes = zip(geometry.output, geometry.strides, x.shape[1:3], strict=True)
+    return all((outputs - 1) * stride < size for outputs, stride, size in axes)
+
+
+def _sees_all(w: Array, geometry: _Geometry) -> bool:
+    """Whether every input has a tap that may reach it, so that a kernel writes its gradient."""
+    axes = zip(w.shape[:2], geometry.strides, geometry.window[4:], strict=True)
+    return all(stride == 1 or (size >= stride and step == 1) for size, stride, step in axes)
+
+
 def _is_depthwise(w: Array, groups: int) -> bool:
     return groups > 1 and w.shape[2] == 1 and w.shape[3] == groups
 
@@ -107,6 +121,12 @@ class Conv2D(Base):
             )
             return y
         r, s, c, k = w.shape
+        if _is_pointwise(x, w, geometry):
+            workspace = kernels.pointwise_conv2d.workspace_size(c, k)
+            kernels.pointwise_conv2d.pointwise_conv2d(
+                y, x, w[0, 0], b, empty((workspace,), x.dtype), *geometry.strides, self.num_threads
+            )
+            return y
         workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
         kernels.conv2d.conv2d(
             y, x, w, b, empty((workspace,), x.dtype), *geometry.window, groups, self.num_threads
@@ -151,9 +171,16 @@ class Conv2D(Base):
 
     def _backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
         r, s, c, k = w.shape
-        # With a stride, some inputs may be seen by no tap: no kernel writes their zeros.
-        make: Any = empty if geometry.strides == (1, 1) else zeros
-        dx: Array = make(x.shape, x.dtype)
+        if _is_pointwise(x, w, geometry):
+            dx: Array = empty(x.shape, x.dtype)
+            pointwise = self._load(x).pointwise_conv2d
+            workspace = pointwise.workspace_size(k, c)
+            pointwise.pointwise_conv2d_backward_input(
+                dx, dy, w[0, 0], empty((workspace,), x.dtype), *geometry.strides, self.num_threads
+            )
+            return dx
+        make: Any = empty if _sees_all(w, geometry) else zeros
+        dx = make(x.shape, x.dtype)
         kernel = self._load(x).conv2d
         workspace = kernel.workspace_size(geometry.groups, r * s, k // geometry.groups, c)
         kernel.conv2d_backward_input(

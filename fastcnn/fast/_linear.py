@@ -38,17 +38,10 @@ class Linear(Base):
         y = empty((x.shape[0], w.shape[1]), x.dtype)
         if y.size == 0:
             return y
-        kernel = self._load(x).conv2d
-        workspace = empty((kernel.workspace_size(1, 1, *w.shape),), x.dtype)
-        kernel.conv2d(
-            _as_image(y),
-            _as_image(x),
-            w[None, None],
-            b,
-            workspace,
-            *_WINDOW,
-            1,
-            self.num_threads,
+        kernel = self._load(x).pointwise_conv2d
+        workspace = empty((kernel.workspace_size(*w.shape),), x.dtype)
+        kernel.pointwise_conv2d(
+            _as_image(y), _as_image(x), w, b, workspace, 1, 1, self.num_threads
         )
         return y
 
@@ -64,15 +57,9 @@ class Linear(Base):
             return dx, zeros(w.shape, w.dtype), zeros(w.shape[1:], w.dtype)
         n, (c, k), kernels = x.shape[0], w.shape, self._load(x)
         if dx is not None:
-            workspace = empty((kernels.conv2d.workspace_size(1, 1, k, c),), x.dtype)
-            kernels.conv2d.conv2d_backward_input(
-                _as_image(dx),
-                _as_image(dy),
-                w[None, None],
-                workspace,
-                *_WINDOW,
-                1,
-                self.num_threads,
+            workspace = empty((kernels.pointwise_conv2d.workspace_size(k, c),), x.dtype)
+            kernels.pointwise_conv2d.pointwise_conv2d_backward_input(
+                _as_image(dx), _as_image(dy), w, workspace, 1, 1, self.num_threads
             )
         dw, db = empty(w.shape, w.dtype), empty(w.shape[1:], w.dtype)
         kernel, options = kernels.conv2d_backward_weights, (*_WINDOW, 1, self.num_threads)
