@@ -44,6 +44,30 @@ cdef inline Axis forward_axis(
     return axis
 
 
+cdef inline Axis backward_axis(
+    Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t count, Py_ssize_t phase,
+    Py_ssize_t stride, Py_ssize_t pad, Py_ssize_t dilation,
+) noexcept nogil:
+    # Input h = p*stride + r*dilation - pad. In a phase, h + pad = phase + stride*t, and the taps
+    # r = r0 + i*cycle with r*dilation = phase (modulo stride) reach it, from output
+    # p = t + (phase - r*dilation) / stride. `size` is that of the input, `count` of dy.
+    cdef Axis axis
+    cdef Py_ssize_t cycle = 1, r0 = 0, last, t0
+    while cycle * dilation % stride != 0:
+        cycle += 1
+    while r0 < cycle and (r0 * dilation - phase) % stride != 0:
+        r0 += 1
+    axis.taps = 0 if r0 == cycle or r0 >= kernel else (kernel - 1 - r0) // cycle + 1
+    last = r0 + (axis.taps - 1) * cycle if axis.taps else 0     # the tap with the smallest p
+    t0 = (max(pad - phase, 0) + stride - 1) // stride
+    axis.size, axis.step, axis.tap_step = count, 1, cycle * dilation // stride
+    axis.origin = t0 + (phase - last * dilation) // stride if axis.taps else 0
+    axis.kernel_start, axis.kernel_step = last, -cycle
+    axis.out_start, axis.out_step = phase + stride * t0 - pad, stride
+    axis.count = (size - axis.out_start + stride - 1) // stride if axis.out_start < size else 0
+    return axis
+
+
 cdef inline void tap_range(
     const Axis* axis, Py_ssize_t o, Py_ssize_t* low, Py_ssize_t* high,
 ) noexcept nogil:

@@ -1,65 +1,128 @@
 """Depthwise 2-D convolution: every channel has one filter of its own; with both gradients.
 
-N batch; H W input height and width; C channels; P Q output height and width; R S kernel height
-and width. All loops run over contiguous channels, which the compiler turns into vectors.
+N batch; H W input height and width; C channels, at least LANES; P Q output height and width; R S
+kernel height and width. Vectors hold channels; where C is no multiple of LANES the last vector
+overlaps the one before. Both convolutions gather through the taps that lie inside the image: away
+from the rims four neighbouring outputs at a time, so that a weight is read once for four.
 """
 
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._types cimport real
+from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
+from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._types cimport (
+    LANES, drain, equal, load, prefetch, real, splat, store, vec, where,
+)
 
 cdef enum:
     SERIAL_BELOW = 500000       # multiply-adds: waking a second thread costs more than it saves
     MOST_PARTS = 16             # of the weight gradient; a part is a range of rows of dy
 
 
-cdef struct Geometry:
-    Py_ssize_t N, H, W, C, P, Q, R, S
-    Py_ssize_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w
+LEAST_CHANNELS = LANES
 
 
-cdef inline int threads_for(const Geometry* g, int threads) noexcept nogil:
-    return threads if 1.0 * g.N * g.P * g.Q * g.C * g.R * g.S >= SERIAL_BELOW else 1
+cdef struct Correlation:
+    Axis h, w
+    Py_ssize_t C, P, Q, S       # P Q: size of the whole output; S: kernel width
+    bint streaming
+    real* y
+    const real* x
+    const real* weights
+    const real* bias            # or NULL
 
 
-cdef inline void taps_inside(
-    Py_ssize_t base, Py_ssize_t dilation, Py_ssize_t size, Py_ssize_t kernel,
-    Py_ssize_t* low, Py_ssize_t* high,
+cdef inline int threads_for(double work, int threads) noexcept nogil:
+    return threads if work >= SERIAL_BELOW else 1
+
+
+cdef void correlate_row(const Correlation* op, Py_ssize_t row) noexcept nogil:
+    """Compute an output row, row = image*h.count + o."""
+    cdef Py_ssize_t n = row // op.h.count, o = row % op.h.count, first, end
+    cdef Py_ssize_t top, bottom, left = 0, right = op.w.taps, q
+    cdef const real* x
+    cdef const real* weights
+    cdef real* y = op.y + op.C * (
+        (n * op.P + op.h.out_start + o * op.h.out_step) * op.Q + op.w.out_start)
+    tap_range(&op.h, o, &top, &bottom)
+    x = op.x + op.C * (op.w.origin + op.w.size * (
+        n * op.h.size + o * op.h.step + op.h.origin + top * op.h.tap_step))
+    weights = op.weights + op.C * (op.w.kernel_start + op.S * (
+        op.h.kernel_start + top * op.h.kernel_step))
+    # Outputs from first to end see all taps of a row.
+    first = 0 if op.w.origin >= 0 else (op.w.step - 1 - op.w.origin) // op.w.step
+    first = min(first, op.w.count)
+    end = op.w.size - 1 - op.w.origin - (op.w.taps - 1) * op.w.tap_step
+    end = max(first, min(op.w.count, end // op.w.step + 1 if end >= 0 else 0))
+    for q in range(first):
+        tap_range(&op.w, q, &left, &right)
+        columns(op, y, x, weights, q, 1, bottom - top, left, right)
+    q = first
+    while q < end:
+        columns(op, y, x, weights, q, min(4, end - q), bottom - top, 0, op.w.taps)
+        q += 4
+    for q in range(end, op.w.count):
+        tap_range(&op.w, q, &left, &right)
+        columns(op, y, x, weights, q, 1, bottom - top, left, right)
+    if op.streaming:
+        drain()
+
+
+cdef inline void columns(
+    const Correlation* op, real* y, const real* x, const real* weights, Py_ssize_t q,
+    Py_ssize_t count, Py_ssize_t rows, Py_ssize_t left, Py_ssize_t right,
 ) noexcept nogil:
-    """Set the range of taps r for which base + r*dilation lies in [0, size)."""
-    low[0] = (dilation - 1 - base) // dilation if base < 0 else 0
-    high[0] = min(kernel, (size - 1 - base) // dilation + 1) if base < size else 0
-
-
-cdef inline void multiply_add(
-    real* y, const real* x, const real* w, Py_ssize_t C,
-) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(C):
-        y[c] = y[c] + x[c] * w[c]
-
-
-cdef void forward_row(const Geometry* g, Py_ssize_t row, real* y, const real* x,
-                      const real* w, const real* b) noexcept nogil:
-    """Compute output row p of image n, row = n*P + p."""
-    cdef Py_ssize_t n = row // g.P, p = row % g.P, q, r, s, top, bottom, left, right
-    cdef Py_ssize_t h = p * g.stride_h - g.pad_top, v
-    cdef real* y_q = y + row * g.Q * g.C
-    taps_inside(h, g.dilation_h, g.H, g.R, &top, &bottom)
-    for q in range(g.Q):
-        v = q * g.stride_w - g.pad_left
-        taps_inside(v, g.dilation_w, g.W, g.S, &left, &right)
-        if b is NULL:
-            memset(y_q, 0, g.C * sizeof(real))
+    """Compute `count` outputs, at most 4, of a row from q on, which see taps left to right."""
+    cdef Py_ssize_t x_tap = op.w.tap_step * op.C, w_tap = op.w.kernel_step * op.C
+    cdef Py_ssize_t x_row = op.h.tap_step * op.w.size * op.C
+    cdef Py_ssize_t w_row = op.h.kernel_step * op.S * op.C
+    cdef Py_ssize_t x_step = op.w.step * op.C, y_step = op.w.out_step * op.C, c = 0, r, _
+    # Fewer than 4 repeat the last one.
+    cdef Py_ssize_t i1 = min(1, count - 1), i2 = min(2, count - 1), i3 = count - 1
+    cdef Py_ssize_t x1 = i1 * x_step, x2 = i2 * x_step, x3 = i3 * x_step
+    cdef const real* x_r
+    cdef const real* w_r
+    cdef vec y0, y1, y2, y3, w
+    y += q * y_step
+    x += q * x_step + left * x_tap
+    weights += left * w_tap
+    while True:
+        y0 = splat(0)
+        if op.bias is not NULL:
+            y0 = load(op.bias + c)
+        y1 = y0
+        y2 = y0
+        y3 = y0
+        if count > 1:
+            for r in range(rows):
+                x_r = x + r * x_row + c
+                w_r = weights + r * w_row + c
+                for _ in range(right - left):
+                    w = load(w_r)
+                    y0 = y0 + load(x_r) * w
+                    y1 = y1 + load(x_r + x1) * w
+                    y2 = y2 + load(x_r + x2) * w
+                    y3 = y3 + load(x_r + x3) * w
+                    x_r += x_tap
+                    w_r += w_tap
+            put(y + i1 * y_step + c, y1, op.streaming)
+            put(y + i2 * y_step + c, y2, op.streaming)
+            put(y + i3 * y_step + c, y3, op.streaming)
         else:
-            memcpy(y_q, b, g.C * sizeof(real))
-        for r in range(top, bottom):
-            for s in range(left, right):
-                multiply_add(
-                    y_q, x + ((n * g.H + h + r * g.dilation_h) * g.W + v + s * g.dilation_w) * g.C,
-                    w + (r * g.S + s) * g.C, g.C)
-        y_q += g.C
+            for r in range(rows):
+                x_r = x + r * x_row + c
+                w_r = weights + r * w_row + c
+                for _ in range(right - left):
+                    w = load(w_r)
+                    y0 = y0 + load(x_r) * w
+                    x_r += x_tap
+                    w_r += w_tap
+        put(y + c, y0, op.streaming)
+        c += LANES
+        if c == op.C:
+            break
+        c = min(c, op.C - LANES)
 
 
 def depthwise_conv2d(
@@ -68,39 +131,21 @@ def depthwise_conv2d(
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
 ):
     """Write the convolution of x (N, H, W, C) with w (R, S, 1, C) to y (N, P, Q, C)."""
-    cdef Geometry g = Geometry(
-        x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], w.shape[0],
-        w.shape[1], stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w)
-    cdef Py_ssize_t row
+    cdef Correlation op
+    cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
     cdef const real[::1] bias
-    cdef const real* b_data = NULL
+    op.bias = NULL
     if b is not None:
         bias = b
-        b_data = &bias[0]
-    threads = threads_for(&g, threads)
-    for row in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
-        forward_row(&g, row, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], b_data)
-
-
-cdef void backward_input_row(const Geometry* g, Py_ssize_t row, real* dx, const real* dy,
-                             const real* w) noexcept nogil:
-    """Compute input row h of image n, row = n*H + h: gather from the outputs that saw it."""
-    cdef Py_ssize_t n = row // g.H, h = row % g.H, v, r, s, p, q
-    cdef real* dx_v = dx + row * g.W * g.C
-    memset(dx_v, 0, g.W * g.C * sizeof(real))
-    for r in range(g.R):
-        p = h + g.pad_top - r * g.dilation_h
-        if p < 0 or p % g.stride_h != 0 or p // g.stride_h >= g.P:
-            continue
-        p = p // g.stride_h
-        for v in range(g.W):
-            for s in range(g.S):
-                q = v + g.pad_left - s * g.dilation_w
-                if q < 0 or q % g.stride_w != 0 or q // g.stride_w >= g.Q:
-                    continue
-                q = q // g.stride_w
-                multiply_add(dx_v + v * g.C, dy + ((n * g.P + p) * g.Q + q) * g.C,
-                             w + (r * g.S + s) * g.C, g.C)
+        op.bias = &bias[0]
+    op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
+    op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
+    op.C, op.P, op.Q, op.S = x.shape[3], y.shape[1], y.shape[2], w.shape[1]
+    op.y, op.x, op.weights = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0]
+    op.streaming = past_caches(op.y, rows * op.Q * op.C, op.C)
+    threads = threads_for(1.0 * rows * op.Q * op.C * w.shape[0] * w.shape[1], threads)
+    for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
+        correlate_row(&op, row)
 
 
 def depthwise_conv2d_backward_input(
@@ -108,35 +153,132 @@ def depthwise_conv2d_backward_input(
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
 ):
-    """Write the gradient of depthwise_conv2d with respect to x to dx (N, H, W, C)."""
-    cdef Geometry g = Geometry(
-        dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2], w.shape[0],
-        w.shape[1], stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w)
-    cdef Py_ssize_t row
-    threads = threads_for(&g, threads)
-    for row in prange(g.N * g.H, nogil=True, num_threads=threads, schedule="static"):
-        backward_input_row(&g, row, &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0])
+    """Write the gradient with respect to x to dx (N, H, W, C), zero where unset."""
+    cdef Correlation op
+    cdef Py_ssize_t r, s, row
+    op.bias = NULL
+    op.C, op.P, op.Q, op.S = dx.shape[3], dx.shape[1], dx.shape[2], w.shape[1]
+    op.y, op.x, op.weights = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
+    op.streaming = past_caches(op.y, dx.shape[0] * op.P * op.Q * op.C, op.C)
+    threads = threads_for(
+        1.0 * dx.shape[0] * dy.shape[1] * dy.shape[2] * op.C * w.shape[0] * w.shape[1], threads)
+    for r in range(w.shape[0]):
+        if r > 0 and r * dilation_h % stride_h == 0:
+            break               # the phases of the input position repeat from here
+        op.h = backward_axis(dx.shape[1], w.shape[0], dy.shape[1],
+                             r * dilation_h % stride_h, stride_h, pad_top, dilation_h)
+        for s in range(w.shape[1]):
+            if s > 0 and s * dilation_w % stride_w == 0:
+                break
+            op.w = backward_axis(dx.shape[2], w.shape[1], dy.shape[2],
+                                 s * dilation_w % stride_w, stride_w, pad_left, dilation_w)
+            if op.w.count > 0:
+                for row in prange(dx.shape[0] * op.h.count, nogil=True, num_threads=threads,
+                                  schedule="static"):
+                    correlate_row(&op, row)
 
 
-cdef void backward_weights_row(const Geometry* g, Py_ssize_t row, real* dw, real* db,
-                               const real* dy, const real* x) noexcept nogil:
-    """Add what output row p of image n gives, row = n*P + p."""
-    cdef Py_ssize_t n = row // g.P, p = row % g.P, q, r, s, c, top, bottom, left, right
-    cdef Py_ssize_t h = p * g.stride_h - g.pad_top, v
-    cdef const real* dy_q = dy + row * g.Q * g.C
-    taps_inside(h, g.dilation_h, g.H, g.R, &top, &bottom)
-    for q in range(g.Q):
-        v = q * g.stride_w - g.pad_left
-        taps_inside(v, g.dilation_w, g.W, g.S, &left, &right)
-        for c in range(g.C):
-            db[c] = db[c] + dy_q[c]
-        for r in range(top, bottom):
-            for s in range(left, right):
-                multiply_add(
-                    dw + (r * g.S + s) * g.C, dy_q,
-                    x + ((n * g.H + h + r * g.dilation_h) * g.W + v + s * g.dilation_w) * g.C,
-                    g.C)
-        dy_q += g.C
+cdef struct Geometry:
+    Py_ssize_t H, W, C, P, Q, R, S
+    Py_ssize_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w
+
+
+cdef inline Py_ssize_t first_inside(const Geometry* g, Py_ssize_t s) noexcept nogil:
+    """Return the first output of a row whose tap s lies inside the image, or Q."""
+    cdef Py_ssize_t base = s * g.dilation_w - g.pad_left
+    return 0 if base >= 0 else min(g.Q, (g.stride_w - 1 - base) // g.stride_w)
+
+
+cdef inline Py_ssize_t end_inside(const Geometry* g, Py_ssize_t s) noexcept nogil:
+    """Return one past the last such output, or 0."""
+    cdef Py_ssize_t base = s * g.dilation_w - g.pad_left
+    return 0 if base >= g.W else min(g.Q, (g.W - 1 - base) // g.stride_w + 1)
+
+
+cdef inline vec add_tap(
+    vec total, const Geometry* g, const real* dy, const real* x, Py_ssize_t q, Py_ssize_t end,
+) noexcept nogil:
+    """Add one tap's products of the outputs q to end of a row."""
+    while q < end:
+        total = total + load(dy + q * g.C) * load(x + q * g.stride_w * g.C)
+        q += 1
+    return total
+
+
+cdef inline void add(real* to, vec more, const real* old_lanes, Py_ssize_t covered) noexcept nogil:
+    """Add a vector; lanes that the vector before has covered keep what they have."""
+    cdef vec old = load(to), one = splat(1), total = old + more
+    if covered > 0:
+        total = where(equal(load(old_lanes + LANES - covered), one), old, total)
+    store(to, total)
+
+
+cdef void backward_weights_row(
+    const Geometry* g, Py_ssize_t row, real* dw, real* db, const real* dy, const real* x,
+    const real* old_lanes,
+) noexcept nogil:
+    """Add what output row p of image n gives, row = n*P + p: three taps of a kernel row at once."""
+    cdef Py_ssize_t n = row // g.P, p = row % g.P, q, r, s = 0, c, h, covered, taps
+    cdef Py_ssize_t pixel = g.stride_w * g.C, x1, x2, first, end, first1, first2, end0, end1, end2
+    cdef const real* x_r
+    cdef const real* x_q
+    cdef const real* dy_q
+    cdef const real* ahead
+    cdef real* dw_c
+    cdef vec t0, t1, t2, d
+    dy += row * g.Q * g.C
+    while s < g.S:
+        taps = min(3, g.S - s)      # fewer repeat the last
+        x1, x2 = min(1, taps - 1) * g.dilation_w * g.C, (taps - 1) * g.dilation_w * g.C
+        # Outputs from first to end see all of them, others below and above only some.
+        first, first1 = first_inside(g, s), first_inside(g, s + min(1, taps - 1))
+        first2 = first_inside(g, s + taps - 1)
+        end0, end1 = end_inside(g, s), end_inside(g, s + min(1, taps - 1))
+        end2 = end_inside(g, s + taps - 1)
+        end = max(first, end2)
+        for r in range(g.R):
+            h = p * g.stride_h - g.pad_top + r * g.dilation_h
+            if h < 0 or h >= g.H:
+                continue
+            x_r = x + ((n * g.H + h) * g.W - g.pad_left + s * g.dilation_w) * g.C
+            c = 0
+            while c < g.C:
+                covered = max(0, c + LANES - g.C)
+                c -= covered
+                t0 = add_tap(splat(0), g, dy + c, x_r + c, end, end0)
+                t1 = add_tap(splat(0), g, dy + c, x_r + x1 + c, first1, min(first, end1))
+                t1 = add_tap(t1, g, dy + c, x_r + x1 + c, end, end1)
+                t2 = add_tap(splat(0), g, dy + c, x_r + x2 + c, first2, min(first, end2))
+                x_q = x_r + first * pixel + c
+                dy_q = dy + first * g.C + c
+                # No hardware fetches steps of C in advance: the next rows of dy and of x.
+                ahead = dy_q + g.Q * g.C if r == 0 else x_q + g.stride_h * g.W * g.C
+                for q in range(first, end):
+                    prefetch(ahead)
+                    d = load(dy_q)
+                    t0 = t0 + d * load(x_q)
+                    t1 = t1 + d * load(x_q + x1)
+                    t2 = t2 + d * load(x_q + x2)
+                    x_q += pixel
+                    dy_q += g.C
+                    ahead += pixel
+                dw_c = dw + (r * g.S + s) * g.C + c
+                add(dw_c, t0, old_lanes, covered)
+                if taps > 1:
+                    add(dw_c + g.C, t1, old_lanes, covered)
+                if taps > 2:
+                    add(dw_c + 2 * g.C, t2, old_lanes, covered)
+                c += LANES
+        s += 3
+    c = 0
+    while c < g.C:
+        covered = max(0, c + LANES - g.C)
+        c -= covered
+        t0 = splat(0)
+        for q in range(g.Q):
+            t0 = t0 + load(dy + q * g.C + c)
+        add(db + c, t0, old_lanes, covered)
+        c += LANES
 
 
 cdef inline Py_ssize_t parts_of(Py_ssize_t rows) noexcept nogil:
@@ -156,19 +298,23 @@ def depthwise_conv2d_backward_weights(
 ):
     """Write the gradients of w (R, S, 1, C) and b (C,); N is at least 1."""
     cdef Geometry g = Geometry(
-        x.shape[0], x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], dw.shape[0],
+        x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], dw.shape[0],
         dw.shape[1], stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w)
-    cdef Py_ssize_t rows = g.N * g.P, parts = parts_of(rows), size = g.R * g.S * g.C, part, row, i
+    cdef Py_ssize_t rows = dy.shape[0] * g.P, parts = parts_of(rows), size = g.R * g.S * g.C
+    cdef Py_ssize_t part, row, i
     cdef real* dw_parts = &workspace[0]
     cdef real* db_parts = dw_parts + parts * size
-    threads = threads_for(&g, threads)
+    cdef real old_lanes[128]        # from LANES - n on: n times 1, then 0
+    for i in range(128):
+        old_lanes[i] = 1 if i < LANES else 0
+    threads = threads_for(1.0 * rows * g.Q * size, threads)
     # The parts depend on the shape alone and are added in order: the same bits on any threads.
     for part in prange(parts, nogil=True, num_threads=threads, schedule="static", chunksize=1):
         memset(dw_parts + part * size, 0, size * sizeof(real))
         memset(db_parts + part * g.C, 0, g.C * sizeof(real))
         for row in range(part * rows // parts, (part + 1) * rows // parts):
             backward_weights_row(&g, row, dw_parts + part * size, db_parts + part * g.C,
-                                 &dy[0, 0, 0, 0], &x[0, 0, 0, 0])
+                                 &dy[0, 0, 0, 0], &x[0, 0, 0, 0], old_lanes)
     memcpy(&dw[0, 0, 0, 0], dw_parts, size * sizeof(real))
     memcpy(&db[0], db_parts, g.C * sizeof(real))
     for part in range(1, parts):

@@ -88,12 +88,13 @@ def _sees_all(w: Array, geometry: _Geometry) -> bool:
     return all(stride == 1 or (size >= stride and step == 1) for size, stride, step in axes)
 
 
-def _is_depthwise(w: Array, groups: int) -> bool:
-    return groups > 1 and w.shape[2] == 1 and w.shape[3] == groups
-
-
 class Conv2D(Base):
     """conv2d and its gradients."""
+
+    def _is_depthwise(self, w: Array, groups: int) -> bool:
+        """Whether each channel has one filter, and there are enough of them to fill a vector."""
+        least: int = self._load(w).depthwise_conv2d.LEAST_CHANNELS
+        return groups >= least and w.shape[2] == 1 and w.shape[3] == groups
 
     def conv2d(
         self,
@@ -115,7 +116,7 @@ class Conv2D(Base):
         if y.size == 0:
             return y
         kernels = self._load(x)
-        if _is_depthwise(w, groups):
+        if self._is_depthwise(w, groups):
             kernels.depthwise_conv2d.depthwise_conv2d(
                 y, x, w, b, *geometry.window, self.num_threads
             )
@@ -160,7 +161,7 @@ class Conv2D(Base):
             if weight_gradient:
                 dw, db = zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
             return dx, dw, db
-        depthwise = _is_depthwise(w, groups)
+        depthwise = self._is_depthwise(w, groups)
         if input_gradient:
             to_input = self._depthwise_backward_input if depthwise else self._backward_input
             dx = to_input(dy, x, w, geometry)
@@ -211,7 +212,8 @@ class Conv2D(Base):
     def _depthwise_backward_input(
         self, dy: Array, x: Array, w: Array, geometry: _Geometry
     ) -> Array:
-        dx = empty(x.shape, x.dtype)
+        make: Any = empty if _sees_all(w, geometry) else zeros
+        dx: Array = make(x.shape, x.dtype)
         self._load(x).depthwise_conv2d.depthwise_conv2d_backward_input(
             dx, dy, w, *geometry.window, self.num_threads
         )
