@@ -7,13 +7,13 @@
     python -m benchmarks.peers --only t2 --rounds 9          those of small nets, more rounds
 
 The sample network is trained (`Trainer.fit`: whole epochs of drawn digits kept in memory,
-shuffled, SGD with momentum) and asked (`Trainer.predict`); T1 (ResNet-50's) and T2 (small nets') are
-single convolutions, forward and backward, through `FastBackend`. Every competitor has a process of its own, the same number of
-threads and fastcnn's weights. First its results are compared with fastcnn's: logits, the losses of
-five training steps, or the convolution's; who disagrees is not timed. Then all take turns, round
-after round, and the FMA peak is measured among them. Figures are medians of the rounds. Ratios are
-taken within a round: how many times as fast fastcnn is as the peer with its best option. Percents
-of the peak count the operations of the direct algorithm.
+shuffled, SGD with momentum) and asked (`Trainer.predict`); T1 (ResNet-50's) and T2 (small nets')
+are single convolutions, forward and backward, through `FastBackend`. Every competitor has a process
+of its own, the same number of threads and fastcnn's weights. First its results are compared with
+fastcnn's: logits, the losses of five training steps, or the convolution's; who disagrees is not
+timed. Then all take turns, round after round, and the FMA peak is measured among them. Figures are
+medians of the rounds. Ratios are taken within a round: how many times as fast fastcnn is as the
+peer with its best option. Percents of the peak count the operations of the direct algorithm.
 
 The exit status is 1 if results disagreed, if a competitor failed, or if a direct kernel appears to
 have passed the peak, which tells that the peak was measured wrongly.

@@ -52,6 +52,15 @@ CONVOLUTIONS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[s
     ((1, 4, 5, 3), (3, 3), 6, {"groups": 3, "padding": 1}),
     ((1, 4, 5, 7), (2, 3), 21, {"groups": 7, "stride": 2}),
     ((1, 5, 5, 1), (3, 3), 4, {"groups": 1}),
+    # Beyond the kernels' blocks: of channels read, of pixels in a row, of channels of a wide view.
+    ((1, 3, 3, 1100), (1, 1), 16, {}),
+    ((1, 4, 4, 1100), (1, 1), 16, {}),
+    ((1, 3, 3, 16), (1, 1), 1100, {}),
+    ((1, 2, 300, 3), (1, 3), 5, {"padding": (0, 1)}),
+    ((1, 40, 40, 100), (2, 2), 2, {"dilation": 38}),
+    ((2, 5, 6, 20), (1, 1), 33, {"stride": (3, 2), "padding": ((0, 2), (0, 1))}),
+    ((2, 5, 6, 20), (1, 1), 64, {"stride": 2}),
+    ((1, 5, 9, 35), (2, 7), 35, {"groups": 35, "padding": 2, "dilation": (1, 2)}),
     # Kernels: a row, a column, the whole image, larger than the image, wide.
     ((1, 5, 9, 3), (1, 7), 4, {}),
     ((1, 9, 5, 3), (7, 1), 4, {"padding": (3, 0)}),

@@ -10,10 +10,10 @@ cdef inline void pack_panel(
     Py_ssize_t valid, Py_ssize_t width,
 ) noexcept nogil:
     """Write rows to[c, lane] = w[c*w_inner + lane*w_outer], zeros from lane `valid` on."""
-    cdef Py_ssize_t c, c_end, lane, i
+    cdef Py_ssize_t c, c_end, lane, i, _
     cdef const real* source
     if w_outer == 1:
-        for c in range(inner):
+        for _ in range(inner):
             lane = 0
             while lane + LANES <= valid:
                 store(to + lane, load(w + lane))

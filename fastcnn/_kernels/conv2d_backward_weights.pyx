@@ -20,7 +20,7 @@ from fastcnn._kernels._types cimport LANES, load, prefetch, real, splat, store, 
 
 cdef enum:
     SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
-    BLOCK_PIXELS = 256          # of dy a block: dw is read and written once a block
+    BLOCK_PIXELS = 256          # of dy a block: dw is read and written once for so many
     CHUNK_BYTES = 524288        # of x a block: half of L2
     LEAST_CHUNK = 48            # channels, however large the kernel is dilated
     DENSE = 64                  # channels: more are kept off strides that collide in the caches
@@ -121,12 +121,12 @@ cdef void copy_input(const Geometry* g, real* to, const real* x_n, Py_ssize_t ch
     cdef Py_ssize_t rows = (p_end - p - 1) * g.step_h + (g.R - 1) * g.dilation_h + 1
     cdef Py_ssize_t columns = (q_end - q - 1) * g.step_w + (g.S - 1) * g.dilation_w + 1
     cdef Py_ssize_t h = p * g.stride_h - g.pad_top, w = q * g.stride_w - g.pad_left
-    cdef Py_ssize_t pixel = g.G * g.C, i, j, first = 0, end = columns
+    cdef Py_ssize_t pixel = g.G * g.C, j, first = 0, end, _
     cdef const real* source
     if w < 0:
         first = min(columns, ceil_div(-w, g.skip_w))
     end = max(first, min(columns, ceil_div(g.W - w, g.skip_w) if w < g.W else 0))
-    for i in range(rows):
+    for _ in range(rows):
         if h < 0 or h >= g.H or first == end:
             memset(to, 0, columns * g.pitch * sizeof(real))
         else:
@@ -146,8 +146,8 @@ cdef void copy_input(const Geometry* g, real* to, const real* x_n, Py_ssize_t ch
 cdef void copy_gradient(real* to, const real* dy, Py_ssize_t pixels, Py_ssize_t pixel,
                         Py_ssize_t width, Py_ssize_t valid) noexcept nogil:
     """Copy the `valid` filters of a panel, zeros in the rest of its width."""
-    cdef Py_ssize_t m, k
-    for m in range(pixels):
+    cdef Py_ssize_t k, _
+    for _ in range(pixels):
         copy_channels(to, dy, valid, AHEAD * pixel)
         for k in range(valid, width):
             to[k] = 0

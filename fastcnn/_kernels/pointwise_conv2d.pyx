@@ -18,7 +18,7 @@ from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport (
-    LANES, drain, load, prefetch_to_write, real, splat, store, vec,
+    LANES, drain, load, prefetch_to_write, real, splat, vec,
 )
 
 cdef enum:

@@ -40,9 +40,7 @@ class Linear(Base):
             return y
         kernel = self._load(x).pointwise_conv2d
         workspace = empty((kernel.workspace_size(*w.shape),), x.dtype)
-        kernel.pointwise_conv2d(
-            _as_image(y), _as_image(x), w, b, workspace, 1, 1, self.num_threads
-        )
+        kernel.pointwise_conv2d(_as_image(y), _as_image(x), w, b, workspace, 1, 1, self.num_threads)
         return y
 
     def linear_backward(
