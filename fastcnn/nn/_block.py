@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -78,22 +79,24 @@ def fused(layers: Sequence[Module]) -> list[Module]:
     rest = list(layers)
     while rest:
         conv = rest.pop(0)
-        if isinstance(conv, Conv2D):
+        if type(conv) is Conv2D:  # a subclass may compute something else
             behind = rest
             if conv.activation is None and rest and type(rest[0]) is ReLU:
                 behind = rest[1:]
             elif conv.activation != "relu":
                 behind = []
             pool = behind[0] if behind else None
-            if isinstance(pool, MaxPool2D) and _fits(pool):
-                steps.append(ConvBlock(conv, pool))
+            if pool is not None and pools_a_block(pool):
+                steps.append(ConvBlock(conv, cast("MaxPool2D", pool)))
                 rest = behind[1:]
                 continue
         steps.append(conv)
     return steps
 
 
-def _fits(pool: MaxPool2D) -> bool:
-    rows, columns = pair(pool.pool_size)
-    unpadded = pool.padding in (0, "valid") and not pool.ceil_mode
-    return unpadded and rows * columns <= _MOST_PLACES
+def pools_a_block(layer: Module) -> bool:
+    """Return whether a layer is a max-pool that the block op can do."""
+    if type(layer) is not MaxPool2D or layer.padding not in (0, "valid") or layer.ceil_mode:
+        return False
+    rows, columns = pair(layer.pool_size)
+    return rows * columns <= _MOST_PLACES
