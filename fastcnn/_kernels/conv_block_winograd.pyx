@@ -131,7 +131,8 @@ cdef inline void transform_output(real* y, unsigned char* argmax, const real* m,
 
 
 cdef void block_task(const Geometry* g, Py_ssize_t chunk, Py_ssize_t task, real* y,
-                     unsigned char* argmax, const real* x, const real* u, const real* bias, real* scratch) noexcept nogil:
+                     unsigned char* argmax, const real* x, const real* u, const real* bias,
+                     real* scratch) noexcept nogil:
     cdef Py_ssize_t tiles = g.N * g.P * g.Q, t = task * chunk, t_end = min(t + chunk, tiles)
     cdef Py_ssize_t point_v = ROWS * g.depth, point_m = ROWS * MOST_LANES
     cdef real* zeros = scratch
