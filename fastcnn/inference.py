@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastcnn import nn
 from fastcnn._memory import same_bytes
 from fastcnn.backend import Array, Backend, get_backend
-from fastcnn.nn._block import pools_a_block
+from fastcnn.nn._block import as_block_pool
 from fastcnn.nn._options import float_dtype
 
 __all__ = ["Predictor", "as_images", "compiled", "floats"]
@@ -181,8 +181,10 @@ class _Product:
                 self._relu = True
         elif not self._relu:
             self._activation = layer._activation
-        if self._relu and not isinstance(layer, nn.Dense) and behind and pools_a_block(behind[0]):
-            self._pool = cast("nn.MaxPool2D", behind.pop(0))
+        if self._relu and not isinstance(layer, nn.Dense) and behind:
+            self._pool = as_block_pool(behind[0])
+            if self._pool is not None:
+                behind.pop(0)
         self._op: Step | None = None
         self._weights: tuple[Array | None, Array | None] = (None, None)
         self._folded: list[Array] = []  # copies of all that was folded together

@@ -48,6 +48,7 @@ MODULES = (
     "max_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "batch_norm_block",
     "activations",
     "softmax",
     "losses",

@@ -79,14 +79,19 @@ cdef void panel_task(
 ) noexcept nogil:
     """Write a panel of outputs from k on. The last vector is moved back to end with the row."""
     cdef Py_ssize_t end = min(k + PANEL * LANES, K)
+    cdef const real* b_k = b
     if K < LANES:
         no_vector(y, x, w, b, C, K, relu)
     elif k + PANEL * LANES <= K:
-        four_vectors(y + k, x, w + k, NULL if b is NULL else b + k, C, K, relu)
+        if b is not NULL:
+            b_k = b + k
+        four_vectors(y + k, x, w + k, b_k, C, K, relu)
     else:
         while k < end:
             k = min(k, K - LANES)
-            one_vector(y + k, x, w + k, NULL if b is NULL else b + k, C, K, relu)
+            if b is not NULL:
+                b_k = b + k
+            one_vector(y + k, x, w + k, b_k, C, K, relu)
             k += LANES
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._batch_norm import BatchNorm
+from fastcnn.fast._batch_norm_block import BatchNormBlock
 from fastcnn.fast._conv_block import ConvBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
@@ -14,7 +14,7 @@ from fastcnn.fast._softmax import Softmax
 __all__ = ["FastBackend"]
 
 
-class FastBackend(ConvBlock, BatchNorm, Linear, Softmax, Dropout, Losses, Optimizer):
+class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, Optimizer):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 
     Parameters
