@@ -59,8 +59,7 @@ def test_backward_is_that_of_the_three(
     size = options.get("pool_size", 1)
     places = np.prod(size) if isinstance(size, tuple) else size**2
     dead = argmax == places
-    assert dead.any() or shape[3] == 1
-    assert not dead.all()
+    assert shape[3] == 1 or (dead.any() and not dead.all())
     dz = fast_backend.max_pool2d_backward(
         np.where(dead, 0, dy).astype(dtype),
         np.where(dead, 0, argmax).astype(np.uint8),

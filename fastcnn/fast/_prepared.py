@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._memory import empty, same_bytes
 from fastcnn.backend import Array
@@ -78,43 +76,22 @@ class _ConvBlock(_Prepared):
     ) -> None:
         super().__init__(backend, w, b, follow)
         self._options = options
-        self._blocks: dict[tuple[int, ...], tuple[Any, bool]] = {}
+        self._blocks: dict[tuple[int, ...], tuple[_conv_block._Block, str]] = {}
 
-    def _block(self, x: Array) -> tuple[Any, bool]:
-        """Return the checked options for an x of this shape, and whether to use Winograd."""
+    def _block(self, x: Array) -> tuple[_conv_block._Block, str]:
+        """Return the checked options for an x of this shape, and the algorithm."""
         found = self._blocks.get(x.shape)
         if found is None:
             block = _conv_block._check("conv_block", x, self._w, **self._options)
-            found = block, self._backend._is_winograd(self._w, block)
+            found = block, self._backend._algorithm(x, self._w, block)
             if len(self._blocks) == _MOST_SHAPES:
                 self._blocks.clear()
             self._blocks[x.shape] = found
         return found
 
     def __call__(self, x: Array) -> Array:
-        x, w, b = self._floats("conv_block", x), self._w, self._b
-        block, winograd = self._block(x)
-        threads = self._backend.num_threads
-        r, s, c, k = w.shape
-        y = empty((x.shape[0], *block.output, k), w.dtype)
-        argmax = empty(y.shape, np.dtype(np.uint8))
-        if winograd:
-            winograd_kernel = self._kernels.conv_block_winograd
-            self._run(
-                winograd_kernel.workspace_size(c, k, threads),
-                lambda workspace, packed: winograd_kernel.conv_block(
-                    y, argmax, x, w, b, workspace, *block.window[2:4], threads, packed
-                ),
-            )
-            return y
-        direct_kernel = self._kernels.conv_block
-        self._run(
-            direct_kernel.workspace_size(r * s, c, k, *block.output, *block.pool, threads),
-            lambda workspace, packed: direct_kernel.conv_block(
-                y, argmax, x, w, b, workspace, *block.window, *block.pool, threads, packed
-            ),
-        )
-        return y
+        x = self._floats("conv_block", x)
+        return self._backend._fused_block(x, self._w, self._b, *self._block(x), self._run)[0]
 
 
 class _Linear(_Prepared):
