@@ -19,6 +19,9 @@ __all__ = ["Predictor", "as_images", "compiled", "floats"]
 
 Step = Callable[[Array], Array]
 
+_SMALL = 1 << 14  # numbers of a batch up to which its arrays are kept for the next of its shape
+_MOST_SHAPES = 16  # of small batches
+
 
 class Predictor:
     """A built model made ready to serve: one image or a batch at a time, from any thread.
@@ -114,14 +117,82 @@ def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Step:
     # Asked of the type: a wrapper that hands calls on to a fast backend wants to see them.
     if not hasattr(type(backend), "prepared"):
         return lambda x: model(x, backend)
-    steps = _steps(_flat(model), backend, cast("Any", backend).prepared, follow)
+    prepared = cast("Any", backend).prepared
+    steps = _steps(_flat(model), backend, prepared, follow)
+    bound: dict[tuple[int, ...], list[_Bound]] = {}  # those that wait for the next call
 
     def run(x: Array) -> Array:
-        for step in steps:
-            x = step(x)
-        return x
+        if x.size > _SMALL:
+            return _in_turn(steps, x)
+        key = (prepared.num_threads, *x.shape)
+        if key not in bound and len(bound) >= _MOST_SHAPES:
+            bound.clear()
+        idle = bound.setdefault(key, [])
+        try:
+            plan = idle.pop()
+        except IndexError:
+            plan = _Bound(steps, x)
+        if not plan.whole:
+            y = _in_turn(steps, x)
+        elif follow and not plan.current():
+            plan = _Bound(steps, x)
+            y = plan(x)
+        else:
+            y = plan(x)
+        idle.append(plan)
+        return y
 
     return run
+
+
+def _in_turn(steps: list[Step], x: Array) -> Array:
+    for step in steps:
+        x = step(x)
+    return x
+
+
+class _Bound:
+    """The steps with arrays of their own: all is looked up, checked and allocated beforehand.
+
+    That leaves next to nothing around the arithmetic of one image. `whole`: whether every step
+    can be bound, which is so for the layers of small classifiers.
+    """
+
+    def __init__(self, steps: list[Step], x: Array) -> None:
+        self._x = y = x.copy()
+        self._calls: list[Callable[[], object]] = []
+        self._ops: list[tuple[_Product, Step]] = []
+        self.whole = True
+        for step in steps:
+            if isinstance(step, _Product):
+                op = step.op()
+                bound = step.bind(op, y)
+                if bound is None:
+                    self.whole = False
+                    return
+                call, y = bound
+                self._calls.append(call)
+                self._ops.append((step, op))
+            elif step is _flatten:
+                y = step(y)
+            else:
+                self.whole = False
+                return
+        self._y = y
+
+    def current(self) -> bool:
+        """Return whether the ops are those of the weights as they are now."""
+        return all(step.op() is op for step, op in self._ops)
+
+    def __call__(self, x: Array) -> Array:
+        self._x[...] = x
+        for call in self._calls:
+            call()
+        return self._y.copy()
+
+
+def _flatten(x: Array) -> Array:
+    return x.reshape(len(x), -1)
 
 
 def _flat(module: nn.Module) -> list[nn.Module]:
@@ -140,6 +211,8 @@ def _steps(layers: list[nn.Module], backend: Backend, prepared: Any, follow: boo
             steps.append(_Product(layer, layers, backend, prepared, follow))
         elif type(layer) is nn.Residual:
             steps.append(_residual(layer, backend, follow))
+        elif type(layer) is nn.Flatten:
+            steps.append(_flatten)
         elif type(layer) is not nn.Dropout:
             steps.append(_plain(layer, backend))
     return steps
@@ -190,11 +263,22 @@ class _Product:
         self._folded: list[Array] = []  # copies of all that was folded together
         self._epsilon = 0.0
 
-    def __call__(self, x: Array) -> Array:
+    def op(self) -> Step:
+        """Return the op of the weights as they are now."""
         if self._op is None or (self._follow and not self._current()):
             self._op = self._prepare()
-        y = self._op(x)
+        return self._op
+
+    def __call__(self, x: Array) -> Array:
+        y = self.op()(x)
         return y if self._activation is None else self._activation(y, self._backend)
+
+    def bind(self, op: Step, x: Array) -> tuple[Callable[[], object], Array] | None:
+        """Return (call, y), each call computing y from what is in x then, where an op can."""
+        if self._activation is not None or not hasattr(op, "bind"):
+            return None
+        bound: tuple[Callable[[], object], Array] | None = op.bind(x)
+        return bound
 
     def _current(self) -> bool:
         """Return whether what was prepared is that of the weights as they are now.

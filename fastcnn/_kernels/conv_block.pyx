@@ -107,7 +107,7 @@ def workspace_size(
     return vectors_of(K) * LANES * (taps * C + 1) + threads * scratch_size(&pool, K)
 
 
-def conv_block(
+cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
@@ -154,3 +154,18 @@ def conv_block(
         block_task(&op, &pool, task, scratch + threadid() * scratch_size(&pool, op.outer),
                    runs + 2 * threadid() * taps)
     free(runs)
+
+
+def bound(
+    real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] w, b, real[::1] workspace,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+    Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
+    int threads,
+):
+    """Return a function of nothing that is this call of conv_block on packed weights."""
+    return lambda: conv_block(
+        y, argmax, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h,
+        dilation_w, pool_h, pool_w, pool_stride_h, pool_stride_w, threads, True,
+    )

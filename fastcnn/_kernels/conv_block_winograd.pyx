@@ -204,7 +204,7 @@ def workspace_size(Py_ssize_t C, Py_ssize_t K, int threads):
     return POINTS * C * lanes + lanes + threads * scratch_size(vectors_of(C) * LANES)
 
 
-def conv_block(
+cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace,
     Py_ssize_t pad_top, Py_ssize_t pad_left, int threads, bint packed=False,
@@ -237,3 +237,12 @@ def conv_block(
                        schedule="dynamic"):
         block_task(&g, chunk, task, &y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0], u, bias,
                    scratch + threadid() * scratch_size(g.depth))
+
+
+def bound(
+    real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] w, b, real[::1] workspace,
+    Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+):
+    """Return a function of nothing that is this call of conv_block on packed weights."""
+    return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, True)

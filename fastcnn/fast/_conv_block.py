@@ -113,19 +113,13 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         argmax = empty(y.shape, np.dtype(np.uint8))
         if y.size == 0:
             return y, argmax
-        kernels, (r, s, c, k), threads = self._load(x), w.shape, self.num_threads
+        threads = self.num_threads
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
-            kernels.conv_block_few.conv_block(y, argmax, x, w, bias, *block.pool[2:], threads)
+            kernel = self._load(x).conv_block_few
+            kernel.conv_block(y, argmax, x, w, bias, *block.pool[2:], threads)
             return y, argmax
-        kernel: Any
-        options: tuple[int, ...]
-        if algorithm == "winograd":
-            kernel, options = kernels.conv_block_winograd, block.window[2:4]
-            size = kernel.workspace_size(c, k, threads)
-        else:
-            kernel, options = kernels.conv_block, (*block.window, *block.pool)
-            size = kernel.workspace_size(r * s, c, k, *block.output, *block.pool, threads)
+        kernel, size, options = self._block_kernel(w, block, algorithm, threads)
 
         def run(workspace: Array, packed: bool) -> None:
             kernel.conv_block(y, argmax, x, w, b, workspace, *options, threads, packed)
@@ -135,6 +129,18 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         else:
             with_workspace(size, run)
         return y, argmax
+
+    def _block_kernel(
+        self, w: Array, block: _Block, algorithm: str, threads: int
+    ) -> tuple[Any, int, tuple[int, ...]]:
+        """Return a kernel that packs weights, its size of workspace and its options."""
+        kernels, (r, s, c, k) = self._load(w), w.shape
+        if algorithm == "winograd":
+            kernel = kernels.conv_block_winograd
+            return kernel, kernel.workspace_size(c, k, threads), block.window[2:4]
+        kernel = kernels.conv_block
+        size = kernel.workspace_size(r * s, c, k, *block.output, *block.pool, threads)
+        return kernel, size, (*block.window, *block.pool)
 
     def _is_few(self, x: Array, w: Array, block: _Block) -> bool:
         """Return whether the kernel for one channel and no padding computes the block."""

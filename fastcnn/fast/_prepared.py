@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastcnn._checks import float_arrays, rank, shape
-from fastcnn._memory import empty, same_bytes
+from fastcnn._memory import empty, same_bytes, zeros
 from fastcnn.backend import Array
 from fastcnn.fast import _conv_block, _linear
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Preparation"]
 
 Op = Callable[[Array], Array]
+Call = Callable[[], object]
 _FEW = 2  # rows that a linear layer multiplies by the weights as they lie; six packed cost no more
 _MOST_SHAPES = 16  # that a prepared op remembers
 
@@ -93,6 +96,37 @@ class _ConvBlock(_Prepared):
         x = self._floats("conv_block", x)
         return self._backend._fused_block(x, self._w, self._b, *self._block(x), self._run)[0]
 
+    def bind(self, x: Array) -> tuple[Call, Array]:
+        """Return (call, y): each call computes y from what is in x then."""
+        w, b, threads = self._w, self._b, self._backend.num_threads
+        block, algorithm = self._block(x)
+        y = empty((x.shape[0], *block.output, w.shape[3]), w.dtype)
+        argmax = empty(y.shape, np.dtype(np.uint8))
+        if algorithm == "few":
+            bias = zeros(w.shape[3:], w.dtype) if b is None else b
+            few = self._kernels.conv_block_few
+            return few.bound(y, argmax, x, w, bias, *block.pool[2:], threads), y
+        kernel, size, options = self._backend._block_kernel(w, block, algorithm, threads)
+        arrays = y, argmax, x, w, b, empty((size,), w.dtype)
+        seen: list[Array] = []
+
+        def packing() -> None:
+            seen[:] = [a.copy() for a in self._followed]
+            kernel.conv_block(*arrays, *options, threads)
+
+        packing()
+        packed: Call = kernel.bound(*arrays, *options, threads)
+        if not self._followed:
+            return packed, y
+
+        def following() -> None:
+            if all(map(same_bytes, self._followed, seen)):
+                packed()
+            else:
+                packing()
+
+        return following, y
+
 
 class _Linear(_Prepared):
     """linear, with ReLU if asked for."""
@@ -132,6 +166,15 @@ class _Linear(_Prepared):
             self._kernels.activations.relu(y.reshape(-1), y.reshape(-1), self._backend._team(y))
         return y
 
+    def bind(self, x: Array) -> tuple[Call, Array] | None:
+        """Return (call, y): each call computes y from what is in x then; None for many rows."""
+        if len(x) > _FEW:
+            return None
+        y = empty((x.shape[0], self._w.shape[1]), self._w.dtype)
+        few = self._kernels.linear_few
+        threads = self._backend.num_threads
+        return few.bound(y, x, self._w, self._b, self._relu, threads), y
+
 
 class Preparation:
     """Makes ops of a fast backend ready: each method returns a function of x.
@@ -142,6 +185,11 @@ class Preparation:
 
     def __init__(self, backend: FastBackend) -> None:
         self._backend = backend
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads an op would use now; what is bound keeps the number of then."""
+        return self._backend.num_threads
 
     def conv2d(self, w: Array, b: Array | None, *, relu: bool, follow: bool, **options: Any) -> Op:
         """Prepare conv2d, with ReLU if asked for."""
