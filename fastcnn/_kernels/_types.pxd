@@ -10,6 +10,7 @@ cdef extern from "vector.h" nogil:
     void store(real* p, vec v)
     void stream(real* p, vec v)
     void drain()
+    void prefetch(const real* p)
     void store_as_bytes(unsigned char* p, vec v)
     vec load_bytes(const unsigned char* p)
     vec splat(real x)

@@ -7,9 +7,10 @@ the register tile: a row has the same bits here and there.
 
 from cython.parallel cimport prange
 
-from fastcnn._kernels._types cimport LANES, beats, load, real, splat, store, vec, where
+from fastcnn._kernels._types cimport LANES, beats, load, prefetch, real, splat, store, vec, where
 
 cdef enum:
+    AHEAD = 24
     PANEL = 4                   # vectors of outputs a task
     SERIAL_BELOW = 65536        # weights: to wake a second thread takes as long as to read them
 
@@ -26,6 +27,10 @@ cdef void four_vectors(
         y3 = load(b + 3 * LANES)
     for c in range(C):
         x_c = splat(x[c])
+        prefetch(w + AHEAD * K)
+        prefetch(w + AHEAD * K + LANES)
+        prefetch(w + AHEAD * K + 2 * LANES)
+        prefetch(w + AHEAD * K + 3 * LANES)
         y0 = y0 + x_c * load(w)
         y1 = y1 + x_c * load(w + LANES)
         y2 = y2 + x_c * load(w + 2 * LANES)

@@ -75,6 +75,12 @@ enum { LANES = sizeof(vec) / sizeof(real) };
 static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
 static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
 static inline void stream(real *p, vec v) { STREAM(p, v); }
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) (void)(p)
+#endif
+static inline void prefetch(const real *p) { PREFETCH(p); }
 static inline void drain(void) { DRAIN(); }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }
