@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
-from fastcnn._memory import same_bytes
+from fastcnn._memory import empty, same_bytes
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.nn._block import as_block_pool
 from fastcnn.nn._options import float_dtype
@@ -100,11 +100,14 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
 
 
 def floats(images: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a batch in the model's dtype, uint8 divided by 255, in one pass."""
+    """Return a batch in the model's dtype, uint8 divided by 255."""
+    if images.dtype == dtype:
+        return images
+    converted = empty(images.shape, dtype)
+    np.copyto(converted, images, casting="same_kind")
     if images.dtype == np.uint8:
-        divided: Array = np.divide(images, 255, dtype=dtype)
-        return divided
-    return images.astype(dtype, copy=False)
+        np.divide(converted, 255, out=converted)
+    return converted
 
 
 # ---------------------------------------------------------------------- steps
