@@ -18,6 +18,7 @@ from fastcnn._kernels._memory import empty_cache
 from fastcnn._threads import set_num_threads
 from fastcnn.backend import Backend, get_backend
 from fastcnn.fast import FastBackend
+from fastcnn.inference import Predictor
 from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backend",
     "FastBackend",
+    "Predictor",
     "Trainer",
     "empty_cache",
     "functional",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn._kernels import _memory
+from fastcnn._kernels._memory import same_bytes
 from fastcnn.backend import Array
 
-__all__ = ["empty", "zeros"]
+__all__ = ["empty", "same_bytes", "zeros"]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -64,7 +64,6 @@ class Backend(Protocol):
         x (N, H, W, C); w (R, S, C // groups, K); b (K,) or None. Returns y (N, P, Q, K), N from
         zero. An output size below one is a ValueError that shows the arithmetic.
         """
-        ...
 
     def conv2d_backward(
         self,
@@ -80,7 +79,6 @@ class Backend(Protocol):
         weight_gradient: bool = True,
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Return (dx, dw, db), shaped like x, w and (K,): None for what is not asked for."""
-        ...
 
     # ------------------------------------------------------------------ pooling
     def max_pool2d(
@@ -100,7 +98,6 @@ class Backend(Protocol):
         over later ones. `stride` defaults to `pool_size`; padding is at most half the window.
         With `ceil_mode` a window may hang over the end, but none starts in the padding there.
         """
-        ...
 
     def max_pool2d_backward(
         self,
@@ -114,7 +111,6 @@ class Backend(Protocol):
         ceil_mode: bool = False,
     ) -> Array:
         """Return dx of shape `x_shape`: each gradient goes to its window's winner, sums add up."""
-        ...
 
     def avg_pool2d(
         self,
@@ -132,7 +128,6 @@ class Backend(Protocol):
         that hangs over the right or bottom padding (`ceil_mode`) is still not counted.
         x (N, H, W, C). Returns y (N, P, Q, C); sizes as in max_pool2d.
         """
-        ...
 
     def avg_pool2d_backward(
         self,
@@ -146,15 +141,12 @@ class Backend(Protocol):
         count_include_pad: bool = False,
     ) -> Array:
         """Return dx of shape `x_shape`: each gradient is shared evenly by its window."""
-        ...
 
     def global_avg_pool2d(self, x: ArrayLike) -> Array:
         """Return the mean over height and width: x (N, H, W, C) -> y (N, C)."""
-        ...
 
     def global_avg_pool2d_backward(self, dy: ArrayLike, x_shape: tuple[int, ...]) -> Array:
         """Return dx of shape `x_shape`: dy / (H * W) at every pixel."""
-        ...
 
     # ------------------------------------------------------------------ block
     def conv_block(
@@ -176,7 +168,6 @@ class Backend(Protocol):
         Returns y (N, P, Q, K) and argmax, uint8: the place of each winner in its pool window,
         or the number of places where y is 0, since ReLU lets no gradient pass there.
         """
-        ...
 
     def conv_block_backward(
         self,
@@ -194,7 +185,6 @@ class Backend(Protocol):
         input_gradient: bool = True,
     ) -> tuple[Array | None, Array, Array]:
         """Return (dx, dw, db) as conv2d_backward does, from the winners' gradients alone."""
-        ...
 
     # ------------------------------------------------------------------ batch normalization
     def batch_norm(
@@ -206,7 +196,6 @@ class Backend(Protocol):
         axes but the last. x (N, C) or (N, H, W, C); gamma, beta (C,). Returns (y, mean, variance).
         Fewer than two values a channel is a ValueError.
         """
-        ...
 
     def batch_norm_backward(
         self,
@@ -219,7 +208,37 @@ class Backend(Protocol):
         epsilon: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
         """Return (dx, dgamma, dbeta); dx carries the terms through mean and variance."""
-        ...
+
+    def batch_norm_block(
+        self,
+        x: ArrayLike,
+        gamma: ArrayLike,
+        beta: ArrayLike,
+        *,
+        epsilon: float = 1e-5,
+        pool_size: Size2D = 1,
+        pool_stride: Size2D | None = None,
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return max_pool2d(relu(batch_norm(x))), the places of its winners, mean and variance.
+
+        x (N, H, W, C), y and argmax (N, P, Q, C); argmax and the pool as in conv_block. A window
+        of one place is ReLU alone, and argmax its mask: 0 where y is above 0 or NaN, else 1.
+        """
+
+    def batch_norm_block_backward(
+        self,
+        dy: ArrayLike,
+        argmax: ArrayLike,
+        x: ArrayLike,
+        gamma: ArrayLike,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        *,
+        epsilon: float = 1e-5,
+        pool_size: Size2D = 1,
+        pool_stride: Size2D | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Return (dx, dgamma, dbeta) as batch_norm_backward does, from the winners' gradients."""
 
     def batch_norm_inference(
         self,
@@ -232,7 +251,6 @@ class Backend(Protocol):
         epsilon: float = 1e-5,
     ) -> Array:
         """Normalize each channel by the given mean and variance (those of training)."""
-        ...
 
     def batch_norm_inference_backward(
         self,
@@ -245,86 +263,67 @@ class Backend(Protocol):
         epsilon: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
         """Return (dx, dgamma, dbeta) with mean and variance held constant."""
-        ...
 
     # ------------------------------------------------------------------ linear
     def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
         """Return x @ w + b: x (N, C), w (C, K), b (K,) or None -> y (N, K)."""
-        ...
 
     def linear_backward(
         self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
     ) -> tuple[Array | None, Array, Array]:
         """Return (dx, dw, db); dx is None where `input_gradient` is False."""
-        ...
 
     # ------------------------------------------------------------------ activations
     # Of arrays of any rank. A NaN stays a NaN.
     def relu(self, x: ArrayLike) -> Array:
         """Return max(x, 0)."""
-        ...
 
     def relu_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         """Return dy where y > 0 or y is NaN, else 0; y is what relu returned."""
-        ...
 
     def leaky_relu(self, x: ArrayLike, *, negative_slope: float = 0.01) -> Array:
         """Return x where x > 0, else negative_slope * x."""
-        ...
 
     def leaky_relu_backward(
         self, dy: ArrayLike, x: ArrayLike, *, negative_slope: float = 0.01
     ) -> Array:
         """Return dy where x > 0, else negative_slope * dy."""
-        ...
 
     def elu(self, x: ArrayLike, *, alpha: float = 1.0) -> Array:
         """Return x where x > 0, else alpha * (exp(x) - 1)."""
-        ...
 
     def elu_backward(self, dy: ArrayLike, x: ArrayLike, *, alpha: float = 1.0) -> Array:
         """Return dy where x > 0, else dy * alpha * exp(x)."""
-        ...
 
     def gelu(self, x: ArrayLike) -> Array:
         """Return x * Phi(x), Phi the normal distribution function (by erf, not its tanh fit)."""
-        ...
 
     def gelu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
         """Return dy * (Phi(x) + x * phi(x)), phi the normal density."""
-        ...
 
     def silu(self, x: ArrayLike) -> Array:
         """Return x * sigmoid(x)."""
-        ...
 
     def silu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
         """Return dy * s * (1 + x * (1 - s)), s = sigmoid(x)."""
-        ...
 
     def sigmoid(self, x: ArrayLike) -> Array:
         """Return 1 / (1 + exp(-x)), without overflow for any x."""
-        ...
 
     def sigmoid_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         """Return dy * y * (1 - y); y is what sigmoid returned."""
-        ...
 
     def tanh(self, x: ArrayLike) -> Array:
         """Return the hyperbolic tangent of x."""
-        ...
 
     def tanh_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         """Return dy * (1 - y * y); y is what tanh returned."""
-        ...
 
     def softmax(self, x: ArrayLike) -> Array:
         """Return exp(x) / sum(exp(x)) over the last axis, stable for any finite x."""
-        ...
 
     def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         """Return y * (dy - sum(dy * y)) over the last axis; y is what softmax returned."""
-        ...
 
     # ------------------------------------------------------------------ dropout
     def dropout(self, x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
@@ -332,11 +331,9 @@ class Backend(Protocol):
 
         x any shape, mask boolean and alike, 0 <= rate < 1. The caller draws the mask.
         """
-        ...
 
     def dropout_backward(self, dy: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
         """Return dy / (1 - rate) where the mask is True, else 0."""
-        ...
 
     # ------------------------------------------------------------------ losses
     def softmax_cross_entropy(
@@ -357,7 +354,6 @@ class Backend(Protocol):
         class_weights[label] (for probabilities: sum of class_weights * t). Without weights
         that is the mean. The loss is a Python float; probabilities (N, C) serve backward.
         """
-        ...
 
     def softmax_cross_entropy_backward(
         self,
@@ -370,17 +366,14 @@ class Backend(Protocol):
         sample_weights: ArrayLike | None = None,
     ) -> Array:
         """Return dlogits (N, C)."""
-        ...
 
     def mean_squared_error(self, prediction: ArrayLike, target: ArrayLike) -> float:
         """Return the mean of (prediction - target)**2, a Python float."""
-        ...
 
     def mean_squared_error_backward(
         self, dloss: float, prediction: ArrayLike, target: ArrayLike
     ) -> Array:
         """Return dprediction = dloss * 2 * (prediction - target) / size."""
-        ...
 
     # ------------------------------------------------------------------ optimizer steps
     # The only ops that write to arguments: to `w` and the state arrays, which must be C-contiguous,
@@ -402,7 +395,6 @@ class Backend(Protocol):
         w -= learning_rate * (g + momentum * velocity if nesterov else velocity).
         Without momentum `velocity` may be None and w -= learning_rate * g.
         """
-        ...
 
     def adam_step(
         self,
@@ -426,7 +418,6 @@ class Backend(Protocol):
         v = beta2*v + (1-beta2)*g*g; w -= learning_rate * m / (1 - beta1**step)
         / (sqrt(v / (1 - beta2**step)) + epsilon).
         """
-        ...
 
 
 def get_backend(name: str | Backend) -> Backend:

@@ -16,6 +16,7 @@ from fastcnn._memory import empty
 from fastcnn._progress import ProgressBar
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.callbacks import Callback
+from fastcnn.inference import Predictor, Step, as_images, compiled, floats
 from fastcnn.losses import CrossEntropy, Loss, get_loss
 from fastcnn.metrics import correct
 from fastcnn.nn._options import flag, float_dtype, integer, number
@@ -92,6 +93,8 @@ class Trainer:
         self.history: History = {name: [] for name in HISTORY}
         self._parameters: dict[str, nn.Parameter] = {}
         self._optimizer_state: dict[str, Array] = {}
+        self._run: Step | None = None  # what `compiled` made of these:
+        self._run_of: tuple[nn.Module, Backend] | None = None
 
     # ------------------------------------------------------------------ training
     def fit(
@@ -193,7 +196,7 @@ class Trainer:
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
         for raw, target in batches:
-            x = self._floats(raw)
+            x = floats(raw, self.dtype)
             prediction, loss = self._train_step(x, target, total_steps, interrupts)
             weight = self.loss.weight(target)
             total += loss * weight
@@ -260,9 +263,10 @@ class Trainer:
         return self._measure(images, self._targets(y, len(images), "y"), batch_size)
 
     def _measure(self, images: Array, targets: Array, batch_size: int) -> dict[str, float]:
+        run = self._compiled()
         total, weights, hits = 0.0, 0.0, 0
         for raw, target in _batches(images, targets, batch_size):
-            prediction = self.model(self._floats(raw), self.backend)
+            prediction = run(floats(raw, self.dtype))
             loss, _ = self.loss(prediction, target, self.backend)
             weight = self.loss.weight(target)
             total += loss * weight
@@ -278,17 +282,29 @@ class Trainer:
         """Return the model's outputs, for a classifier logits (n, classes)."""
         batch_size = integer(batch_size, "predict: batch_size")
         images = self._images(x, "x")
+        run = self._compiled()
         if len(images) <= batch_size:
-            return self.model(self._floats(images), self.backend)
+            return run(floats(images, self.dtype))
         outputs = np.empty((len(images), *self.model.output_shape), self.dtype)
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = self.model(self._floats(images[part]), self.backend)
+            outputs[part] = run(floats(images[part], self.dtype))
         return outputs
 
     def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return the softmax of `predict`: probabilities (n, classes)."""
         return self.backend.softmax(self.predict(x, batch_size=batch_size))
+
+    def predictor(self) -> Predictor:
+        """Return a snapshot of the model as it is now, made ready to serve on this backend."""
+        return Predictor(self.model, self.backend, dtype=self.dtype)
+
+    def _compiled(self) -> Step:
+        """Return the model in inference; it sees every change of the weights."""
+        if self._run is None or self._run_of != (self.model, self.backend):
+            self._run = compiled(self.model, self.backend, follow=True)
+            self._run_of = self.model, self.backend
+        return self._run
 
     # ------------------------------------------------------------------ state
     def save_state(
@@ -326,18 +342,7 @@ class Trainer:
     # ------------------------------------------------------------------ data
     def _images(self, x: ArrayLike, where: str) -> Array:
         """Check images, and build the model for them where it has no weights yet."""
-        images = _array(x, where)
-        if images.dtype.newbyteorder("=") not in _IMAGES:
-            raise TypeError(
-                f"{where}: expected uint8 (which is divided by 255), float32 or float64, got "
-                f"{images.dtype}"
-            )
-        if images.ndim < 2:
-            raise ValueError(
-                f"{where}: expected a batch such as (n, 28, 28, 1), got shape {images.shape}"
-            )
-        if len(images) == 0:
-            raise ValueError(f"{where}: expected at least one image, got shape {images.shape}")
+        images = as_images(x, where, self.model.input_shape if self.model.built else None)
         if not self.model.built:
             self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
         if not self._parameters:
@@ -347,28 +352,7 @@ class Trainer:
                     f"{self.model.dtype}"
                 )
             self._parameters = self.model.parameters()
-        expected = self.model.input_shape
-        if images.shape[1:] != expected:
-            hint = ""
-            if (*images.shape[1:], 1) == expected:
-                hint = "; add the axis of channels: x[..., None]"
-            elif images.shape == expected:
-                hint = "; add the axis of the batch: x[None]"
-            raise ValueError(
-                f"{where}: expected a batch of shape (n, {', '.join(map(str, expected))}), got "
-                f"{images.shape}{hint}"
-            )
         return images
-
-    def _floats(self, images: Array) -> Array:
-        """Return a batch in the model's dtype, uint8 divided by 255."""
-        if images.dtype == self.dtype:
-            return images
-        floats = empty(images.shape, self.dtype)
-        np.copyto(floats, images, casting="same_kind")
-        if images.dtype == np.uint8:
-            np.divide(floats, 255, out=floats)
-        return floats
 
     def _targets(self, y: ArrayLike, count: int, where: str) -> Array:
         labels = _array(y, where)
@@ -406,9 +390,6 @@ class Trainer:
 
     def _generator(self, purpose: int, number: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(purpose, number)))
-
-
-_IMAGES = tuple(map(np.dtype, (np.uint8, np.float16, np.float32, np.float64)))
 
 
 def _array(value: ArrayLike, where: str) -> Array:

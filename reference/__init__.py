@@ -30,6 +30,7 @@ from .batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
+from .batch_norm_block import batch_norm_block, batch_norm_block_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv_block import conv_block, conv_block_backward
 from .dropout import dropout, dropout_backward
@@ -53,6 +54,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_block",
+    "batch_norm_block_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
     "conv2d",

@@ -194,6 +194,18 @@ def _batch_norm_backward(draw: Draw) -> Arguments:
     return arguments
 
 
+def _batch_norm_block(draw: Draw) -> Arguments:
+    return {**_normalized(draw), "pool_size": (2, 1), "pool_stride": (2, 1)}
+
+
+def _batch_norm_block_backward(draw: Draw) -> Arguments:
+    forward = _batch_norm_block(draw)
+    y, argmax, mean, variance = draw.backend.batch_norm_block(**forward)
+    del forward["beta"]
+    saved = {"argmax": argmax, **forward, "mean": mean, "variance": variance}
+    return {"dy": draw.normal(*y.shape), **saved}
+
+
 def _linear(draw: Draw) -> Arguments:
     filters = max(68 - draw.channels, 1)
     return {
@@ -308,6 +320,8 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "avg_pool2d_backward": _avg_pool2d_backward,
     "global_avg_pool2d": _global_avg_pool2d,
     "global_avg_pool2d_backward": _global_avg_pool2d_backward,
+    "batch_norm_block": _batch_norm_block,
+    "batch_norm_block_backward": _batch_norm_block_backward,
     "batch_norm": _normalized,
     "batch_norm_backward": _batch_norm_backward,
     "batch_norm_inference": _batch_norm_inference,

@@ -44,6 +44,8 @@ TOLERANCE = {
     # x - mean loses what the mean's rounding hides, and the backward terms cancel.
     "batch_norm": Tolerance(0, 160),
     "batch_norm_backward": Tolerance(0, 500, 160),
+    "batch_norm_block": Tolerance(0, 160),
+    "batch_norm_block_backward": Tolerance(0, 500, 160),
     # One product, or one quotient and one product.
     "leaky_relu": Tolerance(2, 0),
     "dropout": Tolerance(4, 0),

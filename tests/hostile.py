@@ -56,6 +56,16 @@ CALLS: dict[str, dict[str, Any]] = {
         "mean": ones(4),
         "variance": ones(4),
     },
+    "batch_norm_block": {"x": IMAGES, "gamma": ones(4), "beta": ones(4), "pool_size": 2},
+    "batch_norm_block_backward": {
+        "dy": SQUARE,
+        "argmax": PLACES,
+        "x": IMAGES,
+        "gamma": ones(4),
+        "mean": ones(4),
+        "variance": ones(4),
+        "pool_size": 2,
+    },
     "batch_norm_inference": {
         "x": IMAGES,
         "gamma": ones(4),

@@ -41,9 +41,16 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.metrics": MODEL,
     "fastcnn.serialization": {*TRAINER, "safetensors"},
     "fastcnn.callbacks": {*TRAINER, "fastcnn.trainer"},
+    "fastcnn.inference": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
     "fastcnn._interrupt": set(),
     "fastcnn._progress": {"tqdm"},
-    "fastcnn.trainer": {*TRAINER, "fastcnn._interrupt", "fastcnn._progress"},
+    "fastcnn.trainer": {
+        *TRAINER,
+        "fastcnn.inference",
+        "fastcnn._interrupt",
+        "fastcnn._memory",
+        "fastcnn._progress",
+    },
 }
 # What runs the library rather than being it may import all of it, and these when they are used.
 GUESTS = {"matplotlib", "PIL", "pooch", "tqdm", "safetensors"}

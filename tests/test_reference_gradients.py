@@ -162,6 +162,27 @@ CASES = [
     ),
     *(
         Case(
+            "batch_norm_block",
+            normal(shape, shape[-1:], shape[-1:]),
+            lambda backend, x, gamma, beta, options=options: backend.batch_norm_block(
+                x, gamma, beta, epsilon=0.1, **options
+            ),
+            lambda backend, dy, saved, x, gamma, beta, options=options: (
+                backend.batch_norm_block_backward(
+                    dy, saved[1], x, gamma, *saved[2:], epsilon=0.1, **options
+                )
+            ),
+            options,
+        )
+        for shape, options in [
+            ((3, 4, 2, 16), {}),
+            ((2, 5, 5, 16), {"pool_size": 2}),
+            ((2, 5, 7, 5), {"pool_size": (2, 3)}),
+            ((1, 7, 6, 32), {"pool_size": 3, "pool_stride": 2}),
+        ]
+    ),
+    *(
+        Case(
             "batch_norm_inference",
             normal(shape, shape[-1:], shape[-1:]),
             lambda backend, x, gamma, beta: backend.batch_norm_inference(
@@ -229,7 +250,7 @@ def check(case: Case, backend: Any, rng: np.random.Generator) -> None:
         return float(np.sum(v * first(case.forward(backend, *moved))))
 
     # The fourth-order difference: its own error is h**4, far below rounding / h.
-    h = 1e-5 if any(kink in case.op for kink in ("pool", "relu", "block")) else 1e-3
+    h = 1e-6 if any(kink in case.op for kink in ("pool", "relu", "block")) else 1e-3
     near, far = projected(h) - projected(-h), projected(2 * h) - projected(-2 * h)
     assert (8 * near - far) / (12 * h) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 

@@ -6,8 +6,11 @@ Blocks are sorted by size into classes an eighth of a power of two apart; a free
 the address of the next one of its class. The interpreter's lock guards the pool.
 """
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.stdint cimport uint64_t
+from libc.string cimport memcmp
 
 cdef extern from *:
     """
@@ -129,3 +132,22 @@ def empty_cache():
 def statistics():
     """Return (bytes in use, bytes idle in the pool)."""
     return _in_use, _idle
+
+
+def same_bytes(a, b):
+    """Return whether two arrays hold the same bytes; False where one is not contiguous."""
+    cdef Py_buffer view, other
+    cdef bint same
+    try:
+        PyObject_GetBuffer(a, &view, PyBUF_SIMPLE)
+    except (BufferError, ValueError):     # NumPy's choice is the second
+        return False
+    try:
+        PyObject_GetBuffer(b, &other, PyBUF_SIMPLE)
+    except (BufferError, ValueError):     # NumPy's choice is the second
+        PyBuffer_Release(&view)
+        return False
+    same = view.len == other.len and memcmp(view.buf, other.buf, view.len) == 0
+    PyBuffer_Release(&other)
+    PyBuffer_Release(&view)
+    return same

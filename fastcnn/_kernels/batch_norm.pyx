@@ -151,32 +151,51 @@ cdef void normalize(
         )
 
 
+cdef void statistics(
+    real[::1] mean, real[::1] variance, const real[::1] x, const real[::1] gamma,
+    const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
+    real[:, ::1] table, int threads,
+) noexcept nogil:
+    """Write mean and variance, and the rows of table: mean, scale and shift."""
+    cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], count = x.shape[0], p, j, c
+    cdef Py_ssize_t part = part_of(count, W)
+    cdef double scale
+    for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
+        part_statistics(
+            &partial[p, 0, 0], &partial[p, 1, 0], &partial[p, 2, 0], &x[p * part],
+            min(part, count - p * part), W,
+        )
+    combine_statistics(&sums[0, 0], &sums[1, 0], &sums[2, 0], partial, count, part, C)
+    for c in range(C):
+        mean[c], variance[c] = <real> sums[0, c], <real> sums[1, c]
+    for j in range(W):
+        c = j % C
+        scale = gamma[c] / sqrt(sums[1, c] + epsilon)
+        table[0, j] = mean[c]
+        table[1, j] = <real> scale
+        # What the mean loses in rounding goes where it is not lost.
+        table[2, j] = <real> (beta[c] - (sums[0, c] - mean[c]) * scale)
+
+
+def batch_norm_statistics(
+    real[::1] mean, real[::1] variance, const real[::1] x, const real[::1] gamma,
+    const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
+    real[:, ::1] table, int threads,
+):
+    """What batch_norm does before it writes y; its y is (x - table[0]) * table[1] + table[2]."""
+    with nogil:
+        statistics(mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads)
+
+
 def batch_norm(
     real[::1] y, real[::1] mean, real[::1] variance, const real[::1] x, const real[::1] gamma,
     const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
     real[:, ::1] table, int threads,
 ):
     """partial (parts, 3, W), sums (3, W) and table (3, W) are room to work in."""
-    cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], count = x.shape[0], p, j, c
-    cdef Py_ssize_t part = part_of(count, W)
-    cdef double scale
     with nogil:
-        for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
-            part_statistics(
-                &partial[p, 0, 0], &partial[p, 1, 0], &partial[p, 2, 0], &x[p * part],
-                min(part, count - p * part), W,
-            )
-        combine_statistics(&sums[0, 0], &sums[1, 0], &sums[2, 0], partial, count, part, C)
-        for c in range(C):
-            mean[c], variance[c] = <real> sums[0, c], <real> sums[1, c]
-        for j in range(W):
-            c = j % C
-            scale = gamma[c] / sqrt(sums[1, c] + epsilon)
-            table[0, j] = mean[c]
-            table[1, j] = <real> scale
-            # What the mean loses in rounding goes where it is not lost.
-            table[2, j] = <real> (beta[c] - (sums[0, c] - mean[c]) * scale)
-        normalize(y, x, table, part, threads)
+        statistics(mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads)
+        normalize(y, x, table, part_of(x.shape[0], table.shape[1]), threads)
 
 
 def batch_norm_inference(

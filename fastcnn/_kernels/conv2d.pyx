@@ -31,7 +31,7 @@ cdef void correlate_task(
                     row, min(row + op.chunk_rows, op.h.count), runs)
 
 
-cdef int correlate(Correlation* op, int threads) except -1 nogil:
+cdef int correlate(Correlation* op, int threads, bint packed) except -1 nogil:
     """Run every task of a correlation whose geometry and pointers are set."""
     cdef Py_ssize_t panels = panels_of(op.outer)
     cdef Py_ssize_t taps = op.h.taps * op.w.taps, packs = op.groups * panels, tasks, task
@@ -47,8 +47,9 @@ cdef int correlate(Correlation* op, int threads) except -1 nogil:
     if runs is NULL:
         with gil:
             raise MemoryError("conv2d: no memory for the table of taps")
-    for task in prange(packs, num_threads=threads, schedule="static"):
-        pack(op, task)
+    if not packed:
+        for task in prange(packs, num_threads=threads, schedule="static"):
+            pack(op, task)
     for task in prange(tasks, num_threads=threads, schedule="dynamic"):
         correlate_task(op, task, runs + 2 * threadid() * taps)
     free(runs)
@@ -83,9 +84,12 @@ def conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    Py_ssize_t groups, int threads,
+    Py_ssize_t groups, int threads, bint packed=False,
 ):
-    """Write the convolution of x (N, H, W, G*C) with w (R, S, C, G*K) to y (N, P, Q, G*K)."""
+    """Write the convolution of x (N, H, W, G*C) with w (R, S, C, G*K) to y (N, P, Q, G*K).
+
+    packed: workspace holds what an earlier call with these weights left there.
+    """
     cdef Correlation op
     cdef const real[::1] bias
     op.bias = NULL
@@ -102,7 +106,7 @@ def conv2d(
     op.y, op.x, op.w_data = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0]
     op.packed = &workspace[0]
     with nogil:
-        correlate(&op, threads)
+        correlate(&op, threads, packed)
 
 
 def conv2d_backward_input(
@@ -134,4 +138,4 @@ def conv2d_backward_input(
                                  s * dilation_w % stride_w, stride_w, pad_left, dilation_w)
             if op.h.count > 0 and op.w.count > 0:
                 with nogil:
-                    correlate(&op, threads)
+                    correlate(&op, threads, False)

@@ -19,7 +19,7 @@ from fastcnn._kernels._types cimport (
 )
 
 cdef enum:
-    SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
+    SERIAL_BELOW = 300000       # flop: waking a second thread costs more than it saves
     STRIP_BYTES = 32768         # of convolution rows in scratch
 
 
@@ -107,15 +107,18 @@ def workspace_size(
     return vectors_of(K) * LANES * (taps * C + 1) + threads * scratch_size(&pool, K)
 
 
-def conv_block(
+cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
-    int threads,
+    int threads, bint packed=False,
 ):
-    """Write y and argmax (N, P, Q, K) for x (N, H, W, C) and w (R, S, C, K)."""
+    """Write y and argmax (N, P, Q, K) for x (N, H, W, C) and w (R, S, C, K).
+
+    packed: workspace holds what an earlier call with these weights left there.
+    """
     cdef Correlation op
     cdef Pool pool = Pool(y.shape[1], y.shape[2], pool_h, pool_w, pool_stride_h, pool_stride_w,
                           0, &y[0, 0, 0, 0], &argmax[0, 0, 0, 0])
@@ -142,9 +145,27 @@ def conv_block(
     runs = <Py_ssize_t*> malloc(2 * threads * taps * sizeof(Py_ssize_t))
     if runs is NULL:
         raise MemoryError("conv_block: no memory for the table of taps")
-    for task in prange(panels_of(op.outer), nogil=True, num_threads=threads, schedule="static"):
-        pack(&op, task)
+    if not packed:
+        for task in prange(
+            panels_of(op.outer), nogil=True, num_threads=threads, schedule="static"
+        ):
+            pack(&op, task)
     for task in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
         block_task(&op, &pool, task, scratch + threadid() * scratch_size(&pool, op.outer),
                    runs + 2 * threadid() * taps)
     free(runs)
+
+
+def bound(
+    real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] w, b, real[::1] workspace,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+    Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
+    int threads,
+):
+    """Return a function of nothing that is this call of conv_block on packed weights."""
+    return lambda: conv_block(
+        y, argmax, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h,
+        dilation_w, pool_h, pool_w, pool_stride_h, pool_stride_w, threads, True,
+    )

@@ -19,7 +19,7 @@ from fastcnn._kernels._types cimport (
 
 cdef enum:
     POINTS = 16
-    CHUNK = 8 * ROWS            # tiles a task takes
+    CHUNK = 8 * ROWS            # tiles a task takes, at most
     MOST_LANES = 64             # of a panel
 
 
@@ -130,9 +130,10 @@ cdef inline void transform_output(real* y, unsigned char* argmax, const real* m,
     store_as_bytes(argmax, where(won, place, splat(4)))
 
 
-cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, unsigned char* argmax,
-                     const real* x, const real* u, const real* bias, real* scratch) noexcept nogil:
-    cdef Py_ssize_t tiles = g.N * g.P * g.Q, t = task * CHUNK, t_end = min(t + CHUNK, tiles)
+cdef void block_task(const Geometry* g, Py_ssize_t chunk, Py_ssize_t task, real* y,
+                     unsigned char* argmax, const real* x, const real* u, const real* bias,
+                     real* scratch) noexcept nogil:
+    cdef Py_ssize_t tiles = g.N * g.P * g.Q, t = task * chunk, t_end = min(t + chunk, tiles)
     cdef Py_ssize_t point_v = ROWS * g.depth, point_m = ROWS * MOST_LANES
     cdef real* zeros = scratch
     cdef real* v = zeros + MOST_LANES
@@ -203,27 +204,45 @@ def workspace_size(Py_ssize_t C, Py_ssize_t K, int threads):
     return POINTS * C * lanes + lanes + threads * scratch_size(vectors_of(C) * LANES)
 
 
-def conv_block(
+cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace,
-    Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+    Py_ssize_t pad_top, Py_ssize_t pad_left, int threads, bint packed=False,
 ):
-    """Write y and argmax (N, P, Q, K) for x (N, H, W, C) and w (3, 3, C, K)."""
+    """Write y and argmax (N, P, Q, K) for x (N, H, W, C) and w (3, 3, C, K).
+
+    packed: workspace holds what an earlier call with these weights left there.
+    """
     cdef Geometry g = Geometry(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], w.shape[3],
         pad_top, pad_left, vectors_of(x.shape[3]) * LANES)
     cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, tiles = g.N * g.P * g.Q
+    cdef Py_ssize_t groups = (tiles + ROWS - 1) // ROWS
+    # Few tiles are shared out evenly; no result depends on it.
+    cdef Py_ssize_t chunk = min(<Py_ssize_t> CHUNK, (groups + threads - 1) // threads * ROWS)
     cdef real* u = &workspace[0]
     cdef real* bias = u + POINTS * g.C * lanes
     cdef real* scratch = bias + lanes
     cdef const real[::1] b_view
-    memset(bias, 0, lanes * sizeof(real))
-    if b is not None:
-        b_view = b
-        memcpy(bias, &b_view[0], g.K * sizeof(real))
-    for task in prange(g.C * panels_of(g.K), nogil=True, num_threads=threads, schedule="static"):
-        transform_weights(&g, task, u, &w[0, 0, 0, 0])
-    for task in prange((tiles + CHUNK - 1) // CHUNK, nogil=True, num_threads=threads,
+    if not packed:
+        memset(bias, 0, lanes * sizeof(real))
+        if b is not None:
+            b_view = b
+            memcpy(bias, &b_view[0], g.K * sizeof(real))
+        for task in prange(
+            g.C * panels_of(g.K), nogil=True, num_threads=threads, schedule="static"
+        ):
+            transform_weights(&g, task, u, &w[0, 0, 0, 0])
+    for task in prange((tiles + chunk - 1) // chunk, nogil=True, num_threads=threads,
                        schedule="dynamic"):
-        block_task(&g, task, &y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0], u, bias,
+        block_task(&g, chunk, task, &y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0], u, bias,
                    scratch + threadid() * scratch_size(g.depth))
+
+
+def bound(
+    real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] w, b, real[::1] workspace,
+    Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+):
+    """Return a function of nothing that is this call of conv_block on packed weights."""
+    return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._batch_norm import BatchNorm
+from fastcnn.fast._batch_norm_block import BatchNormBlock
 from fastcnn.fast._conv_block import ConvBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._prepared import Preparation
 from fastcnn.fast._softmax import Softmax
 
 __all__ = ["FastBackend"]
 
 
-class FastBackend(ConvBlock, BatchNorm, Linear, Softmax, Dropout, Losses, Optimizer):
+class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, Optimizer):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 
     Parameters
@@ -34,3 +35,8 @@ class FastBackend(ConvBlock, BatchNorm, Linear, Softmax, Dropout, Losses, Optimi
         If the instruction set cannot run here, num_threads is below one, or `convolution` is
         unknown.
     """
+
+    @property
+    def prepared(self) -> Preparation:
+        """Ops made ready for weights that stay; inference uses them where a backend has them."""
+        return Preparation(self)

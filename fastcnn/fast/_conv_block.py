@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from fastcnn.fast._conv2d import Conv2D, _geometry
 from fastcnn.fast._pool2d import Pool2D
 
 __all__ = ["ConvBlock"]
+
+# Called with a size and run(workspace, whether it holds the packed weights already).
+WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
 _FEWEST_CHANNELS = 16  # of Winograd: fewer fill no vector of its input transform
 
@@ -87,38 +91,56 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             shape(op, "b", b, w.shape[3:], "one for each filter of w")
         if groups > 1:
             return self._plain_block(x, w, b, block)
+        return self._fused_block(x, w, b, block, self._algorithm(x, w, block))
+
+    def _algorithm(self, x: Array, w: Array, block: _Block) -> str:
+        """Return which kernel computes a block without groups, by shape alone."""
+        if self._is_few(x, w, block):
+            return "few"
+        return "winograd" if self._is_winograd(w, block) else "direct"
+
+    def _fused_block(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        block: _Block,
+        algorithm: str,
+        with_workspace: WithWorkspace | None = None,
+    ) -> tuple[Array, Array]:
+        """Return (y, argmax); `with_workspace` is asked for room to pack the weights in."""
         y = empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
         argmax = empty(y.shape, np.dtype(np.uint8))
         if y.size == 0:
             return y, argmax
-        kernels, (r, s, c, k) = self._load(x), w.shape
-        if self._is_few(x, w, block):
+        threads = self.num_threads
+        if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
-            kernels.conv_block_few.conv_block(
-                y, argmax, x, w, bias, *block.pool[2:], self.num_threads
-            )
+            kernel = self._load(x).conv_block_few
+            kernel.conv_block(y, argmax, x, w, bias, *block.pool[2:], threads)
             return y, argmax
-        if self._is_winograd(w, block):
-            size = kernels.conv_block_winograd.workspace_size(c, k, self.num_threads)
-            kernels.conv_block_winograd.conv_block(
-                y, argmax, x, w, b, empty((size,), x.dtype), *block.window[2:4], self.num_threads
-            )
-            return y, argmax
-        size = kernels.conv_block.workspace_size(
-            r * s, c, k, *block.output, *block.pool, self.num_threads
-        )
-        kernels.conv_block.conv_block(
-            y,
-            argmax,
-            x,
-            w,
-            b,
-            empty((size,), x.dtype),
-            *block.window,
-            *block.pool,
-            self.num_threads,
-        )
+        kernel, size, options = self._block_kernel(w, block, algorithm, threads)
+
+        def run(workspace: Array, packed: bool) -> None:
+            kernel.conv_block(y, argmax, x, w, b, workspace, *options, threads, packed)
+
+        if with_workspace is None:
+            run(empty((size,), x.dtype), False)
+        else:
+            with_workspace(size, run)
         return y, argmax
+
+    def _block_kernel(
+        self, w: Array, block: _Block, algorithm: str, threads: int
+    ) -> tuple[Any, int, tuple[int, ...]]:
+        """Return a kernel that packs weights, its size of workspace and its options."""
+        kernels, (r, s, c, k) = self._load(w), w.shape
+        if algorithm == "winograd":
+            kernel = kernels.conv_block_winograd
+            return kernel, kernel.workspace_size(c, k, threads), block.window[2:4]
+        kernel = kernels.conv_block
+        size = kernel.workspace_size(r * s, c, k, *block.output, *block.pool, threads)
+        return kernel, size, (*block.window, *block.pool)
 
     def _is_few(self, x: Array, w: Array, block: _Block) -> bool:
         """Return whether the kernel for one channel and no padding computes the block."""

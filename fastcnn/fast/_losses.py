@@ -84,13 +84,14 @@ def _check_labels(op: str, labels: Array, samples: int, classes: int) -> Array:
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
     shape(op, "labels", labels, (samples,), "one for each sample")
-    if labels.min() < 0 or labels.max() >= classes:
+    integers = np.ascontiguousarray(labels, np.int64)
+    if integers.view(np.uint64).max() >= classes:  # so are negative ones
         place = int(np.argmax((labels < 0) | (labels >= classes)))
         raise ValueError(
             f"{op}: labels: expected integers from 0 to {classes - 1}, "
             f"got {labels[place]} at {place}"
         )
-    return np.ascontiguousarray(labels, np.int64)
+    return integers
 
 
 def _total_weight(
@@ -101,6 +102,8 @@ def _total_weight(
     sample_weights: Array | None,
 ) -> float:
     """Return what the loss is divided by."""
+    if sample_weights is None and class_weights is None:
+        return float(samples)
     weights: Any = np.ones(samples)
     if sample_weights is not None:
         weights = sample_weights.astype(np.float64)

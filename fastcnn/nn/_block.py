@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import ReLU
 from fastcnn.nn._conv import Conv2D
 from fastcnn.nn._module import Backward, Module
+from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._options import pair
 from fastcnn.nn._pool import MaxPool2D
 
-_MOST_PLACES = 255  # of conv_block's pool window
+_MOST_PLACES = 255  # of a block's pool window
 
 
 class ConvBlock(Module):
@@ -72,28 +74,98 @@ class ConvBlock(Module):
         return y, backward
 
 
+class NormBlock(Module):
+    """Batch normalization with ReLU, and maybe a max-pool behind it, as batch_norm_block.
+
+    It stands for layers of a model while the model trains, as ConvBlock does.
+    """
+
+    def __init__(self, norm: BatchNorm, relu: ReLU, pool: MaxPool2D | None) -> None:
+        super().__init__()
+        self.norm = norm
+        self.layers: list[Module] = [norm, relu] if pool is None else [norm, relu, pool]
+        self.pool_size = 1 if pool is None else pool.pool_size
+        self.pool_stride = None if pool is None else pool.stride
+        self.trainable = True
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        if not training or x.ndim != 4:
+            return self._one_by_one(x, backend, training)
+        norm = self.norm
+        gamma, beta, epsilon = norm.gamma, norm.beta, norm.epsilon
+        options: dict[str, Any] = {
+            "epsilon": epsilon,
+            "pool_size": self.pool_size,
+            "pool_stride": self.pool_stride,
+        }
+        y, argmax, mean, variance = backend.batch_norm_block(x, gamma.data, beta.data, **options)
+        norm.track(mean, variance, x.size // len(mean))
+
+        def backward(dy: Array) -> Array | None:
+            dx, gamma.grad, beta.grad = backend.batch_norm_block_backward(
+                dy, argmax, x, gamma.data, mean, variance, **options
+            )
+            return dx
+
+        return y, backward
+
+    def _one_by_one(self, x: Array, backend: Backend, training: bool) -> tuple[Array, Backward]:
+        steps: list[Backward] = []
+        for layer in self.layers:
+            x, step = layer.forward(x, backend, training=training)
+            steps.append(step)
+
+        def backward(dy: Array) -> Array | None:
+            gradient: Array | None = dy
+            while steps:
+                step = steps.pop()
+                gradient = None if gradient is None else step(gradient)
+            return gradient
+
+        return x, backward
+
+
 def fused(layers: Sequence[Module]) -> list[Module]:
-    """Return what to run for the layers: blocks where they line up, else the layers."""
+    """Return what to run for the layers: blocks where they line up, else the layers.
+
+    A subclass may compute something else: only the layers themselves are taken into a block.
+    """
     steps: list[Module] = []
     rest = list(layers)
     while rest:
-        conv = rest.pop(0)
-        if isinstance(conv, Conv2D):
+        layer = rest.pop(0)
+        if type(layer) is Conv2D:
             behind = rest
-            if conv.activation is None and rest and type(rest[0]) is ReLU:
+            if layer.activation is None and rest and type(rest[0]) is ReLU:
                 behind = rest[1:]
-            elif conv.activation != "relu":
+            elif layer.activation != "relu":
                 behind = []
-            pool = behind[0] if behind else None
-            if isinstance(pool, MaxPool2D) and _fits(pool):
-                steps.append(ConvBlock(conv, pool))
+            if behind and (pool := as_block_pool(behind[0])) is not None:
+                steps.append(ConvBlock(layer, pool))
                 rest = behind[1:]
                 continue
-        steps.append(conv)
+        elif type(layer) is BatchNorm and rest and type(rest[0]) is ReLU:
+            relu = rest.pop(0)
+            pool = as_block_pool(rest[0]) if rest else None
+            steps.append(NormBlock(layer, cast("ReLU", relu), pool))
+            if pool is not None:
+                rest.pop(0)
+            continue
+        steps.append(layer)
     return steps
 
 
-def _fits(pool: MaxPool2D) -> bool:
-    rows, columns = pair(pool.pool_size)
-    unpadded = pool.padding in (0, "valid") and not pool.ceil_mode
-    return unpadded and rows * columns <= _MOST_PLACES
+def as_block_pool(layer: Module) -> MaxPool2D | None:
+    """Return the layer if it is a max-pool that the block ops can do."""
+    if type(layer) is not MaxPool2D or layer.padding not in (0, "valid") or layer.ceil_mode:
+        return None
+    rows, columns = pair(layer.pool_size)
+    return layer if rows * columns <= _MOST_PLACES else None

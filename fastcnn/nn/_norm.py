@@ -72,7 +72,7 @@ class BatchNorm(Module):
         gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
         if training:
             y, mean, variance = backend.batch_norm(x, gamma.data, beta.data, epsilon=epsilon)
-            self._track(mean, variance, x.size // len(mean))
+            self.track(mean, variance, x.size // len(mean))
         else:
             mean, variance = self._running_mean.data, self._running_variance.data
             y = backend.batch_norm_inference(
@@ -86,7 +86,7 @@ class BatchNorm(Module):
 
         return y, backward
 
-    def _track(self, mean: Array, variance: Array, count: int) -> None:
+    def track(self, mean: Array, variance: Array, count: int) -> None:
         """Leave the next running statistics, `count` values a channel, for apply_updates."""
         if self.running_variance == "unbiased":
             variance = variance * (count / (count - 1))

@@ -1,0 +1,279 @@
+"""Inference: what was prepared gives what the model gives, and never what the model gave before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import gamma
+from layers import IDS, LAYERS
+from trainers import every_kind, plain, striped_images, trainer_of
+
+import fastcnn
+from fastcnn import FastBackend, nn, reference
+
+
+def blocks() -> nn.Sequential:
+    """Blocks by Winograd and directly, strided, grouped, with a 3x3 pool, without bias."""
+    return nn.Sequential(
+        [
+            nn.Conv2D(16, 3, padding=1, activation="relu"),
+            nn.MaxPool2D(2),
+            nn.Sequential([nn.Conv2D(20, 3, padding="same"), nn.ReLU(), nn.MaxPool2D(2)]),
+            nn.Conv2D(6, 3, padding=1, groups=2, activation="relu", use_bias=False),
+            nn.MaxPool2D((2, 1), stride=1),
+            nn.Conv2D(5, 1, activation="tanh"),
+            nn.Flatten(),
+            nn.Dense(33, activation="relu"),
+            nn.Dense(17, use_bias=False),
+            nn.ReLU(),
+            nn.Dense(3),
+        ]
+    )
+
+
+def normalized() -> nn.Sequential:
+    """Batch normalization behind everything that it folds into, and where it can't."""
+    return nn.Sequential(
+        [
+            nn.BatchNorm(),
+            nn.Conv2D(16, 3, padding=1, use_bias=False),
+            nn.BatchNorm(epsilon=1e-3),
+            nn.ReLU(),
+            nn.MaxPool2D(2),
+            nn.DepthwiseConv2D(3, padding=1),
+            nn.BatchNorm(),
+            nn.Conv2D(7, 3, padding=1, activation="relu"),
+            nn.BatchNorm(),
+            nn.ReLU(),
+            nn.Residual(
+                nn.Sequential([nn.Conv2D(7, 1), nn.BatchNorm()]),
+                nn.Sequential([nn.Conv2D(7, 3, padding=1), nn.BatchNorm(), nn.ReLU()]),
+            ),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Dense(9),
+            nn.BatchNorm(),
+            nn.ReLU(),
+            nn.Dense(3),
+        ]
+    )
+
+
+MODELS = [plain, every_kind, blocks, normalized]
+
+
+def built(make: Callable[[], nn.Module], shape: Any, dtype: Any, seed: int = 0) -> nn.Module:
+    """A model whose every weight and statistic is something."""
+    model = make()
+    model.build(shape, dtype=dtype)
+    rng = np.random.default_rng(seed)
+    for name, variable in model.variables().items():
+        draw = rng.uniform(0.5, 2, variable.shape)
+        if not name.endswith(("gamma", "running_variance")):
+            draw = (draw - 1.25) / np.sqrt(np.prod(variable.shape[:-1]) + 1)
+        variable.data = draw.astype(dtype)
+    return model
+
+
+def assert_rounding(actual: Any, expected: Any, about: str = "", *, operations: int = 50) -> None:
+    """These nets sum at most a few hundred products, a few times."""
+    assert actual.dtype == expected.dtype
+    bound = operations * np.finfo(expected.dtype).eps
+    largest = np.abs(expected).max() if operations > 50 else 1
+    np.testing.assert_allclose(actual, expected, rtol=bound, atol=bound * largest, err_msg=about)
+
+
+# ---------------------------------------------------------------------- the same results
+@pytest.mark.parametrize("make", [plain, blocks])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 31])
+def test_the_bits_of_the_model(make: Any, count: int, fast_backend: Any, dtype: Any) -> None:
+    model = built(make, (12, 10, 3), dtype)
+    x = np.random.default_rng(1).standard_normal((count, 12, 10, 3)).astype(dtype)
+    expected = model(x, fast_backend)
+    predict = fastcnn.Predictor(model, fast_backend)
+    for _ in range(2):  # the second finds everything packed
+        np.testing.assert_array_equal(predict(x), expected)
+    np.testing.assert_array_equal(
+        np.concatenate([predict(x[i : i + 1]) for i in range(count)]), expected
+    )
+    assert predict(x).dtype == dtype
+
+
+@pytest.mark.parametrize("make", [every_kind, normalized])
+def test_folding_only_rounds(make: Any, backend: Any, dtype: Any) -> None:
+    model = built(make, (8, 6, 2), dtype)
+    x = np.random.default_rng(1).standard_normal((5, 8, 6, 2)).astype(dtype)
+    assert_rounding(fastcnn.Predictor(model, backend)(x), model(x, backend))
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS, ids=IDS)
+def test_every_layer(make: Any, shape: Any, fast_backend: Any, dtype: Any) -> None:
+    model = built(make, shape, dtype)
+    x = np.random.default_rng(1).standard_normal((3, *shape)).astype(dtype)
+    expected = model(x, fast_backend)
+    assert_rounding(fastcnn.Predictor(model, fast_backend, dtype=dtype)(x), expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [nn.Conv2D(8, 3, padding=1)],
+        lambda: [nn.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)],
+        lambda: [nn.Flatten(), nn.Dense(6)],
+    ],
+)
+def test_the_bound_of_folding(make: Any, fast_backend: Any, dtype: Any) -> None:
+    """The error stays below that of n + 4 operations on the absolute values of all terms."""
+    shape = (7, 6, 5)
+    model: Any = built(lambda: nn.Sequential([*make(), nn.BatchNorm()]), shape, dtype)
+    layers = len(model) - 1
+    model[layers]._running_mean.data *= 100  # what it takes away cancels much of the sum
+    x = np.random.default_rng(1).standard_normal((2, *shape)).astype(dtype)
+    wide: Any = built(lambda: nn.Sequential([*make(), nn.BatchNorm()]), shape, np.float64)
+    state = {name: array.astype(np.float64) for name, array in model.state_dict().items()}
+    wide.load_state_dict(state)
+    expected = wide(x.astype(np.float64), reference)
+    state = {name: np.abs(array) for name, array in state.items()}
+    state[f"{layers}.running_mean"] *= -1  # the sum of |x| |w|, |b| and |mean|
+    wide.load_state_dict(state)
+    terms = wide(np.abs(x).astype(np.float64), reference)
+    w = state[f"{layers - 1}.weight"]
+    n = w.size // w.shape[-1]
+    found = fastcnn.Predictor(model, fast_backend)(x)
+    # In float64 what is compared with is no better itself.
+    bound = gamma(n + 4, dtype) + gamma(n + 10, np.float64) * (dtype == np.float64)
+    assert (np.abs(found - expected) <= bound * terms).all()
+
+
+# ---------------------------------------------------------------------- never stale
+def changes(trainer: fastcnn.Trainer) -> list[Callable[[], object]]:
+    """Every way to change the weights of a model, each for every array of it."""
+    model = trainer.model
+    x, y = striped_images(16)
+    ways: list[Callable[[], object]] = []
+    for variable in model.variables().values():
+        ways.append(lambda v=variable: v.data.__imul__(v.data.dtype.type(1.5)))
+        ways.append(lambda v=variable: setattr(v, "data", v.data * v.data.dtype.type(0.75)))
+        ways.append(lambda v=variable: v.data.__iadd__(v.data.dtype.type(0.25)))
+        ways.append(lambda v=variable: setattr(v, "data", np.asfortranarray(v.data * 2)))
+        ways.append(lambda v=variable: v.data.__imul__(v.data.dtype.type(0.5)))
+        ways.append(lambda v=variable: setattr(v, "data", np.ascontiguousarray(v.data)))
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm)):
+        ways.append(lambda m=norm: setattr(m, "epsilon", 0.5))
+    ways.append(lambda: trainer.fit(x, y, batch_size=8, verbose=False))
+    state = {name: array * array.dtype.type(0.9) for name, array in model.state_dict().items()}
+    ways.append(lambda: model.load_state_dict(state))
+    return ways
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("count", [1, 7])
+def test_every_change_shows(make: Any, count: int, dtype: Any) -> None:
+    backend = FastBackend()
+    model = built(make, (8, 6, 2), dtype)
+    trainer = trainer_of(backend, model)
+    x = np.random.default_rng(1).standard_normal((count, 8, 6, 2)).astype(dtype)
+    before = trainer.predict(x)
+    for number, change in enumerate(changes(trainer)):
+        change()
+        after = trainer.predict(x)
+        # What the changes left may cancel much.
+        assert_rounding(after, model(x, backend), f"change {number}", operations=2000)
+        np.testing.assert_array_equal(trainer.predict(x), after)
+    assert not np.array_equal(before, after)
+
+
+def test_another_model_or_backend_shows() -> None:
+    trainer = trainer_of(FastBackend(), built(plain, (8, 6, 2), np.float32))
+    x = striped_images(3)[0]
+    trainer.predict(x)
+    trainer.model = built(plain, (8, 6, 2), np.float32, seed=5)
+    found = trainer.predict(x)
+    np.testing.assert_array_equal(found, fastcnn.Predictor(trainer.model)(x))
+    trainer.backend = fastcnn.get_backend("reference")
+    assert_rounding(trainer.predict(x), found)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_predictor_is_a_snapshot(make: Any, backend: Any) -> None:
+    trainer = trainer_of(backend, built(make, (8, 6, 2), np.float32))
+    x, y = striped_images(12)
+    predict = trainer.predictor()
+    before = predict(x)
+    np.testing.assert_array_equal(before, trainer.predict(x))
+    trainer.fit(x, y, verbose=False)
+    np.testing.assert_array_equal(predict(x), before)
+    assert not np.array_equal(trainer.predict(x), before)
+
+
+# ---------------------------------------------------------------------- any model, any caller
+class Doubled(nn.Conv2D):
+    """A layer of one's own that is nearly one of the house's."""
+
+    def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+        y, backward = super().forward(x, backend, **options)
+        return 2 * y, lambda dy: backward(2 * dy)
+
+
+@pytest.mark.parametrize("behind", [[], [nn.BatchNorm()], [nn.ReLU(), nn.MaxPool2D(2)]])
+def test_a_layer_of_ones_own_runs_as_it_is(behind: Any, backend: Any) -> None:
+    model: Any = built(lambda: nn.Sequential([Doubled(4, 3), *behind]), (6, 6, 2), np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 2)).astype(np.float32)
+    expected = 2 * backend.conv2d(x, model[0].weight.data, model[0].bias.data)
+    for layer in behind:
+        expected = layer(expected, backend)
+    assert_rounding(model(x, backend), expected)
+    assert_rounding(fastcnn.Predictor(model, backend)(x), expected)
+
+
+def test_calls_from_many_threads(dtype: Any) -> None:
+    model = built(blocks, (12, 10, 3), dtype)
+    predict = fastcnn.Predictor(model)
+    x = np.random.default_rng(0).standard_normal((64, 12, 10, 3)).astype(dtype)
+    expected = model(x, FastBackend())
+    parts = [slice(i, i + 1 + i % 4) for i in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        for part, found in zip(
+            parts * 5, pool.map(lambda p: predict(x[p]), parts * 5), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected[part])
+
+
+def test_any_number_of_threads() -> None:
+    model = built(blocks, (12, 10, 3), np.float32)
+    predict = fastcnn.Predictor(model)
+    x = np.random.default_rng(0).standard_normal((9, 12, 10, 3)).astype(np.float32)
+    expected = predict(x)
+    for threads in (1, 2, 3, 8, 1):
+        fastcnn.set_num_threads(threads)
+        np.testing.assert_array_equal(predict(x), expected)
+        np.testing.assert_array_equal(predict(x[:1]), expected[:1])
+
+
+def test_what_a_predictor_takes() -> None:
+    model = built(plain, (8, 6, 2), np.float32)
+    predict = fastcnn.Predictor(model)
+    images = striped_images(3)[0]
+    expected = predict(images)
+    assert expected.shape == (3, *predict.output_shape)
+    np.testing.assert_array_equal(predict(images / np.float32(255)), expected)
+    np.testing.assert_array_equal(predict(images[:, ::-1].copy()[:, ::-1]), expected)
+    reversed_ = np.asfortranarray(images / np.float32(255)).astype(">f4")
+    np.testing.assert_array_equal(predict(reversed_), expected)
+    for x, error in [
+        (images[0], ValueError),
+        (images[:0], ValueError),
+        (images[..., :1], ValueError),
+        (images.astype(int), TypeError),
+        ("image", TypeError),
+    ]:
+        with pytest.raises(error, match=r"^x: expected"):
+            predict(x)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="model: expected one with weights"):
+        fastcnn.Predictor(plain())
+    with pytest.raises(TypeError, match=r"model: expected a fastcnn\.nn model, got int"):
+        fastcnn.Predictor(3)  # type: ignore[arg-type]
