@@ -39,6 +39,7 @@ MODULES = (
     "conv2d",
     "conv2d_backward_weights",
     "depthwise_conv2d",
+    "winograd",
     "conv_block",
     "conv_block_few",
     "conv_block_winograd",
