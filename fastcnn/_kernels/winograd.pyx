@@ -11,18 +11,20 @@ The input gradient is the same with the taps in reverse and the channels' roles 
 
 Tiles are taken in blocks. v [e][t][c] is the transformed input of a block and u [panel][e][c][lane]
 the transformed weights; their products are 36 small matrix products m [e][t][k], for one group
-of panels at a time. Where a few blocks meet large weights, the threads divide the groups, and
-transform the weights a few channels at a time just before they are used: they never leave L2.
-Else all weights are transformed first and the threads divide the blocks. Either way the products
-of an output are added in the order of its channels: neither the blocks nor the threads change it.
+of panels at a time. Mostly all weights are transformed first, and the threads divide the blocks.
+Where few tiles meet large weights the threads divide the groups instead, and each transforms its
+weights just before it uses them: to write and read them all would take longer. Either way the
+products of an output are added in the order of its channels, whatever the blocks and threads.
 """
 
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
-from fastcnn._kernels._types cimport LANES, VECTORS, load, real, splat, vec
-from fastcnn._kernels._winograd cimport POINTS, SIDE, four_outputs, transform_line, transform_taps
+from fastcnn._kernels._types cimport LANES, VECTORS, load, real
+from fastcnn._kernels._winograd cimport (
+    POINTS, SIDE, transform_patch, transform_products, transform_taps,
+)
 
 cdef enum:
     OUT = 4                     # outputs a side of a tile
@@ -31,8 +33,10 @@ cdef enum:
     MOST_LANES = 64             # of a group
     CHANNELS = 16               # whose weights are gathered at a time
     BLOCK_BYTES = 786432        # of v and m: with the weights that pass they stay in L2
+    C_BLOCK = 256               # channels whose weights are transformed just before their use
     SHARED_TILES = 66           # of a block whose groups are divided among the threads
-    MOST_AHEAD = 4194304        # bytes of weights that are transformed ahead
+    MOST_AHEAD = 12582912       # bytes of weights that are transformed ahead
+    FEW_TILES = 24
     MIN_TASKS = 16
 
 
@@ -74,13 +78,14 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.groups = (g.panels + in_group - 1) // in_group
     g.group_lanes = min(lanes, GROUP_BYTES // <Py_ssize_t> sizeof(real))
     all_weights = weights_size(lanes, g.panels, g.C)
-    g.ahead = all_weights * <Py_ssize_t> sizeof(real) <= MOST_AHEAD and g.tiles > SHARED_TILES
+    g.ahead = g.groups == 1 or (
+        g.tiles > FEW_TILES and all_weights * <Py_ssize_t> sizeof(real) <= MOST_AHEAD)
     if g.ahead:
         g.c_block = g.C
         g.block = BLOCK_BYTES // (POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
         g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
     else:
-        g.c_block = min(g.C, 2 * CHANNELS)
+        g.c_block = min(g.C, C_BLOCK)
         g.block = (g.tiles + SHARED_TILES - 1) // SHARED_TILES      # as even as can be
         g.block = round_up((g.tiles + g.block - 1) // g.block, ROWS)
     g.point_v = g.block * g.depth + LANES
@@ -91,41 +96,45 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.scratch += v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)
 
 
+cdef void gather_weights(const Geometry* g, real* to, const real* w, Py_ssize_t channels,
+                         Py_ssize_t valid, Py_ssize_t width) noexcept nogil:
+    """Copy weights to [tap][c][lane] with the taps and channels in the order of their use."""
+    cdef Py_ssize_t tap, i, k
+    cdef const real* w_k
+    for tap in range(TAPS):
+        memset(to, 0, channels * width * sizeof(real))
+        for k in range(valid):
+            w_k = w + (TAPS - 1 - tap if g.flipped else tap) * g.w_tap + k * g.w_outer
+            for i in range(channels):
+                to[i * width + k] = w_k[i * g.w_inner]
+        to += CHANNELS * width
+
+
 cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, Py_ssize_t c_end,
                             Py_ssize_t point, real* u, const real* w, real* t,
                             real* gathered) noexcept nogil:
     """Write G w G^T for some channels of a panel to u, where c has its place."""
-    cdef Py_ssize_t first = first_vector(g.K, panel) * LANES, channels, tap, i, j, k
-    cdef Py_ssize_t width = first_vector(g.K, panel + 1) * LANES - first
-    cdef Py_ssize_t valid = min(width, g.K - first)
-    cdef const real* w_tap
+    cdef Py_ssize_t first = first_vector(g.K, panel) * LANES, tap = g.w_tap, row = g.w_inner
+    cdef Py_ssize_t i, j, k, width = first_vector(g.K, panel + 1) * LANES - first
+    cdef Py_ssize_t valid = min(width, g.K - first), channels
+    cdef bint in_place = g.w_outer == 1 and valid == width and not g.flipped
+    cdef const real* w_c
     cdef const real* w_k
-    cdef real* to
+    if not in_place:
+        tap, row = CHANNELS * width, width
     while c < c_end:
         channels = min(CHANNELS, c_end - c)
-        for tap in range(TAPS):
-            w_tap = w + (TAPS - 1 - tap if g.flipped else tap) * g.w_tap
-            w_tap += c * g.w_inner + first * g.w_outer
-            to = gathered + tap * CHANNELS * width
-            if g.w_outer == 1:
-                for i in range(channels):
-                    memcpy(to + i * width, w_tap + i * g.w_inner, valid * sizeof(real))
-            else:
-                for k in range(valid):
-                    w_k = w_tap + k * g.w_outer
-                    for i in range(channels):
-                        to[i * width + k] = w_k[i]
-            if valid < width:
-                for i in range(channels):
-                    memset(to + i * width + valid, 0, (width - valid) * sizeof(real))
-        tap = CHANNELS * width
+        w_c = w + c * g.w_inner + first * g.w_outer
+        if not in_place:
+            gather_weights(g, gathered, w_c, channels, valid, width)
+            w_c = gathered
         for i in range(channels):
             k = 0
             while k < width:
-                to = gathered + i * width + k
+                w_k = w_c + i * row + k
                 for j in range(3):
-                    transform_taps(t + j * LANES, 3 * LANES, load(to + j * tap),
-                                   load(to + (3 + j) * tap), load(to + (6 + j) * tap))
+                    transform_taps(t + j * LANES, 3 * LANES, load(w_k + j * tap),
+                                   load(w_k + (3 + j) * tap), load(w_k + (6 + j) * tap))
                 for j in range(SIDE):
                     transform_taps(u + SIDE * j * point + k, point, load(t + 3 * j * LANES),
                                    load(t + (3 * j + 1) * LANES), load(t + (3 * j + 2) * LANES))
@@ -135,9 +144,9 @@ cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, P
 
 
 cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const real* x,
-                          const real* zeros, real* t, real* patch) noexcept nogil:
+                          const real* zeros, real* patch) noexcept nogil:
     """Write B^T x B for the patch of one tile to v, zeros where it lies in the padding."""
-    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, c = 0, point = g.point_v
+    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, c = 0
     cdef Py_ssize_t h = tile_ // g.TQ % g.TP * OUT - g.pad_top
     cdef Py_ssize_t w = tile_ % g.TQ * OUT - g.pad_left
     cdef const real* x_n = x + n * g.H * g.W * g.C
@@ -154,15 +163,7 @@ cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const re
             else:
                 at[SIDE * i + j] = zeros
     while c < g.depth:
-        for j in range(SIDE):
-            transform_line(t + j * LANES, SIDE * LANES, load(at[j] + c), load(at[6 + j] + c),
-                           load(at[12 + j] + c), load(at[18 + j] + c), load(at[24 + j] + c),
-                           load(at[30 + j] + c))
-        for i in range(SIDE):
-            transform_line(v + SIDE * i * point + c, point, load(t + 6 * i * LANES),
-                           load(t + (6 * i + 1) * LANES), load(t + (6 * i + 2) * LANES),
-                           load(t + (6 * i + 3) * LANES), load(t + (6 * i + 4) * LANES),
-                           load(t + (6 * i + 5) * LANES))
+        transform_patch(v + c, g.point_v, at, c)
         c += LANES
 
 
@@ -206,35 +207,24 @@ cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t tiles, Py_ssi
 cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_, const real* m,
                            real* y, const real* bias, real* t) noexcept nogil:
     """Write A^T m A + bias for one tile and group of filters."""
-    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, k, point = g.point_m
+    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, k
     cdef Py_ssize_t p = tile_ // g.TQ % g.TP * OUT, q = tile_ % g.TQ * OUT
     cdef Py_ssize_t start = first_vector(g.K, group_panel(g, group)) * LANES
     cdef Py_ssize_t end = first_vector(g.K, group_panel(g, group + 1)) * LANES
     cdef Py_ssize_t rows = min(OUT, g.P - p), columns = min(OUT, g.Q - q), lanes
-    cdef real* y_i
-    cdef real* edge = t + OUT * SIDE * LANES
-    cdef vec zero = splat(0), b
+    cdef real* y_k
+    y += ((n * g.P + p) * g.Q + q) * g.K
     k = start
     while k < end:
         lanes = min(LANES, g.K - k)
-        for j in range(SIDE):
-            four_outputs(t + j * LANES, SIDE * LANES, load(m + j * point),
-                         load(m + (6 + j) * point), load(m + (12 + j) * point),
-                         load(m + (18 + j) * point), load(m + (24 + j) * point),
-                         load(m + (30 + j) * point), zero)
-        b = load(bias + k)
-        for i in range(rows):
-            y_i = y + ((n * g.P + p + i) * g.Q + q) * g.K + k
-            if columns == OUT and lanes == LANES:
-                four_outputs(y_i, g.K, load(t + 6 * i * LANES), load(t + (6 * i + 1) * LANES),
-                             load(t + (6 * i + 2) * LANES), load(t + (6 * i + 3) * LANES),
-                             load(t + (6 * i + 4) * LANES), load(t + (6 * i + 5) * LANES), b)
-            else:
-                four_outputs(edge, LANES, load(t + 6 * i * LANES), load(t + (6 * i + 1) * LANES),
-                             load(t + (6 * i + 2) * LANES), load(t + (6 * i + 3) * LANES),
-                             load(t + (6 * i + 4) * LANES), load(t + (6 * i + 5) * LANES), b)
+        if rows == OUT and columns == OUT and lanes == LANES:
+            transform_products(y + k, g.Q * g.K, g.K, m, g.point_m, load(bias + k))
+        else:
+            transform_products(t, OUT * LANES, LANES, m, g.point_m, load(bias + k))
+            for i in range(rows):
+                y_k = y + i * g.Q * g.K + k
                 for j in range(columns):
-                    memcpy(y_i + j * g.K, edge + j * LANES, lanes * sizeof(real))
+                    memcpy(y_k + j * g.K, t + (OUT * i + j) * LANES, lanes * sizeof(real))
         m += LANES
         k += LANES
 
@@ -257,7 +247,7 @@ cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x,
     cdef real* v = patch + POINTS * g.depth
     cdef real* m = v + POINTS * g.point_v
     for i in range(tiles):
-        transform_input(g, first + i, v + i * g.depth, x, zeros, t, patch)
+        transform_input(g, first + i, v + i * g.depth, x, zeros, patch)
     for group in range(g.groups):
         panel = group_panel(g, group)
         multiply(g, group, tiles, 0, g.C,
@@ -312,8 +302,7 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
         tiles = min(g.block, g.tiles - first)
         for task in prange(tiles, num_threads=threads, schedule="static"):
             transform_input(g, first + task, shared + task * g.depth, x, zeros,
-                            scratch + threadid() * g.scratch,
-                            scratch + threadid() * g.scratch + POINTS * LANES)
+                            scratch + threadid() * g.scratch)
         for task in prange(g.groups, num_threads=threads, schedule="dynamic"):
             group_task(g, task, first, y, shared, w, bias, scratch + threadid() * g.scratch)
         first += g.block
@@ -330,7 +319,7 @@ cdef Geometry geometry(Py_ssize_t N, Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, P
     return g
 
 
-def workspace_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t P, Py_ssize_t Q, Py_ssize_t K,
+def workspace_size(Py_ssize_t N, Py_ssize_t P, Py_ssize_t Q, Py_ssize_t C, Py_ssize_t K,
                    int threads):
     """Return how many numbers of workspace a convolution from C to K channels takes."""
     cdef Geometry g = geometry(N, 0, 0, C, P, Q, K, 0, 0)

@@ -1,4 +1,8 @@
-"""Convolution on the compiled kernels: direct, or depthwise where every channel is a group."""
+"""Convolution on the compiled kernels: direct, Winograd's, or depthwise.
+
+Depthwise is a convolution where every channel is a group. Winograd's F(4x4, 3x3) takes a quarter
+of the multiplications and rounds more, within a bound of its own: see `FastBackend`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,11 @@ from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
+# What Winograd pays from: its transforms cost as much as so many channels and filters save, and
+# of a small map its tiles of 4x4 leave too much unused.
+_FEWEST_CHANNELS = 32
+_SMALLEST_OUTPUT = 6
+
 
 class _Geometry(NamedTuple):
     """The checked options of a convolution, as the kernels take them."""
@@ -24,6 +33,10 @@ class _Geometry(NamedTuple):
     @property
     def strides(self) -> tuple[int, int]:
         return self.window[:2]
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        return self.window[2:4]
 
 
 def _geometry(
@@ -81,6 +94,20 @@ def _is_depthwise(w: Array, groups: int) -> bool:
 class Conv2D(Base):
     """conv2d and its gradients."""
 
+    def _by_winograd(self, w: Array, geometry: _Geometry) -> bool:
+        """Return whether Winograd's F(4x4, 3x3) computes a convolution and its input gradient.
+
+        By the shape alone, of one image and the weights: a batch gives what its images give.
+        """
+        if self.convolution == "direct" or geometry.groups > 1 or w.shape[:2] != (3, 3):
+            return False
+        strides, dilations = geometry.strides, geometry.window[4:]
+        if strides != (1, 1) or dilations != (1, 1):
+            return False
+        return self.convolution == "winograd" or (
+            min(w.shape[2:]) >= _FEWEST_CHANNELS and min(geometry.output) >= _SMALLEST_OUTPUT
+        )
+
     def conv2d(
         self,
         x: ArrayLike,
@@ -107,6 +134,12 @@ class Conv2D(Base):
             )
             return y
         r, s, c, k = w.shape
+        if self._by_winograd(w, geometry):
+            workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, self.num_threads)
+            kernels.winograd.conv2d(
+                y, x, w, b, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
+            )
+            return y
         workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
         kernels.conv2d.conv2d(
             y, x, w, b, empty((workspace,), x.dtype), *geometry.window, groups, self.num_threads
@@ -151,6 +184,8 @@ class Conv2D(Base):
 
     def _backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
         r, s, c, k = w.shape
+        if self._by_winograd(w, geometry):
+            return self._winograd_backward_input(dy, x, w, geometry)
         # With a stride, some inputs may be seen by no tap: no kernel writes their zeros.
         make: Any = empty if geometry.strides == (1, 1) else zeros
         dx: Array = make(x.shape, x.dtype)
@@ -164,6 +199,16 @@ class Conv2D(Base):
             *geometry.window,
             geometry.groups,
             self.num_threads,
+        )
+        return dx
+
+    def _winograd_backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
+        dx = empty(x.shape, x.dtype)
+        kernel = self._load(x).winograd
+        c, k = w.shape[2:]
+        workspace = kernel.workspace_size(*x.shape[:3], k, c, self.num_threads)
+        kernel.conv2d_backward_input(
+            dx, dy, w, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
         )
         return dx
 
