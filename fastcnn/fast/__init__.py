@@ -26,8 +26,22 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
         Threads an op uses; None follows `fastcnn.set_num_threads`. Results have the same bits
         for every number of threads.
     convolution
-        How conv_block convolves: "direct", "winograd" wherever it can be (3x3 kernels of stride
-        1 in front of 2x2 pools), or "auto", which chooses by shape.
+        How 3x3 kernels of stride 1, without dilation or groups, convolve: "direct", "winograd",
+        or "auto", which takes Winograd's algorithm where it is faster, by the shapes of one image
+        and of the weights alone. Others are always direct. It is F(4x4, 3x3) in conv2d and its
+        input gradient, F(2x2, 3x3) in conv_block in front of 2x2 pools.
+
+    Notes
+    -----
+    Winograd's algorithm (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+    2016) computes a tile of outputs at once, ``A^T [sum over c of (G w G^T) * (B^T x B)] A``, and
+    rounds at other places than the direct sum. For F(4x4, 3x3) over C channels no error exceeds
+    ``gamma(C + 27) * (|A^T| [sum over c of (|G| |w| |G^T|) * (|B^T| |x| |B|)] |A| + |b|)`` with
+    ``gamma(n) = n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 205 times what the direct
+    sum's bound would be if all of x were as large as the largest. On random numbers the error is
+    about twice that of "direct". An infinite or NaN input makes the 4x4 tiles that see it NaN, an
+    infinite or NaN weight all outputs of its filter; "direct" keeps them to where they belong.
+    F(2x2, 3x3) and "direct" are exact on small integers.
 
     Raises
     ------

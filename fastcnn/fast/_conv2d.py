@@ -1,4 +1,8 @@
-"""Convolution on the compiled kernels: direct, or depthwise where every channel is a group."""
+"""Convolution on the compiled kernels: direct, Winograd's, or depthwise.
+
+Depthwise is a convolution where every channel is a group. Winograd's F(4x4, 3x3) takes a quarter
+of the multiplications and rounds more, within a bound of its own: see `FastBackend`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,11 @@ from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
+# What Winograd pays from: its transforms cost as much as so many channels and filters save, and
+# of a small map its tiles of 4x4 leave too much unused.
+_FEWEST_CHANNELS = 32
+_SMALLEST_OUTPUT = 6
+
 
 class _Geometry(NamedTuple):
     """The checked options of a convolution, as the kernels take them."""
@@ -24,6 +33,10 @@ class _Geometry(NamedTuple):
     @property
     def strides(self) -> tuple[int, int]:
         return self.window[:2]
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        return self.window[2:4]
 
 
 def _geometry(
@@ -96,6 +109,20 @@ class Conv2D(Base):
         least: int = self._load(w).depthwise_conv2d.LEAST_CHANNELS
         return groups >= least and w.shape[2] == 1 and w.shape[3] == groups
 
+    def _by_winograd(self, w: Array, geometry: _Geometry) -> bool:
+        """Return whether Winograd's F(4x4, 3x3) computes a convolution and its input gradient.
+
+        By the shape alone, of one image and the weights: a batch gives what its images give.
+        """
+        if self.convolution == "direct" or geometry.groups > 1 or w.shape[:2] != (3, 3):
+            return False
+        strides, dilations = geometry.strides, geometry.window[4:]
+        if strides != (1, 1) or dilations != (1, 1):
+            return False
+        return self.convolution == "winograd" or (
+            min(w.shape[2:]) >= _FEWEST_CHANNELS and min(geometry.output) >= _SMALLEST_OUTPUT
+        )
+
     def conv2d(
         self,
         x: ArrayLike,
@@ -126,6 +153,12 @@ class Conv2D(Base):
             workspace = kernels.pointwise_conv2d.workspace_size(c, k)
             kernels.pointwise_conv2d.pointwise_conv2d(
                 y, x, w[0, 0], b, empty((workspace,), x.dtype), *geometry.strides, self.num_threads
+            )
+            return y
+        if self._by_winograd(w, geometry):
+            workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, self.num_threads)
+            kernels.winograd.conv2d(
+                y, x, w, b, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
             )
             return y
         workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
@@ -172,6 +205,8 @@ class Conv2D(Base):
 
     def _backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
         r, s, c, k = w.shape
+        if self._by_winograd(w, geometry):
+            return self._winograd_backward_input(dy, x, w, geometry)
         if _is_pointwise(x, w, geometry):
             dx: Array = empty(x.shape, x.dtype)
             pointwise = self._load(x).pointwise_conv2d
@@ -192,6 +227,16 @@ class Conv2D(Base):
             *geometry.window,
             geometry.groups,
             self.num_threads,
+        )
+        return dx
+
+    def _winograd_backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
+        dx = empty(x.shape, x.dtype)
+        kernel = self._load(x).winograd
+        c, k = w.shape[2:]
+        workspace = kernel.workspace_size(*x.shape[:3], k, c, self.num_threads)
+        kernel.conv2d_backward_input(
+            dx, dy, w, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
         )
         return dx
 

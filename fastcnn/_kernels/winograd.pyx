@@ -1,0 +1,356 @@
+"""Convolution 3x3 of stride 1 by Winograd's F(4x4, 3x3): forward and input gradient.
+
+N batch; H W input height and width; C input channels; P Q output height and width; K filters;
+e one of the 36 points of a transformed tile; t a tile of 4x4 outputs, of the N*TP*TQ that cover
+the output.
+
+    y = A^T [sum over c of (G w G^T) * (B^T x B)] A + bias
+
+with x a patch of 6x6 inputs and the transforms of _winograd.pxd: 36 multiplications replace 144.
+The input gradient is the same with the taps in reverse and the channels' roles exchanged.
+
+Tiles are taken in blocks. v [e][t][c] is the transformed input of a block and u [panel][e][c][lane]
+the transformed weights; their products are 36 small matrix products m [e][t][k], for one group
+of panels at a time. Mostly all weights are transformed first, and the threads divide the blocks.
+Where few tiles meet large weights the threads divide the groups instead, and each transforms its
+weights just before it uses them: to write and read them all would take longer. Either way the
+products of an output are added in the order of its channels, whatever the blocks and threads.
+"""
+
+from cython.parallel cimport prange, threadid
+from libc.string cimport memcpy, memset
+
+from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
+from fastcnn._kernels._types cimport LANES, VECTORS, load, real
+from fastcnn._kernels._winograd cimport (
+    POINTS, SIDE, transform_patch, transform_products, transform_taps,
+)
+
+cdef enum:
+    OUT = 4                     # outputs a side of a tile
+    TAPS = 9
+    GROUP_BYTES = 256           # of filters
+    MOST_LANES = 64             # of a group
+    CHANNELS = 16               # whose weights are gathered at a time
+    BLOCK_BYTES = 786432        # of v and m: with the weights that pass they stay in L2
+    C_BLOCK = 256               # channels whose weights are transformed just before their use
+    SHARED_TILES = 66           # of a block whose groups are divided among the threads
+    MOST_AHEAD = 12582912       # bytes of weights that are transformed ahead
+    FEW_TILES = 24
+    MIN_TASKS = 16
+
+
+cdef struct Geometry:
+    Py_ssize_t N, H, W, C, P, Q, K, pad_top, pad_left
+    Py_ssize_t w_tap, w_inner, w_outer          # strides of the weights
+    bint flipped                                # the taps are taken in reverse
+    Py_ssize_t TP, TQ, tiles, depth             # depth: C rounded up to whole vectors
+    Py_ssize_t panels, groups, group_lanes      # panels of filters, and groups of panels
+    bint ahead                                  # all weights are transformed first
+    Py_ssize_t block, c_block                   # tiles and channels of a block
+    Py_ssize_t point_v, point_m                 # from a point to the next
+    Py_ssize_t shared, scratch                  # numbers of workspace: for all, for a thread
+
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t to) noexcept nogil:
+    return (n + to - 1) // to * to
+
+
+cdef inline Py_ssize_t group_panel(const Geometry* g, Py_ssize_t group) noexcept nogil:
+    """Return the first panel of a group."""
+    return group * g.panels // g.groups
+
+
+cdef inline Py_ssize_t weights_size(Py_ssize_t lanes, Py_ssize_t panels,
+                                    Py_ssize_t channels) noexcept nogil:
+    # A vector more at each point: powers of two would put all 36 into one set of the cache.
+    return POINTS * (channels * lanes + panels * LANES)
+
+
+cdef void plan(Geometry* g) noexcept nogil:
+    """Set what follows from the sizes."""
+    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, all_weights, v, m
+    cdef Py_ssize_t in_group = max(1, GROUP_BYTES // (VECTORS * LANES * <Py_ssize_t> sizeof(real)))
+    g.TP, g.TQ = (g.P + OUT - 1) // OUT, (g.Q + OUT - 1) // OUT
+    g.tiles = g.N * g.TP * g.TQ
+    g.depth = vectors_of(g.C) * LANES
+    g.panels = panels_of(g.K)
+    g.groups = (g.panels + in_group - 1) // in_group
+    g.group_lanes = min(lanes, GROUP_BYTES // <Py_ssize_t> sizeof(real))
+    all_weights = weights_size(lanes, g.panels, g.C)
+    g.ahead = g.groups == 1 or (
+        g.tiles > FEW_TILES and all_weights * <Py_ssize_t> sizeof(real) <= MOST_AHEAD)
+    if g.ahead:
+        g.c_block = g.C
+        g.block = BLOCK_BYTES // (POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
+        g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
+    else:
+        g.c_block = min(g.C, C_BLOCK)
+        g.block = (g.tiles + SHARED_TILES - 1) // SHARED_TILES      # as even as can be
+        g.block = round_up((g.tiles + g.block - 1) // g.block, ROWS)
+    g.point_v = g.block * g.depth + LANES
+    g.point_m = g.block * g.group_lanes + LANES
+    v, m = POINTS * g.point_v, POINTS * g.point_m
+    g.shared = lanes + g.depth + (all_weights if g.ahead else v)
+    g.scratch = m + POINTS * (LANES + g.depth) + TAPS * CHANNELS * g.group_lanes
+    g.scratch += v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)
+
+
+cdef void gather_weights(const Geometry* g, real* to, const real* w, Py_ssize_t channels,
+                         Py_ssize_t valid, Py_ssize_t width) noexcept nogil:
+    """Copy weights to [tap][c][lane] with the taps and channels in the order of their use."""
+    cdef Py_ssize_t tap, i, k
+    cdef const real* w_k
+    for tap in range(TAPS):
+        memset(to, 0, channels * width * sizeof(real))
+        for k in range(valid):
+            w_k = w + (TAPS - 1 - tap if g.flipped else tap) * g.w_tap + k * g.w_outer
+            for i in range(channels):
+                to[i * width + k] = w_k[i * g.w_inner]
+        to += CHANNELS * width
+
+
+cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, Py_ssize_t c_end,
+                            Py_ssize_t point, real* u, const real* w, real* t,
+                            real* gathered) noexcept nogil:
+    """Write G w G^T for some channels of a panel to u, where c has its place."""
+    cdef Py_ssize_t first = first_vector(g.K, panel) * LANES, tap = g.w_tap, row = g.w_inner
+    cdef Py_ssize_t i, j, k, width = first_vector(g.K, panel + 1) * LANES - first
+    cdef Py_ssize_t valid = min(width, g.K - first), channels
+    cdef bint in_place = g.w_outer == 1 and valid == width and not g.flipped
+    cdef const real* w_c
+    cdef const real* w_k
+    if not in_place:
+        tap, row = CHANNELS * width, width
+    while c < c_end:
+        channels = min(CHANNELS, c_end - c)
+        w_c = w + c * g.w_inner + first * g.w_outer
+        if not in_place:
+            gather_weights(g, gathered, w_c, channels, valid, width)
+            w_c = gathered
+        for i in range(channels):
+            k = 0
+            while k < width:
+                w_k = w_c + i * row + k
+                for j in range(3):
+                    transform_taps(t + j * LANES, 3 * LANES, load(w_k + j * tap),
+                                   load(w_k + (3 + j) * tap), load(w_k + (6 + j) * tap))
+                for j in range(SIDE):
+                    transform_taps(u + SIDE * j * point + k, point, load(t + 3 * j * LANES),
+                                   load(t + (3 * j + 1) * LANES), load(t + (3 * j + 2) * LANES))
+                k += LANES
+            u += width
+        c += channels
+
+
+cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const real* x,
+                          const real* zeros, real* patch) noexcept nogil:
+    """Write B^T x B for the patch of one tile to v, zeros where it lies in the padding."""
+    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, c = 0
+    cdef Py_ssize_t h = tile_ // g.TQ % g.TP * OUT - g.pad_top
+    cdef Py_ssize_t w = tile_ % g.TQ * OUT - g.pad_left
+    cdef const real* x_n = x + n * g.H * g.W * g.C
+    cdef const real* at[POINTS]
+    for i in range(SIDE):
+        for j in range(SIDE):
+            if 0 <= h + i < g.H and 0 <= w + j < g.W:
+                at[SIDE * i + j] = x_n + ((h + i) * g.W + w + j) * g.C
+                if g.depth > g.C:       # the last vector of a pixel must not read the next one
+                    memcpy(patch, at[SIDE * i + j], g.C * sizeof(real))
+                    memset(patch + g.C, 0, (g.depth - g.C) * sizeof(real))
+                    at[SIDE * i + j] = patch
+                    patch += g.depth
+            else:
+                at[SIDE * i + j] = zeros
+    while c < g.depth:
+        transform_patch(v + c, g.point_v, at, c)
+        c += LANES
+
+
+cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t tiles, Py_ssize_t c,
+                   Py_ssize_t c_end, const real* u, const real* v, real* m) noexcept nogil:
+    """Add the products of some channels of a group to m; the first ones begin it.
+
+    u is that of the group, v that of channel 0.
+    """
+    cdef Py_ssize_t panel_start = group_panel(g, group), panel_end = group_panel(g, group + 1)
+    cdef Py_ssize_t start = first_vector(g.K, panel_start) * LANES, first, width, e, t, i, panel
+    cdef Py_ssize_t run = 0
+    cdef const real* u_e
+    cdef const real* a[ROWS]
+    cdef real* to[ROWS]
+    cdef real zeros[MOST_LANES]
+    cdef const real* init[ROWS]
+    cdef const real** begin
+    memset(zeros, 0, sizeof(zeros))
+    for i in range(ROWS):
+        init[i] = zeros
+    begin = init
+    if c > 0:
+        begin = <const real**> to
+    for e in range(POINTS):
+        t = 0
+        while t < tiles:
+            for panel in range(panel_start, panel_end):
+                first = first_vector(g.K, panel) * LANES
+                width = first_vector(g.K, panel + 1) * LANES - first
+                first -= start
+                u_e = u + weights_size(first, panel - panel_start, g.c_block)
+                u_e += e * (g.c_block * width + LANES)
+                for i in range(ROWS):       # a short last tile repeats its last row
+                    a[i] = v + e * g.point_v + min(t + i, tiles - 1) * g.depth + c
+                    to[i] = m + e * g.point_m + (t + i) * g.group_lanes + first
+                tile(width // LANES, to, begin, a, &run, 1, u_e, &run, width, 1, c_end - c)
+            t += ROWS
+
+
+cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_, const real* m,
+                           real* y, const real* bias, real* t) noexcept nogil:
+    """Write A^T m A + bias for one tile and group of filters."""
+    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, k
+    cdef Py_ssize_t p = tile_ // g.TQ % g.TP * OUT, q = tile_ % g.TQ * OUT
+    cdef Py_ssize_t start = first_vector(g.K, group_panel(g, group)) * LANES
+    cdef Py_ssize_t end = first_vector(g.K, group_panel(g, group + 1)) * LANES
+    cdef Py_ssize_t rows = min(OUT, g.P - p), columns = min(OUT, g.Q - q), lanes
+    cdef real* y_k
+    y += ((n * g.P + p) * g.Q + q) * g.K
+    k = start
+    while k < end:
+        lanes = min(LANES, g.K - k)
+        if rows == OUT and columns == OUT and lanes == LANES:
+            transform_products(y + k, g.Q * g.K, g.K, m, g.point_m, load(bias + k))
+        else:
+            transform_products(t, OUT * LANES, LANES, m, g.point_m, load(bias + k))
+            for i in range(rows):
+                y_k = y + i * g.Q * g.K + k
+                for j in range(columns):
+                    memcpy(y_k + j * g.K, t + (OUT * i + j) * LANES, lanes * sizeof(real))
+        m += LANES
+        k += LANES
+
+
+cdef void weights_task(const Geometry* g, Py_ssize_t task, real* u, const real* w,
+                       real* t) noexcept nogil:
+    """Transform the weights of one panel and a few channels ahead."""
+    cdef Py_ssize_t panel = task % g.panels, c = task // g.panels * CHANNELS
+    cdef Py_ssize_t first = first_vector(g.K, panel) * LANES
+    cdef Py_ssize_t width = first_vector(g.K, panel + 1) * LANES - first
+    transform_weights(g, panel, c, min(c + CHANNELS, g.C), g.C * width + LANES,
+                      u + weights_size(first, panel, g.C) + c * width, w, t, t + POINTS * LANES)
+
+
+cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x, const real* u,
+                     const real* bias, const real* zeros, real* t) noexcept nogil:
+    """Compute one block of tiles with the weights that were transformed ahead."""
+    cdef Py_ssize_t first = task * g.block, tiles = min(g.block, g.tiles - first), i, group, panel
+    cdef real* patch = t + POINTS * LANES
+    cdef real* v = patch + POINTS * g.depth
+    cdef real* m = v + POINTS * g.point_v
+    for i in range(tiles):
+        transform_input(g, first + i, v + i * g.depth, x, zeros, patch)
+    for group in range(g.groups):
+        panel = group_panel(g, group)
+        multiply(g, group, tiles, 0, g.C,
+                 u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v, m)
+        for i in range(tiles):
+            transform_output(g, group, first + i, m + i * g.group_lanes, y, bias, t)
+
+
+cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real* y,
+                     const real* v, const real* w, const real* bias, real* t) noexcept nogil:
+    """Compute one group of filters of a block whose input is transformed."""
+    cdef Py_ssize_t tiles = min(g.block, g.tiles - first), c = 0, c_end, panel, start, from_, width
+    cdef Py_ssize_t i
+    cdef real* gathered = t + POINTS * LANES
+    cdef real* m = gathered + TAPS * CHANNELS * g.group_lanes
+    cdef real* u = m + POINTS * g.point_m
+    start = first_vector(g.K, group_panel(g, group)) * LANES
+    while c < g.C:
+        c_end = min(c + g.c_block, g.C)
+        for panel in range(group_panel(g, group), group_panel(g, group + 1)):
+            from_ = first_vector(g.K, panel) * LANES
+            width = first_vector(g.K, panel + 1) * LANES - from_
+            transform_weights(
+                g, panel, c, c_end, g.c_block * width + LANES,
+                u + weights_size(from_ - start, panel - group_panel(g, group), g.c_block),
+                w, t, gathered)
+        multiply(g, group, tiles, c, c_end, u, v, m)
+        c = c_end
+    for i in range(tiles):
+        transform_output(g, group, first + i, m + i * g.group_lanes, y, bias, t)
+
+
+cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, const real* b,
+                   real* workspace, int threads) noexcept nogil:
+    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, first = 0, tiles
+    cdef real* bias = workspace
+    cdef real* zeros = bias + lanes
+    cdef real* shared = zeros + g.depth         # weights or input, transformed
+    cdef real* scratch = workspace + g.shared
+    memset(bias, 0, (lanes + g.depth) * sizeof(real))
+    if b is not NULL:
+        memcpy(bias, b, g.K * sizeof(real))
+    if g.ahead:
+        for task in prange(g.panels * ((g.C + CHANNELS - 1) // CHANNELS), num_threads=threads,
+                           schedule="static"):
+            weights_task(g, task, shared, w, scratch + threadid() * g.scratch)
+        for task in prange((g.tiles + g.block - 1) // g.block, num_threads=threads,
+                           schedule="dynamic"):
+            block_task(g, task, y, x, shared, bias, zeros, scratch + threadid() * g.scratch)
+        return
+    while first < g.tiles:
+        tiles = min(g.block, g.tiles - first)
+        for task in prange(tiles, num_threads=threads, schedule="static"):
+            transform_input(g, first + task, shared + task * g.depth, x, zeros,
+                            scratch + threadid() * g.scratch)
+        for task in prange(g.groups, num_threads=threads, schedule="dynamic"):
+            group_task(g, task, first, y, shared, w, bias, scratch + threadid() * g.scratch)
+        first += g.block
+
+
+cdef Geometry geometry(Py_ssize_t N, Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t P,
+                       Py_ssize_t Q, Py_ssize_t K, Py_ssize_t pad_top,
+                       Py_ssize_t pad_left) noexcept nogil:
+    cdef Geometry g
+    memset(&g, 0, sizeof(g))
+    g.N, g.H, g.W, g.C, g.P, g.Q, g.K = N, H, W, C, P, Q, K
+    g.pad_top, g.pad_left = pad_top, pad_left
+    plan(&g)
+    return g
+
+
+def workspace_size(Py_ssize_t N, Py_ssize_t P, Py_ssize_t Q, Py_ssize_t C, Py_ssize_t K,
+                   int threads):
+    """Return how many numbers of workspace a convolution from C to K channels takes."""
+    cdef Geometry g = geometry(N, 0, 0, C, P, Q, K, 0, 0)
+    return g.shared + threads * g.scratch
+
+
+def conv2d(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+):
+    """Write the convolution of x (N, H, W, C) with w (3, 3, C, K) to y (N, P, Q, K)."""
+    cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1],
+                               y.shape[2], w.shape[3], pad_top, pad_left)
+    cdef const real[::1] b_view
+    cdef const real* bias = NULL
+    if b is not None:
+        b_view = b
+        bias = &b_view[0]
+    g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
+    with nogil:
+        convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, &workspace[0], threads)
+
+
+def conv2d_backward_input(
+    real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, const real[:, :, :, ::1] w,
+    real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+):
+    """Write the gradient of conv2d with respect to x to dx (N, H, W, C), for dy (N, P, Q, K)."""
+    cdef Geometry g = geometry(dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dx.shape[1],
+                               dx.shape[2], dx.shape[3], 2 - pad_top, 2 - pad_left)
+    g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, 1, g.C, True
+    with nogil:
+        convolve(&g, &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0], NULL, &workspace[0],
+                 threads)
