@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -158,7 +158,7 @@ class Trainer:
             while self.epoch < last_epoch and not self.stop:
                 order = None
                 if shuffle:
-                    order = self._generator(_SHUFFLE, self.epoch).permutation(len(images))
+                    order = _Stream(self.seed, _SHUFFLE, self.epoch).permutation(len(images))
                 bar = ProgressBar(self.epoch + 1, last_epoch, len(images)) if verbose else None
                 try:
                     numbers = self._train_epoch(
@@ -221,7 +221,7 @@ class Trainer:
             x,
             self.backend,
             training=True,
-            rng=self._generator(_STEP, self.step),
+            rng=cast(np.random.Generator, _Stream(self.seed, _STEP, self.step)),
             input_gradient=False,
         )
         loss, loss_backward = self.loss(prediction, target, self.backend)
@@ -388,8 +388,24 @@ class Trainer:
                 "or pass drop_last=True"
             )
 
-    def _generator(self, purpose: int, number: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(purpose, number)))
+
+class _Stream:
+    """The np.random.Generator of (seed, purpose, number), made at its first draw.
+
+    Most steps draw nothing, and to make one takes as long as a small op.
+    """
+
+    def __init__(self, seed: int, purpose: int, number: int) -> None:
+        self._origin = seed, purpose, number
+        self._generator: np.random.Generator | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._generator is None:
+            seed, *spawn_key = self._origin
+            self._generator = np.random.default_rng(
+                np.random.SeedSequence(seed, spawn_key=spawn_key)
+            )
+        return getattr(self._generator, name)
 
 
 def _array(value: ArrayLike, where: str) -> Array:

@@ -331,6 +331,18 @@ cdef void reduce_filter(const Geometry* g, Py_ssize_t k, real* dw, real* db,
             dw[(r * g.S * g.C + i) * g.K + k] = first[r * length + i]
 
 
+def highest_place(const unsigned char[:, :, :, ::1] argmax):
+    """Return the largest place in argmax, which is not empty."""
+    cdef const unsigned char* values = &argmax[0, 0, 0, 0]
+    cdef Py_ssize_t count = argmax.shape[0] * argmax.shape[1] * argmax.shape[2] * argmax.shape[3]
+    cdef Py_ssize_t i
+    cdef unsigned char highest = 0
+    with nogil:
+        for i in range(count):
+            highest = max(highest, values[i])
+    return highest
+
+
 def lanes():
     """Return how many numbers a vector holds."""
     return LANES

@@ -204,10 +204,9 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if x.size == 0:
             dx = empty(x.shape, x.dtype) if input_gradient else None
             return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
-        if places.max() > block.places:
-            raise ValueError(
-                f"{op}: argmax: expected places up to {block.places}, got {places.max()}"
-            )
+        highest = self._load(x).conv_block_backward.highest_place(places)
+        if highest > block.places:
+            raise ValueError(f"{op}: argmax: expected places up to {block.places}, got {highest}")
         if block.groups == 1 and block.window[4:] == (1, 1):
             if w.shape[1] * w.shape[2] >= self._lanes(x):
                 return self._sparse_backward(dy, places, x, w, block, input_gradient)
