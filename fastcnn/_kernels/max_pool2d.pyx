@@ -5,7 +5,8 @@ from libc.stdint cimport int32_t, uint8_t
 
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._types cimport (
-    LANES, drain, equal, load, load_bytes, real, splat, vec, where
+    LANES, beats, drain, equal, load, load_bytes, mask, real, splat, store, store_as_bytes, vec,
+    where,
 )
 from fastcnn._kernels._windows cimport (
     BLOCK, FEW_CHANNELS, Pool, apart, columns_from, end_window, first_window, only_window, tap
@@ -23,14 +24,36 @@ cdef inline bint takes_over(real v, real best) noexcept nogil:
     return (v >= best) | (v != v)
 
 
+cdef inline void max_2x2_vector(
+    real* y, uint8_t* argmax, const real* x_0, const real* x_1, Py_ssize_t C
+) noexcept nogil:
+    cdef vec best = load(x_0), place = splat(<real> 0), v = load(x_0 + C)
+    cdef mask won = beats(v, best)
+    best = where(won, v, best)
+    place = where(won, splat(<real> 1), place)
+    v = load(x_1)
+    won = beats(v, best)
+    best = where(won, v, best)
+    place = where(won, splat(<real> 2), place)
+    v = load(x_1 + C)
+    won = beats(v, best)
+    best = where(won, v, best)
+    place = where(won, splat(<real> 3), place)
+    store(y, best)
+    store_as_bytes(argmax, place)
+
+
 cdef inline void max_2x2(
     real* y, place_t* argmax, const real* x_0, const real* x_1, Py_ssize_t C
 ) noexcept nogil:
     """One whole window of 2x2, whose rows are x_0 and x_1."""
-    cdef Py_ssize_t c
+    cdef Py_ssize_t c = 0, whole = C // LANES * LANES
     cdef place_t place
     cdef real best, v
-    for c in range(C):
+    while c < whole:
+        max_2x2_vector(y + c, <uint8_t*> argmax + c, x_0 + c, x_1 + c, C)
+        c += LANES
+    for c in range(whole, C):
         best, place = x_1[C + c], 3
         v = x_1[c]
         place = 2 if takes_over(v, best) else place
