@@ -17,7 +17,7 @@ from benchmarks._peers import PEERS, Job, Results
 
 __all__ = ["import_seconds", "measure"]
 
-EPOCHS = 2
+WARM_UP = 2  # epochs, after which training takes no memory that it has not taken before
 
 
 def measure(peer: ModuleType, case: Cost, option: str) -> tuple[Results, float]:
@@ -49,27 +49,26 @@ def _first_prediction(peer: ModuleType, option: str) -> tuple[Results, float]:
     start = time.perf_counter()
     job: Job = peer.inference(case, option)
     job.run()
-    return job.result(), time.perf_counter() - start
+    taken = time.perf_counter() - start
+    return job.result(), taken
 
 
 def _peak_memory(job: Job) -> float:
-    """Return the most resident memory during epochs of training, above that before them."""
+    """Return the most resident memory during an epoch of training, above that before it."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
     before = _status("VmRSS")
-    for _ in range(EPOCHS):
-        job.run()
+    job.run()
     return _status("VmHWM") - before
 
 
 def _page_faults(job: Job, case: Training) -> float:
     """Return the page faults of a step, after epochs in which the memory was taken."""
-    for _ in range(EPOCHS):
+    for _ in range(WARM_UP):
         job.run()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(EPOCHS):
-        job.run()
+    job.run()
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    return faults / (EPOCHS * case.steps)
+    return faults / case.steps
 
 
 def _status(field: str) -> float:

@@ -9,7 +9,7 @@ from statistics import geometric_mean, median
 from benchmarks._cases import FMA_PEAK, PASSES, Case, Convolution, Cost, Scaling
 from benchmarks._timing import Spread, ratio, spread
 
-__all__ = ["SUSPICIOUS", "Limits", "Measured", "lines", "means", "summary", "tables"]
+__all__ = ["SUSPICIOUS", "Limits", "Measured", "limit_lines", "lines", "means", "tables"]
 
 FASTCNN = "fastcnn"
 
@@ -88,26 +88,19 @@ def lines(measured: Measured, limits: Limits) -> str:
     return "\n".join(text)
 
 
-def summary(results: dict[str, list[Measured]], names: Sequence[str], limits: Limits) -> str:
-    """Return the tables, one after another, with what they mean and with their main figures."""
+def limit_lines(limits: Limits) -> list[str]:
+    """Return a line for each limit that was measured."""
     text = []
-    if limits.get(FMA_PEAK):
-        peak = spread([rate / 1e9 for rate in limits[FMA_PEAK]])
-        text.append(
-            f"FMA peak: {peak.most:.0f} GFLOP/s, which percents are of "
-            f"(median of the rounds {peak.median:.0f}, least {peak.least:.0f})"
-        )
     for name, rates in limits.items():
-        if rates and name != FMA_PEAK:
-            copy = spread([rate / 1e9 for rate in rates])
-            text.append(f"{name}: {copy.median:.1f} GB/s ({copy.least:.1f} to {copy.most:.1f})")
-    text.append(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option")
-    for part in results.values():
-        text += ["", tables(part, names, limits), ""]
-        text += headlines(part, limits)
-        for name in names:
-            text += means(part, name)
-    return "\n".join(text)
+        found = spread([rate / 1e9 for rate in rates]) if rates else None
+        if found is not None and name == FMA_PEAK:
+            text.append(
+                f"{name}: {found.most:.0f} GFLOP/s, which percents are of "
+                f"(median of the rounds {found.median:.0f}, least {found.least:.0f})"
+            )
+        elif found is not None:
+            text.append(f"{name}: {found.median:.1f} GB/s ({found.least:.1f} to {found.most:.1f})")
+    return text
 
 
 def tables(results: Iterable[Measured], names: Sequence[str], limits: Limits) -> str:
@@ -128,7 +121,7 @@ def tables(results: Iterable[Measured], names: Sequence[str], limits: Limits) ->
 
 def headlines(results: Iterable[Measured], limits: Limits) -> list[str]:
     """Return a line a case, but for convolutions: fastcnn against each peer's best option."""
-    text = []
+    text: list[str] = []
     for measured in results:
         own = measured.best(FASTCNN)
         if own is None or isinstance(measured.case, Convolution):

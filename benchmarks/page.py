@@ -60,13 +60,16 @@ def section(table: str, runs: Sequence[Run], plotted: bool) -> str:
         results = run.results.get(table)
         if not results:
             continue
-        limits = {name: run.limits[name] for name in {m.case.limit for m in results} if name}
-        versions = ", ".join(dict.fromkeys(run.versions.values()))
+        reached = {measured.case.limit for measured in results}
+        limits = {name: rates for name, rates in run.limits.items() if name in reached}
+        names = list(run.versions)
+        means = [line for name in names for line in _report.means(results, name)]
+        notes = [*_report.limit_lines(limits), *means, *run.complaints]
         parts += [
-            f"`{run.command}` on {run.date}: {versions}.",
-            _report.summary({table: results}, list(run.versions), limits),
+            f"`{run.command}` on {run.date}: {', '.join(dict.fromkeys(run.versions.values()))}.",
+            _report.tables(results, names, limits),
+            "\n".join(f"- {line}" for line in notes),
         ]
-        parts += [f"- {complaint}" for complaint in run.complaints]
     if not parts:
         parts = [f"Not measured yet: `python -m benchmarks.peers --only {table}`."]
     return "\n" + "\n\n".join(parts) + "\n\n"

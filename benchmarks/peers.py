@@ -93,7 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suspicion = measured.suspicion(run.limits)
         if suspicion:
             run.complaints.append(suspicion)
-    print(_report.summary(run.results, list(competitors), run.limits))
+    print("\n".join(_report.limit_lines(run.limits)))
+    print(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option")
+    for results in run.results.values():
+        print(f"\n{_report.tables(results, list(competitors), run.limits)}\n")
+        for line in _report.headlines(results, run.limits):
+            print(line)
+        for name in competitors:
+            for line in _report.means(results, name):
+                print(line)
     for complaint in run.complaints:
         print(f"! {complaint}")
     if options.json:
