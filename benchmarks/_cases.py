@@ -21,7 +21,6 @@ from fastcnn.datasets import strokes
 
 __all__ = [
     "FMA_PEAK",
-    "LEARNING_RATE",
     "MEMORY_BOUND",
     "MOMENTUM",
     "PASSES",
@@ -34,7 +33,7 @@ __all__ = [
     "Training",
 ]
 
-LEARNING_RATE, MOMENTUM = 0.05, 0.9
+MOMENTUM = 0.9
 CHECKED_STEPS = 5  # of training at most: their losses are compared, the first before any update
 FMA_PEAK = "FMA peak"
 
@@ -70,6 +69,11 @@ class Training:
         """How many steps an epoch has."""
         network = NETWORKS[self.network]
         return max(network.epoch_steps, -(-network.epoch // self.batch))
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size, of every step."""
+        return NETWORKS[self.network].learning_rate
 
     @property
     def images(self) -> int:

@@ -10,13 +10,13 @@ import numpy as np
 import fastcnn
 from benchmarks import _networks
 from benchmarks._cases import (
-    LEARNING_RATE,
     MOMENTUM,
     Convolution,
     Inference,
     MemoryBound,
     Training,
 )
+from benchmarks._networks import NETWORKS
 from benchmarks._peers import Job, Results
 from fastcnn import optim
 from fastcnn.backend import Array
@@ -44,7 +44,7 @@ def options(kind: str) -> dict[str, str]:
 
 
 def _trainer(network: str) -> fastcnn.Trainer:
-    optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
+    optimizer = optim.SGD(NETWORKS[network].learning_rate, momentum=MOMENTUM)
     return fastcnn.Trainer(_networks.model(network), optimizer=optimizer, backend=_backend)
 
 
@@ -100,7 +100,8 @@ def convolution(case: Convolution, option: str) -> Job:
             input_gradient=to_input,
             weight_gradient=not to_input,
         )
-        return {"dx": dx} if to_input else {"dw": dw, "db": db}
+        named = {"dx": dx} if to_input else {"dw": dw, "db": db}
+        return {name: array for name, array in named.items() if array is not None}
 
     run = forward if case.direction == "forward" else backward
     return Job(run, run)
@@ -152,7 +153,7 @@ def _steps(case: MemoryBound) -> dict[str, Op]:
     m, v = np.zeros_like(w), np.zeros_like(w)
 
     def sgd() -> tuple[Array]:
-        _backend.sgd_step(w, dw, m, learning_rate=LEARNING_RATE, momentum=MOMENTUM)
+        _backend.sgd_step(w, dw, m, learning_rate=1e-3, momentum=MOMENTUM)
         return (w,)
 
     def adam() -> tuple[Array]:

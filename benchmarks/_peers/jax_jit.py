@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks import _networks
-from benchmarks._cases import LEARNING_RATE, MOMENTUM, Convolution, Inference, Training
+from benchmarks._cases import MOMENTUM, Convolution, Inference, Training
 from benchmarks._networks import NETWORKS, walk
 from benchmarks._peers import Job, Results
 from fastcnn import nn
@@ -113,6 +113,7 @@ def _step(
     x: jax.Array,
     y: jax.Array,
     indices: Array,
+    learning_rate: float,
     option: str,
 ) -> tuple[Weights, Weights, jax.Array]:
     """Take one step on the images at `indices`; return weights, velocity and the loss."""
@@ -126,7 +127,7 @@ def _step(
     gradient = jax.value_and_grad(cross_entropy, has_aux=True)
     (loss, running), gradients = gradient(parameters)
     velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, gradients)
-    parameters = jax.tree.map(lambda w, v: w - LEARNING_RATE * v, parameters, velocity)
+    parameters = jax.tree.map(lambda w, v: w - learning_rate * v, parameters, velocity)
     return {**weights, **running, **parameters}, velocity, loss
 
 
@@ -146,7 +147,8 @@ def training(case: Training, option: str) -> Job | None:
         nonlocal state
         losses = []
         for start in range(0, len(order), case.batch):
-            *state, loss = _step(model, *state, x, y, order[start : start + case.batch], option)
+            batch = order[start : start + case.batch]
+            *state, loss = _step(model, *state, x, y, batch, case.learning_rate, option)
             losses.append(loss)
         return [float(loss) for loss in losses]
 

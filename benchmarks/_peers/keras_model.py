@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _networks
-from benchmarks._cases import LEARNING_RATE, MOMENTUM, Convolution, Inference, Training
+from benchmarks._cases import MOMENTUM, Convolution, Inference, Training
 from benchmarks._networks import NETWORKS, walk
 from benchmarks._peers import Job, Results
 from fastcnn import nn
@@ -68,7 +68,7 @@ class _Twin:
         x = keras.Input(NETWORKS[name].input_shape)
         self.model: Any = keras.Model(x, self._chain(self._source, x))
         self.model.compile(
-            optimizer=keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM),
+            optimizer=keras.optimizers.SGD(NETWORKS[name].learning_rate, momentum=MOMENTUM),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile={"graph": False, "xla": True}.get(option, "auto"),
         )

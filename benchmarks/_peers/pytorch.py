@@ -13,7 +13,6 @@ import torch.nn.functional as F
 
 from benchmarks import _networks
 from benchmarks._cases import (
-    LEARNING_RATE,
     MOMENTUM,
     Convolution,
     Inference,
@@ -66,7 +65,7 @@ def _twin(
     part: nn.Module, prefix: str, flattened: Mapping[str, tuple[int, ...]]
 ) -> torch.nn.Sequential:
     """Return layers like fastcnn's, with their weights."""
-    modules = []
+    modules: list[torch.nn.Module] = []
     for name, layer in walk(part, prefix):
         if isinstance(layer, nn.Residual):
             shortcut = None
@@ -96,16 +95,15 @@ def _layer(layer: nn.Module) -> torch.nn.Module:
     if isinstance(layer, (nn.Conv2D, nn.DepthwiseConv2D)):
         channels, filters = layer.input_shape[2], layer.output_shape[2]
         groups = layer.groups if isinstance(layer, nn.Conv2D) else channels
-        kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
-        return torch.nn.Conv2d(  # type: ignore[misc]
-            channels, filters, kernel, stride, padding, groups=groups, bias=layer.use_bias
-        )
+        settings: Any = (layer.kernel_size, layer.stride, layer.padding)
+        return torch.nn.Conv2d(channels, filters, *settings, groups=groups, bias=layer.use_bias)
     if isinstance(layer, nn.BatchNorm):
         return torch.nn.BatchNorm2d(
             layer.input_shape[-1], eps=layer.epsilon, momentum=1 - layer.momentum
         )
     if isinstance(layer, nn.MaxPool2D):
-        return torch.nn.MaxPool2d(layer.pool_size, layer.stride, layer.padding)
+        pool: Any = (layer.pool_size, layer.stride, layer.padding)
+        return torch.nn.MaxPool2d(*pool)
     if isinstance(layer, nn.Dense):
         return torch.nn.Linear(layer.input_shape[0], layer.units, bias=layer.use_bias)
     if isinstance(layer, nn.GlobalAvgPool2D):
@@ -133,7 +131,7 @@ def training(case: Training, option: str) -> Job | None:
         return None
     first = {name: weights.clone() for name, weights in network.state_dict().items()}
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True
+        network.parameters(), lr=case.learning_rate, momentum=MOMENTUM, fused=True
     )
 
     def reset() -> None:
@@ -149,7 +147,7 @@ def training(case: Training, option: str) -> Job | None:
         return value
 
     def run() -> list[float]:
-        return [step(indices) for indices in torch.randperm(case.images).split(case.batch)]
+        return [step(indices) for indices in torch.randperm(case.images).view(-1, case.batch)]
 
     def result() -> Results:
         reset()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks._cases import LEARNING_RATE, MOMENTUM, MemoryBound
+from benchmarks._cases import MOMENTUM, MemoryBound
 from benchmarks._peers import Job, Results
 from benchmarks._peers.layout import nchw, nhwc
 from fastcnn.backend import Array
@@ -105,7 +105,7 @@ def _cross_entropy(case: MemoryBound) -> Op:
 def _optimizer(case: MemoryBound) -> Op:
     w, dw = map(torch.from_numpy, case.data())
     w.grad = dw
-    sgd = torch.optim.SGD([w], lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
+    sgd = torch.optim.SGD([w], lr=1e-3, momentum=MOMENTUM, fused=True)
     optimizer = sgd if case.op == "SGD step" else torch.optim.Adam([w], lr=1e-3, fused=True)
 
     def op() -> tuple[torch.Tensor, ...]:
