@@ -179,6 +179,11 @@ class Convolution:
         return self._flops(self.output * self.kernel)
 
     @property
+    def direct(self) -> bool:
+        """Whether it is done directly: fastcnn may do 3x3 kernels of stride 1 by Winograd's way."""
+        return (self.kernel, self.stride, self.groups) != (3, 1, 1)
+
+    @property
     def least_work(self) -> float:
         """Like work without the padding: what no direct convolution can do without."""
         taps = 0  # of one line of the image and one line of the kernel
@@ -192,15 +197,27 @@ class Convolution:
         return float(2 * self.batch * taps**2 * pairs)
 
     def data(self) -> tuple[Array, Array, Array]:
-        """Return x (N, H, W, C), w (R, S, C // groups, K) and dy (N, P, Q, K), float32."""
+        """Return x (N, H, W, C), w (R, S, C // groups, K) and dy (N, P, Q, K), float32.
+
+        They are aligned to 64 bytes, as the results of every competitor's own ops are.
+        """
         rng = np.random.default_rng(0)
         shapes = (
             (self.batch, self.size, self.size, self.channels),
             (self.kernel, self.kernel, self.channels // self.groups, self.filters),
             (self.batch, self.output, self.output, self.filters),
         )
-        x, w, dy = (rng.standard_normal(shape, np.float32) for shape in shapes)
+        x, w, dy = (_aligned(rng.standard_normal(shape, np.float32)) for shape in shapes)
         return x, w, dy
+
+
+def _aligned(array: Array) -> Array:
+    """Return a copy whose data starts at a multiple of 64 bytes."""
+    memory = np.empty(array.size + 16, array.dtype)
+    start = -memory.ctypes.data % 64 // array.itemsize
+    copy = memory[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 # The operations that memory bounds, and the bytes that each must touch for a byte of its largest
@@ -271,11 +288,15 @@ class MemoryBound:
         return self.work / seconds / 1e9
 
     def data(self) -> tuple[Array, Array]:
-        """Return x, of `shape`, and the gradient that comes back, of the result's; float32."""
+        """Return x, of `shape`, and the gradient that comes back, of the result's; float32.
+
+        They are aligned to 64 bytes, as in Convolution.
+        """
         rng = np.random.default_rng(0)
         n, *rest = self.shape
         back = (n, 28, 28, 64) if "pool" in self.op else (n, *rest)
-        return rng.standard_normal(self.shape, np.float32), rng.standard_normal(back, np.float32)
+        x, dy = (_aligned(rng.standard_normal(shape, np.float32)) for shape in (self.shape, back))
+        return x, dy
 
     def channels(self) -> tuple[Array, Array]:
         """Return gamma and beta of batch normalization."""

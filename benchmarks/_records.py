@@ -54,6 +54,7 @@ def write(path: Path, run: Run) -> None:
                         [name, option, [_short(seconds) for seconds in taken]]
                         for (name, option), taken in measured.seconds.items()
                     ],
+                    "rates": [_short(rate) for rate in measured.rates],
                 }
                 for measured in results
             ]
@@ -76,7 +77,8 @@ def read(path: Path) -> Run:
 
 def _measured(entry: dict[str, Any]) -> Measured:
     case: Case = KINDS[entry["kind"]](**entry["case"])
-    return Measured(case, {(name, option): taken for name, option, taken in entry["seconds"]})
+    seconds = {(name, option): taken for name, option, taken in entry["seconds"]}
+    return Measured(case, seconds, entry["rates"])
 
 
 def _short(value: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import geometric_mean, median
 
 from benchmarks._cases import FMA_PEAK, PASSES, Case, Convolution, Cost, Scaling
@@ -22,10 +22,14 @@ Limits = dict[str, list[float]]  # units of work a second, by the limit's name: 
 
 @dataclass(frozen=True)
 class Measured:
-    """A case's times: seconds a call for each (competitor, option), one number a round."""
+    """A case's times: seconds a call for each (competitor, option), one number a round.
+
+    rates: the limit's units of work a second, one a round as well.
+    """
 
     case: Case
     seconds: dict[tuple[str, str], list[float]]
+    rates: list[float] = field(default_factory=list)
 
     def best(self, name: str) -> str | None:
         """Return the competitor's fastest option, None where it has no figure."""
@@ -41,13 +45,15 @@ class Measured:
 
         The FMA peak is the most that any round of the run has seen: a lower one was disturbed,
         and no kernel is faster for that. It counts operations in direct form. A copy suffers its
-        neighbours as much as what is held against it: its median counts.
+        neighbours as much as what is held against it: the two are compared round by round.
         """
-        rates = limits.get(self.case.limit)
-        if not rates:
+        reached = [self.case.work / taken for taken in self.seconds[name, option]]
+        if self.case.limit == FMA_PEAK:
+            peaks = limits.get(FMA_PEAK)
+            return median(reached) / max(peaks) if peaks else None
+        if not self.rates or not self.case.limit:
             return None
-        limit = max(rates) if self.case.limit == FMA_PEAK else median(rates)
-        return self.case.work / median(self.seconds[name, option]) / limit
+        return median(a / b for a, b in zip(reached, self.rates, strict=True))
 
     def ratio(self, name: str, option: str) -> Spread | None:
         """Return how many times as fast fastcnn is as this competitor."""
@@ -59,7 +65,7 @@ class Measured:
     def suspicion(self, limits: Limits) -> str | None:
         """Return a sentence if fastcnn's direct kernel passed the peak, which cannot be."""
         own = self.best(FASTCNN)
-        if own is None or not isinstance(self.case, Convolution):
+        if own is None or not isinstance(self.case, Convolution) or not self.case.direct:
             return None
         fraction = self.fraction(FASTCNN, own, limits)
         reached = self.case.least_work / self.case.work * (fraction or 0.0)

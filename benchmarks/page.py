@@ -65,8 +65,10 @@ def section(table: str, runs: Sequence[Run], plotted: bool) -> str:
         names = list(run.versions)
         means = [line for name in names for line in _report.means(results, name)]
         notes = [*_report.limit_lines(limits), *means, *run.complaints]
+        machine = " ".join(run.environment.partition("\n")[0].split()[1:])
         parts += [
-            f"`{run.command}` on {run.date}: {', '.join(dict.fromkeys(run.versions.values()))}.",
+            f"`{run.command}` on {run.date}, {machine}: "
+            f"{', '.join(dict.fromkeys(run.versions.values()))}.",
             _report.tables(results, names, limits),
             "\n".join(f"- {line}" for line in notes),
         ]

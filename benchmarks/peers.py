@@ -245,7 +245,7 @@ def _measure(
     seconds = _timing.race(turns, options.rounds)
     rates = [1 / taken for taken in seconds.pop(LIMIT, [])]
     run.limits.setdefault(case.limit, []).extend(rates)
-    return Measured(case, seconds)
+    return Measured(case, seconds, rates)
 
 
 def _prepare(
