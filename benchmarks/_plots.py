@@ -43,7 +43,8 @@ def draw(table: str, runs: Sequence[Run], path: Path) -> bool:
         for offset, name in enumerate(name for name in names if name in ratios):
             label = None if name in shown else f"against {name}"
             shown.add(name)
-            axes.barh(place + offset, ratios[name], BAR, color=COLOURS[name], label=label)
+            reach = ratios[name] - 1
+            axes.barh(place + offset, reach, BAR, 1, color=COLOURS[name], label=label)
         ticks.append(place + (len(ratios) - 1) / 2)
         place += len(ratios) + 0.6
     axes.axvline(1, color="black", linewidth=0.8)
