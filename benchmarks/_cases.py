@@ -1,130 +1,136 @@
-"""What is measured, as data that every competitor reads: the tables of cases.
+"""What is measured, as data that every competitor reads: the kinds of cases.
 
 Arrays are fastcnn's: images NHWC, filters HWIO. The same case gives every competitor the same
-numbers.
+numbers. A case has a kind, which names the function of a peer that does it; a title; the work
+that one call does, of which `limit` names the machine's limit; and `figure`, which turns a call's
+seconds into what is printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
-from fastcnn import nn
+from benchmarks import _networks
+from benchmarks._networks import NETWORKS
 from fastcnn.backend import Array
 from fastcnn.datasets import strokes
 
 __all__ = [
-    "CHECKED_STEPS",
-    "LEARNING_RATE",
+    "FMA_PEAK",
+    "MEMORY_BOUND",
     "MOMENTUM",
     "PASSES",
     "Case",
     "Convolution",
+    "Cost",
     "Inference",
+    "MemoryBound",
+    "Scaling",
     "Training",
-    "sample_network",
-    "sample_table",
-    "sample_weights",
-    "t1_table",
-    "t2_table",
 ]
 
-LEARNING_RATE, MOMENTUM = 0.05, 0.9
-CHECKED_STEPS = 5  # of training: their losses are compared, the first one's before any update
-
-# Multiplications and additions of the sample network in direct form, an image: two convolutions
-# and two dense layers; training adds as much for each gradient, but the first layer's dx.
-_FIRST = 2 * 26 * 26 * 9 * 32
-_FORWARD = _FIRST + 2 * 11 * 11 * 9 * 32 * 64 + 2 * 1600 * 128 + 2 * 128 * 10
-
-
-def sample_network() -> nn.Sequential:
-    """Return the sample network, without weights."""
-    return nn.Sequential(
-        [
-            nn.Conv2D(32, 3, activation="relu"),
-            nn.MaxPool2D(2),
-            nn.Conv2D(64, 3, activation="relu"),
-            nn.MaxPool2D(2),
-            nn.Flatten(),
-            nn.Dense(128, activation="relu"),
-            nn.Dense(10),
-        ]
-    )
-
-
-def sample_weights() -> dict[str, Array]:
-    """Return the weights that every competitor starts from."""
-    model = sample_network()
-    model.build((28, 28, 1), seed=0)
-    return model.state_dict()
+MOMENTUM = 0.9
+CHECKED_STEPS = 5  # of training at most: their losses are compared, the first before any update
+FMA_PEAK = "FMA peak"
 
 
 @lru_cache(maxsize=1)
-def _digits(n: int) -> tuple[Array, Array]:
-    """Return n images, float32 from 0 to 1, and their labels, in random order."""
+def _images(network: str, n: int) -> tuple[Array, Array]:
+    """Return n images, float32, and their labels: digits, or noise where others are asked for."""
+    shape, classes = NETWORKS[network].input_shape, NETWORKS[network].classes
+    rng = np.random.default_rng(0)
+    if shape != (28, 28, 1):
+        return rng.standard_normal((n, *shape), np.float32), rng.integers(0, classes, n)
     x, y = strokes.draw(n)
-    order = np.random.default_rng(0).permutation(n)
+    order = rng.permutation(n)
     return np.divide(x[order], np.float32(255), dtype=np.float32), y[order]
 
 
 @dataclass(frozen=True)
 class Training:
-    """The sample network trained for an epoch, SGD with momentum, shuffled, in memory."""
+    """A network trained for an epoch, SGD with momentum, shuffled, in memory."""
 
     batch: int
+    network: str = "sample"
     kind: ClassVar[str] = "training"
     unit: ClassVar[str] = "images/s"
+    limit: ClassVar[str] = FMA_PEAK
 
     @property
     def title(self) -> str:
-        return f"sample network, training, batch {self.batch}"
+        return f"{NETWORKS[self.network].title}, training, batch {self.batch}"
+
+    @property
+    def steps(self) -> int:
+        """How many steps an epoch has."""
+        network = NETWORKS[self.network]
+        return max(network.epoch_steps, -(-network.epoch // self.batch))
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size, of every step."""
+        return NETWORKS[self.network].learning_rate
 
     @property
     def images(self) -> int:
-        """How many images an epoch has: whole batches, several steps."""
-        return self.batch * max(8, -(-1024 // self.batch))
+        """How many images an epoch has: whole batches."""
+        return self.batch * self.steps
 
     @property
-    def amount(self) -> float:
-        return self.images
+    def checked(self) -> list[slice]:
+        """The batches, in order, whose losses are compared; two at least, to see an update."""
+        steps = min(CHECKED_STEPS, max(2, self.steps))
+        starts = [step % self.steps * self.batch for step in range(steps)]
+        return [slice(start, start + self.batch) for start in starts]
 
     @property
-    def flops(self) -> float:
-        return float(self.images * (3 * _FORWARD - _FIRST))
+    def work(self) -> float:
+        forward, first = _networks.flops(self.network)
+        return float(self.images * (3 * forward - first))
+
+    def figure(self, seconds: float) -> float:
+        return self.images / seconds
 
     def data(self) -> tuple[Array, Array]:
-        """Return x (images, 28, 28, 1) float32 and y (images,) int64."""
-        return _digits(self.images)
+        """Return x (images, H, W, C) float32 and y (images,) int64."""
+        return _images(self.network, self.images)
+
+
+@dataclass(frozen=True)
+class Scaling(Training):
+    """The same, for fastcnn with other threads and instruction sets beside it."""
+
+    kind: ClassVar[str] = "scaling"
 
 
 @dataclass(frozen=True)
 class Inference:
-    """The sample network's logits of one batch."""
+    """A network's logits of one batch."""
 
     batch: int
+    network: str = "sample"
     kind: ClassVar[str] = "inference"
     unit: ClassVar[str] = "images/s"
+    limit: ClassVar[str] = FMA_PEAK
 
     @property
     def title(self) -> str:
-        return f"sample network, inference, batch {self.batch}"
+        return f"{NETWORKS[self.network].title}, inference, batch {self.batch}"
 
     @property
-    def amount(self) -> float:
-        return self.batch
+    def work(self) -> float:
+        return float(self.batch * _networks.flops(self.network)[0])
 
-    @property
-    def flops(self) -> float:
-        return float(self.batch * _FORWARD)
+    def figure(self, seconds: float) -> float:
+        return self.batch / seconds
 
     def data(self) -> Array:
-        """Return x (batch, 28, 28, 1) float32."""
-        return _digits(self.batch)[0]
+        """Return x (batch, H, W, C) float32."""
+        return _images(self.network, self.batch)[0]
 
 
 PASSES = ("forward", "input gradient", "weight gradient")  # the last with the bias's
@@ -145,6 +151,7 @@ class Convolution:
     direction: str = "forward"
     kind: ClassVar[str] = "convolution"
     unit: ClassVar[str] = "GFLOP/s"
+    limit: ClassVar[str] = FMA_PEAK
 
     @property
     def name(self) -> str:
@@ -163,18 +170,22 @@ class Convolution:
     def output(self) -> int:
         return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
 
-    @property
-    def amount(self) -> float:
-        return self.flops / 1e9
+    def figure(self, seconds: float) -> float:
+        return self.work / seconds / 1e9
 
     @property
-    def flops(self) -> float:
+    def work(self) -> float:
         """2 N P Q R S C K, as is the custom: products with the padding's zeros count."""
         return self._flops(self.output * self.kernel)
 
     @property
-    def least_flops(self) -> float:
-        """Like flops without the padding: what no direct convolution can do without."""
+    def direct(self) -> bool:
+        """Whether it is done directly: fastcnn may do 3x3 kernels of stride 1 by Winograd's way."""
+        return (self.kernel, self.stride, self.groups) != (3, 1, 1)
+
+    @property
+    def least_work(self) -> float:
+        """Like work without the padding: what no direct convolution can do without."""
         taps = 0  # of one line of the image and one line of the kernel
         for p in range(self.output):
             first = p * self.stride - self.padding
@@ -209,69 +220,117 @@ def _aligned(array: Array) -> Array:
     return copy
 
 
-Case = Training | Inference | Convolution
+# The operations that memory bounds, and the bytes that each must touch for a byte of its largest
+# tensor: every tensor counts once, also one that is read twice or changed in place. Pooling is 2x2
+# and keeps a byte of argmax a value.
+MEMORY_BOUND = {
+    "max-pool forward": 1 + 1 / 4 + 1 / 16,
+    "max-pool backward": 1 / 4 + 1 / 16 + 1,
+    "average pool forward": 1 + 1 / 4,
+    "average pool backward": 1 / 4 + 1,
+    "batch norm forward": 2.0,
+    "batch norm backward": 3.0,
+    "ReLU forward": 2.0,
+    "ReLU backward": 3.0,
+    "softmax cross-entropy": 2.0,  # logits and their gradient
+    "SGD step": 3.0,  # weights, gradient, velocity
+    "Adam step": 4.0,  # weights, gradient, two moments
+}
+MEGABYTE = 1 << 20
 
 
-def sample_table(batches: Sequence[int] = ()) -> list[Case]:
-    """Return the sample network's cases, at the given batch sizes or at the usual ones."""
-    training = [Training(batch) for batch in batches or (32, 128, 512)]
-    return [*training, *(Inference(batch) for batch in batches or (1, 32, 128, 512))]
+@dataclass(frozen=True)
+class MemoryBound:
+    """One of MEMORY_BOUND on a float32 tensor of about so many MB."""
+
+    op: str
+    megabytes: int = 64
+    kind: ClassVar[str] = "memory_bound"
+    unit: ClassVar[str] = "GB/s"
+
+    @property
+    def title(self) -> str:
+        return f"{self.op}, {self.megabytes} MB"
+
+    @property
+    def limit(self) -> str:
+        return f"copy of {self.megabytes} MB"
+
+    @property
+    def copied(self) -> int:
+        """The size in bytes of the copy that it is measured against: its largest tensor's."""
+        return 4 * int(np.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The largest tensor's shape."""
+        if self.op == "softmax cross-entropy":
+            return max(1, round(self.megabytes * MEGABYTE / 4000)), 1000
+        if self.op.endswith("step"):
+            return (self.megabytes * MEGABYTE // 4,)
+        return max(1, round(self.megabytes * MEGABYTE / (4 * 56 * 56 * 64))), 56, 56, 64
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names of what is compared."""
+        if self.op == "batch norm backward":
+            return "dx", "dgamma", "dbeta"
+        if self.op == "softmax cross-entropy":
+            return "loss", "dx"
+        names = {"forward": "y", "backward": "dx", "step": "w"}
+        return (names[self.op.rpartition(" ")[2]],)
+
+    @property
+    def work(self) -> float:
+        return self.copied * MEMORY_BOUND[self.op]
+
+    def figure(self, seconds: float) -> float:
+        return self.work / seconds / 1e9
+
+    def data(self) -> tuple[Array, Array]:
+        """Return x, of `shape`, and the gradient that comes back, of the result's; float32.
+
+        They are aligned to 64 bytes, as in Convolution.
+        """
+        rng = np.random.default_rng(0)
+        n, *rest = self.shape
+        back = (n, 28, 28, 64) if "pool" in self.op else (n, *rest)
+        x, dy = (_aligned(rng.standard_normal(shape, np.float32)) for shape in (self.shape, back))
+        return x, dy
+
+    def channels(self) -> tuple[Array, Array]:
+        """Return gamma and beta of batch normalization."""
+        rng = np.random.default_rng(1)
+        gamma, beta = rng.uniform(0.5, 1.5, (2, self.shape[-1])).astype(np.float32)
+        return gamma, beta
+
+    def labels(self) -> Array:
+        """Return the labels of cross-entropy."""
+        return np.random.default_rng(1).integers(0, self.shape[-1], self.shape[0])
 
 
-# Channels, filters, size, kernel and stride of ResNet-50's convolutions.
-_RESNET_50 = (
-    (3, 64, 224, 7, 2),
-    (64, 256, 56, 1, 1),
-    (64, 64, 56, 1, 1),
-    (64, 64, 56, 3, 1),
-    (256, 64, 56, 1, 1),
-    (256, 512, 56, 1, 2),
-    (256, 128, 56, 1, 2),
-    (128, 128, 28, 3, 1),
-    (128, 512, 28, 1, 1),
-    (512, 128, 28, 1, 1),
-    (512, 1024, 28, 1, 2),
-    (512, 256, 28, 1, 2),
-    (256, 256, 14, 3, 1),
-    (256, 1024, 14, 1, 1),
-    (1024, 256, 14, 1, 1),
-    (1024, 2048, 14, 1, 2),
-    (1024, 512, 14, 1, 2),
-    (512, 512, 7, 3, 1),
-    (512, 2048, 7, 1, 1),
-    (2048, 512, 7, 1, 1),
-)
+@dataclass(frozen=True)
+class Cost:
+    """What the sample network costs beside its time: measured in a fresh process at each turn."""
+
+    what: str
+    batch: int = 1
+    kind: ClassVar[str] = "cost"
+    limit: ClassVar[str] = ""
+    work: ClassVar[float] = 0.0
+
+    @property
+    def unit(self) -> str:
+        return {"peak memory": "MB", "page faults": "a step"}.get(self.what, "ms")
+
+    @property
+    def title(self) -> str:
+        batch = f", training at batch {self.batch}" if self.batch > 1 else ""
+        return f"{self.what}{batch}, {self.unit}"
+
+    def figure(self, value: float) -> float:
+        """Return milliseconds of seconds, megabytes of bytes, or the faults as they are."""
+        return value * {"MB": 1 / MEGABYTE, "ms": 1e3}.get(self.unit, 1.0)
 
 
-def t1_table(batches: Sequence[int] = ()) -> list[Case]:
-    """Return the shapes of ResNet-50 (He et al., 2015), every pass, padded to keep the size."""
-    return [
-        Convolution(
-            channels, filters, size, kernel, kernel // 2, stride, batch=batch, direction=direction
-        )
-        for batch in batches or (16,)
-        for channels, filters, size, kernel, stride in _RESNET_50
-        for direction in PASSES
-    ]
-
-
-def t2_table(batches: Sequence[int] = ()) -> list[Case]:
-    """Return the shapes of small nets, every pass: first layers, LeNet-5, CIFAR nets, odd ones."""
-    shapes = [Convolution(1, 32, 28), Convolution(32, 64, 13)]
-    shapes += [Convolution(1, 6, 28, kernel=5, padding=2), Convolution(6, 16, 14, kernel=5)]
-    shapes += [
-        Convolution(channels, filters, size, padding=1)
-        for size in (32, 16, 8)
-        for channels, filters in ((3, 32), (32, 32), (64, 64), (128, 128))
-    ]
-    shapes += [Convolution(odd, odd, 16, padding=1) for odd in (10, 24, 33, 100)]
-    shapes += [
-        Convolution(channels, channels, size, padding=1, groups=channels)
-        for channels, size in ((32, 32), (64, 16), (128, 8))
-    ]
-    return [
-        replace(shape, batch=batch, direction=direction)
-        for batch in batches or (128,)
-        for shape in shapes
-        for direction in PASSES
-    ]
+Case = Training | Inference | Convolution | MemoryBound | Cost

@@ -17,9 +17,9 @@ from multiprocessing import get_context
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
-from benchmarks import _limits, _timing
-from benchmarks._cases import Case
-from benchmarks._peers import PEERS, Job, Results
+from benchmarks import _costs, _limits, _timing
+from benchmarks._cases import Case, Cost, MemoryBound
+from benchmarks._peers import PEERS, VARIANTS, Job, Results
 
 __all__ = ["Competitor", "Failure", "missing"]
 
@@ -32,7 +32,9 @@ class Failure(Exception):
 
 def missing(name: str) -> list[str]:
     """Return the packages that a peer needs and that are not installed."""
-    return [package for package in PEERS[name].packages if find_spec(package) is None]
+    return [
+        package for package in {**PEERS, **VARIANTS}[name].packages if find_spec(package) is None
+    ]
 
 
 class Competitor:
@@ -44,7 +46,9 @@ class Competitor:
         self._options: dict[str, dict[str, str]] = {}
         self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         try:
-            self.version = self._ask(_start, PEERS[name].module, threads)
+            peer = {**PEERS, **VARIANTS}[name]
+            settings = {"threads": threads, **peer.settings}
+            self.version = self._ask(_start, peer.module, settings)
         except Failure:
             self._process.shutdown()
             raise
@@ -55,22 +59,24 @@ class Competitor:
             self._options[kind] = self._ask(_options, kind)
         return self._options[kind]
 
-    def prepare(
-        self, case: Case, option: str, weights: Mapping[str, Any], seconds: float
-    ) -> tuple[Results, int] | None:
+    def prepare(self, case: Case, option: str, seconds: float) -> tuple[Results, int] | None:
         """Set up a case; return its results and how many calls a turn of so many seconds has.
 
         None: the competitor has no such call.
         """
-        return self._ask(_prepare, case, option, weights, seconds)
+        return self._ask(_prepare, case, option, seconds)
 
     def turn(self, option: str, calls: int) -> float:
         """Return the seconds that a call of the prepared case takes."""
         return self._ask(_turn, option, calls)
 
-    def peak(self, threads: int) -> float:
-        """Return the seconds that an operation takes at the peak (any process can tell)."""
-        return self._ask(_peak, threads)
+    def cost(self, case: Cost, option: str) -> tuple[Results, float]:
+        """Return the results and the value of a cost; the process must be a fresh one."""
+        return self._ask(_cost, case, option)
+
+    def limit(self, case: Case, threads: int) -> float:
+        """Return the seconds of a unit of the case's work at its limit (any process can tell)."""
+        return self._ask(_limit, case, threads)
 
     def _ask(self, function: Callable[..., T], *args: object) -> T:
         try:
@@ -100,11 +106,11 @@ _prepared: Case
 _jobs: dict[str, Job] = {}  # the prepared case's, by option
 
 
-def _start(module: str, threads: int) -> str:
+def _start(module: str, settings: Mapping[str, Any]) -> str:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which shuts down
     global _peer
     _peer = importlib.import_module(module)
-    version: str = _peer.start(threads)
+    version: str = _peer.start(**settings)
     return version
 
 
@@ -113,14 +119,12 @@ def _options(kind: str) -> dict[str, str]:
     return options
 
 
-def _prepare(
-    case: Case, option: str, weights: Mapping[str, Any], seconds: float
-) -> tuple[Results, int] | None:
+def _prepare(case: Case, option: str, seconds: float) -> tuple[Results, int] | None:
     global _prepared
     if not _jobs or case != _prepared:
         _jobs.clear()
         _prepared = case
-    job: Job | None = getattr(_peer, case.kind)(case, option, weights)
+    job: Job | None = getattr(_peer, case.kind)(case, option)
     if job is None:
         return None
     _jobs[option] = job
@@ -134,7 +138,14 @@ def _turn(option: str, calls: int) -> float:
     return _timing.seconds_per_call(_jobs[option].run, calls)
 
 
-def _peak(threads: int) -> float:
+def _cost(case: Cost, option: str) -> tuple[Results, float]:
+    return _costs.measure(_peer, case, option)
+
+
+def _limit(case: Case, threads: int) -> float:
     from fastcnn import _kernels
 
-    return _limits.seconds_per_flop(_kernels.select(), threads)
+    isa = _kernels.select()
+    if isinstance(case, MemoryBound):
+        return _limits.seconds_per_byte(isa, threads, case.copied)
+    return _limits.seconds_per_flop(isa, threads)

@@ -1,19 +1,24 @@
 """fastcnn against PyTorch, ONNX Runtime, JAX, Keras and OpenVINO, whichever are installed.
 
     pip install torch onnxruntime onnx jax keras tensorflow-cpu openvino     (any of them)
-    python -m benchmarks.peers                               everything; tens of minutes
+    python -m benchmarks.peers                               everything; an hour or so
     python -m benchmarks.peers --only sample --peers torch   the sample network, PyTorch alone
     python -m benchmarks.peers --only t1 --batch 1 16        ResNet-50's convolutions
     python -m benchmarks.peers --only t2 --rounds 9          those of small nets, more rounds
+    python -m benchmarks.peers --only t3                     what memory bounds
+    python -m benchmarks.peers --only t4 --match LeNet       whole networks: those with the word
+    python -m benchmarks.peers --only t5                     start, memory, threads
+    python -m benchmarks.peers --only t3 --json docs/figures/t3.json    for benchmarks.page
 
-The sample network is trained (`Trainer.fit`: whole epochs of drawn digits kept in memory,
-shuffled, SGD with momentum) and asked (`Trainer.predict`); T1 (ResNet-50's) and T2 (small nets')
-are single convolutions, forward and backward, through `FastBackend`. Every competitor has a process
-of its own, the same number of threads and fastcnn's weights. First its results are compared with
-fastcnn's: logits, the losses of five training steps, or the convolution's; who disagrees is not
-timed. Then all take turns, round after round, and the FMA peak is measured among them. Figures are
-medians of the rounds. Ratios are taken within a round: how many times as fast fastcnn is as the
-peer with its best option. Percents of the peak count the operations of the direct algorithm.
+Networks are trained (`Trainer.fit`: whole epochs kept in memory, shuffled, SGD with momentum) and
+asked (`Trainer.predict`); T1 (ResNet-50's), T2 (small nets') and T3 are single ops, forward and
+backward, through `FastBackend`. Every competitor has a process of its own, the same number of
+threads and fastcnn's weights. First its results are compared with fastcnn's: logits, the losses of
+the first training steps, or the op's; who disagrees is not timed. Then all take turns, round
+after round, and the limit is measured among them: the FMA peak, or a copy of the same size.
+Figures are medians of the rounds. Ratios are taken within a round: how many times as fast fastcnn
+is as the peer with its best option. Percents of the peak count the operations of the direct
+algorithm. Costs (import, first prediction, memory, page faults) are those of fresh processes.
 
 The exit status is 1 if results disagreed, if a competitor failed, or if a direct kernel appears to
 have passed the peak, which tells that the peak was measured wrongly.
@@ -23,74 +28,85 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
-from benchmarks import _cases, _competitor, _report, _timing
+from benchmarks import _competitor, _costs, _records, _report, _timing
 from benchmarks._agreement import disagreement
-from benchmarks._cases import Case
+from benchmarks._cases import Case, Cost, Scaling
 from benchmarks._competitor import Competitor, Failure
 from benchmarks._environment import environment
-from benchmarks._peers import PEERS
+from benchmarks._peers import PEERS, VARIANTS, Results
+from benchmarks._records import Run
 from benchmarks._report import FASTCNN, Measured
+from benchmarks._tables import TABLES
 from fastcnn._threads import get_num_threads
 from fastcnn.backend import Array
 
 __all__ = ["main"]
 
-TABLES: dict[str, Callable[[Sequence[int]], list[Case]]] = {
-    "sample": _cases.sample_table,
-    "t1": _cases.t1_table,
-    "t2": _cases.t2_table,
-}
-PEAK = "FMA peak", ""
+LIMIT = "limit", ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, return the exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
     threads = options.threads or get_num_threads()
     print(environment())
     print(f"threads of everyone: {threads}; rounds: {options.rounds}\n", flush=True)
 
-    complaints: list[str] = []
-    results: list[Measured] = []
-    peaks: list[float] = []  # operations a second, one a round of a case
+    run = Run(
+        command=shlex.join(["python", "-m", "benchmarks.peers", *given]),
+        environment=environment(),
+        date=time.strftime("%Y-%m-%d"),
+        versions={},
+        options=[],
+    )
+    tables = [options.only] if options.only else list(TABLES)
     names = [FASTCNN, *(name for name in options.peers if name != FASTCNN)]
+    if "t5" in tables:
+        names += VARIANTS if threads > 1 else ["avx2"]
     with ExitStack() as stack:
-        competitors = _start(names, threads, stack, complaints)
-        for table in [options.only] if options.only else TABLES:
-            cases = TABLES[table](options.batch)
-            _print_options(competitors, cases, options.without)
+        competitors = _start(names, threads, stack, run)
+        for table in tables:
+            cases = [c for c in TABLES[table](options.batch) if options.match in c.title]
+            _print_options(competitors, cases, options.without, run)
+            results = run.results.setdefault(table, [])
             for case in cases:
                 try:
-                    measured = _measure(case, competitors, threads, options, complaints, peaks)
+                    measured = _measure(case, competitors, threads, options, run)
                 except Failure as failure:
-                    _complain(complaints, f"{case.title}: {failure}")
+                    _complain(run, f"{case.title}: {failure}")
                     continue
                 results.append(measured)
-                print(_report.lines(measured, max(peaks)), flush=True)
+                print(_report.lines(measured, run.limits), flush=True)
+                if options.json:
+                    _records.write(options.json, run)
             print()
-    for measured in results:
-        suspicion = measured.suspicion(max(peaks))
+    for measured in (m for results in run.results.values() for m in results):
+        suspicion = measured.suspicion(run.limits)
         if suspicion:
-            complaints.append(suspicion)
-    if results:
-        peak = _timing.spread([rate / 1e9 for rate in peaks])
-        print(
-            f"FMA peak: {peak.most:.0f} GFLOP/s, which percents are of "
-            f"(median of the rounds {peak.median:.0f}, least {peak.least:.0f})"
-        )
-        print(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option\n")
-        print(_report.tables(results, list(competitors), max(peaks)))
+            run.complaints.append(suspicion)
+    print("\n".join(_report.limit_lines(run.limits)))
+    print(f"in brackets: how many times as fast {FASTCNN} is as the peer's best option")
+    for results in run.results.values():
+        print(f"\n{_report.tables(results, list(competitors), run.limits)}\n")
+        for line in _report.headlines(results, run.limits):
+            print(line)
         for name in competitors:
             for line in _report.means(results, name):
                 print(line)
-    for complaint in complaints:
+    for complaint in run.complaints:
         print(f"! {complaint}")
-    return 1 if complaints else 0
+    if options.json:
+        _records.write(options.json, run)
+    return 1 if run.complaints else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,8 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", choices=TABLES, help="one of the tables alone")
     parser.add_argument(
-        "--batch", type=_positive, nargs="+", default=[], help="batch sizes (default: the table's)"
+        "--batch",
+        type=_positive,
+        nargs="+",
+        default=[],
+        help="batch sizes, of t3 MB (default: the table's)",
     )
+    parser.add_argument("--match", default="", metavar="WORD", help="cases with this in the title")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
         "--without", nargs="+", default=[], metavar="OPTION",
         help="leave out options of peers, such as: compiled",
@@ -142,9 +164,7 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _start(
-    names: Sequence[str], threads: int, stack: ExitStack, complaints: list[str]
-) -> dict[str, Competitor]:
+def _start(names: Sequence[str], threads: int, stack: ExitStack, run: Run) -> dict[str, Competitor]:
     """Start the processes of those that are installed; say who is not."""
     competitors = {}
     for name in names:
@@ -157,21 +177,34 @@ def _start(
         except Failure as failure:
             if name == FASTCNN:
                 raise SystemExit(str(failure)) from failure
-            _complain(complaints, str(failure))
+            _complain(run, str(failure))
         else:
-            print(f"{name}: {competitors[name].version}")
+            run.versions[name] = competitors[name].version
+            print(f"{name}: {run.versions[name]}")
     print(flush=True)
     return competitors
 
 
+def _options(competitor: Competitor, case: Case) -> dict[str, str]:
+    """Return the ways in which a competitor does a case; variants only show how fastcnn scales."""
+    if competitor.name in VARIANTS and not isinstance(case, Scaling):
+        return {}
+    return competitor.options(case.kind)
+
+
 def _print_options(
-    competitors: Mapping[str, Competitor], cases: Sequence[Case], without: Sequence[str]
+    competitors: Mapping[str, Competitor],
+    cases: Sequence[Case],
+    without: Sequence[str],
+    run: Run,
 ) -> None:
-    for kind in dict.fromkeys(case.kind for case in cases):
+    for case in {case.kind: case for case in cases}.values():
         for name, competitor in competitors.items():
-            for option, meaning in competitor.options(kind).items():
+            for option, meaning in _options(competitor, case).items():
                 left_out = " (left out)" if option in without else ""
-                print(f"{kind}, {name}, {option}: {meaning}{left_out}")
+                line = f"{case.kind}, {name}, {option}: {meaning}{left_out}"
+                run.options += [] if line in run.options else [line]
+                print(line)
     print(flush=True)
 
 
@@ -180,42 +213,61 @@ def _measure(
     competitors: Mapping[str, Competitor],
     threads: int,
     options: argparse.Namespace,
-    complaints: list[str],
-    peaks: list[float],
+    run: Run,
 ) -> Measured:
-    """Compare everyone's results with fastcnn's, then time those that agree, and the peak."""
-    weights: dict[str, Array] = _cases.sample_weights()
+    """Compare everyone's results with fastcnn's, then time those that agree, and the limit."""
     expected: dict[str, Array] = {}
     turns: dict[tuple[str, str], Callable[[], float]] = {}
     for name, competitor in competitors.items():  # fastcnn first
-        for option in competitor.options(case.kind):
+        for option in _options(competitor, case):
             if option in options.without or not competitor.alive:
                 continue
             try:
-                prepared = competitor.prepare(case, option, weights, options.seconds)
+                prepared = _prepare(case, competitor, option, threads, options.seconds)
             except Failure as failure:
                 if name == FASTCNN:
                     raise
-                _complain(complaints, f"{case.title}: {option}: {failure}")
+                _complain(run, f"{case.title}: {option}: {failure}")
                 continue
             if prepared is None:
                 continue
-            result, calls = prepared
+            result, turn = prepared
             wrong = disagreement(result, expected) if expected else None
             expected = expected or result
             if wrong:
-                _complain(complaints, f"{case.title}: {name}, {option}, disagrees: {wrong}")
+                _complain(run, f"{case.title}: {name}, {option}, disagrees: {wrong}")
                 continue
-            turns[name, option] = partial(competitor.turn, option, calls)
-    turns[PEAK] = partial(competitors[FASTCNN].peak, threads)
+            turns[name, option] = turn
+            if case == Cost("import time"):
+                break  # there is one way
+    if case.limit:
+        turns[LIMIT] = partial(competitors[FASTCNN].limit, case, threads)
     seconds = _timing.race(turns, options.rounds)
-    peaks += [1 / taken for taken in seconds.pop(PEAK)]
-    return Measured(case, seconds)
+    rates = [1 / taken for taken in seconds.pop(LIMIT, [])]
+    run.limits.setdefault(case.limit, []).extend(rates)
+    return Measured(case, seconds, rates)
 
 
-def _complain(complaints: list[str], complaint: str) -> None:
+def _prepare(
+    case: Case, competitor: Competitor, option: str, threads: int, seconds: float
+) -> tuple[Results, Callable[[], float]] | None:
+    """Return a competitor's results and its turn, None where it has no such call."""
+    if not isinstance(case, Cost):
+        prepared = competitor.prepare(case, option, seconds)
+        return prepared and (prepared[0], partial(competitor.turn, option, prepared[1]))
+    if case.what == "import time":
+        return {}, partial(_costs.import_seconds, competitor.name)
+
+    def fresh() -> tuple[Results, float]:
+        with Competitor(competitor.name, threads) as process:
+            return process.cost(case, option)
+
+    return fresh()[0], lambda: fresh()[1]
+
+
+def _complain(run: Run, complaint: str) -> None:
     print(f"! {complaint}", flush=True)
-    complaints.append(complaint)
+    run.complaints.append(complaint)
 
 
 if __name__ == "__main__":

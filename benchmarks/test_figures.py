@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import _limits, _timing
+from benchmarks import _limits, _networks, _records, _timing, page
 from benchmarks._agreement import TOLERANCE, disagreement
-from benchmarks._cases import Case, Convolution, Training, sample_network, t1_table, t2_table
+from benchmarks._cases import (
+    FMA_PEAK,
+    MEMORY_BOUND,
+    Case,
+    Convolution,
+    Cost,
+    Inference,
+    MemoryBound,
+    Training,
+)
+from benchmarks._networks import NETWORKS
 from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
-from benchmarks._report import Measured, lines, means, tables
+from benchmarks._records import Run
+from benchmarks._report import Measured, headlines, lines, means, tables
+from benchmarks._tables import TABLES, t1_table
 from fastcnn import _kernels
 
 SHAPE = Convolution(channels=4, filters=6, size=9, kernel=3, padding=1, stride=2, batch=2)
@@ -75,28 +88,55 @@ def test_operations_of_a_convolution(case: Convolution) -> None:
                     every += 1
                     inside += 0 <= h < case.size and 0 <= w < case.size
     each = 2 * case.batch * case.channels // case.groups * case.filters
-    assert case.flops == every * each
-    assert case.least_flops == inside * each
-    assert replace(case, direction="input gradient").flops == case.flops
+    assert case.work == every * each
+    assert case.least_work == inside * each
+    assert replace(case, direction="input gradient").work == case.work
 
 
 def test_operations_of_the_sample_network() -> None:
     """By its own weights: each of a convolution's is used once at every output pixel."""
-    model = sample_network()
-    model.build((28, 28, 1))
+    weights = _networks.weights("sample")
     pixels = {"0.weight": 26 * 26, "2.weight": 11 * 11, "5.weight": 1, "6.weight": 1}
-    sizes = {name: model.state_dict()[name].size for name in pixels}
-    forward = sum(2 * sizes[name] * pixels[name] for name in pixels)
+    operations = [2 * weights[name].size * pixels[name] for name in pixels]
     case = Training(128)
-    first = 2 * sizes["0.weight"] * pixels["0.weight"]
-    assert case.flops == case.images * (3 * forward - first)
+    assert case.work == case.images * (3 * sum(operations) - operations[0])
+    assert Inference(128).work == 128 * sum(operations)
     assert case.images % case.batch == 0
 
 
-@pytest.mark.parametrize("table", [t1_table, t2_table])
-def test_names_differ(table: Callable[[], list[Case]]) -> None:
-    cases = table()
-    assert len({case.title for case in cases}) == len(cases)
+# Parameters, and thousands of multiplications of an image, as the papers or PyTorch's own
+# networks have them.
+KNOWN = {
+    "sample": (225_034, None),
+    "sample-bn": (225_034 + 96, None),
+    "lenet5": (61_706, None),
+    "resnet20": (272_474, 41_000),
+    "resnet18": (11_689_512, 1_814_000),
+    "mobilenetv2": (3_504_872, 301_000),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_those_of_their_names(name: str) -> None:
+    parameters, thousands = KNOWN[name]
+    assert _networks.model(name).parameter_count == parameters
+    if thousands is not None:
+        assert _networks.flops(name)[0] / 2000 == pytest.approx(thousands, rel=0.01)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_names_differ(table: Callable[[Sequence[int]], list[Case]]) -> None:
+    cases = table(())
+    assert len({(case.title, case.kind) for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("op", MEMORY_BOUND)
+@pytest.mark.parametrize("megabytes", [4, 64])
+def test_tensors_are_about_as_large_as_said(op: str, megabytes: int) -> None:
+    case = MemoryBound(op, megabytes)
+    assert case.copied == pytest.approx(megabytes * 2**20, rel=0.06)
+    assert case.figure(1.0) * 1e9 == pytest.approx(case.work)
+    assert case.work >= case.copied
 
 
 def test_t1_is_twenty_shapes_of_three_passes() -> None:
@@ -121,7 +161,7 @@ def _measured(direction: str, own: float, peer: float) -> Measured:
 def test_percents_ratios_and_the_best_option() -> None:
     measured = _measured("forward", 2, 3)
     measured.seconds["torch", "channels_last"] = [8, 4, 1]
-    peak = SHAPE.flops  # operations a second: one call takes at least a second
+    peak = {FMA_PEAK: [0, SHAPE.work]}  # a second: one call takes at least a second
     assert measured.best("torch") == "nchw"
     assert measured.fraction("fastcnn", "isa", peak) == 0.5
     assert measured.ratio("torch", "channels_last") == (2, 0.5, 4)
@@ -140,9 +180,42 @@ def test_means_are_geometric_and_name_the_least() -> None:
 
 def test_a_kernel_beyond_the_peak_is_suspicious() -> None:
     measured = _measured("forward", 1, 1)
-    useful = SHAPE.least_flops
-    assert measured.suspicion(useful / 1.04) is None
-    assert "measured wrongly" in str(measured.suspicion(useful / 1.06))
+    useful = SHAPE.least_work
+    assert measured.suspicion({FMA_PEAK: [useful / 1.04]}) is None
+    assert "measured wrongly" in str(measured.suspicion({FMA_PEAK: [useful / 1.06]}))
+
+
+def test_a_copy_is_held_against_its_own_round() -> None:
+    case = MemoryBound("ReLU forward", 4)
+    copies = [case.work, case.work / 2, case.work / 9]  # a second
+    measured = Measured(case, {("fastcnn", "isa"): [4.0, 4.0, 4.5]}, copies)
+    assert measured.fraction("fastcnn", "isa", {}) == 0.5
+    assert "0.50 of a copy" in headlines([measured], {})[0]
+
+
+def test_of_a_cost_less_is_better() -> None:
+    case = Cost("page faults", 128)
+    measured = Measured(case, {("fastcnn", "isa"): [3.0, 1.0, 2.0], ("torch", "nchw"): [8.0] * 3})
+    assert "fastcnn 2 a step, torch 8 (0.25 x)" in headlines([measured], {})[0]
+    assert "| page faults, training at batch 128, a step | 2 | 8 (4.00 x) |" in tables(
+        [measured], ["fastcnn", "torch"], {}
+    )
+    none = Measured(case, {**measured.seconds, ("fastcnn", "isa"): [0.0] * 3})
+    assert none.ratio("torch", "nchw") is None
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_run_comes_back_from_its_file(table: str, tmp_path: Path) -> None:
+    seconds = {("fastcnn", "isa"): [1.0, 2.0], ("torch", "nchw"): [3.0, 4.0]}
+    results = {table: [Measured(case, seconds, [1.0, 2.0]) for case in TABLES[table](())]}
+    run = Run(
+        "command", "machine", "today", {"fastcnn": "fastcnn 1"}, [], {FMA_PEAK: [1e9]}, results
+    )
+    _records.write(tmp_path / "run.json", run)
+    assert _records.read(tmp_path / "run.json") == run
+    assert all(
+        measured.case.title in page.section(table, [run], False) for measured in results[table]
+    )
 
 
 @pytest.mark.parametrize("isa", _kernels.available())

@@ -1,23 +1,24 @@
 """The competitors, a module each, and what such a module offers.
 
-    start(threads) -> str                   set the number of threads; return name and version
-    options(kind) -> {name: meaning}        the ways to do a kind of case; none: it cannot
-    training(case, option, weights) -> Job
-    inference(case, option, weights) -> Job
-    convolution(case, option, weights) -> Job or None, where it has no such call
+    start(threads) -> str               set the number of threads; return name and version
+    options(kind) -> {name: meaning}    the ways to do a kind of case; none: it cannot
+    training(case, option), inference, convolution, memory_bound: a function for each kind, which
+    returns a Job, or None where it has no such call
 
-`weights` is fastcnn's state_dict of the sample network. Input is laid out as the library likes it
-before anything is timed; what it returns stays as it is, unless the library may still be at work.
+Networks are made from fastcnn's own by `_networks.walk`, with the weights of `_networks.weights`.
+Input is laid out as the library likes it before anything is timed; what it returns stays as it
+is, unless the library may still be at work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fastcnn.backend import Array
 
-__all__ = ["PEERS", "Job", "Peer", "Results"]
+__all__ = ["PEERS", "VARIANTS", "Job", "Peer", "Results"]
 
 Results = dict[str, Array]
 
@@ -34,14 +35,21 @@ class Peer(NamedTuple):
     """Where a competitor's module is and which packages it needs."""
 
     module: str
-    packages: tuple[str, ...]
+    packages: tuple[str, ...]  # the first one is what a user imports
+    settings: Mapping[str, object] = MappingProxyType({})  # more arguments of its `start`
 
 
 PEERS = {
-    "fastcnn": Peer("benchmarks._peers.fast", ()),
+    "fastcnn": Peer("benchmarks._peers.fast", ("fastcnn",)),
     "torch": Peer("benchmarks._peers.pytorch", ("torch",)),
     "onnxruntime": Peer("benchmarks._peers.onnx_runtime", ("onnxruntime", "onnx")),
     "jax": Peer("benchmarks._peers.jax_jit", ("jax",)),
     "keras": Peer("benchmarks._peers.keras_model", ("keras",)),
     "openvino": Peer("benchmarks._peers.openvino_cpu", ("openvino", "onnx")),
+}
+
+# fastcnn with less, for cases of the kind "scaling".
+VARIANTS = {
+    "one thread": Peer("benchmarks._peers.fast", ("fastcnn",), {"threads": 1}),
+    "avx2": Peer("benchmarks._peers.fast", ("fastcnn",), {"isa": "avx2"}),
 }

@@ -6,21 +6,16 @@ Keras has no convolution of its own: where it runs on TensorFlow, TensorFlow's i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from benchmarks._cases import (
-    CHECKED_STEPS,
-    LEARNING_RATE,
-    MOMENTUM,
-    Convolution,
-    Inference,
-    Training,
-)
+from benchmarks import _networks
+from benchmarks._cases import MOMENTUM, Convolution, Inference, Training
+from benchmarks._networks import NETWORKS, walk
 from benchmarks._peers import Job, Results
+from fastcnn import nn
 from fastcnn.backend import Array
 
 _installed = [name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None]
@@ -53,6 +48,8 @@ def start(threads: int) -> str:
 def options(kind: str) -> dict[str, str]:
     if kind == "convolution":
         return {"tf.nn": "tf.nn.conv2d in a tf.function"} if BACKEND == "tensorflow" else {}
+    if kind not in ("training", "inference"):
+        return {}
     call = "Model.fit" if kind == "training" else "Model.predict_on_batch"
     if BACKEND != "tensorflow":
         return {"auto": f"{call}, jit_compile='auto'"}
@@ -62,43 +59,75 @@ def options(kind: str) -> dict[str, str]:
     return names
 
 
-def _network(option: str, weights: Mapping[str, Array]) -> Any:
+class _Twin:
+    """A Keras model with fastcnn's layers and weights."""
+
+    def __init__(self, name: str, option: str) -> None:
+        self._source = _networks.model(name)
+        self._layers: list[tuple[Any, nn.Module]] = []
+        x = keras.Input(NETWORKS[name].input_shape)
+        self.model: Any = keras.Model(x, self._chain(self._source, x))
+        self.model.compile(
+            optimizer=keras.optimizers.SGD(NETWORKS[name].learning_rate, momentum=MOMENTUM),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile={"graph": False, "xla": True}.get(option, "auto"),
+        )
+        self.load()
+
+    def load(self) -> None:
+        """Set the weights, whose layouts are Keras's own but for depthwise filters."""
+        for twin, layer in self._layers:
+            arrays = [variable.data for variable in layer.variables().values()]
+            if isinstance(layer, nn.DepthwiseConv2D):
+                arrays[0] = arrays[0].transpose(0, 1, 3, 2)
+            twin.set_weights(arrays)
+
+    def _chain(self, part: nn.Module, x: Any) -> Any:
+        for _, layer in walk(part):
+            if isinstance(layer, nn.Residual):
+                other = x if layer.shortcut is None else self._chain(layer.shortcut, x)
+                x = self._chain(layer.body, x) + other
+                continue
+            if getattr(layer, "padding", 0):  # "same" means other pads where there are strides
+                x = keras.layers.ZeroPadding2D(layer.padding)(x)  # type: ignore[attr-defined]
+            twin = _layer(layer)
+            x = twin(x)
+            self._layers.append((twin, layer))
+        return x
+
+
+def _layer(layer: nn.Module) -> Any:
     layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(128, activation="relu"),
-            layers.Dense(10),
-        ]
-    )
-    model.compile(
-        optimizer=keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile={"graph": False, "xla": True}.get(option, "auto"),
-    )
-    _load(model, weights)
-    return model
+    if isinstance(layer, nn.Conv2D):
+        kernel, strides = layer.kernel_size, layer.stride
+        return layers.Conv2D(layer.filters, kernel, strides, use_bias=layer.use_bias)
+    if isinstance(layer, nn.DepthwiseConv2D):
+        return layers.DepthwiseConv2D(layer.kernel_size, layer.stride, use_bias=layer.use_bias)
+    if isinstance(layer, nn.BatchNorm):
+        return layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon)
+    if isinstance(layer, nn.Dense):
+        return layers.Dense(layer.units)
+    if isinstance(layer, nn.MaxPool2D):  # behind a ReLU: padding of zeros is as good as of -inf
+        return layers.MaxPooling2D(layer.pool_size, layer.stride)
+    others = {
+        nn.GlobalAvgPool2D: layers.GlobalAveragePooling2D,
+        nn.ReLU: layers.ReLU,
+        nn.Flatten: layers.Flatten,
+    }
+    return others[type(layer)]()
 
 
-def _load(model: Any, weights: Mapping[str, Array]) -> None:
-    """Set the weights, whose layouts are Keras's own."""
-    model.set_weights([weights[f"{i}.{name}"] for i in (0, 2, 5, 6) for name in ("weight", "bias")])
-
-
-def training(case: Training, option: str, weights: Mapping[str, Array]) -> Job:
+def training(case: Training, option: str) -> Job | None:
+    if NETWORKS[case.network].epoch == 1:
+        return None  # minutes of compilation
     x, y = case.data()
-    model = _network(option, weights)
+    twin = _Twin(case.network, option)
+    model = twin.model
 
     def result() -> Results:
         losses = []
-        for start in range(0, CHECKED_STEPS * case.batch, case.batch):
+        for batch in case.checked:
             model.reset_metrics()  # what it returns is a mean since then
-            batch = slice(start, start + case.batch)
             losses.append(float(model.train_on_batch(x[batch], y[batch])))
         return {"losses": np.array(losses)}
 
@@ -106,16 +135,16 @@ def training(case: Training, option: str, weights: Mapping[str, Array]) -> Job:
         model.fit(x, y, batch_size=case.batch, shuffle=True, verbose=0)
 
     def reset() -> None:
-        _load(model, weights)
+        twin.load()
         for velocity in model.optimizer.momentums:
             velocity.assign(np.zeros(velocity.shape, np.float32))
 
     return Job(result, run, reset)
 
 
-def inference(case: Inference, option: str, weights: Mapping[str, Array]) -> Job:
+def inference(case: Inference, option: str) -> Job:
     x = case.data()
-    model = _network(option, weights)
+    model = _Twin(case.network, option).model
     if option == "function":
         import tensorflow as tf
 
@@ -129,7 +158,7 @@ def inference(case: Inference, option: str, weights: Mapping[str, Array]) -> Job
     return Job(lambda: {"logits": run()}, run)
 
 
-def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) -> Job | None:
+def convolution(case: Convolution, option: str) -> Job | None:
     if case.stride > 1 and case.padding:
         return None  # "SAME" means other pads there
     import tensorflow as tf

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from fastcnn.backend import Array
 
-__all__ = ["nchw", "nhwc", "oihw", "to_hwio", "torch_order"]
+__all__ = ["nchw", "nhwc", "oihw", "out_in", "to_hwio"]
 
 
 def nchw(x: Array) -> Array:
@@ -31,18 +29,11 @@ def to_hwio(w: Array) -> Array:
     return np.ascontiguousarray(w.transpose(2, 3, 1, 0))
 
 
-def torch_order(weights: Mapping[str, Array]) -> list[Array]:
-    """Return the sample network's weights and biases, layer by layer, in PyTorch's layouts.
+def out_in(w: Array, image: tuple[int, ...] | None) -> Array:
+    """Return dense weights (in, out) as (out, in).
 
-    Filters OIHW, dense weights (out, in); the inputs of the first dense layer, which come from a
-    flattened 5 x 5 x 64 image, in the order C, H, W.
+    image (H, W, C): what was flattened into the inputs, which then are in the order C, H, W.
     """
-    dense = weights["5.weight"].reshape(5, 5, 64, 128).transpose(2, 0, 1, 3).reshape(1600, 128)
-    ordered = {
-        **weights,
-        "0.weight": oihw(weights["0.weight"]),
-        "2.weight": oihw(weights["2.weight"]),
-        "5.weight": np.ascontiguousarray(dense.T),
-        "6.weight": np.ascontiguousarray(weights["6.weight"].T),
-    }
-    return [ordered[f"{layer}.{name}"] for layer in (0, 2, 5, 6) for name in ("weight", "bias")]
+    if image is not None:
+        w = w.reshape(*image, -1).transpose(2, 0, 1, 3).reshape(w.shape)
+    return np.ascontiguousarray(w.T)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import openvino
 
@@ -22,7 +22,7 @@ def start(threads: int) -> str:
 
 
 def options(kind: str) -> dict[str, str]:
-    if kind == "training":
+    if kind not in ("inference", "convolution"):
         return {}
     return {"latency": f"hint LATENCY, {_threads} threads, f32, constant weights"}
 
@@ -44,12 +44,12 @@ def _compiled(model: bytes, x: Array) -> Callable[[], Array]:
     return run
 
 
-def inference(case: Inference, option: str, weights: Mapping[str, Array]) -> Job:
-    run = _compiled(network_model(case, weights), nchw(case.data()))
+def inference(case: Inference, option: str) -> Job:
+    run = _compiled(network_model(case), nchw(case.data()))
     return Job(lambda: {"logits": run().copy()}, run)
 
 
-def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) -> Job | None:
+def convolution(case: Convolution, option: str) -> Job | None:
     if case.direction != "forward":
         return None
     x, w, _ = case.data()

@@ -11,17 +11,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks import _networks
 from benchmarks._cases import (
-    CHECKED_STEPS,
-    LEARNING_RATE,
     MOMENTUM,
     Convolution,
     Inference,
     Training,
 )
+from benchmarks._networks import NETWORKS, flattened_image, walk
 from benchmarks._peers import Job, Results
-from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio, torch_order
-from fastcnn.backend import Array
+from benchmarks._peers.layout import nchw, nhwc, oihw, out_in, to_hwio
+from benchmarks._peers.pytorch_ops import format_of, memory_bound, tensor
+from fastcnn import nn
+
+__all__ = ["convolution", "inference", "memory_bound", "options", "start", "training"]
 
 
 def start(threads: int) -> str:
@@ -32,82 +35,132 @@ def start(threads: int) -> str:
 def options(kind: str) -> dict[str, str]:
     names = {"nchw": "eager, contiguous", "channels_last": "eager, channels_last"}
     compiler = os.environ.get("CXX", "g++")
-    if kind != "convolution" and shutil.which(compiler):
+    if kind in ("training", "inference") and shutil.which(compiler):
         names["compiled"] = f"torch.compile with {compiler}, channels_last"
-    if kind == "training":
+    if kind in ("training", "cost"):
         return {name: f"{meaning}, SGD(fused=True)" for name, meaning in names.items()}
     if kind == "inference":
         return {name: f"{meaning}, inference_mode" for name, meaning in names.items()}
-    return names
+    return {} if kind == "scaling" else names
 
 
-def _format(option: str) -> torch.memory_format:
-    return torch.contiguous_format if option == "nchw" else torch.channels_last
+def _network(name: str, option: str) -> Any:
+    model = _networks.model(name)
+    network: Any = _twin(model, "", flattened_image(walk(model)))
+    return network.to(memory_format=format_of(option))
 
 
-def _tensor(array: Array, option: str) -> torch.Tensor:
-    """Return images or filters (already in NCHW or OIHW order) in the option's memory layout."""
-    return torch.from_numpy(array).contiguous(memory_format=_format(option))
+class _Residual(torch.nn.Module):
+    def __init__(self, body: torch.nn.Module, shortcut: torch.nn.Module | None) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(x)
+        y += x if self.shortcut is None else self.shortcut(x)
+        return y
 
 
-def _network(option: str) -> Any:
-    network: Any = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 32, 3),
-        torch.nn.ReLU(inplace=True),
-        torch.nn.MaxPool2d(2),
-        torch.nn.Conv2d(32, 64, 3),
-        torch.nn.ReLU(inplace=True),
-        torch.nn.MaxPool2d(2),
-        torch.nn.Flatten(),
-        torch.nn.Linear(1600, 128),
-        torch.nn.ReLU(inplace=True),
-        torch.nn.Linear(128, 10),
-    )
-    return network.to(memory_format=_format(option))
+def _twin(
+    part: nn.Module, prefix: str, flattened: Mapping[str, tuple[int, ...]]
+) -> torch.nn.Sequential:
+    """Return layers like fastcnn's, with their weights."""
+    modules: list[torch.nn.Module] = []
+    for name, layer in walk(part, prefix):
+        if isinstance(layer, nn.Residual):
+            shortcut = None
+            if layer.shortcut is not None:
+                shortcut = _twin(layer.shortcut, f"{name}.shortcut", flattened)
+            body = _twin(layer.body, f"{name}.body", flattened)
+            modules.append(_Residual(body, shortcut))
+            continue
+        module = _layer(layer)
+        state = {}
+        for key, variable in layer.variables().items():
+            array = variable.data
+            if array.ndim == 4:
+                array = oihw(array)
+            elif array.ndim == 2:
+                array = out_in(array, flattened.get(name))
+            state[_NAMES.get(key, key)] = torch.from_numpy(array)
+        module.load_state_dict(state, strict=False)  # but num_batches_tracked
+        modules.append(module)
+    return torch.nn.Sequential(*modules)
 
 
-def _load(network: Any, weights: Mapping[str, Array]) -> None:
-    with torch.no_grad():
-        for parameter, array in zip(network.parameters(), torch_order(weights), strict=True):
-            parameter.copy_(torch.from_numpy(array))
+_NAMES = {"gamma": "weight", "beta": "bias", "running_variance": "running_var"}
 
 
-def training(case: Training, option: str, weights: Mapping[str, Array]) -> Job:
+def _layer(layer: nn.Module) -> torch.nn.Module:
+    if isinstance(layer, (nn.Conv2D, nn.DepthwiseConv2D)):
+        channels, filters = layer.input_shape[2], layer.output_shape[2]
+        groups = layer.groups if isinstance(layer, nn.Conv2D) else channels
+        settings: Any = (layer.kernel_size, layer.stride, layer.padding)
+        return torch.nn.Conv2d(channels, filters, *settings, groups=groups, bias=layer.use_bias)
+    if isinstance(layer, nn.BatchNorm):
+        return torch.nn.BatchNorm2d(
+            layer.input_shape[-1], eps=layer.epsilon, momentum=1 - layer.momentum
+        )
+    if isinstance(layer, nn.MaxPool2D):
+        pool: Any = (layer.pool_size, layer.stride, layer.padding)
+        return torch.nn.MaxPool2d(*pool)
+    if isinstance(layer, nn.Dense):
+        return torch.nn.Linear(layer.input_shape[0], layer.units, bias=layer.use_bias)
+    if isinstance(layer, nn.GlobalAvgPool2D):
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    if isinstance(layer, nn.ReLU):
+        return torch.nn.ReLU(inplace=True)
+    if isinstance(layer, nn.Flatten):
+        return torch.nn.Flatten()
+    raise TypeError(f"no twin of {type(layer).__name__}")
+
+
+def _compiled(network: Any, name: str, option: str) -> Any | None:
+    """Return the network, compiled where the option says so: of large ones that takes minutes."""
+    if option != "compiled":
+        return network
+    return torch.compile(network) if NETWORKS[name].epoch > 1 else None
+
+
+def training(case: Training, option: str) -> Job | None:
     images, labels = case.data()
-    x, y = _tensor(nchw(images), option), torch.from_numpy(labels)
-    network = _network(option)
-    model = torch.compile(network) if option == "compiled" else network
+    x, y = tensor(nchw(images), option), torch.from_numpy(labels)
+    network = _network(case.network, option)
+    model = _compiled(network, case.network, option)
+    if model is None:
+        return None
+    first = {name: weights.clone() for name, weights in network.state_dict().items()}
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True
+        network.parameters(), lr=case.learning_rate, momentum=MOMENTUM, fused=True
     )
 
     def reset() -> None:
-        _load(network, weights)
+        network.load_state_dict(first)
         optimizer.state.clear()
 
-    def epoch(order: torch.Tensor) -> list[float]:
-        losses = []
-        for start in range(0, len(order), case.batch):
-            indices = order[start : start + case.batch]
-            optimizer.zero_grad(set_to_none=True)
-            loss: Any = F.cross_entropy(model(x[indices]), y[indices])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        return losses
+    def step(indices: torch.Tensor | slice) -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss: Any = F.cross_entropy(model(x[indices]), y[indices])
+        loss.backward()
+        optimizer.step()
+        value: float = loss.item()
+        return value
+
+    def run() -> list[float]:
+        return [step(indices) for indices in torch.randperm(case.images).view(-1, case.batch)]
 
     def result() -> Results:
         reset()
-        return {"losses": np.array(epoch(torch.arange(CHECKED_STEPS * case.batch)))}
+        return {"losses": np.array([step(batch) for batch in case.checked])}
 
-    return Job(result, lambda: epoch(torch.randperm(case.images)), reset)
+    return Job(result, run, reset)
 
 
-def inference(case: Inference, option: str, weights: Mapping[str, Array]) -> Job:
-    x = _tensor(nchw(case.data()), option)
-    network = _network(option).eval()
-    _load(network, weights)
-    model = torch.compile(network) if option == "compiled" else network
+def inference(case: Inference, option: str) -> Job | None:
+    x = tensor(nchw(case.data()), option)
+    model = _compiled(_network(case.network, option).eval(), case.network, option)
+    if model is None:
+        return None
 
     def run() -> torch.Tensor:
         with torch.inference_mode():
@@ -117,10 +170,10 @@ def inference(case: Inference, option: str, weights: Mapping[str, Array]) -> Job
     return Job(lambda: {"logits": run().numpy()}, run)
 
 
-def convolution(case: Convolution, option: str, weights: Mapping[str, Array]) -> Job:
+def convolution(case: Convolution, option: str) -> Job:
     images, filters, gradient = case.data()
-    x, dy = _tensor(nchw(images), option), _tensor(nchw(gradient), option)
-    w = _tensor(oihw(filters), option)
+    x, dy = tensor(nchw(images), option), tensor(nchw(gradient), option)
+    w = tensor(oihw(filters), option)
     pair = [case.stride] * 2, [case.padding] * 2, [1, 1]
 
     def forward() -> torch.Tensor:
