@@ -47,11 +47,13 @@ class Measured:
         and no kernel is faster for that. It counts operations in direct form. A copy suffers its
         neighbours as much as what is held against it: the two are compared round by round.
         """
+        if not self.case.limit:
+            return None
         reached = [self.case.work / taken for taken in self.seconds[name, option]]
         if self.case.limit == FMA_PEAK:
             peaks = limits.get(FMA_PEAK)
             return median(reached) / max(peaks) if peaks else None
-        if not self.rates or not self.case.limit:
+        if not self.rates:
             return None
         return median(a / b for a, b in zip(reached, self.rates, strict=True))
 

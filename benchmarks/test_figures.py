@@ -202,6 +202,7 @@ def test_of_a_cost_less_is_better() -> None:
     )
     none = Measured(case, {**measured.seconds, ("fastcnn", "isa"): [0.0] * 3})
     assert none.ratio("torch", "nchw") is None
+    assert "fastcnn 0 a step, torch 8 (0.00 x)" in headlines([none], {})[0]
 
 
 @pytest.mark.parametrize("table", TABLES)
