@@ -95,8 +95,16 @@ def _layer(layer: nn.Module) -> torch.nn.Module:
     if isinstance(layer, (nn.Conv2D, nn.DepthwiseConv2D)):
         channels, filters = layer.input_shape[2], layer.output_shape[2]
         groups = layer.groups if isinstance(layer, nn.Conv2D) else channels
-        settings: Any = (layer.kernel_size, layer.stride, layer.padding)
-        return torch.nn.Conv2d(channels, filters, *settings, groups=groups, bias=layer.use_bias)
+        padding: Any = layer.padding
+        return torch.nn.Conv2d(
+            channels,
+            filters,
+            layer.kernel_size,
+            layer.stride,
+            padding,
+            groups=groups,
+            bias=layer.use_bias,
+        )
     if isinstance(layer, nn.BatchNorm):
         return torch.nn.BatchNorm2d(
             layer.input_shape[-1], eps=layer.epsilon, momentum=1 - layer.momentum
