@@ -3,6 +3,7 @@
 # For the letters see conv_block_backward.pyx.
 from libc.stdint cimport int32_t
 
+from fastcnn._kernels._tile cimport vectors_of
 from fastcnn._kernels._types cimport LANES
 
 cdef enum:
@@ -21,16 +22,12 @@ cdef struct Geometry:
     Py_ssize_t numbers, places  # scratch a thread: reals and integers
 
 
-cdef inline Py_ssize_t whole_vectors(Py_ssize_t count) noexcept nogil:
-    return (count + LANES - 1) // LANES * LANES
-
-
 cdef inline void plan(Geometry* g) noexcept nogil:
     """Set what follows from the sizes."""
     cdef Py_ssize_t span_h = ((g.P - 1) * g.pool_stride_h + g.pool_h - 1) * g.stride_h + g.R
     cdef Py_ssize_t span_w = ((g.Q - 1) * g.pool_stride_w + g.pool_w - 1) * g.stride_w + g.S
     cdef Py_ssize_t pixels = g.P * g.Q
-    g.row_vectors = (g.S * g.C + LANES - 1) // LANES
+    g.row_vectors = vectors_of(g.S * g.C)
     g.L = g.R * g.row_vectors
     g.copied = (g.pad_top > 0 or g.pad_left > 0 or span_h > g.H or span_w > g.W
                 or g.S * g.C % LANES != 0)
@@ -41,8 +38,8 @@ cdef inline void plan(Geometry* g) noexcept nogil:
         g.columns = max(span_w, g.W + g.pad_left)
         g.columns = max(g.columns, (g.row_vectors * LANES + g.C - 1) // g.C)
     g.parts = min(g.N, MOST_PARTS)
-    g.list_size = whole_vectors(pixels + 1)
-    g.copy_size = whole_vectors(g.rows * g.columns * g.C + LANES) if g.copied else 0
+    g.list_size = vectors_of(pixels + 1) * LANES
+    g.copy_size = (vectors_of(g.rows * g.columns * g.C) + 1) * LANES if g.copied else 0
     g.numbers = g.list_size + g.copy_size
     g.places = pixels * g.K + 1 + (g.pool_h * g.pool_w + 1) * (pixels + 1)
 

@@ -50,7 +50,7 @@ cdef inline void max_2x2(
     cdef Py_ssize_t c = 0, whole = C // LANES * LANES
     cdef place_t place
     cdef real best, v
-    while c < whole:
+    while c < whole:        # places of four are bytes: place_t is uint8_t wherever this runs
         max_2x2_vector(y + c, <uint8_t*> argmax + c, x_0 + c, x_1 + c, C)
         c += LANES
     for c in range(whole, C):
