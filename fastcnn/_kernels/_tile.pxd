@@ -14,6 +14,7 @@ from fastcnn._kernels._types cimport LANES, VECTORS, load, real, store, vec
 
 cdef enum:
     ROWS = 6
+    SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
 
 
 cdef inline void tile_4(

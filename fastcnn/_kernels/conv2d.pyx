@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from fastcnn._kernels._correlate cimport (
     Correlation, backward_axis, correlate_chunk, forward_axis, pack,
 )
-from fastcnn._kernels._tile cimport ROWS, panels_of, vectors_of
+from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, panels_of, vectors_of
 from fastcnn._kernels._types cimport LANES, real
 
 
@@ -57,7 +57,6 @@ cdef int correlate(Correlation* op, int threads, bint packed) except -1 nogil:
 
 
 cdef enum:
-    SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
     CHUNK_BYTES = 131072        # of input a task: with its panel of weights it stays in L2
     MIN_TASKS = 16              # enough to keep 8 threads busy to the end
 

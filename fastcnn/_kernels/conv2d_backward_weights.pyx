@@ -15,11 +15,10 @@ gradient of its own; the parts are added in order. So the bits do not depend on 
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
+from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, load, prefetch, real, splat, store, vec
 
 cdef enum:
-    SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
     BLOCK_PIXELS = 256          # of dy a block: dw is read and written once for so many
     CHUNK_BYTES = 524288        # of x a block: half of L2
     LEAST_CHUNK = 48            # channels, however large the kernel is dilated

@@ -9,12 +9,10 @@ go by: the four outputs of a window are computed and pooled without being stored
 
 from cython.parallel cimport prange
 
+from fastcnn._kernels._tile cimport SERIAL_BELOW
 from fastcnn._kernels._types cimport (
     LANES, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
 )
-
-cdef enum:
-    SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
 
 
 cdef inline void window(

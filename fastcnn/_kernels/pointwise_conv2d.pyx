@@ -16,13 +16,12 @@ from libc.string cimport memset
 
 from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._stream cimport past_caches, put
-from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
+from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport (
     LANES, drain, load, prefetch_to_write, real, splat, vec,
 )
 
 cdef enum:
-    SERIAL_BELOW = 1000000      # flop: waking a second thread costs more than it saves
     CHUNK_BYTES = 196608        # of x a task: with a block of weights it stays in L2
     BLOCK_CHANNELS = 1024       # a block of weights is 256 KB at most
     MIN_TASKS = 32              # enough to keep 8 threads busy to the end
