@@ -21,6 +21,7 @@ def config_text() -> str:
     from fastcnn import __version__
 
     openmp = "yes" if _kernels.has_openmp() else "no (every op runs on one thread)"
+    caches = zip(("L1", "L2", "L3"), _kernels.cache_sizes(), strict=True)
     rows = {
         "fastcnn": __version__,
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -30,6 +31,7 @@ def config_text() -> str:
         "instruction sets available": ", ".join(_kernels.available()),
         "instruction set used": _kernels.select(),
         "OpenMP": openmp,
+        "caches": ", ".join(f"{name} {size // 1024:,} KB" for name, size in caches),
         "threads": str(_threads.get_num_threads()),
     }
     width = max(map(len, rows))

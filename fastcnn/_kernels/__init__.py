@@ -9,11 +9,14 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 
 from fastcnn._kernels import _cpu
+from fastcnn._kernels.caches import cache_bytes
 from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets
 
-__all__ = ["available", "built", "has_openmp", "load", "select"]
+__all__ = ["available", "built", "cache_sizes", "has_openmp", "load", "select"]
 
 has_openmp = _cpu.has_openmp
+cache_sizes = _cpu.cache_bytes
+_cpu.set_cache_bytes(*cache_bytes())
 
 
 @cache

@@ -33,3 +33,23 @@ def features():
 def has_openmp():
     """Return whether the kernels were built with OpenMP."""
     return bool(HAS_OPENMP)
+
+
+# Those of a common core, until set_cache_bytes says what this machine has.
+l1_bytes = 32 << 10
+l2_bytes = 1 << 20
+l3_bytes = 32 << 20
+
+
+def cache_bytes():
+    """Return the sizes of cache that the kernels count on: L1, L2 and L3, in bytes."""
+    return l1_bytes, l2_bytes, l3_bytes
+
+
+def set_cache_bytes(Py_ssize_t l1, Py_ssize_t l2, Py_ssize_t l3):
+    """Set the sizes of cache that the kernels count on: no result depends on them.
+
+    Never while an op runs, whose workspace was made for the sizes before.
+    """
+    global l1_bytes, l2_bytes, l3_bytes
+    l1_bytes, l2_bytes, l3_bytes = l1, l2, l3

@@ -14,6 +14,7 @@ from libc.stdlib cimport free, malloc
 from fastcnn._kernels._correlate cimport (
     Correlation, backward_axis, correlate_chunk, forward_axis, pack,
 )
+from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, panels_of, vectors_of
 from fastcnn._kernels._types cimport LANES, real
 
@@ -57,14 +58,14 @@ cdef int correlate(Correlation* op, int threads, bint packed) except -1 nogil:
 
 
 cdef enum:
-    CHUNK_BYTES = 131072        # of input a task: with its panel of weights it stays in L2
     MIN_TASKS = 16              # enough to keep 8 threads busy to the end
 
 
 cdef void choose_chunks(Correlation* op) noexcept nogil:
     """Choose how many images, or rows of one image, a task takes: no result depends on it."""
     cdef Py_ssize_t row_bytes = max(1, op.w.size * op.groups * op.inner * <Py_ssize_t> sizeof(real))
-    cdef Py_ssize_t fit = max(1, CHUNK_BYTES // row_bytes), per_task, unit
+    # Of the input an eighth of L2: with its panel of weights it stays there.
+    cdef Py_ssize_t fit = max(1, l2_bytes // 8 // row_bytes), per_task, unit
     op.chunk_images = max(1, min(fit // op.h.size, op.images // MIN_TASKS))
     op.chunk_rows = op.h.count
     per_task = op.images * op.h.count // MIN_TASKS

@@ -15,12 +15,12 @@ gradient of its own; the parts are added in order. So the bits do not depend on 
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
+from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, load, prefetch, real, splat, store, vec
 
 cdef enum:
     BLOCK_PIXELS = 256          # of dy a block: dw is read and written once for so many
-    CHUNK_BYTES = 524288        # of x a block: half of L2
     LEAST_CHUNK = 48            # channels, however large the kernel is dilated
     DENSE = 64                  # channels: more are kept off strides that collide in the caches
     DENSE_PIXELS = 128          # channels: fewer are read where they are, if they can be
@@ -28,6 +28,7 @@ cdef enum:
     MIN_TASKS = 16              # enough to keep 8 threads busy to the end
     MOST_PARTS = 16
     MOST_PARTS_BYTES = 4194304
+    PART_CHANNELS = 524288      # bytes of x: parts are counted for tasks of so many channels
     WIDEST = 64                 # lanes of a panel, at most
 
 
@@ -74,7 +75,8 @@ cdef void plan(Geometry* g) noexcept nogil:
 
     g.J, g.row = g.R * g.S * g.C, vectors_of(g.K) * LANES
     pixels = g.block_images * g.span_h * g.span_w
-    g.chunks = ceil_div(g.C, max(LEAST_CHUNK, CHUNK_BYTES // <Py_ssize_t> sizeof(real) // pixels))
+    g.chunk = max(LEAST_CHUNK, l2_bytes // 2 // <Py_ssize_t> sizeof(real) // pixels)
+    g.chunks = ceil_div(g.C, g.chunk)
     g.chunk = ceil_div(g.C, g.chunks)
     if g.chunks > 1:
         g.chunk = ceil_div(g.chunk, ROWS) * ROWS
@@ -86,10 +88,11 @@ cdef void plan(Geometry* g) noexcept nogil:
         g.pitch = (vectors_of(g.chunk) | 1) * LANES
     # Parts first, as long as they are small: a task that takes all panels copies x once.
     part_bytes = g.G * (g.J + 1) * g.row * <Py_ssize_t> sizeof(real)
-    tasks = g.G * g.chunks
+    tasks = g.G * ceil_div(
+        g.C, max(LEAST_CHUNK, PART_CHANNELS // <Py_ssize_t> sizeof(real) // pixels))
     g.parts = max(1, min(min(ceil_div(MIN_TASKS, tasks), MOST_PARTS_BYTES // part_bytes),
                          min(MOST_PARTS, g.blocks)))
-    tasks *= g.parts
+    tasks = g.G * g.chunks * g.parts
     g.panels = panels_of(g.K)
     while g.panels > 1 and tasks * ceil_div(panels_of(g.K), g.panels) < MIN_TASKS:
         g.panels = ceil_div(g.panels, 2)

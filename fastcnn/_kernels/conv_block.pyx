@@ -13,6 +13,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from fastcnn._kernels._correlate cimport Correlation, correlate_chunk, forward_axis, pack
+from fastcnn._kernels._cpu cimport l1_bytes
 from fastcnn._kernels._tile cimport panels_of, vectors_of
 from fastcnn._kernels._types cimport (
     LANES, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
@@ -20,7 +21,6 @@ from fastcnn._kernels._types cimport (
 
 cdef enum:
     SERIAL_BELOW = 300000       # flop: waking a second thread costs more than it saves
-    STRIP_BYTES = 32768         # of convolution rows in scratch
 
 
 cdef struct Pool:
@@ -85,9 +85,9 @@ cdef void block_task(
 
 
 cdef void plan(Pool* pool, Py_ssize_t K) noexcept nogil:
-    """Choose the strips: they depend on the shape alone, and no result depends on them."""
+    """Choose the strips, whose rows of the convolution fit L1: no result depends on them."""
     cdef Py_ssize_t width = (pool.Q - 1) * pool.stride_w + pool.w
-    cdef Py_ssize_t fit = STRIP_BYTES // (width * K * <Py_ssize_t> sizeof(real))
+    cdef Py_ssize_t fit = l1_bytes // (width * K * <Py_ssize_t> sizeof(real))
     pool.strip_rows = max(1, min(pool.P, (fit - pool.h) // pool.stride_h + 1))
 
 

@@ -20,6 +20,7 @@ products of an output are added in the order of its channels, whatever the block
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
+from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, VECTORS, load, real
 from fastcnn._kernels._winograd cimport (
@@ -32,7 +33,6 @@ cdef enum:
     GROUP_BYTES = 256           # of filters
     MOST_LANES = 64             # of a group
     CHANNELS = 16               # whose weights are gathered at a time
-    BLOCK_BYTES = 786432        # of v and m: with the weights that pass they stay in L2
     C_BLOCK = 256               # channels whose weights are transformed just before their use
     SHARED_TILES = 66           # of a block whose groups are divided among the threads
     MOST_AHEAD = 12582912       # bytes of weights that are transformed ahead
@@ -82,7 +82,9 @@ cdef void plan(Geometry* g) noexcept nogil:
         g.tiles > FEW_TILES and all_weights * <Py_ssize_t> sizeof(real) <= MOST_AHEAD)
     if g.ahead:
         g.c_block = g.C
-        g.block = BLOCK_BYTES // (POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
+        # v and m take 3/4 of L2: with the weights that pass they stay there.
+        g.block = l2_bytes // 4 * 3 // (
+            POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
         g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
     else:
         g.c_block = min(g.C, C_BLOCK)
