@@ -207,12 +207,34 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         highest = self._load(x).conv_block_backward.highest_place(places)
         if highest > block.places:
             raise ValueError(f"{op}: argmax: expected places up to {block.places}, got {highest}")
+        path, *_ = self._gradient_paths(x, w, block, input_gradient)
+        return self._block_gradients(path, dy, places, x, w, block, input_gradient)
+
+    def _gradient_paths(self, x: Array, w: Array, block: _Block, input_gradient: bool) -> list[str]:
+        """Return what can compute a block's gradients; the first of them does, by shape alone."""
+        paths = ["plain"]
         if block.groups == 1 and block.window[4:] == (1, 1):
             if w.shape[1] * w.shape[2] >= self._lanes(x):
-                return self._sparse_backward(dy, places, x, w, block, input_gradient)
-            if not input_gradient and w.shape[3] % self._lanes(x) == 0:
-                return None, *self._few_backward(dy, places, x, w, block)
-        return self._plain_block_backward(dy, places, x, w, block, input_gradient)
+                paths.insert(0, "sparse")
+            elif not input_gradient and w.shape[3] % self._lanes(x) == 0:
+                paths.insert(0, "few")
+        return paths
+
+    def _block_gradients(
+        self,
+        path: str,
+        dy: Array,
+        argmax: Array,
+        x: Array,
+        w: Array,
+        block: _Block,
+        input_gradient: bool,
+    ) -> tuple[Array | None, Array, Array]:
+        if path == "sparse":
+            return self._sparse_backward(dy, argmax, x, w, block, input_gradient)
+        if path == "few":
+            return None, *self._few_backward(dy, argmax, x, w, block)
+        return self._plain_block_backward(dy, argmax, x, w, block, input_gradient)
 
     def _lanes(self, x: Array) -> int:
         """Return how many numbers a vector of the kernels holds."""
