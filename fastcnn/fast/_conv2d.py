@@ -17,10 +17,10 @@ from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
-# What Winograd pays from: its transforms cost as much as so many channels and filters save, and
-# of a small map its tiles of 4x4 leave too much unused.
-_FEWEST_CHANNELS = 32
-_SMALLEST_OUTPUT = 6
+# When Winograd pays (benchmarks/paths.py): its transforms cost as much as so many channels and
+# filters save, and its tiles of 4x4 outputs may hold so many times the outputs there are.
+_FEWEST_CHANNELS = 16
+_MOST_UNUSED = 2
 
 
 class _Geometry(NamedTuple):
@@ -119,8 +119,10 @@ class Conv2D(Base):
         strides, dilations = geometry.strides, geometry.window[4:]
         if strides != (1, 1) or dilations != (1, 1):
             return False
+        height, width = geometry.output
+        tiles = -(-height // 4) * -(-width // 4)
         return self.convolution == "winograd" or (
-            min(w.shape[2:]) >= _FEWEST_CHANNELS and min(geometry.output) >= _SMALLEST_OUTPUT
+            min(w.shape[2:]) >= _FEWEST_CHANNELS and 16 * tiles <= _MOST_UNUSED * height * width
         )
 
     def conv2d(
