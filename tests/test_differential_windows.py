@@ -99,6 +99,18 @@ def test_depthwise_of_any_width(channels: int, dtype: str, fast_backends: list[A
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("groups", range(1, 34))
+@pytest.mark.parametrize("depth", [2, 4, 8])
+def test_narrow_groups_of_any_number(
+    groups: int, depth: int, dtype: str, fast_backends: list[Any]
+) -> None:
+    channels = groups * depth
+    x, w, b = draw(groups, dtype, (1, 3, 7, channels), (2, 3, depth, channels), (channels,))
+    options = {"groups": groups, "padding": (0, 1), "stride": (1, 1 + groups % 2)}
+    check_conv2d(x, w, b, groups, dtype, fast_backends, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pixels", range(1, 20))
 def test_conv2d_of_any_number_of_pixels(pixels: int, dtype: str, fast_backends: list[Any]) -> None:
     """Rows of output pixels around the height of the register tile, with and without rims."""
@@ -118,7 +130,7 @@ def test_conv2d_of_any_shape(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("special", [NAN, INF, -INF])
-@pytest.mark.parametrize("groups", [1, 2, 19])
+@pytest.mark.parametrize("groups", [1, 2, 9, 19])
 def test_special_values_go_where_they_are_seen_and_nowhere_else(
     groups: int, special: float, dtype: str, fast_backends: list[Any]
 ) -> None:
@@ -128,8 +140,10 @@ def test_special_values_go_where_they_are_seen_and_nowhere_else(
     the pads.
     """
     x, w, b = draw(1, dtype, (2, 4, 5, 19), (3, 2, 19 // groups, 38), (38,))
-    if groups == 2:
-        x, w = x[..., :18], w[:, :, :9]
+    if groups in (2, 9):
+        x, w = x[..., :18], w[:, :, : 18 // groups]
+    if groups == 9:
+        w, b = w[..., :18], b[:18]
     if groups == 19:
         w, b = w[..., :19], b[:19]
     options = {"padding": 1, "groups": groups, "stride": (1, 2)}

@@ -52,6 +52,12 @@ CONVOLUTIONS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[s
     ((1, 4, 5, 3), (3, 3), 6, {"groups": 3, "padding": 1}),
     ((1, 4, 5, 7), (2, 3), 21, {"groups": 7, "stride": 2}),
     ((1, 5, 5, 1), (3, 3), 4, {"groups": 1}),
+    # Narrow groups, several of which fill a vector: 2, 4 and 8 wide, the last vector whole or not.
+    ((2, 9, 10, 40), (3, 3), 40, {"groups": 10, "padding": 1}),
+    ((1, 6, 15, 34), (3, 3), 34, {"groups": 17, "padding": "same", "stride": 2}),
+    ((1, 5, 12, 72), (2, 3), 72, {"groups": 9, "padding": (0, 2)}),
+    ((1, 9, 13, 32), (3, 2), 32, {"groups": 8, "dilation": 2, "stride": (1, 2), "padding": 2}),
+    ((2, 7, 9, 64), (3, 3), 64, {"groups": 32, "padding": ((2, 0), (0, 3)), "dilation": 3}),
     # Beyond the kernels' blocks: of channels read, of pixels in a row, of channels of a wide view.
     ((1, 3, 3, 1100), (1, 1), 16, {}),
     ((1, 4, 4, 1100), (1, 1), 16, {}),

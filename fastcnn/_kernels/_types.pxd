@@ -6,6 +6,7 @@ cdef extern from "vector.h" nogil:
     ctypedef int mask
     const int LANES
     const int VECTORS
+    const int SHUFFLES
     vec load(const real* p)
     void store(real* p, vec v)
     void stream(real* p, vec v)
@@ -16,5 +17,7 @@ cdef extern from "vector.h" nogil:
     vec load_bytes(const unsigned char* p)
     vec splat(real x)
     vec where(mask m, vec a, vec b)
+    mask indices(vec v)
+    vec shuffle(vec v, mask source)
     mask equal(vec a, vec b)
     mask beats(vec v, vec best)

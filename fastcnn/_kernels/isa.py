@@ -40,6 +40,7 @@ MODULES = (
     "conv2d_backward_weights",
     "pointwise_conv2d",
     "depthwise_conv2d",
+    "grouped_conv2d",
     "winograd",
     "linear_few",
     "conv_block",

@@ -42,6 +42,7 @@ typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / size
 #define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, halves), mask), vec)
 #endif
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
+#define INDICES(v) __builtin_convertvector(v, mask)
 #else
 typedef real vec;
 typedef real vec_in_memory;
@@ -50,6 +51,16 @@ typedef unsigned char bytes;
 #define AS_BYTES(v) (bytes)(v)
 #define FROM_BYTES(b) (vec)(b)
 #define WHERE(m, a, b) ((m) ? (a) : (b))
+#define INDICES(v) (mask)(v)
+#endif
+
+/* Lanes in another order, found at run time: GCC alone has it, and with AVX2 as an instruction. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
+#define SHUFFLES 1
+#define SHUFFLE(v, from) __builtin_shuffle(v, from)
+#else
+#define SHUFFLES 0
+#define SHUFFLE(v, from) (v)
 #endif
 
 /* Stores that go around the caches, to addresses aligned to a vector; drain() after the last. */
@@ -87,6 +98,8 @@ static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BY
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }
 static inline vec splat(real x) { return x - (vec){0}; }
 static inline vec where(mask m, vec a, vec b) { return WHERE(m, a, b); }
+static inline mask indices(vec v) { return INDICES(v); }
+static inline vec shuffle(vec v, mask from) { return SHUFFLE(v, from); }
 static inline mask equal(vec a, vec b) { return a == b; }
 /* Where v takes the place of the best so far: it is larger, or the first NaN. */
 static inline mask beats(vec v, vec best) { return ~(v <= best) & (best == best); }

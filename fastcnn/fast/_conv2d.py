@@ -109,6 +109,12 @@ class Conv2D(Base):
         least: int = self._load(w).depthwise_conv2d.LEAST_CHANNELS
         return groups >= least and w.shape[2] == 1 and w.shape[3] == groups
 
+    def _has_narrow_groups(self, w: Array, groups: int) -> bool:
+        """Whether several groups, each of as many filters as channels, fill a vector."""
+        depth, filters = w.shape[2:]
+        takes: bool = self._load(w).grouped_conv2d.takes(filters, depth)
+        return takes and groups > 1 and filters == groups * depth
+
     def _by_winograd(self, w: Array, geometry: _Geometry) -> bool:
         """Return whether Winograd's F(4x4, 3x3) computes a convolution and its input gradient.
 
@@ -145,6 +151,13 @@ class Conv2D(Base):
         if y.size == 0:
             return y
         kernels = self._load(x)
+        if self._has_narrow_groups(w, groups):
+            r, s, depth, k = w.shape
+            workspace = kernels.grouped_conv2d.workspace_size(r * s, depth, k)
+            kernels.grouped_conv2d.grouped_conv2d(
+                y, x, w, b, empty((workspace,), x.dtype), *geometry.window, self.num_threads
+            )
+            return y
         if self._is_depthwise(w, groups):
             kernels.depthwise_conv2d.depthwise_conv2d(
                 y, x, w, b, *geometry.window, self.num_threads
@@ -196,12 +209,14 @@ class Conv2D(Base):
             if weight_gradient:
                 dw, db = zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
             return dx, dw, db
-        depthwise = self._is_depthwise(w, groups)
+        to_input, to_weights = self._backward_input, self._backward_weights
+        if self._is_depthwise(w, groups):
+            to_input, to_weights = self._depthwise_backward_input, self._depthwise_backward_weights
+        elif self._has_narrow_groups(w, groups):
+            to_input, to_weights = self._grouped_backward_input, self._grouped_backward_weights
         if input_gradient:
-            to_input = self._depthwise_backward_input if depthwise else self._backward_input
             dx = to_input(dy, x, w, geometry)
         if weight_gradient:
-            to_weights = self._depthwise_backward_weights if depthwise else self._backward_weights
             dw, db = to_weights(dy, x, w, geometry)
         return dx, dw, db
 
@@ -274,6 +289,28 @@ class Conv2D(Base):
         n, p = dy.shape[:2]
         workspace = kernel.workspace_size(n * p, w.shape[0] * w.shape[1], w.shape[3])
         kernel.depthwise_conv2d_backward_weights(
+            dw, db, dy, x, empty((workspace,), x.dtype), *geometry.window, self.num_threads
+        )
+        return dw, db
+
+    def _grouped_backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
+        make: Any = empty if _sees_all(w, geometry) else zeros
+        dx: Array = make(x.shape, x.dtype)
+        kernel = self._load(x).grouped_conv2d
+        workspace = kernel.workspace_size(w.shape[0] * w.shape[1], *w.shape[2:])
+        kernel.grouped_conv2d_backward_input(
+            dx, dy, w, empty((workspace,), w.dtype), *geometry.window, self.num_threads
+        )
+        return dx
+
+    def _grouped_backward_weights(
+        self, dy: Array, x: Array, w: Array, geometry: _Geometry
+    ) -> tuple[Array, Array]:
+        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        kernel = self._load(x).grouped_conv2d
+        n, p = dy.shape[:2]
+        workspace = kernel.parts_size(n * p, w.shape[0] * w.shape[1], *w.shape[2:])
+        kernel.grouped_conv2d_backward_weights(
             dw, db, dy, x, empty((workspace,), x.dtype), *geometry.window, self.num_threads
         )
         return dw, db
