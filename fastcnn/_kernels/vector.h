@@ -74,6 +74,12 @@ typedef unsigned char bytes;
 #else
 #define DRAIN() (void)0
 #endif
+#if defined(__GNUC__)
+#define LOWEST_BIT(bits) __builtin_ctzll(bits)
+#else
+#include <intrin.h>
+#define LOWEST_BIT(bits) (int)_tzcnt_u64(bits)
+#endif
 
 enum { LANES = sizeof(vec) / sizeof(real) };
 
@@ -82,6 +88,7 @@ static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
 static inline void stream(real *p, vec v) { STREAM(p, v); }
 static inline void prefetch(const real *p) { PREFETCH(p, 0); }
 static inline void prefetch_to_write(const real *p) { PREFETCH(p, 1); }
+static inline int lowest_bit(unsigned long long bits) { return LOWEST_BIT(bits); } /* not of 0 */
 static inline void drain(void) { DRAIN(); }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }
