@@ -42,6 +42,7 @@ typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / size
 #define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, halves), mask), vec)
 #endif
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
+#define LOWEST_BIT(bits) __builtin_ctzll(bits)
 #else
 typedef real vec;
 typedef real vec_in_memory;
@@ -50,6 +51,8 @@ typedef unsigned char bytes;
 #define AS_BYTES(v) (bytes)(v)
 #define FROM_BYTES(b) (vec)(b)
 #define WHERE(m, a, b) ((m) ? (a) : (b))
+#include <intrin.h>
+#define LOWEST_BIT(bits) (int)_tzcnt_u64(bits)
 #endif
 
 /* Stores that go around the caches, to addresses aligned to a vector; drain() after the last. */
@@ -73,12 +76,6 @@ typedef unsigned char bytes;
 #define DRAIN() __builtin_ia32_sfence()
 #else
 #define DRAIN() (void)0
-#endif
-#if defined(__GNUC__)
-#define LOWEST_BIT(bits) __builtin_ctzll(bits)
-#else
-#include <intrin.h>
-#define LOWEST_BIT(bits) (int)_tzcnt_u64(bits)
 #endif
 
 enum { LANES = sizeof(vec) / sizeof(real) };
