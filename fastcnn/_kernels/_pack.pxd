@@ -2,7 +2,38 @@
 from fastcnn._kernels._types cimport LANES, load, real, store
 
 cdef enum:
-    TURNED = 16                 # rows transposed at a time: a cache line of each column is used up
+    TURNED = 16                 # rows and columns transposed at a time: a cache line, four bits
+
+
+cdef inline void zip_halves(real* to, const real* source) noexcept nogil:
+    """Write the first half of a square of numbers zipped with the second."""
+    cdef Py_ssize_t i, half = TURNED * TURNED // 2
+    for i in range(half):
+        to[2 * i] = source[i]
+        to[2 * i + 1] = source[half + i]
+
+
+cdef inline void turn(
+    real* to, Py_ssize_t to_row, const real* source, Py_ssize_t row,
+) noexcept nogil:
+    """Write the transpose of a square of TURNED rows.
+
+    A zip moves the top bit of each number's place to the bottom. After four of them the bits of
+    the row and those of the column have changed places.
+    """
+    cdef real[TURNED * TURNED] a
+    cdef real[TURNED * TURNED] b
+    cdef Py_ssize_t i, j
+    for i in range(TURNED):
+        for j in range(TURNED):
+            a[i * TURNED + j] = source[i * row + j]
+    zip_halves(b, a)
+    zip_halves(a, b)
+    zip_halves(b, a)
+    zip_halves(a, b)
+    for i in range(TURNED):
+        for j in range(TURNED):
+            to[i * to_row + j] = a[i * TURNED + j]
 
 
 cdef inline void pack_panel(
@@ -27,7 +58,12 @@ cdef inline void pack_panel(
     c = 0
     while c < inner:
         c_end = min(c + TURNED, inner)
-        for lane in range(valid):
+        lane = 0
+        if w_inner == 1 and c_end == c + TURNED:
+            while lane + TURNED <= valid:
+                turn(to + c * width + lane, width, w + lane * w_outer + c, w_outer)
+                lane += TURNED
+        for lane in range(lane, valid):
             source = w + lane * w_outer
             for i in range(c, c_end):
                 to[i * width + lane] = source[i * w_inner]

@@ -12,6 +12,7 @@ cdef extern from "vector.h" nogil:
     void stream(real* p, vec v)
     void prefetch(const real* p)
     void prefetch_to_write(const real* p)
+    int lowest_bit(unsigned long long bits)
     void drain()
     void store_as_bytes(unsigned char* p, vec v)
     vec load_bytes(const unsigned char* p)

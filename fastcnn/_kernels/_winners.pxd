@@ -1,13 +1,15 @@
 # What the backward pass of a block makes of its shape, and where the winners of windows are.
 #
 # For the letters see conv_block_backward.pyx.
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint64_t
+from libc.string cimport memcpy
 
 from fastcnn._kernels._tile cimport vectors_of
-from fastcnn._kernels._types cimport LANES
+from fastcnn._kernels._types cimport LANES, VECTORS
 
 cdef enum:
     MOST_PARTS = 8              # enough for 8 threads
+    WORD = 64                   # filters whose wins one integer tells
 
 
 cdef struct Geometry:
@@ -19,7 +21,10 @@ cdef struct Geometry:
     Py_ssize_t row_vectors, L   # vectors of one row of a window, and of the window
     Py_ssize_t parts
     Py_ssize_t list_size, copy_size     # of a list of winners, of a padded copy
-    Py_ssize_t numbers, places  # scratch a thread: reals and integers
+    Py_ssize_t words            # of winners, a pixel and place
+    Py_ssize_t numbers, places  # scratch a thread: reals and integers (words are two)
+    Py_ssize_t windows          # integers for where the windows begin
+    bint in_patches             # whether dx gathers 4x4 patches (_patch.pxd)
 
 
 cdef inline void plan(Geometry* g) noexcept nogil:
@@ -41,7 +46,13 @@ cdef inline void plan(Geometry* g) noexcept nogil:
     g.list_size = vectors_of(pixels + 1) * LANES
     g.copy_size = (vectors_of(g.rows * g.columns * g.C) + 1) * LANES if g.copied else 0
     g.numbers = g.list_size + g.copy_size
-    g.places = pixels * g.K + 1 + (g.pool_h * g.pool_w + 1) * (pixels + 1)
+    g.words = (g.K + WORD - 1) // WORD
+    g.places = max(pixels + 1, 2 * pixels * g.pool_h * g.pool_w * g.words)
+    g.places += g.places % 2    # so words are aligned
+    g.windows = pixels * (g.pool_h * g.pool_w + 1)
+    g.windows += g.windows % 2
+    g.in_patches = (VECTORS == 4 and g.R == 3 and g.S == 3 and g.pool_h == 2 and g.pool_w == 2
+                    and g.stride_h == 1 and g.stride_w == 1 and g.C % LANES == 0)
 
 
 cdef inline Py_ssize_t vector_at(const Geometry* g, Py_ssize_t v) noexcept nogil:
@@ -64,43 +75,38 @@ cdef inline void find_windows(const Geometry* g, int32_t* windows) noexcept nogi
         windows += places + 1
 
 
-cdef inline int32_t count_equal(const unsigned char* values, Py_ssize_t size,
-                                unsigned char wanted) noexcept nogil:
-    """Count the values equal to `wanted`, in bytes that cannot overflow."""
-    cdef int32_t total = 0
-    cdef unsigned char few
-    cdef Py_ssize_t i, start = 0
-    while start < size:
-        few = 0
-        for i in range(start, min(start + 128, size)):
-            few += values[i] == wanted
-        total += few
-        start += 128
-    return total
+cdef inline uint64_t matches(const unsigned char* values, Py_ssize_t count,
+                             unsigned char wanted) noexcept nogil:
+    """Return the word whose bit i tells whether values[i] is `wanted`, for at most 64 values.
 
-
-cdef inline void sort_winners(
-    const Geometry* g, const unsigned char* argmax, int32_t* winners, int32_t* start
-) noexcept nogil:
-    """List each pixel's winning filters place by place; after them come the dead.
-
-    start[i] says where in its pixel's list the winners of place i begin.
+    Eight at a time, as the bytes of a word (little-endian, as all targets are): those that differ
+    from `wanted` nowhere get their top bit set, and the product gathers the eight top bits.
     """
-    cdef Py_ssize_t dead = g.pool_h * g.pool_w, k, i
-    cdef int32_t* cursor = start + g.P * g.Q * (dead + 1)
-    cdef int32_t total
+    cdef uint64_t bits = 0, eight, low = 0x7f7f7f7f7f7f7f7f
+    cdef Py_ssize_t i = 0
+    while i + 8 <= count:
+        memcpy(&eight, values + i, 8)
+        eight = eight ^ <uint64_t> 0x0101010101010101 * wanted
+        eight = ~(((eight & low) + low) | eight | low) >> 7
+        bits |= (eight * <uint64_t> 0x0102040810204080 >> 56) << i
+        i += 8
+    while i < count:
+        bits |= <uint64_t> (values[i] == wanted) << i
+        i += 1
+    return bits
+
+
+cdef inline void mark_winners(
+    const Geometry* g, const unsigned char* argmax, uint64_t* winners
+) noexcept nogil:
+    """Write words of 64 filters each for every pixel and place: who won there has its bit set."""
+    cdef Py_ssize_t place, k, _
     for _ in range(g.P * g.Q):
-        total = 0
-        for i in range(dead):
-            start[i] = total
-            cursor[i] = total
-            total += count_equal(argmax, g.K, <unsigned char> i)
-        start[dead] = total
-        cursor[dead] = total
-        for k in range(g.K):
-            i = argmax[k]
-            winners[cursor[i]] = <int32_t> k
-            cursor[i] += 1
+        for place in range(g.pool_h * g.pool_w):
+            k = 0
+            while k < g.K:
+                winners[0] = matches(argmax + k, min(<Py_ssize_t> WORD, g.K - k),
+                                     <unsigned char> place)
+                winners += 1
+                k += WORD
         argmax += g.K
-        winners += g.K
-        start += dead + 1

@@ -6,23 +6,24 @@ output; K filters; R S kernel height and width; L vectors of a window.
 Of all outputs of the convolution only the winners of their pool windows that ReLU let pass
 have a gradient: at most one in four, at places that the forward pass stored. Each of them adds
 value * window of x to the gradient of its filter and value * filter to its window of dx, a
-window being R rows of S*C numbers. Both sums keep some vectors of the target in registers while
-a list of (place, value) streams past: for dw the winners of one filter, for dx those winners of
-one pooled pixel that sit at the same place of the pool window, and so share their window. The
-first keeps as many as there is room for; the second six, so that of all filters the vectors in
-turn stay in the L1 cache.
+window being R rows of S*C numbers. Both sums keep some vectors of the target in registers: for
+dw, as many as there is room for, while a list of (place, value) of one filter's winners streams
+past; for dx, while the winners of one pooled pixel do that sit at the same place of the pool
+window and so share their window, six, so that of all filters the vectors in turn stay in the L1
+cache. Where the windows of all places fit into the registers (_patch.pxd), they share them too.
 
 Images are cut into parts, as many as the shape asks for (never the threads), each with a weight
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._types cimport LANES, VECTORS, load, real, store, vec
+from fastcnn._kernels._patch cimport backward_patches
+from fastcnn._kernels._types cimport LANES, VECTORS, load, lowest_bit, real, store, vec
 from fastcnn._kernels._winners cimport (
-    Geometry, find_windows, plan, sort_winners, vector_at
+    WORD, Geometry, find_windows, mark_winners, plan, vector_at
 )
 
 
@@ -140,7 +141,7 @@ cdef void add_windows_1x1(
 
 cdef void add_filters_2x3(
     real* dx, const Py_ssize_t* at, const real* filters, Py_ssize_t size,
-    const int32_t* winners, const real* value, Py_ssize_t count,
+    const uint64_t* winners, Py_ssize_t words, const real* value,
 ) noexcept nogil:
     """Add value[k] * filter k to dx[at[r]] for the winners k: runs r of vectors, two of three."""
     cdef real* to_0 = dx + at[0]
@@ -148,49 +149,61 @@ cdef void add_filters_2x3(
     cdef vec t0 = load(to_0), t1 = load(to_0 + LANES), t2 = load(to_0 + 2 * LANES)
     cdef vec t3 = load(to_1), t4 = load(to_1 + LANES), t5 = load(to_1 + 2 * LANES)
     cdef const real* s
-    cdef Py_ssize_t i, k
-    for i in range(count):
-        k = winners[i]
-        s = filters + k * size
-        t0 = t0 + value[k] * load(s)
-        t1 = t1 + value[k] * load(s + LANES)
-        t2 = t2 + value[k] * load(s + 2 * LANES)
-        t3 = t3 + value[k] * load(s + 3 * LANES)
-        t4 = t4 + value[k] * load(s + 4 * LANES)
-        t5 = t5 + value[k] * load(s + 5 * LANES)
+    cdef Py_ssize_t word, k
+    cdef uint64_t bits
+    for word in range(words):
+        bits = winners[word]
+        while bits:
+            k = word * WORD + lowest_bit(bits)
+            bits &= bits - 1
+            s = filters + k * size
+            t0 = t0 + value[k] * load(s)
+            t1 = t1 + value[k] * load(s + LANES)
+            t2 = t2 + value[k] * load(s + 2 * LANES)
+            t3 = t3 + value[k] * load(s + 3 * LANES)
+            t4 = t4 + value[k] * load(s + 4 * LANES)
+            t5 = t5 + value[k] * load(s + 5 * LANES)
     store(to_0, t0); store(to_0 + LANES, t1); store(to_0 + 2 * LANES, t2)
     store(to_1, t3); store(to_1 + LANES, t4); store(to_1 + 2 * LANES, t5)
 
 
 cdef void add_filters_1x3(
     real* dx, const Py_ssize_t* at, const real* filters, Py_ssize_t size,
-    const int32_t* winners, const real* value, Py_ssize_t count,
+    const uint64_t* winners, Py_ssize_t words, const real* value,
 ) noexcept nogil:
     cdef real* to_0 = dx + at[0]
     cdef vec t0 = load(to_0), t1 = load(to_0 + LANES), t2 = load(to_0 + 2 * LANES)
     cdef const real* s
-    cdef Py_ssize_t i, k
-    for i in range(count):
-        k = winners[i]
-        s = filters + k * size
-        t0 = t0 + value[k] * load(s)
-        t1 = t1 + value[k] * load(s + LANES)
-        t2 = t2 + value[k] * load(s + 2 * LANES)
+    cdef Py_ssize_t word, k
+    cdef uint64_t bits
+    for word in range(words):
+        bits = winners[word]
+        while bits:
+            k = word * WORD + lowest_bit(bits)
+            bits &= bits - 1
+            s = filters + k * size
+            t0 = t0 + value[k] * load(s)
+            t1 = t1 + value[k] * load(s + LANES)
+            t2 = t2 + value[k] * load(s + 2 * LANES)
     store(to_0, t0); store(to_0 + LANES, t1); store(to_0 + 2 * LANES, t2)
 
 
 cdef void add_filters_1x1(
     real* dx, const Py_ssize_t* at, const real* filters, Py_ssize_t size,
-    const int32_t* winners, const real* value, Py_ssize_t count,
+    const uint64_t* winners, Py_ssize_t words, const real* value,
 ) noexcept nogil:
     cdef real* to_0 = dx + at[0]
     cdef vec t0 = load(to_0)
     cdef const real* s
-    cdef Py_ssize_t i, k
-    for i in range(count):
-        k = winners[i]
-        s = filters + k * size
-        t0 = t0 + value[k] * load(s)
+    cdef Py_ssize_t word, k
+    cdef uint64_t bits
+    for word in range(words):
+        bits = winners[word]
+        while bits:
+            k = word * WORD + lowest_bit(bits)
+            bits &= bits - 1
+            s = filters + k * size
+            t0 = t0 + value[k] * load(s)
     store(to_0, t0)
 
 
@@ -231,31 +244,31 @@ cdef void backward_filters(
 
 cdef void backward_pixels(
     const Geometry* g, real* dx, const real* dy, const real* filters, const int32_t* windows,
-    const int32_t* winners, const int32_t* start,
+    const uint64_t* winners,
 ) noexcept nogil:
     """Add an image's gradient to dx."""
     cdef Py_ssize_t places = g.pool_h * g.pool_w, run = 3 if g.row_vectors % 3 == 0 else 1
-    cdef Py_ssize_t size = g.L * LANES, v = 0, pixel, i, k, vectors, count
+    cdef Py_ssize_t size = g.L * LANES, v = 0, pixel, i, vectors
     cdef Py_ssize_t at[2]
     cdef const real* f
+    cdef const real* value
+    cdef const uint64_t* won
     cdef real* to
     while v < g.L:
         vectors = 6 if run == 3 and g.L - v >= 6 else run
         at[0], at[1] = vector_at(g, v), vector_at(g, v + run)
         f = filters + v * LANES
         for pixel in range(g.P * g.Q):
-            for i in range(pixel * (places + 1), pixel * (places + 1) + places):
-                count = start[i + 1] - start[i]
-                if count == 0:
-                    continue
-                k = pixel * g.K
-                to = dx + windows[i]
+            value = dy + pixel * g.K
+            for i in range(places):
+                won = winners + (pixel * places + i) * g.words
+                to = dx + windows[pixel * (places + 1) + i]
                 if vectors == 6:
-                    add_filters_2x3(to, at, f, size, winners + k + start[i], dy + k, count)
+                    add_filters_2x3(to, at, f, size, won, g.words, value)
                 elif vectors == 3:
-                    add_filters_1x3(to, at, f, size, winners + k + start[i], dy + k, count)
+                    add_filters_1x3(to, at, f, size, won, g.words, value)
                 else:
-                    add_filters_1x1(to, at, f, size, winners + k + start[i], dy + k, count)
+                    add_filters_1x1(to, at, f, size, won, g.words, value)
         v += vectors
 
 
@@ -292,12 +305,16 @@ cdef void input_task(
 ) noexcept nogil:
     """Write dx of image n."""
     cdef Py_ssize_t row = g.columns * g.C, pixels = g.P * g.Q, i
+    cdef uint64_t* winners = <uint64_t*> places
     cdef real* dx_n = dx + n * g.H * g.W * g.C
     cdef real* to = numbers if g.copied else dx_n
     memset(to, 0, (g.copy_size if g.copied else g.H * g.W * g.C) * sizeof(real))
     dy += n * pixels * g.K
-    sort_winners(g, argmax + n * pixels * g.K, places, places + pixels * g.K)
-    backward_pixels(g, to, dy, filters, windows, places, places + pixels * g.K)
+    mark_winners(g, argmax + n * pixels * g.K, winners)
+    if g.in_patches:
+        backward_patches(g, to, dy, filters, windows, winners)
+    else:
+        backward_pixels(g, to, dy, filters, windows, winners)
     if g.copied:
         for i in range(g.H):
             memcpy(dx_n + i * g.W * g.C, to + (i + g.pad_top) * row + g.pad_left * g.C,
@@ -306,9 +323,18 @@ cdef void input_task(
 
 cdef void gather_filter(const Geometry* g, Py_ssize_t k, real* filters,
                         const real* w) noexcept nogil:
-    """Write filter k as a window: [r][s*C + c], zeros to the end of each row's last vector."""
-    cdef Py_ssize_t r, i, length = g.row_vectors * LANES
+    """Write filter k as a window: [r][s*C + c], zeros to the end of each row's last vector.
+
+    For patches: nine vectors of it in [c // LANES][k].
+    """
+    cdef Py_ssize_t r, i, c, length = g.row_vectors * LANES
     cdef real* to = filters + k * g.L * LANES
+    if g.in_patches:
+        for i in range(9):
+            for c in range(g.C):
+                filters[((c // LANES * g.K + k) * 9 + i) * LANES + c % LANES] = (
+                    w[(i * g.C + c) * g.K + k])
+        return
     for r in range(g.R):
         for i in range(g.S * g.C):
             to[r * length + i] = w[(r * g.S * g.C + i) * g.K + k]
@@ -357,10 +383,10 @@ def workspace_size(
     """Return how many numbers and how many places (int32) of workspace the gradient takes."""
     cdef Geometry g = Geometry(
         N, H, W, C, P, Q, K, R, S, stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
-        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False)
     plan(&g)
     return ((g.parts + 1) * g.K * g.L * LANES + g.parts * g.K + threads * g.numbers,
-            P * Q * (pool_h * pool_w + 1) + threads * g.places)
+            g.windows + threads * g.places)
 
 
 def conv_block_backward(
@@ -375,7 +401,7 @@ def conv_block_backward(
     cdef Geometry g = Geometry(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], w.shape[3],
         w.shape[0], w.shape[1], stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
-        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False)
     cdef Py_ssize_t task, tasks, k, size
     cdef real[:, :, :, ::1] dx_view
     cdef real* dx_data = NULL
@@ -384,11 +410,12 @@ def conv_block_backward(
     cdef real* db_parts
     cdef real* numbers
     cdef int32_t* windows = &places[0]
-    cdef int32_t* thread_places = windows + dy.shape[1] * dy.shape[2] * (pool_h * pool_w + 1)
+    cdef int32_t* thread_places
     if dx is not None:
         dx_view = dx
         dx_data = &dx_view[0, 0, 0, 0]
     plan(&g)
+    thread_places = windows + g.windows
     size = g.K * g.L * LANES
     tasks = g.parts if dx is None else g.parts + g.N
     filters = &workspace[0]

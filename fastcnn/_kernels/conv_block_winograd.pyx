@@ -19,7 +19,7 @@ from fastcnn._kernels._types cimport (
 
 cdef enum:
     POINTS = 16
-    CHUNK = 8 * ROWS            # tiles a task takes, at most
+    CHUNK = 2 * ROWS            # tiles a task takes, at most
     MOST_LANES = 64             # of a panel
 
 

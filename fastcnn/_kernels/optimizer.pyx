@@ -1,12 +1,58 @@
-"""Optimizer steps: each reads and writes every array once. Arrays are flat."""
+"""Optimizer steps: each reads and writes every array once.
 
+Most parameters are small, and to check the arguments in Python takes several times as long as
+their step. So the steps take arrays of any rank and look at them here: they return False, with
+nothing changed, unless every argument is as it should be, and the caller finds out what is wrong.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cython.parallel cimport prange
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, sqrt
+from libc.stdint cimport uintptr_t
+from libc.string cimport memcmp
 
 from fastcnn._kernels._types cimport real
 
 cdef enum:
     BLOCK = 4096                # elements
+
+
+cdef bint is_plain(object value) noexcept:
+    """Return whether `value` is a finite float of at least 0."""
+    return type(value) is float and 0 <= <double> value < INFINITY
+
+
+cdef Py_ssize_t look(object arrays, real** data) except -1:
+    """Set where the numbers of each array lie and return their number, 0 if they are no match.
+
+    They match if they are C-contiguous, aligned, of this kernel's dtype and of one shape, and all
+    but the first, the gradient, writable.
+    """
+    cdef Py_buffer view
+    cdef Py_ssize_t[64] shape
+    cdef Py_ssize_t i, rank = 0, count = 0
+    cdef char code = b"f" if sizeof(real) == 4 else b"d"
+    cdef bint fits
+    for i in range(len(arrays)):
+        try:
+            PyObject_GetBuffer(arrays[i], &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS
+                               | (PyBUF_WRITABLE if i > 0 else 0))
+        except (BufferError, ValueError):
+            return 0
+        if i == 0:
+            rank, count = view.ndim, view.len // view.itemsize
+            for axis in range(rank):
+                shape[axis] = view.shape[axis]
+        fits = (view.format[0] == code and view.format[1] == 0 and view.ndim == rank
+                and (rank == 0 or memcmp(view.shape, shape, rank * sizeof(Py_ssize_t)) == 0)
+                and <uintptr_t> view.buf % sizeof(real) == 0)
+        data[i] = <real*> view.buf
+        PyBuffer_Release(&view)     # the caller holds the array
+        if not fits:
+            return 0
+    return count
 
 
 cdef void descend(
@@ -31,20 +77,30 @@ cdef void descend_with_momentum(
 
 
 def sgd_step(
-    real[::1] w, real[::1] velocity, const real[::1] dw, double learning_rate, double momentum,
-    bint nesterov, double weight_decay, int threads,
+    w, velocity, dw, learning_rate, momentum, nesterov, weight_decay, int threads,
 ):
-    cdef Py_ssize_t count = w.shape[0], i
-    cdef real rate = <real> learning_rate, mu = <real> momentum, decay = <real> weight_decay
+    """Take a step in w and velocity, which may be None, and return True; or return False."""
+    cdef real* data[3]
+    cdef Py_ssize_t count, i
+    cdef real rate, mu, decay
+    cdef bint ahead
+    if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
+            and type(nesterov) is bool and (momentum == 0 or velocity is not None)):
+        return False
+    count = look((dw, w) if velocity is None else (dw, w, velocity), data)
+    if count == 0:
+        return False
+    rate, mu, decay, ahead = learning_rate, momentum, weight_decay, nesterov
     if velocity is None:
         for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
-            descend(&w[i], &dw[i], rate, decay, min(<Py_ssize_t> BLOCK, count - i))
-        return
+            descend(data[1] + i, data[0] + i, rate, decay, min(<Py_ssize_t> BLOCK, count - i))
+        return True
     for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
         descend_with_momentum(
-            &w[i], &velocity[i], &dw[i], rate, mu, nesterov, decay,
+            data[1] + i, data[2] + i, data[0] + i, rate, mu, ahead, decay,
             min(<Py_ssize_t> BLOCK, count - i),
         )
+    return True
 
 
 cdef struct Adam:

@@ -26,6 +26,7 @@ cdef enum:
     BLOCK_CHANNELS = 1024       # a block of weights is 256 KB at most
     MIN_TASKS = 32              # enough to keep 8 threads busy to the end
     FEW_PIXELS = 12             # for these weights are not packed: they would be read once or twice
+    DENSE_PANELS = 2            # nor are so many: their rows lie close enough
     WIDEST = 64                 # lanes of a panel, at most
 
 
@@ -40,6 +41,7 @@ cdef struct Product:
     Py_ssize_t chunk, chunks, panels, panel_groups
     Pixels at_x, at_y
     bint streaming
+    bint in_place                           # whole panels of weights are read where they lie
     real* y
     const real* x
     const real* w
@@ -54,6 +56,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef void plan(Product* op) noexcept nogil:
     """Choose chunks and groups of panels: no result depends on them."""
     cdef Py_ssize_t panels = panels_of(op.K)
+    op.in_place = op.w_outer == 1 and (op.M <= FEW_PIXELS or panels <= DENSE_PANELS)
     cdef Py_ssize_t channels = min(op.C, BLOCK_CHANNELS) * <Py_ssize_t> sizeof(real)
     if (op.at_x.image == op.rows * op.at_x.row and op.at_x.row == op.columns * op.at_x.column
             and op.at_y.image == op.rows * op.at_y.row
@@ -86,7 +89,7 @@ cdef void pack(const Product* op, Py_ssize_t panel) noexcept nogil:
         to[lane] = 0
         if op.bias is not NULL and lane < valid:
             to[lane] = op.bias[first + lane]
-    if op.M > FEW_PIXELS or valid < width or op.w_outer != 1:
+    if not op.in_place or valid < width:
         pack_panel(to + width, op.w + first * op.w_outer, op.C, op.w_inner, op.w_outer,
                    valid, width)
 
@@ -137,7 +140,7 @@ cdef void multiply_block(
         if c > 0:
             return
         c_end = op.C            # what is not in y cannot be gone on from
-    if op.M <= FEW_PIXELS and valid == width and op.w_outer == 1:
+    if op.in_place and valid == width:
         weights, w_step = op.w + c * op.w_inner + first, op.w_inner
     image, row = m // op.columns // op.rows, m // op.columns % op.rows
     while m < m_end:

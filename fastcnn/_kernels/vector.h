@@ -42,7 +42,7 @@ typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / size
 #define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, halves), mask), vec)
 #endif
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
-#define INDICES(v) __builtin_convertvector(v, mask)
+#define LOWEST_BIT(bits) __builtin_ctzll(bits)
 #else
 typedef real vec;
 typedef real vec_in_memory;
@@ -51,16 +51,19 @@ typedef unsigned char bytes;
 #define AS_BYTES(v) (bytes)(v)
 #define FROM_BYTES(b) (vec)(b)
 #define WHERE(m, a, b) ((m) ? (a) : (b))
-#define INDICES(v) (mask)(v)
+#include <intrin.h>
+#define LOWEST_BIT(bits) (int)_tzcnt_u64(bits)
 #endif
 
-/* Lanes in another order, found at run time: GCC alone has it, and with AVX2 as an instruction. */
+/* Lanes in an order found at run time: GCC alone has it, and an instruction for it from AVX2 on. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
 #define SHUFFLES 1
 #define SHUFFLE(v, from) __builtin_shuffle(v, from)
+#define INDICES(v) __builtin_convertvector(v, mask)
 #else
 #define SHUFFLES 0
 #define SHUFFLE(v, from) (v)
+#define INDICES(v) equal(v, v)
 #endif
 
 /* Stores that go around the caches, to addresses aligned to a vector; drain() after the last. */
@@ -93,6 +96,7 @@ static inline void store(real *p, vec v) { *(vec_in_memory *)p = v; }
 static inline void stream(real *p, vec v) { STREAM(p, v); }
 static inline void prefetch(const real *p) { PREFETCH(p, 0); }
 static inline void prefetch_to_write(const real *p) { PREFETCH(p, 1); }
+static inline int lowest_bit(unsigned long long bits) { return LOWEST_BIT(bits); } /* not of 0 */
 static inline void drain(void) { DRAIN(); }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }

@@ -48,6 +48,11 @@ def _check(op: str, w: Array, dw: ArrayLike, **states: Array) -> Array:
     return checked
 
 
+def _are_arrays(w: Array, dw: ArrayLike, velocity: Array | None) -> bool:
+    """Return whether a kernel may look at the arguments: the usual case."""
+    return type(w) is type(dw) is np.ndarray and (velocity is None or type(velocity) is np.ndarray)
+
+
 def _flat(array: Array) -> Array:
     """Return a view of one axis, or a copy where the memory is not aligned."""
     return (array if array.flags.aligned else array.copy()).reshape(-1)
@@ -73,6 +78,11 @@ class Optimizer(MemoryBound):
         weight_decay: float = 0.0,
     ) -> None:
         op = "sgd_step"
+        options = (learning_rate, momentum, nesterov, weight_decay)
+        if _are_arrays(w, dw, velocity) and self._load(w).optimizer.sgd_step(
+            w, velocity, dw, *options, self._team(w)
+        ):
+            return
         states = {} if velocity is None else {"velocity": velocity}
         dw = _check(op, w, dw, **states)
         learning_rate = number(op, "learning_rate", learning_rate, 0)
