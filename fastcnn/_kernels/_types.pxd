@@ -17,4 +17,5 @@ cdef extern from "vector.h" nogil:
     vec splat(real x)
     vec where(mask m, vec a, vec b)
     mask equal(vec a, vec b)
+    mask greater(vec a, vec b)
     mask beats(vec v, vec best)

@@ -88,6 +88,7 @@ static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const
 static inline vec splat(real x) { return x - (vec){0}; }
 static inline vec where(mask m, vec a, vec b) { return WHERE(m, a, b); }
 static inline mask equal(vec a, vec b) { return a == b; }
+static inline mask greater(vec a, vec b) { return a > b; }
 /* Where v takes the place of the best so far: it is larger, or the first NaN. */
 static inline mask beats(vec v, vec best) { return ~(v <= best) & (best == best); }
 
