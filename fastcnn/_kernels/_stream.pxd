@@ -1,7 +1,8 @@
 # Writing arrays that no cache keeps.
 #
-# An ordinary store reads the line before it changes it. Whole lines written past the caches spare
-# that; the next reader then finds them in memory alone, so it pays from some size on only.
+# An ordinary store reads the line before it changes it, and takes the place of what the op reads.
+# Whole lines written past the caches spare both; the next reader then finds them in memory alone.
+# So it pays where an op touches more than the last cache holds: what it wrote would be gone anyway.
 from libc.stdint cimport uintptr_t
 
 from fastcnn._kernels._types cimport LANES, real, store, stream, vec
@@ -10,10 +11,13 @@ cdef enum:
     LARGE = 32 << 20            # bytes that no cache keeps
 
 
-cdef inline bint past_caches(const real* y, Py_ssize_t count, Py_ssize_t W) noexcept nogil:
-    """Return whether to write y, `count` numbers in rows of W, past the caches by whole vectors."""
+cdef inline bint past_caches(const real* y, Py_ssize_t touched, Py_ssize_t W) noexcept nogil:
+    """Return whether to write y, in rows of W numbers, past the caches by whole vectors.
+
+    So many numbers, those of y among them, should find room in the last cache while the op runs.
+    """
     return (
-        count >= LARGE // <Py_ssize_t> sizeof(real)
+        touched >= LARGE // <Py_ssize_t> sizeof(real)
         and W % LANES == 0
         and <uintptr_t> y % (LANES * sizeof(real)) == 0
     )

@@ -21,4 +21,5 @@ cdef extern from "vector.h" nogil:
     mask indices(vec v)
     vec shuffle(vec v, mask source)
     mask equal(vec a, vec b)
+    mask greater(vec a, vec b)
     mask beats(vec v, vec best)

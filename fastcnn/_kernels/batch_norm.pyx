@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 
 from fastcnn._kernels._stream cimport past_caches
-from fastcnn._kernels._types cimport LANES, drain, load, real, stream
+from fastcnn._kernels._types cimport LANES, drain, load, prefetch, real, store, stream, vec
 
 cdef extern from *:
     """
@@ -24,6 +24,7 @@ cdef extern from *:
 cdef enum:
     LANES_OF_ALL = 16           # a multiple of the lanes of every instruction set
     PART = 65536                # numbers in a part, at most
+    STEP = 8                    # rows added at a time
     ROWS = 256                  # rows in a part, at most: the terms of a sum in `real`
 
 
@@ -68,7 +69,7 @@ cdef void part_statistics(
     differs from the mean of all: (sum of x - center)^2 / n is at most 8 times the sum of
     squared distances from the mean, whatever the numbers, so that at most three bits cancel.
     """
-    cdef Py_ssize_t head = max(1, count // W // 8), i, j
+    cdef Py_ssize_t head = max(1, count // W // 8), rows, i, j
     cdef real d
     for j in range(W):
         sums[j], squares[j] = 0, 0
@@ -80,12 +81,41 @@ cdef void part_statistics(
         center[j] = center[j] / <real> head
         center[j] = center[j] if center[j] - center[j] == 0 else 0      # not inf - inf below
     i = 0
-    while i < count:
-        for j in range(min(W, count - i)):
-            d = x[i + j] - center[j]
-            sums[j] += d
-            squares[j] += d * d
-        i += W
+    while i + W <= count:
+        rows = min(<Py_ssize_t> STEP, (count - i) // W)
+        j = STEP * W
+        while j < (STEP + rows) * W:            # the next rows, line by line
+            prefetch(x + i + j)
+            j += 64 // <Py_ssize_t> sizeof(real)
+        add_rows(sums, squares, x + i, center, rows, W)
+        i += rows * W
+    for j in range(count - i):
+        d = x[i + j] - center[j]
+        sums[j] += d
+        squares[j] += d * d
+
+
+cdef void add_rows(
+    real* sums, real* squares, const real* x, const real* center, Py_ssize_t rows, Py_ssize_t W
+) noexcept nogil:
+    """Add some rows: the sums of a column stay in registers meanwhile."""
+    cdef Py_ssize_t whole = W // LANES * LANES, i, j = 0
+    cdef vec d, c, total, square
+    cdef real d_j
+    while j < whole:
+        c, total, square = load(center + j), load(sums + j), load(squares + j)
+        for i in range(rows):
+            d = load(x + i * W + j) - c
+            total = total + d
+            square = square + d * d
+        store(sums + j, total)
+        store(squares + j, square)
+        j += LANES
+    for j in range(whole, W):
+        for i in range(rows):
+            d_j = x[i * W + j] - center[j]
+            sums[j] += d_j
+            squares[j] += d_j * d_j
 
 
 cdef void combine_statistics(
@@ -143,7 +173,7 @@ cdef void normalize(
     real[::1] y, const real[::1] x, real[:, ::1] table, Py_ssize_t part, int threads
 ) noexcept nogil:
     cdef Py_ssize_t i, count = x.shape[0]
-    cdef bint streaming = past_caches(&y[0], count, table.shape[1])
+    cdef bint streaming = past_caches(&y[0], 2 * count, table.shape[1])
     for i in prange(0, count, part, num_threads=threads, schedule="static"):
         normalize_part(
             &y[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0],
@@ -290,7 +320,7 @@ def batch_norm_backward(
     """
     cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], i, j, c
     cdef Py_ssize_t part = part_of(count, W), M = count // C
-    cdef bint streaming = past_caches(&dx[0], count, W)
+    cdef bint streaming = past_caches(&dx[0], 3 * count, W)
     cdef double s
     with nogil:
         sum_gradients(

@@ -202,7 +202,7 @@ def batch_norm_block_backward(
     cdef const real* dy_0 = &dy[0, 0, 0, 0]
     cdef const unsigned char* argmax_0 = &argmax[0, 0, 0, 0]
     cdef const real* x_0 = &x[0, 0, 0, 0]
-    cdef bint streaming = past_caches(dx_0, M * g.C, g.C)
+    cdef bint streaming = past_caches(dx_0, 2 * M * g.C, g.C)
     for part in prange(partial.shape[0], nogil=True, num_threads=threads, schedule="static"):
         if h == 2 and w == 2:
             sum_rows(&g, 2, 2, part * rows, min((part + 1) * rows, all_rows),

@@ -8,7 +8,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
 from fastcnn._kernels._rows cimport (
-    largest, rows_in_block, softmax_rows, sum_of_squared_differences
+    NUMBERS, rows_in_block, softmax_rows, sum_of_squared_differences
 )
 from fastcnn._kernels._types cimport real
 
@@ -65,12 +65,14 @@ cdef inline bint only_label(Samples* s) noexcept nogil:
 
 
 # ---------------------------------------------------------------- softmax cross-entropy
-cdef double cost(Samples* s, const real* x_n, double log_total, Py_ssize_t n) noexcept nogil:
+cdef double cost(
+    Samples* s, const real* x_n, double shift, double log_total, Py_ssize_t n
+) noexcept nogil:
     """Return the cost of sample n, from log softmax(x_n)[c] = x_n[c] - shift - log_total.
 
     In this order: next to a large shift the logarithm would vanish.
     """
-    cdef double sample = sample_share(s, n), shift = largest(x_n, s.C), result = 0, g
+    cdef double sample = sample_share(s, n), result = 0, g
     cdef Py_ssize_t c
     cdef Py_ssize_t first = s.labels[n] if only_label(s) else 0
     cdef Py_ssize_t last = first if only_label(s) else s.C - 1
@@ -106,10 +108,11 @@ cdef void costs_of_rows(
     Samples* s, real* probabilities, double* costs, const real* logits,
     Py_ssize_t first, Py_ssize_t rows,
 ) noexcept nogil:
+    cdef real[NUMBERS] shift
     cdef Py_ssize_t i
-    softmax_rows(probabilities, costs, logits, rows, s.C)   # costs: log_total, for now
+    softmax_rows(probabilities, shift, costs, logits, rows, s.C)    # costs: log_total, for now
     for i in range(rows):
-        costs[i] = cost(s, logits + i * s.C, costs[i], first + i)
+        costs[i] = cost(s, logits + i * s.C, shift[i], costs[i], first + i)
 
 
 cdef void softmax_cross_entropy_backward_row(

@@ -105,6 +105,7 @@ static inline vec where(mask m, vec a, vec b) { return WHERE(m, a, b); }
 static inline mask indices(vec v) { return INDICES(v); }
 static inline vec shuffle(vec v, mask from) { return SHUFFLE(v, from); }
 static inline mask equal(vec a, vec b) { return a == b; }
+static inline mask greater(vec a, vec b) { return a > b; }
 /* Where v takes the place of the best so far: it is larger, or the first NaN. */
 static inline mask beats(vec v, vec best) { return ~(v <= best) & (best == best); }
 
