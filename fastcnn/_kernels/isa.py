@@ -41,6 +41,7 @@ MODULES = (
     "pointwise_conv2d",
     "depthwise_conv2d",
     "winograd",
+    "winograd_backward_weights",
     "linear_few",
     "conv_block",
     "conv_block_few",
