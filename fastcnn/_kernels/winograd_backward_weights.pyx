@@ -7,11 +7,10 @@ dy.
     dw = A^T [sum over t of (G dy G^T) * (B^T x B)] A
 
 with x a patch of 6x6 inputs and the transforms of _winograd.pxd: 36 multiplications replace 144.
-For a block of channels by a block of filters the sums are m [e][panel][c][lane], 36 matrix products of
-v [e][vector][t][lane] and u [panel][e][t][lane], the transformed inputs and gradients of a block
-of tiles.
-These are made for two lines of points at a time, and so often as there are blocks of the other
-kind: that costs less than to carry them through memory.
+For a block of channels by a block of filters the sums are m [e][panel][c][lane], 36 matrix products
+of v [e][vector][t][lane] and u [panel][e][t][lane], the transformed inputs and gradients of a block
+of tiles. These are made for two lines of points at a time, and as often as there are blocks of the
+other kind: that costs less than to carry them through memory.
 
 The tiles are cut into parts, as many as the shape asks for (never the threads), each with a
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
@@ -31,7 +30,7 @@ cdef enum:
     PIXELS = OUT * OUT
     TAPS = 9
     LINES = 2 * SIDE            # points of two lines
-    BLOCK_BYTES = 512           # of channels, and of filters, of a block
+    MOST_LANES_BYTES = 512      # of channels, and of filters, of a block; half where tasks are few
     MOST_TILES = 64             # of a block: two lines of v and u stay in L2, a panel of u in L1
     MIN_TASKS = 16              # enough to keep 8 threads busy to the end
     WIDEST = 64                 # lanes of a panel, at most
@@ -44,8 +43,7 @@ cdef struct Geometry:
     Py_ssize_t c_blocks, k_blocks, c_lanes, k_lanes     # lanes of the widest block
     Py_ssize_t parts, block                             # block: tiles, at most
     Py_ssize_t point_m                                  # from a point of m to the next
-    Py_ssize_t row, part, scratch                       # numbers: longest pixel, of a part,
-                                                        # of a thread
+    Py_ssize_t row, part, scratch       # numbers of the longest pixel, of a part, of a thread
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -60,14 +58,17 @@ cdef inline Py_ssize_t block_start(Py_ssize_t channels, Py_ssize_t blocks,
 
 cdef void plan(Geometry* g) noexcept nogil:
     """Set what follows from the sizes."""
-    cdef Py_ssize_t lanes = BLOCK_BYTES // <Py_ssize_t> sizeof(real)
+    cdef Py_ssize_t lanes = MOST_LANES_BYTES // <Py_ssize_t> sizeof(real), most
     g.TP, g.TQ = ceil_div(g.P, OUT), ceil_div(g.Q, OUT)
     g.tiles = g.N * g.TP * g.TQ
+    most = ceil_div(g.tiles, MOST_TILES)
+    if most * ceil_div(g.C, lanes) * ceil_div(g.K, lanes) < MIN_TASKS:
+        lanes = lanes // 2
     g.c_blocks = ceil_div(vectors_of(g.C) * LANES, lanes)
     g.k_blocks = ceil_div(vectors_of(g.K) * LANES, lanes)
     g.c_lanes = ceil_div(vectors_of(g.C), g.c_blocks) * LANES
     g.k_lanes = ceil_div(vectors_of(g.K), g.k_blocks) * LANES
-    g.parts = min(ceil_div(g.tiles, MOST_TILES), ceil_div(MIN_TASKS, g.c_blocks * g.k_blocks))
+    g.parts = min(most, ceil_div(MIN_TASKS, g.c_blocks * g.k_blocks))
     g.block = ceil_div(g.tiles, g.parts)
     g.block = ceil_div(g.block, ceil_div(g.block, MOST_TILES))      # as even as can be
     g.point_m = g.c_lanes * g.k_lanes + LANES   # a vector more: powers of two collide in the caches
