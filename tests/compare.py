@@ -130,6 +130,34 @@ def winograd_bound(
     return gamma(channels + 27, dtype) * bound
 
 
+def winograd_weights_bound(
+    dy: NDArray[Any], x: NDArray[Any], pads: Any, dtype: Any
+) -> NDArray[np.float64]:
+    """Return the largest error that F(3x3, 4x4) may make at each entry of the weight gradient.
+
+    dw = A^T [sum over tiles of (G dy) * (B^T x)] in each dimension, with taps of four gradients and
+    three outputs at the points above. x and dy are rounded eight times each in their transforms,
+    their product once, the sum over all tiles as often as there are tiles, the result twelve times:
+    gamma(tiles + 29) of the same sums over absolute values.
+    """
+    at = np.column_stack([_POINTS[None] ** np.arange(3)[:, None], [0, 0, 1]])
+    g = np.vstack([_POINTS[:, None] ** np.arange(4) / _SCALE[:, None], [0, 0, 0, 1]])
+    dy, x = np.abs(dy.astype(np.float64)), np.abs(x.astype(np.float64))
+    images, rows, columns, _ = dy.shape
+    x = np.pad(x, ((0, 0), (pads[0][0], pads[0][1] + 4), (pads[1][0], pads[1][1] + 4), (0, 0)))
+    dy = np.pad(dy, ((0, 0), (0, -rows % 4), (0, -columns % 4), (0, 0)))
+    m = np.zeros((6, 6, x.shape[3], dy.shape[3]))
+    for p in range(0, rows, 4):
+        for q in range(0, columns, 4):
+            patch, tile = x[:, p : p + 6, q : q + 6], dy[:, p : p + 4, q : q + 4]
+            v = np.einsum("ei,fj,nijc->efcn", np.abs(_BT), np.abs(_BT), patch, optimize=True)
+            u = np.einsum("ei,fj,nijk->efnk", np.abs(g), np.abs(g), tile, optimize=True)
+            m += v @ u
+    tiles = images * -(-rows // 4) * -(-columns // 4)
+    bound = np.einsum("re,sf,efck->rsck", np.abs(at), np.abs(at), m, optimize=True)
+    return gamma(tiles + 29, dtype) * bound
+
+
 def assert_array(actual: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
     """Check what every result is: an array of float32 or float64, fresh, plain and native."""
     assert type(actual) is np.ndarray, type(actual)

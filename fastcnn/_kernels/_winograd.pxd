@@ -52,61 +52,53 @@ cdef inline void four_outputs(real* to, Py_ssize_t step, vec m0, vec m1, vec m2,
     store(to + 3 * step, a3 * odd_a + b3 * odd_b + m5 + bias)
 
 
+cdef inline void transform_pair(real* v, Py_ssize_t point, const real** x, Py_ssize_t c, real at,
+                                real other2) noexcept nogil:
+    """Write the two lines of B^T x B that belong to the points +-at, for the vector at c.
+
+    x are 6x6 pixels, given one by one; other2 is the square of the other pair.
+    """
+    cdef vec even_0 = load(x[24] + c) - other2 * load(x[12] + c)
+    cdef vec even_1 = load(x[25] + c) - other2 * load(x[13] + c)
+    cdef vec even_2 = load(x[26] + c) - other2 * load(x[14] + c)
+    cdef vec even_3 = load(x[27] + c) - other2 * load(x[15] + c)
+    cdef vec even_4 = load(x[28] + c) - other2 * load(x[16] + c)
+    cdef vec even_5 = load(x[29] + c) - other2 * load(x[17] + c)
+    cdef vec odd_0 = at * (load(x[18] + c) - other2 * load(x[6] + c))
+    cdef vec odd_1 = at * (load(x[19] + c) - other2 * load(x[7] + c))
+    cdef vec odd_2 = at * (load(x[20] + c) - other2 * load(x[8] + c))
+    cdef vec odd_3 = at * (load(x[21] + c) - other2 * load(x[9] + c))
+    cdef vec odd_4 = at * (load(x[22] + c) - other2 * load(x[10] + c))
+    cdef vec odd_5 = at * (load(x[23] + c) - other2 * load(x[11] + c))
+    transform_line(v, point, even_0 + odd_0, even_1 + odd_1, even_2 + odd_2,
+                   even_3 + odd_3, even_4 + odd_4, even_5 + odd_5)
+    transform_line(v + 6 * point, point, even_0 - odd_0, even_1 - odd_1, even_2 - odd_2,
+                   even_3 - odd_3, even_4 - odd_4, even_5 - odd_5)
+
+
+cdef inline void transform_end(real* v, Py_ssize_t point, const real** x,
+                               Py_ssize_t c) noexcept nogil:
+    """Write the line of B^T x B that belongs to 0, or to infinity if x begins a row later."""
+    cdef real a2 = 0.390625, b2 = 2.25, both = a2 * b2, neither = a2 + b2
+    transform_line(v, point,
+                   both * load(x[0] + c) - neither * load(x[12] + c) + load(x[24] + c),
+                   both * load(x[1] + c) - neither * load(x[13] + c) + load(x[25] + c),
+                   both * load(x[2] + c) - neither * load(x[14] + c) + load(x[26] + c),
+                   both * load(x[3] + c) - neither * load(x[15] + c) + load(x[27] + c),
+                   both * load(x[4] + c) - neither * load(x[16] + c) + load(x[28] + c),
+                   both * load(x[5] + c) - neither * load(x[17] + c) + load(x[29] + c))
+
+
 cdef inline void transform_patch(real* v, Py_ssize_t point, const real** x,
                                  Py_ssize_t c) noexcept nogil:
     """Write B^T x B of 6x6 pixels, given one by one, for the vector at c.
 
     Two lines at a time stay in registers; reading the pixels again costs less than a buffer.
     """
-    cdef real a = 0.625, b = 1.5, a2 = 0.390625, b2 = 2.25, both = a2 * b2, neither = a2 + b2
-    cdef vec even_0, even_1, even_2, even_3, even_4, even_5
-    cdef vec odd_0, odd_1, odd_2, odd_3, odd_4, odd_5
-    even_0 = load(x[24] + c) - b2 * load(x[12] + c)
-    odd_0 = a * (load(x[18] + c) - b2 * load(x[6] + c))
-    even_1 = load(x[25] + c) - b2 * load(x[13] + c)
-    odd_1 = a * (load(x[19] + c) - b2 * load(x[7] + c))
-    even_2 = load(x[26] + c) - b2 * load(x[14] + c)
-    odd_2 = a * (load(x[20] + c) - b2 * load(x[8] + c))
-    even_3 = load(x[27] + c) - b2 * load(x[15] + c)
-    odd_3 = a * (load(x[21] + c) - b2 * load(x[9] + c))
-    even_4 = load(x[28] + c) - b2 * load(x[16] + c)
-    odd_4 = a * (load(x[22] + c) - b2 * load(x[10] + c))
-    even_5 = load(x[29] + c) - b2 * load(x[17] + c)
-    odd_5 = a * (load(x[23] + c) - b2 * load(x[11] + c))
-    transform_line(v + 6 * point, point, even_0 + odd_0, even_1 + odd_1, even_2 + odd_2,
-                   even_3 + odd_3, even_4 + odd_4, even_5 + odd_5)
-    transform_line(v + 12 * point, point, even_0 - odd_0, even_1 - odd_1, even_2 - odd_2,
-                   even_3 - odd_3, even_4 - odd_4, even_5 - odd_5)
-    even_0 = load(x[24] + c) - a2 * load(x[12] + c)
-    odd_0 = b * (load(x[18] + c) - a2 * load(x[6] + c))
-    even_1 = load(x[25] + c) - a2 * load(x[13] + c)
-    odd_1 = b * (load(x[19] + c) - a2 * load(x[7] + c))
-    even_2 = load(x[26] + c) - a2 * load(x[14] + c)
-    odd_2 = b * (load(x[20] + c) - a2 * load(x[8] + c))
-    even_3 = load(x[27] + c) - a2 * load(x[15] + c)
-    odd_3 = b * (load(x[21] + c) - a2 * load(x[9] + c))
-    even_4 = load(x[28] + c) - a2 * load(x[16] + c)
-    odd_4 = b * (load(x[22] + c) - a2 * load(x[10] + c))
-    even_5 = load(x[29] + c) - a2 * load(x[17] + c)
-    odd_5 = b * (load(x[23] + c) - a2 * load(x[11] + c))
-    transform_line(v + 18 * point, point, even_0 + odd_0, even_1 + odd_1, even_2 + odd_2,
-                   even_3 + odd_3, even_4 + odd_4, even_5 + odd_5)
-    transform_line(v + 24 * point, point, even_0 - odd_0, even_1 - odd_1, even_2 - odd_2,
-                   even_3 - odd_3, even_4 - odd_4, even_5 - odd_5)
-    even_0 = both * load(x[0] + c) - neither * load(x[12] + c) + load(x[24] + c)
-    even_1 = both * load(x[1] + c) - neither * load(x[13] + c) + load(x[25] + c)
-    even_2 = both * load(x[2] + c) - neither * load(x[14] + c) + load(x[26] + c)
-    even_3 = both * load(x[3] + c) - neither * load(x[15] + c) + load(x[27] + c)
-    even_4 = both * load(x[4] + c) - neither * load(x[16] + c) + load(x[28] + c)
-    even_5 = both * load(x[5] + c) - neither * load(x[17] + c) + load(x[29] + c)
-    transform_line(v, point, even_0, even_1, even_2, even_3, even_4, even_5)
-    even_0 = both * load(x[6] + c) - neither * load(x[18] + c) + load(x[30] + c)
-    even_1 = both * load(x[7] + c) - neither * load(x[19] + c) + load(x[31] + c)
-    even_2 = both * load(x[8] + c) - neither * load(x[20] + c) + load(x[32] + c)
-    even_3 = both * load(x[9] + c) - neither * load(x[21] + c) + load(x[33] + c)
-    even_4 = both * load(x[10] + c) - neither * load(x[22] + c) + load(x[34] + c)
-    even_5 = both * load(x[11] + c) - neither * load(x[23] + c) + load(x[35] + c)
-    transform_line(v + 30 * point, point, even_0, even_1, even_2, even_3, even_4, even_5)
+    transform_pair(v + 6 * point, point, x, c, 0.625, 2.25)
+    transform_pair(v + 18 * point, point, x, c, 1.5, 0.390625)
+    transform_end(v, point, x, c)
+    transform_end(v + 30 * point, point, x + 6, c)
 
 
 cdef inline void transform_products(real* y, Py_ssize_t row, Py_ssize_t pixel, const real* m,
@@ -158,3 +150,58 @@ cdef inline void transform_products(real* y, Py_ssize_t row, Py_ssize_t pixel, c
                  a3 * a_3 + b3 * b_3 + load(m5 + 3 * point),
                  a3 * a_4 + b3 * b_4 + load(m5 + 4 * point),
                  a3 * a_5 + b3 * b_5 + load(m5 + 5 * point), bias)
+
+
+# Of F(3, 4), whose taps are four gradients and whose outputs are three gradients of weights, G has
+# no factors: they wait in A, where they are applied once a sum and not once a tile.
+
+
+cdef inline void gradient_line(real* to, Py_ssize_t step, vec d0, vec d1, vec d2,
+                               vec d3) noexcept nogil:
+    """Write G d: four gradients to six points."""
+    cdef real a = 0.625, b = 1.5, a2 = 0.390625, b2 = 2.25
+    cdef vec even_a = d0 + a2 * d2, odd_a = a * (d1 + a2 * d3)
+    cdef vec even_b = d0 + b2 * d2, odd_b = b * (d1 + b2 * d3)
+    store(to, d0)
+    store(to + step, even_a + odd_a)
+    store(to + 2 * step, even_a - odd_a)
+    store(to + 3 * step, even_b + odd_b)
+    store(to + 4 * step, even_b - odd_b)
+    store(to + 5 * step, d3)
+
+
+cdef inline void gradient_pair(real* u, Py_ssize_t point, const real** d, Py_ssize_t k, real at,
+                               real at2) noexcept nogil:
+    """Write the two lines of G d G^T that belong to the points +-at, for the vector at k.
+
+    d are 4x4 pixels, given one by one.
+    """
+    cdef vec even_0 = load(d[0] + k) + at2 * load(d[8] + k)
+    cdef vec even_1 = load(d[1] + k) + at2 * load(d[9] + k)
+    cdef vec even_2 = load(d[2] + k) + at2 * load(d[10] + k)
+    cdef vec even_3 = load(d[3] + k) + at2 * load(d[11] + k)
+    cdef vec odd_0 = at * (load(d[4] + k) + at2 * load(d[12] + k))
+    cdef vec odd_1 = at * (load(d[5] + k) + at2 * load(d[13] + k))
+    cdef vec odd_2 = at * (load(d[6] + k) + at2 * load(d[14] + k))
+    cdef vec odd_3 = at * (load(d[7] + k) + at2 * load(d[15] + k))
+    gradient_line(u, point, even_0 + odd_0, even_1 + odd_1, even_2 + odd_2, even_3 + odd_3)
+    gradient_line(u + 6 * point, point, even_0 - odd_0, even_1 - odd_1, even_2 - odd_2,
+                  even_3 - odd_3)
+
+
+cdef inline void gradient_end(real* u, Py_ssize_t point, const real** d,
+                              Py_ssize_t k) noexcept nogil:
+    """Write the line of G d G^T that belongs to 0, or to infinity if d begins at the last row."""
+    gradient_line(u, point, load(d[0] + k), load(d[1] + k), load(d[2] + k), load(d[3] + k))
+
+
+cdef inline void three_outputs(real* to, Py_ssize_t step, vec m0, vec m1, vec m2, vec m3, vec m4,
+                               vec m5) noexcept nogil:
+    """Write A^T m: six points to three gradients of weights."""
+    cdef real a = 0.625, b = 1.5, a2 = 0.390625, b2 = 2.25
+    cdef real at_0 = 1 / (a2 * b2), at_a = 1 / (2 * a2 * (a2 - b2)), at_b = 1 / (2 * b2 * (b2 - a2))
+    cdef vec even_a = at_a * (m1 + m2), odd_a = at_a * (m1 - m2)
+    cdef vec even_b = at_b * (m3 + m4), odd_b = at_b * (m3 - m4)
+    store(to, at_0 * m0 + even_a + even_b)
+    store(to + step, a * odd_a + b * odd_b)
+    store(to + 2 * step, a2 * even_a + b2 * even_b + m5)

@@ -42,6 +42,7 @@ MODULES = (
     "depthwise_conv2d",
     "grouped_conv2d",
     "winograd",
+    "winograd_backward_weights",
     "linear_few",
     "conv_block",
     "conv_block_few",

@@ -29,7 +29,8 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
         How 3x3 kernels of stride 1, without dilation or groups, convolve: "direct", "winograd",
         or "auto", which takes Winograd's algorithm where it is faster, by the shapes of one image
         and of the weights alone. Others are always direct. It is F(4x4, 3x3) in conv2d and its
-        input gradient, F(2x2, 3x3) in conv_block in front of 2x2 pools.
+        input gradient, F(3x3, 4x4) in its weight gradient, F(2x2, 3x3) in conv_block in front of
+        2x2 pools.
 
     Notes
     -----
@@ -42,6 +43,13 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
     about twice that of "direct". An infinite or NaN input makes the 4x4 tiles that see it NaN, an
     infinite or NaN weight all outputs of its filter; "direct" keeps them to where they belong.
     F(2x2, 3x3) and "direct" are exact on small integers.
+
+    The weight gradient exchanges the parts: dy is the weights, 4x4 at a time, and the sum is over
+    the T tiles that cover all images' dy. No error exceeds ``gamma(T + 29) * |A^T| [sum over t of
+    (|G| |dy| |G^T|) * (|B^T| |x| |B|)] |A|``, at most 176 times ``gamma(T + 29)`` times the sum of
+    abs(dy) times the largest of x; on random numbers the error is 1.3 to 3 times that of "direct".
+    An infinite or NaN input spoils the gradient of its channel, an infinite or NaN dy that of its
+    filter. The bias's gradient is a plain sum.
 
     Raises
     ------

@@ -116,7 +116,7 @@ class Conv2D(Base):
         return takes and groups > 1 and filters == groups * depth
 
     def _by_winograd(self, w: Array, geometry: _Geometry) -> bool:
-        """Return whether Winograd's F(4x4, 3x3) computes a convolution and its input gradient.
+        """Return whether Winograd's algorithm computes a convolution and its gradients.
 
         By the shape alone, of one image and the weights: a batch gives what its images give.
         """
@@ -261,6 +261,9 @@ class Conv2D(Base):
         self, dy: Array, x: Array, w: Array, geometry: _Geometry
     ) -> tuple[Array, Array]:
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        if self._by_winograd(w, geometry):
+            self._winograd_backward_weights(dw, db, dy, x, geometry)
+            return dw, db
         kernel = self._load(x).conv2d_backward_weights
         n, height, width, _ = x.shape
         r, s, c, k = w.shape
@@ -270,6 +273,16 @@ class Conv2D(Base):
         )
         kernel.conv2d_backward_weights(dw, db, dy, x, empty((workspace,), x.dtype), *options)
         return dw, db
+
+    def _winograd_backward_weights(
+        self, dw: Array, db: Array, dy: Array, x: Array, geometry: _Geometry
+    ) -> None:
+        kernel = self._load(x).winograd_backward_weights
+        n, *output, k = dy.shape
+        workspace = kernel.workspace_size(n, x.shape[3], *output, k, self.num_threads)
+        kernel.conv2d_backward_weights(
+            dw, db, dy, x, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
+        )
 
     def _depthwise_backward_input(
         self, dy: Array, x: Array, w: Array, geometry: _Geometry
