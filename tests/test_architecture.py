@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.metrics": MODEL,
     "fastcnn.serialization": {*TRAINER, "safetensors"},
     "fastcnn.callbacks": {*TRAINER, "fastcnn.trainer"},
-    "fastcnn.inference": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
+    "fastcnn._steps": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
+    "fastcnn.inference": {"fastcnn.nn", "fastcnn._memory", "fastcnn._steps", *BACKEND},
     "fastcnn._interrupt": set(),
     "fastcnn._progress": {"tqdm"},
     "fastcnn.trainer": {

@@ -35,6 +35,36 @@ def blocks() -> nn.Sequential:
     )
 
 
+def summed() -> nn.Sequential:
+    """Sums with a residual behind every kind of convolution, and where none can take them along."""
+    return nn.Sequential(
+        [
+            nn.Conv2D(36, 3, padding=1, activation="relu"),
+            nn.Residual(  # Winograd's
+                nn.Sequential([nn.Conv2D(36, 3, padding=1), nn.ReLU(), nn.Conv2D(36, 3, padding=1)])
+            ),
+            nn.ReLU(),
+            nn.Residual(nn.Sequential([nn.Conv2D(72, 1), nn.ReLU(), nn.Conv2D(36, 1)])),
+            nn.Residual(
+                nn.Sequential([nn.Conv2D(21, 3, stride=2, padding=1, use_bias=False)]),
+                nn.Conv2D(21, 1, stride=2),
+            ),
+            nn.ReLU(),
+            nn.Residual(nn.Conv2D(21, 3, padding=1, groups=3)),
+            nn.ReLU(),
+            nn.Residual(nn.Sequential([nn.DepthwiseConv2D(3, padding=1)])),
+            nn.ReLU(),
+            nn.Residual(nn.Conv2D(21, 1, activation="relu")),
+            nn.ReLU(),
+            nn.Residual(nn.Residual(nn.Conv2D(21, 1)), nn.Sequential([nn.Dropout(0.5)])),
+            nn.ReLU(),
+            nn.MaxPool2D(3, stride=2, padding=1),
+            nn.GlobalAvgPool2D(),
+            nn.Dense(5),
+        ]
+    )
+
+
 def normalized() -> nn.Sequential:
     """Batch normalization behind everything that it folds into, and where it can't."""
     return nn.Sequential(
@@ -63,7 +93,7 @@ def normalized() -> nn.Sequential:
     )
 
 
-MODELS = [plain, every_kind, blocks, normalized]
+MODELS = [plain, every_kind, blocks, summed, normalized]
 
 
 def built(make: Callable[[], nn.Module], shape: Any, dtype: Any, seed: int = 0) -> nn.Module:
@@ -88,7 +118,7 @@ def assert_rounding(actual: Any, expected: Any, about: str = "", *, operations: 
 
 
 # ---------------------------------------------------------------------- the same results
-@pytest.mark.parametrize("make", [plain, blocks])
+@pytest.mark.parametrize("make", [plain, blocks, summed])
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 31])
 def test_the_bits_of_the_model(make: Any, count: int, fast_backend: Any, dtype: Any) -> None:
     model = built(make, (12, 10, 3), dtype)
@@ -147,6 +177,47 @@ def test_the_bound_of_folding(make: Any, fast_backend: Any, dtype: Any) -> None:
     # In float64 what is compared with is no better itself.
     bound = gamma(n + 4, dtype) + gamma(n + 10, np.float64) * (dtype == np.float64)
     assert (np.abs(found - expected) <= bound * terms).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "options"),
+    [
+        (5, 7, {"padding": 1}),
+        (3, 64, {"stride": 2}),
+        (40, 36, {"padding": 1}),  # Winograd's
+        (512, 200, {"padding": 1}),  # its transformed weights are more than a cache keeps
+        (21, 21, {"groups": 21, "padding": 1}),
+        (12, 9, {"groups": 3}),
+    ],
+)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_last_write(
+    channels: int,
+    filters: int,
+    options: Any,
+    kernel: int,
+    count: int,
+    fast_backend: Any,
+    dtype: Any,
+) -> None:
+    """A residual and ReLU in a convolution's last write give the bits of ops of their own."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((kernel, kernel, channels // options.get("groups", 1), filters))
+    b, x = rng.standard_normal(filters), rng.standard_normal((count, 9, 8, channels))
+    w, b, x = (a.astype(dtype) for a in (w, b, x))
+    plain = fast_backend.conv2d(x, w, b, **options)
+    residual = rng.standard_normal(plain.shape).astype(dtype)
+    residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
+    shared = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
+    for relu in (False, True):
+        op = fast_backend.prepared.conv2d(w, b, relu=relu, follow=False, **shared)
+        for added in (None, residual):
+            expected = plain if added is None else plain + added
+            expected = fast_backend.relu(expected) if relu else expected
+            for _ in range(2):  # packed by the first
+                np.testing.assert_array_equal(op(x, added), expected)
+                np.testing.assert_array_equal(op(x[:1], residual[:1]), op(x, residual)[:1])
 
 
 # ---------------------------------------------------------------------- never stale
@@ -230,8 +301,9 @@ def test_a_layer_of_ones_own_runs_as_it_is(behind: Any, backend: Any) -> None:
     assert_rounding(fastcnn.Predictor(model, backend)(x), expected)
 
 
-def test_calls_from_many_threads(dtype: Any) -> None:
-    model = built(blocks, (12, 10, 3), dtype)
+@pytest.mark.parametrize("make", [blocks, summed])
+def test_calls_from_many_threads(make: Any, dtype: Any) -> None:
+    model = built(make, (12, 10, 3), dtype)
     predict = fastcnn.Predictor(model)
     x = np.random.default_rng(0).standard_normal((64, 12, 10, 3)).astype(dtype)
     expected = model(x, FastBackend())
@@ -243,8 +315,9 @@ def test_calls_from_many_threads(dtype: Any) -> None:
             np.testing.assert_array_equal(found, expected[part])
 
 
-def test_any_number_of_threads() -> None:
-    model = built(blocks, (12, 10, 3), np.float32)
+@pytest.mark.parametrize("make", [blocks, summed])
+def test_any_number_of_threads(make: Any) -> None:
+    model = built(make, (12, 10, 3), np.float32)
     predict = fastcnn.Predictor(model)
     x = np.random.default_rng(0).standard_normal((9, 12, 10, 3)).astype(np.float32)
     expected = predict(x)

@@ -4,6 +4,7 @@
 # Nothing is padded and nothing is unrolled into columns: the outputs are cut into regions whose
 # pixels see the same taps (the interior, and the rims where padding cuts the kernel), and the
 # pixels of a region, whichever row or image they belong to, fill the rows of the register tile.
+from fastcnn._kernels._finish cimport Finish, finish
 from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, real
@@ -29,6 +30,7 @@ cdef struct Correlation:
     const real* x
     const real* w_data
     const real* bias                # or NULL
+    Finish end
     real* packed
 
 
@@ -166,7 +168,7 @@ cdef inline void correlate_region(
     """Compute the outputs of a region: all see the taps top to bottom, left to right."""
     cdef Py_ssize_t x_pixel = op.groups * op.inner, y_pixel = op.groups * op.outer
     cdef Py_ssize_t pixels = (image_end - image) * (h_end - h_start) * (w_end - w_start)
-    cdef Py_ssize_t n = image, h = h_start, w = w_start, done, i, j, lane, count = 0, length
+    cdef Py_ssize_t n = image, h = h_start, w = w_start, done, i, j, lane, count = 0, length, rows
     cdef Py_ssize_t valid = min(width, op.outer - first)
     cdef Py_ssize_t* a_run = runs
     cdef Py_ssize_t* b_run = runs + op.h.taps * op.w.taps
@@ -195,6 +197,7 @@ cdef inline void correlate_region(
         c[i] = ragged + i * width
     done = 0
     while done < pixels:
+        rows = min(ROWS, pixels - done)
         for i in range(ROWS):       # a short last tile repeats its last pixel
             a[i] = op.x + group * op.inner + x_pixel * (
                 (n * op.h.size + h * op.h.step + op.h.origin + top * op.h.tap_step) * op.w.size
@@ -216,9 +219,14 @@ cdef inline void correlate_region(
         if valid == width:
             tile(width // LANES, y, init, a, a_run, 1,
                  weights + width, b_run, width, count, length)
+            if op.end.any:
+                for i in range(rows):
+                    finish(&op.end, y[i], y[i] - op.y, valid)
         else:
             tile(width // LANES, c, init, a, a_run, 1,
                  weights + width, b_run, width, count, length)
-            for i in range(ROWS):
+            for i in range(rows):
+                if op.end.any:
+                    finish(&op.end, c[i], y[i] - op.y, valid)
                 for lane in range(valid):
                     y[i][lane] = c[i][lane]

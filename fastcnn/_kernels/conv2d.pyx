@@ -15,6 +15,7 @@ from fastcnn._kernels._correlate cimport (
     Correlation, backward_axis, correlate_chunk, forward_axis, pack,
 )
 from fastcnn._kernels._cpu cimport l2_bytes
+from fastcnn._kernels._finish cimport finishing, nothing
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, panels_of, vectors_of
 from fastcnn._kernels._types cimport LANES, real
 
@@ -65,14 +66,17 @@ cdef void choose_chunks(Correlation* op) noexcept nogil:
     """Choose how many images, or rows of one image, a task takes: no result depends on it."""
     cdef Py_ssize_t row_bytes = max(1, op.w.size * op.groups * op.inner * <Py_ssize_t> sizeof(real))
     # Of the input an eighth of L2: with its panel of weights it stays there.
-    cdef Py_ssize_t fit = max(1, l2_bytes // 8 // row_bytes), per_task, unit
+    cdef Py_ssize_t fit = max(1, l2_bytes // 8 // row_bytes), per_task, unit, panels, chunks
     op.chunk_images = max(1, min(fit // op.h.size, op.images // MIN_TASKS))
     op.chunk_rows = op.h.count
-    per_task = op.images * op.h.count // MIN_TASKS
-    if op.chunk_images == 1 and (fit < op.h.size or op.images < MIN_TASKS):
-        op.chunk_rows = max(1, min(fit // op.h.step, per_task))
+    panels = op.groups * panels_of(op.outer)        # each is a task of its own
+    per_task = (op.images * op.h.count * panels + MIN_TASKS - 1) // MIN_TASKS
+    if op.chunk_images == 1 and (fit < op.h.size or op.images * panels < MIN_TASKS):
+        op.chunk_rows = max(1, min(min(fit // op.h.step, per_task), op.h.count))
         unit = max(1, 2 * ROWS // op.w.count)   # rows that fill two tiles
         op.chunk_rows = (op.chunk_rows + unit - 1) // unit * unit
+        chunks = (op.h.count + op.chunk_rows - 1) // op.chunk_rows
+        op.chunk_rows = (op.h.count + chunks - 1) // chunks     # as even as can be
 
 
 def workspace_size(Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t inner, Py_ssize_t outer):
@@ -80,33 +84,69 @@ def workspace_size(Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t inner, Py_ssiz
     return groups * vectors_of(outer) * LANES * (taps * inner + 1)
 
 
-def conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
-    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
-    Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    Py_ssize_t groups, int threads, bint packed=False,
-):
-    """Write the convolution of x (N, H, W, G*C) with w (R, S, C, G*K) to y (N, P, Q, G*K).
-
-    packed: workspace holds what an earlier call with these weights left there.
-    """
+def pack_weights(const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t groups):
+    """Leave w (R, S, C, G*K) and the bias packed in a workspace of conv2d."""
     cdef Correlation op
     cdef const real[::1] bias
+    cdef Py_ssize_t task
     op.bias = NULL
     if b is not None:
         bias = b
         op.bias = &bias[0]
+    op.h, op.w = forward_axis(0, w.shape[0], 0, 1, 0, 1), forward_axis(0, w.shape[1], 0, 1, 0, 1)
+    set_weights(&op, w, groups)
+    op.packed = &workspace[0]
+    for task in range(groups * panels_of(op.outer)):
+        pack(&op, task)
+
+
+cdef void set_weights(Correlation* op, const real[:, :, :, ::1] w, Py_ssize_t groups) noexcept:
+    op.groups, op.inner, op.outer, op.S = groups, w.shape[2], w.shape[3] // groups, w.shape[1]
+    op.w_tap, op.w_inner, op.w_outer = w.shape[2] * w.shape[3], w.shape[3], 1
+    op.w_group, op.w_data = op.outer, &w[0, 0, 0, 0]
+
+
+cpdef conv2d(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
+    Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+    Py_ssize_t groups, int threads, bint packed=False,
+    bint relu=False, const real[:, :, :, ::1] residual=None,
+):
+    """Write the convolution of x (N, H, W, G*C) with w (R, S, C, G*K) to y (N, P, Q, G*K).
+
+    packed: workspace holds what an earlier call with these weights left there. residual, shaped
+    as y, is added to it; then comes ReLU if asked for.
+    """
+    cdef Correlation op
+    cdef const real[::1] bias
+    op.bias, op.end = NULL, finishing(NULL, relu)
+    if b is not None:
+        bias = b
+        op.bias = &bias[0]
+    if residual is not None:
+        op.end = finishing(&residual[0, 0, 0, 0], relu)
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
     op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
-    op.images, op.groups = x.shape[0], groups
-    op.inner, op.outer = w.shape[2], w.shape[3] // groups
-    op.P, op.Q, op.S = y.shape[1], y.shape[2], w.shape[1]
-    op.w_tap, op.w_inner, op.w_outer = w.shape[2] * w.shape[3], w.shape[3], 1
-    op.w_group = op.outer
-    op.y, op.x, op.w_data = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0]
-    op.packed = &workspace[0]
+    set_weights(&op, w, groups)
+    op.images, op.P, op.Q = x.shape[0], y.shape[1], y.shape[2]
+    op.y, op.x, op.packed = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &workspace[0]
     with nogil:
         correlate(&op, threads, packed)
+
+
+def bound(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
+    Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+    Py_ssize_t groups, int threads,
+    bint relu, const real[:, :, :, ::1] residual,
+):
+    """Return a function of nothing that is this call of conv2d on packed weights."""
+    return lambda: conv2d(
+        y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w,
+        groups, threads, True, relu, residual,
+    )
 
 
 def conv2d_backward_input(
@@ -118,7 +158,7 @@ def conv2d_backward_input(
     """Write the gradient of conv2d with respect to x to dx (N, H, W, G*C), zero where unset."""
     cdef Correlation op
     cdef Py_ssize_t r, s
-    op.bias = NULL
+    op.bias, op.end = NULL, nothing()
     op.images, op.groups = dx.shape[0], groups
     op.inner, op.outer = w.shape[3] // groups, w.shape[2]
     op.P, op.Q, op.S = dx.shape[1], dx.shape[2], w.shape[1]

@@ -14,6 +14,7 @@ from libc.string cimport memcpy
 
 from fastcnn._kernels._correlate cimport Correlation, correlate_chunk, forward_axis, pack
 from fastcnn._kernels._cpu cimport l1_bytes
+from fastcnn._kernels._finish cimport nothing
 from fastcnn._kernels._tile cimport panels_of, vectors_of
 from fastcnn._kernels._types cimport (
     LANES, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
@@ -126,7 +127,7 @@ cpdef conv_block(
     cdef Py_ssize_t task, tasks, taps = w.shape[0] * w.shape[1]
     cdef Py_ssize_t* runs
     cdef real* scratch
-    op.bias = NULL
+    op.bias, op.end = NULL, nothing()
     if b is not None:
         bias = b
         op.bias = &bias[0]

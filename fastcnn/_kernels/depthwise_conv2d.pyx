@@ -10,6 +10,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
+from fastcnn._kernels._finish cimport Finish, finished, finishing, nothing
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._types cimport (
     LANES, drain, equal, load, prefetch, real, splat, store, vec, where,
@@ -27,6 +28,7 @@ cdef struct Correlation:
     Axis h, w
     Py_ssize_t C, P, Q, S       # P Q: size of the whole output; S: kernel width
     bint streaming
+    Finish end
     real* y
     const real* x
     const real* weights
@@ -84,6 +86,7 @@ cdef inline void columns(
     cdef const real* x_r
     cdef const real* w_r
     cdef vec y0, y1, y2, y3, w
+    cdef Py_ssize_t at = y - op.y + q * y_step
     y += q * y_step
     x += q * x_step + left * x_tap
     weights += left * w_tap
@@ -106,6 +109,10 @@ cdef inline void columns(
                     y3 = y3 + load(x_r + x3) * w
                     x_r += x_tap
                     w_r += w_tap
+            if op.end.any:
+                y1 = finished(&op.end, y1, at + i1 * y_step + c)
+                y2 = finished(&op.end, y2, at + i2 * y_step + c)
+                y3 = finished(&op.end, y3, at + i3 * y_step + c)
             put(y + i1 * y_step + c, y1, op.streaming)
             put(y + i2 * y_step + c, y2, op.streaming)
             put(y + i3 * y_step + c, y3, op.streaming)
@@ -118,6 +125,8 @@ cdef inline void columns(
                     y0 = y0 + load(x_r) * w
                     x_r += x_tap
                     w_r += w_tap
+        if op.end.any:
+            y0 = finished(&op.end, y0, at + c)
         put(y + c, y0, op.streaming)
         c += LANES
         if c == op.C:
@@ -125,19 +134,25 @@ cdef inline void columns(
         c = min(c, op.C - LANES)
 
 
-def depthwise_conv2d(
+cpdef depthwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
+    bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
-    """Write the convolution of x (N, H, W, C) with w (R, S, 1, C) to y (N, P, Q, C)."""
+    """Write the convolution of x (N, H, W, C) with w (R, S, 1, C) to y (N, P, Q, C).
+
+    residual, shaped as y, is added to it; then comes ReLU if asked for.
+    """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
     cdef const real[::1] bias
-    op.bias = NULL
+    op.bias, op.end = NULL, finishing(NULL, relu)
     if b is not None:
         bias = b
         op.bias = &bias[0]
+    if residual is not None:
+        op.end = finishing(&residual[0, 0, 0, 0], relu)
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
     op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
     op.C, op.P, op.Q, op.S = x.shape[3], y.shape[1], y.shape[2], w.shape[1]
@@ -148,6 +163,17 @@ def depthwise_conv2d(
         correlate_row(&op, row)
 
 
+def bound(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
+    bint relu, const real[:, :, :, ::1] residual,
+):
+    """Return a function of nothing that is this call of depthwise_conv2d."""
+    return lambda: depthwise_conv2d(y, x, w, b, stride_h, stride_w, pad_top, pad_left, dilation_h,
+                                    dilation_w, threads, relu, residual)
+
+
 def depthwise_conv2d_backward_input(
     real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, const real[:, :, :, ::1] w,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
@@ -156,7 +182,7 @@ def depthwise_conv2d_backward_input(
     """Write the gradient with respect to x to dx (N, H, W, C), zero where unset."""
     cdef Correlation op
     cdef Py_ssize_t r, s, row
-    op.bias = NULL
+    op.bias, op.end = NULL, nothing()
     op.C, op.P, op.Q, op.S = dx.shape[3], dx.shape[1], dx.shape[2], w.shape[1]
     op.y, op.x, op.weights = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
     op.streaming = past_caches(op.y, dx.shape[0] * op.P * op.Q * op.C, op.C)

@@ -12,6 +12,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
+from fastcnn._kernels._finish cimport Finish, finished, finishing, nothing
 from fastcnn._kernels._types cimport (
     LANES, SHUFFLES, equal, indices, load, mask, real, shuffle, splat, store, vec, where,
 )
@@ -27,6 +28,7 @@ cdef struct Correlation:
     Py_ssize_t C, D, P, Q, S    # P Q: size of the whole output; S: kernel width
     Py_ssize_t size             # of the packed weights of a vector
     mask spread[WIDEST]         # i: which lane of a vector each lane takes for channel i
+    Finish end
     real* y
     const real* x
     const real* packed          # for each vector and tap D vectors of weights
@@ -56,13 +58,10 @@ cdef void plan_lanes(mask* spread, Py_ssize_t D) noexcept nogil:
         spread[i] = indices(load(from_lane))
 
 
-cdef void pack(Correlation* op, real* to, const real* w, Py_ssize_t taps,
+cdef void pack(real* to, const real* w, Py_ssize_t taps, Py_ssize_t D, Py_ssize_t C,
                bint transposed) noexcept nogil:
     """Pack w (taps, D, C); transposed swaps channels and filters within each group."""
-    cdef Py_ssize_t C = op.C, D = op.D, vector, tap, i, lane, k
-    plan_lanes(op.spread, D)
-    op.size = taps * D * LANES
-    op.packed = to
+    cdef Py_ssize_t vector, tap, i, lane, k
     for vector in range((C + LANES - 1) // LANES):
         for tap in range(taps):
             for i in range(D):
@@ -73,6 +72,11 @@ cdef void pack(Correlation* op, real* to, const real* w, Py_ssize_t taps,
                     else:
                         to[lane] = w[(tap * D + i) * C + k]
                 to += LANES
+
+
+cdef void plan(Correlation* op, Py_ssize_t taps) noexcept nogil:
+    plan_lanes(op.spread, op.D)
+    op.size = taps * op.D * LANES
 
 
 cdef void correlate_row(const Correlation* op, Py_ssize_t row) noexcept nogil:
@@ -106,6 +110,12 @@ cdef void correlate_row(const Correlation* op, Py_ssize_t row) noexcept nogil:
     for q in range(end, op.w.count):
         tap_range(&op.w, q, &left, &right)
         columns(op, y, x, weights, q, 1, bottom - top, left, right)
+
+
+cdef inline void leave(const Correlation* op, real* y, vec sums) noexcept nogil:
+    if op.end.any:
+        sums = finished(&op.end, sums, y - op.y)
+    store(y, sums)
 
 
 cdef void columns(
@@ -151,10 +161,10 @@ cdef void columns(
                     y3 = y3 + shuffle(v3, lanes) * w
                 x_r += x_tap
                 w_r += w_tap
-        store(y + i3 * y_step + c, y3)
-        store(y + i2 * y_step + c, y2)
-        store(y + i1 * y_step + c, y1)
-        store(y + c, y0)
+        leave(op, y + i3 * y_step + c, y3)
+        leave(op, y + i2 * y_step + c, y2)
+        leave(op, y + i1 * y_step + c, y1)
+        leave(op, y + c, y0)
         c += LANES
         if c == op.C:
             break
@@ -202,10 +212,10 @@ cdef void three_taps(
                 w = load(w_r + 2 * w_tap)
                 y0 = y0 + v2 * w; y1 = y1 + v3 * w; y2 = y2 + v4 * w; y3 = y3 + v5 * w
                 w_r += LANES
-        store(y + c, y0)
-        store(y + y_step + c, y1)
-        store(y + 2 * y_step + c, y2)
-        store(y + 3 * y_step + c, y3)
+        leave(op, y + c, y0)
+        leave(op, y + y_step + c, y1)
+        leave(op, y + 2 * y_step + c, y2)
+        leave(op, y + 3 * y_step + c, y3)
         c += LANES
         if c == op.C:
             break
@@ -213,28 +223,52 @@ cdef void three_taps(
         weights += op.size
 
 
-def grouped_conv2d(
+def pack_weights(const real[:, :, :, ::1] w, real[::1] workspace):
+    """Pack weights (R, S, D, C) into a workspace."""
+    pack(&workspace[0], &w[0, 0, 0, 0], w.shape[0] * w.shape[1], w.shape[2], w.shape[3], False)
+
+
+cpdef grouped_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    int threads,
+    int threads, bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
-    """Write the convolution of x (N, H, W, C) with w (R, S, D, C) to y (N, P, Q, C)."""
+    """Write the convolution of x (N, H, W, C) with w (R, S, D, C) to y (N, P, Q, C).
+
+    packed: workspace holds what pack_weights left there. residual, shaped as y, is added to it;
+    then comes ReLU if asked for.
+    """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
     cdef const real[::1] bias
-    op.bias = NULL
+    op.bias, op.end = NULL, finishing(NULL, relu)
     if b is not None:
         bias = b
         op.bias = &bias[0]
+    if residual is not None:
+        op.end = finishing(&residual[0, 0, 0, 0], relu)
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
     op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
     op.C, op.D, op.P, op.Q, op.S = x.shape[3], w.shape[2], y.shape[1], y.shape[2], w.shape[1]
-    op.y, op.x = &y[0, 0, 0, 0], &x[0, 0, 0, 0]
-    pack(&op, &workspace[0], &w[0, 0, 0, 0], w.shape[0] * w.shape[1], False)
+    op.y, op.x, op.packed = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &workspace[0]
+    if not packed:
+        pack_weights(w, workspace)
+    plan(&op, w.shape[0] * w.shape[1])
     threads = threads_for(1.0 * rows * op.Q * op.C * w.shape[0] * w.shape[1] * op.D, threads)
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         correlate_row(&op, row)
+
+
+def bound(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
+    Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+    int threads, bint relu, const real[:, :, :, ::1] residual,
+):
+    """Return a function of nothing that is this call of grouped_conv2d on packed weights."""
+    return lambda: grouped_conv2d(y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left,
+                                  dilation_h, dilation_w, threads, True, relu, residual)
 
 
 def grouped_conv2d_backward_input(
@@ -246,10 +280,11 @@ def grouped_conv2d_backward_input(
     """Write the gradient with respect to x to dx (N, H, W, C), zero where unset."""
     cdef Correlation op
     cdef Py_ssize_t r, s, row, taps = w.shape[0] * w.shape[1]
-    op.bias = NULL
+    op.bias, op.end = NULL, nothing()
     op.C, op.D, op.P, op.Q, op.S = dx.shape[3], w.shape[2], dx.shape[1], dx.shape[2], w.shape[1]
-    op.y, op.x = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0]
-    pack(&op, &workspace[0], &w[0, 0, 0, 0], taps, True)
+    op.y, op.x, op.packed = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &workspace[0]
+    pack(&workspace[0], &w[0, 0, 0, 0], taps, op.D, op.C, True)
+    plan(&op, taps)
     threads = threads_for(
         1.0 * dx.shape[0] * dy.shape[1] * dy.shape[2] * op.C * taps * op.D, threads)
     for r in range(w.shape[0]):

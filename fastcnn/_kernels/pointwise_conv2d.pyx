@@ -15,6 +15,7 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastcnn._kernels._cpu cimport l2_bytes
+from fastcnn._kernels._finish cimport Finish, finish, finishing, nothing
 from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
@@ -40,8 +41,9 @@ cdef struct Product:
     Py_ssize_t C, K, w_inner, w_outer       # strides of the weights along C and along K
     Py_ssize_t chunk, chunks, panels, panel_groups
     Pixels at_x, at_y
-    bint streaming
+    bint streaming, ready                   # ready: the weights are packed
     bint in_place                           # whole panels of weights are read where they lie
+    Finish end
     real* y
     const real* x
     const real* w
@@ -56,21 +58,26 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef void plan(Product* op) noexcept nogil:
     """Choose chunks and groups of panels: no result depends on them."""
     cdef Py_ssize_t panels = panels_of(op.K)
-    op.in_place = op.w_outer == 1 and (op.M <= FEW_PIXELS or panels <= DENSE_PANELS)
     cdef Py_ssize_t channels = min(op.C, BLOCK_CHANNELS) * <Py_ssize_t> sizeof(real)
+    op.in_place = op.w_outer == 1 and not op.ready and (
+        op.M <= FEW_PIXELS or panels <= DENSE_PANELS)
     if (op.at_x.image == op.rows * op.at_x.row and op.at_x.row == op.columns * op.at_x.column
             and op.at_y.image == op.rows * op.at_y.row
             and op.at_y.row == op.columns * op.at_y.column):
         op.images, op.rows, op.columns = 1, 1, op.M     # pixels follow without a gap
     # Of x 3/16 of L2: with a block of weights it stays there.
     op.chunk = max(2 * ROWS, l2_bytes // 16 * 3 // channels)
-    if op.K >= op.M and panels >= MIN_TASKS // 4:
+    if op.ready:
+        if panels < MIN_TASKS // 2:     # threads that write to other pixels do not meet
+            op.chunk = min(op.chunk, max(4 * ROWS, ceil_div(op.M, MIN_TASKS // 2)))
+    elif op.K >= op.M and panels >= MIN_TASKS // 4:
         op.chunk = op.M
     op.chunks = ceil_div(op.M, op.chunk)
     op.chunk = ceil_div(ceil_div(op.M, op.chunks), ROWS) * ROWS
     op.chunks = ceil_div(op.M, op.chunk)
     op.panels = panels
-    while op.panels > 1 and op.chunks * ceil_div(panels, op.panels) < MIN_TASKS:
+    while op.panels > 1 and op.chunks * ceil_div(panels, op.panels) < (
+            MIN_TASKS // 4 if op.ready else MIN_TASKS):
         op.panels = ceil_div(op.panels, 2)
     op.panel_groups = ceil_div(panels, op.panels)
 
@@ -103,7 +110,8 @@ cdef void multiply(const Product* op, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t c = 0, c_end
     if op.chunks == 1:
         for panel in range(panel_first, panel_end):
-            pack(op, panel)
+            if not op.ready:
+                pack(op, panel)
             c = 0
             while c < op.C:
                 c_end = min(c + BLOCK_CHANNELS, op.C)
@@ -135,7 +143,7 @@ cdef void multiply_block(
     cdef real* to[ROWS]
     cdef real* y[ROWS]
     cdef real sums[ROWS * WIDEST]
-    cdef Py_ssize_t run = 0
+    cdef Py_ssize_t run = 0, rows
     if aside:
         if c > 0:
             return
@@ -144,6 +152,7 @@ cdef void multiply_block(
         weights, w_step = op.w + c * op.w_inner + first, op.w_inner
     image, row = m // op.columns // op.rows, m // op.columns % op.rows
     while m < m_end:
+        rows = min(ROWS, m_end - m)
         for i in range(ROWS):   # a short last tile repeats its last pixel
             a[i] = op.x + c + (
                 image * op.at_x.image + row * op.at_x.row + column * op.at_x.column)
@@ -168,8 +177,11 @@ cdef void multiply_block(
                         row = 0
                         image += 1
         tile(width // LANES, to, init, a, &run, 1, weights, &run, w_step, 1, c_end - c)
+        if op.end.any and c_end == op.C:
+            for i in range(rows):
+                finish(&op.end, to[i], y[i] - op.y, valid)
         if aside:
-            for i in range(ROWS):
+            for i in range(rows):
                 if valid == width:
                     lane = 0
                     while lane < width:
@@ -189,7 +201,7 @@ cdef void run_product(Product* op, int threads) noexcept nogil:
     if 2.0 * op.M * op.C * op.K < SERIAL_BELOW:
         threads = 1
     plan(op)
-    if op.chunks > 1:
+    if op.chunks > 1 and not op.ready:
         for task in prange(panels_of(op.K), num_threads=threads, schedule="static"):
             pack(op, task)
     for task in prange(op.chunks * op.panel_groups, num_threads=threads, schedule="dynamic"):
@@ -201,17 +213,39 @@ def workspace_size(Py_ssize_t inner, Py_ssize_t outer):
     return vectors_of(outer) * LANES * (inner + 1)
 
 
-def pointwise_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
-    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
-):
-    """Write the convolution of x (N, H, W, C) with w (C, K) to y (N, P, Q, K)."""
+def pack_weights(const real[:, ::1] w, b, real[::1] workspace):
+    """Pack weights (C, K) and bias into a workspace, for any number of pixels."""
     cdef Product op
     cdef const real[::1] bias
+    cdef Py_ssize_t panel
     op.bias = NULL
     if b is not None:
         bias = b
         op.bias = &bias[0]
+    op.C, op.K, op.w_inner, op.w_outer = w.shape[0], w.shape[1], w.shape[1], 1
+    op.w, op.packed, op.in_place = &w[0, 0], &workspace[0], False
+    for panel in range(panels_of(op.K)):
+        pack(&op, panel)
+
+
+cpdef pointwise_conv2d(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
+    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
+    bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
+):
+    """Write the convolution of x (N, H, W, C) with w (C, K) to y (N, P, Q, K).
+
+    packed: workspace holds what pack_weights left there. residual, shaped as y, is added to it;
+    then comes ReLU if asked for.
+    """
+    cdef Product op
+    cdef const real[::1] bias
+    op.bias, op.ready, op.end = NULL, packed, finishing(NULL, relu)
+    if b is not None:
+        bias = b
+        op.bias = &bias[0]
+    if residual is not None:
+        op.end = finishing(&residual[0, 0, 0, 0], relu)
     op.images, op.rows, op.columns = y.shape[0], y.shape[1], y.shape[2]
     op.C, op.K, op.w_inner, op.w_outer = w.shape[0], w.shape[1], w.shape[1], 1
     op.at_x.column = stride_w * op.C
@@ -225,6 +259,16 @@ def pointwise_conv2d(
         run_product(&op, threads)
 
 
+def bound(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
+    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
+    bint relu, const real[:, :, :, ::1] residual,
+):
+    """Return a function of nothing that is this call of pointwise_conv2d on packed weights."""
+    return lambda: pointwise_conv2d(
+        y, x, w, b, workspace, stride_h, stride_w, threads, True, relu, residual)
+
+
 def pointwise_conv2d_backward_input(
     real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, const real[:, ::1] w,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
@@ -233,7 +277,7 @@ def pointwise_conv2d_backward_input(
     cdef Product op
     cdef Py_ssize_t row
     cdef int clearing
-    op.bias = NULL
+    op.bias, op.ready, op.end = NULL, False, nothing()
     op.images, op.rows, op.columns = dy.shape[0], dy.shape[1], dy.shape[2]
     op.C, op.K, op.w_inner, op.w_outer = w.shape[1], w.shape[0], 1, w.shape[1]
     op.at_x.column, op.at_x.row = op.C, op.columns * op.C

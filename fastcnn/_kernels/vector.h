@@ -63,7 +63,7 @@ typedef unsigned char bytes;
 #else
 #define SHUFFLES 0
 #define SHUFFLE(v, from) (v)
-#define INDICES(v) equal(v, v)
+#define INDICES(v) ((v) == (v))
 #endif
 
 /* Stores that go around the caches, to addresses aligned to a vector; drain() after the last. */

@@ -13,14 +13,16 @@ Tiles are taken in blocks. v [e][t][c] is the transformed input of a block and u
 the transformed weights; their products are 36 small matrix products m [e][t][k], for one group
 of panels at a time. Mostly all weights are transformed first, and the threads divide the blocks.
 Where few tiles meet large weights the threads divide the groups instead, and each transforms its
-weights just before it uses them: to write and read them all would take longer. Either way the
-products of an output are added in the order of its channels, whatever the blocks and threads.
+weights just before it uses them: to write and read them all would take longer. Weights that are
+kept for many calls meet few tiles point by point. Either way the products of an output are added
+in the order of its channels, whatever the blocks and threads.
 """
 
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._cpu cimport l2_bytes
+from fastcnn._kernels._finish cimport Finish, finish, finishing, nothing
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, VECTORS, load, real
 from fastcnn._kernels._winograd cimport (
@@ -47,6 +49,9 @@ cdef struct Geometry:
     Py_ssize_t TP, TQ, tiles, depth             # depth: C rounded up to whole vectors
     Py_ssize_t panels, groups, group_lanes      # panels of filters, and groups of panels
     bint ahead                                  # all weights are transformed first
+    bint kept                                   # by transform_all_weights, for many calls
+    bint by_points                              # of kept weights: the threads divide the points
+    Finish end
     Py_ssize_t block, c_block                   # tiles and channels of a block
     Py_ssize_t point_v, point_m                 # from a point to the next
     Py_ssize_t shared, scratch                  # numbers of workspace: for all, for a thread
@@ -78,22 +83,29 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.groups = (g.panels + in_group - 1) // in_group
     g.group_lanes = min(lanes, GROUP_BYTES // <Py_ssize_t> sizeof(real))
     all_weights = weights_size(lanes, g.panels, g.C)
-    g.ahead = g.groups == 1 or (
+    g.ahead = g.kept or g.groups == 1 or (
         g.tiles > FEW_TILES and all_weights * <Py_ssize_t> sizeof(real) <= MOST_AHEAD)
-    if g.ahead:
+    # Weights that no cache keeps are read once for as many tiles as can be.
+    g.by_points = g.kept and (
+        g.tiles <= FEW_TILES or all_weights * <Py_ssize_t> sizeof(real) > MOST_AHEAD)
+    if g.ahead and not g.by_points:
         g.c_block = g.C
         # v and m take 3/4 of L2: with the weights that pass they stay there.
         g.block = l2_bytes // 4 * 3 // (
             POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
         g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
     else:
-        g.c_block = min(g.C, C_BLOCK)
+        g.c_block = g.C if g.by_points else min(g.C, C_BLOCK)
         g.block = (g.tiles + SHARED_TILES - 1) // SHARED_TILES      # as even as can be
         g.block = round_up((g.tiles + g.block - 1) // g.block, ROWS)
     g.point_v = g.block * g.depth + LANES
     g.point_m = g.block * g.group_lanes + LANES
     v, m = POINTS * g.point_v, POINTS * g.point_m
-    g.shared = lanes + g.depth + (all_weights if g.ahead else v)
+    g.shared = lanes + g.depth
+    if g.by_points:
+        g.shared += v + g.groups * m
+    elif not g.kept:
+        g.shared += all_weights if g.ahead else v
     g.scratch = m + POINTS * (LANES + g.depth) + TAPS * CHANNELS * g.group_lanes
     g.scratch += v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)
 
@@ -169,9 +181,10 @@ cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const re
         c += LANES
 
 
-cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t tiles, Py_ssize_t c,
-                   Py_ssize_t c_end, const real* u, const real* v, real* m) noexcept nogil:
-    """Add the products of some channels of a group to m; the first ones begin it.
+cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t point_end,
+                   Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t c_end, const real* u, const real* v,
+                   real* m) noexcept nogil:
+    """Add the products of some points and channels of a group to m; the first ones begin it.
 
     u is that of the group, v that of channel 0.
     """
@@ -190,7 +203,7 @@ cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t tiles, Py_ssi
     begin = init
     if c > 0:
         begin = <const real**> to
-    for e in range(POINTS):
+    for e in range(point, point_end):
         t = 0
         while t < tiles:
             for panel in range(panel_start, panel_end):
@@ -215,7 +228,8 @@ cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_
     cdef Py_ssize_t end = first_vector(g.K, group_panel(g, group + 1)) * LANES
     cdef Py_ssize_t rows = min(OUT, g.P - p), columns = min(OUT, g.Q - q), lanes
     cdef real* y_k
-    y += ((n * g.P + p) * g.Q + q) * g.K
+    cdef Py_ssize_t at = ((n * g.P + p) * g.Q + q) * g.K
+    y += at
     k = start
     while k < end:
         lanes = min(LANES, g.K - k)
@@ -227,6 +241,11 @@ cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_
                 y_k = y + i * g.Q * g.K + k
                 for j in range(columns):
                     memcpy(y_k + j * g.K, t + (OUT * i + j) * LANES, lanes * sizeof(real))
+        if g.end.any:
+            for i in range(rows):
+                for j in range(columns):
+                    start = (i * g.Q + j) * g.K + k
+                    finish(&g.end, y + start, at + start, lanes)
         m += LANES
         k += LANES
 
@@ -252,7 +271,7 @@ cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x,
         transform_input(g, first + i, v + i * g.depth, x, zeros, patch)
     for group in range(g.groups):
         panel = group_panel(g, group)
-        multiply(g, group, tiles, 0, g.C,
+        multiply(g, group, 0, POINTS, tiles, 0, g.C,
                  u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v, m)
         for i in range(tiles):
             transform_output(g, group, first + i, m + i * g.group_lanes, y, bias, t)
@@ -276,29 +295,69 @@ cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real
                 g, panel, c, c_end, g.c_block * width + LANES,
                 u + weights_size(from_ - start, panel - group_panel(g, group), g.c_block),
                 w, t, gathered)
-        multiply(g, group, tiles, c, c_end, u, v, m)
+        multiply(g, group, 0, POINTS, tiles, c, c_end, u, v, m)
         c = c_end
     for i in range(tiles):
         transform_output(g, group, first + i, m + i * g.group_lanes, y, bias, t)
 
 
+cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const real* x,
+                          const real* u, const real* bias, const real* zeros, real* v,
+                          real* scratch, int threads) noexcept nogil:
+    """Compute a block of tiles: each weight is read once, by one thread."""
+    cdef Py_ssize_t tiles = min(g.block, g.tiles - first), task, group, tile_
+    cdef real* m = v + POINTS * g.point_v
+    for task in prange(tiles, num_threads=threads, schedule="static"):
+        transform_input(g, first + task, v + task * g.depth, x, zeros,
+                        scratch + threadid() * g.scratch)
+    for task in prange(g.groups * POINTS, num_threads=threads, schedule="static"):
+        multiply_point(g, task // POINTS, task % POINTS, tiles, u, v, m)
+    for task in prange(g.groups * tiles, num_threads=threads, schedule="static"):
+        group, tile_ = task % g.groups, task // g.groups
+        transform_output(g, group, first + tile_,
+                         m + group * POINTS * g.point_m + tile_ * g.group_lanes, y, bias,
+                         scratch + threadid() * g.scratch)
+
+
+cdef void multiply_point(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t tiles,
+                         const real* u, const real* v, real* m) noexcept nogil:
+    cdef Py_ssize_t panel = group_panel(g, group)
+    multiply(g, group, point, point + 1, tiles, 0, g.C,
+             u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v,
+             m + group * POINTS * g.point_m)
+
+
+cdef void transform_ahead(const Geometry* g, real* u, const real* w, real* scratch,
+                          int threads) noexcept nogil:
+    cdef Py_ssize_t task, tasks = g.panels * ((g.C + CHANNELS - 1) // CHANNELS)
+    for task in prange(tasks, num_threads=threads, schedule="static"):
+        weights_task(g, task, u, w, scratch + threadid() * g.scratch)
+
+
 cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, const real* b,
-                   real* workspace, int threads) noexcept nogil:
+                   const real* kept, real* workspace, int threads) noexcept nogil:
     cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, first = 0, tiles
     cdef real* bias = workspace
     cdef real* zeros = bias + lanes
     cdef real* shared = zeros + g.depth         # weights or input, transformed
+    cdef const real* u = shared
     cdef real* scratch = workspace + g.shared
     memset(bias, 0, (lanes + g.depth) * sizeof(real))
     if b is not NULL:
         memcpy(bias, b, g.K * sizeof(real))
+    if g.by_points:
+        while first < g.tiles:
+            block_by_points(g, first, y, x, kept, bias, zeros, shared, scratch, threads)
+            first += g.block
+        return
     if g.ahead:
-        for task in prange(g.panels * ((g.C + CHANNELS - 1) // CHANNELS), num_threads=threads,
-                           schedule="static"):
-            weights_task(g, task, shared, w, scratch + threadid() * g.scratch)
+        if kept is not NULL:
+            u = kept
+        else:
+            transform_ahead(g, shared, w, scratch, threads)
         for task in prange((g.tiles + g.block - 1) // g.block, num_threads=threads,
                            schedule="dynamic"):
-            block_task(g, task, y, x, shared, bias, zeros, scratch + threadid() * g.scratch)
+            block_task(g, task, y, x, u, bias, zeros, scratch + threadid() * g.scratch)
         return
     while first < g.tiles:
         tiles = min(g.block, g.tiles - first)
@@ -312,37 +371,70 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
 
 cdef Geometry geometry(Py_ssize_t N, Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t P,
                        Py_ssize_t Q, Py_ssize_t K, Py_ssize_t pad_top,
-                       Py_ssize_t pad_left) noexcept nogil:
+                       Py_ssize_t pad_left, bint kept) noexcept nogil:
     cdef Geometry g
     memset(&g, 0, sizeof(g))
     g.N, g.H, g.W, g.C, g.P, g.Q, g.K = N, H, W, C, P, Q, K
-    g.pad_top, g.pad_left = pad_top, pad_left
+    g.pad_top, g.pad_left, g.kept, g.end = pad_top, pad_left, kept, nothing()
     plan(&g)
     return g
 
 
 def workspace_size(Py_ssize_t N, Py_ssize_t P, Py_ssize_t Q, Py_ssize_t C, Py_ssize_t K,
-                   int threads):
+                   int threads, bint kept=False):
     """Return how many numbers of workspace a convolution from C to K channels takes."""
-    cdef Geometry g = geometry(N, 0, 0, C, P, Q, K, 0, 0)
+    cdef Geometry g = geometry(N, 0, 0, C, P, Q, K, 0, 0, kept)
     return g.shared + threads * g.scratch
 
 
-def conv2d(
+def kept_size(Py_ssize_t C, Py_ssize_t K):
+    """Return how many numbers the transformed weights of C to K channels are."""
+    return weights_size(vectors_of(K) * LANES, panels_of(K), C)
+
+
+def transform_all_weights(real[::1] u, const real[:, :, :, ::1] w, real[::1] workspace,
+                          int threads):
+    """Write the transform of w (3, 3, C, K) to u, for any number of calls of conv2d."""
+    cdef Geometry g = geometry(1, 0, 0, w.shape[2], 1, 1, w.shape[3], 0, 0, True)
+    g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
+    with nogil:
+        transform_ahead(&g, &u[0], &w[0, 0, 0, 0], &workspace[g.shared], threads)
+
+
+cpdef conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+    const real[::1] u=None, bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
-    """Write the convolution of x (N, H, W, C) with w (3, 3, C, K) to y (N, P, Q, K)."""
+    """Write the convolution of x (N, H, W, C) with w (3, 3, C, K) to y (N, P, Q, K).
+
+    u: what transform_all_weights made of w. residual, shaped as y, is added to it; then comes
+    ReLU if asked for.
+    """
     cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1],
-                               y.shape[2], w.shape[3], pad_top, pad_left)
+                               y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
     cdef const real[::1] b_view
     cdef const real* bias = NULL
+    cdef const real* kept = NULL if u is None else &u[0]
     if b is not None:
         b_view = b
         bias = &b_view[0]
+    g.end = finishing(NULL, relu)
+    if residual is not None:
+        g.end = finishing(&residual[0, 0, 0, 0], relu)
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
     with nogil:
-        convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, &workspace[0], threads)
+        convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, kept, &workspace[0],
+                 threads)
+
+
+def bound(
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, const real[::1] u, int threads,
+    bint relu, const real[:, :, :, ::1] residual,
+):
+    """Return a function of nothing that is this call."""
+    return lambda: conv2d(y, x, w, b, workspace, pad_top, pad_left, threads, u, relu, residual)
 
 
 def conv2d_backward_input(
@@ -351,8 +443,8 @@ def conv2d_backward_input(
 ):
     """Write the gradient of conv2d with respect to x to dx (N, H, W, C), for dy (N, P, Q, K)."""
     cdef Geometry g = geometry(dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dx.shape[1],
-                               dx.shape[2], dx.shape[3], 2 - pad_top, 2 - pad_left)
+                               dx.shape[2], dx.shape[3], 2 - pad_top, 2 - pad_left, False)
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, 1, g.C, True
     with nogil:
-        convolve(&g, &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0], NULL, &workspace[0],
+        convolve(&g, &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0], NULL, NULL, &workspace[0],
                  threads)

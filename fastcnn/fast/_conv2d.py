@@ -131,6 +131,16 @@ class Conv2D(Base):
             min(w.shape[2:]) >= _FEWEST_CHANNELS and 16 * tiles <= _MOST_UNUSED * height * width
         )
 
+    def _conv2d_algorithm(self, x: Array, w: Array, geometry: _Geometry) -> str:
+        """Return which kernel computes a convolution, by shape alone."""
+        if self._is_depthwise(w, geometry.groups):
+            return "depthwise"
+        if self._has_narrow_groups(w, geometry.groups):
+            return "grouped"
+        if _is_pointwise(x, w, geometry):
+            return "pointwise"
+        return "winograd" if self._by_winograd(w, geometry) else "direct"
+
     def conv2d(
         self,
         x: ArrayLike,
@@ -150,27 +160,26 @@ class Conv2D(Base):
         y = empty((x.shape[0], *geometry.output, w.shape[3]), x.dtype)
         if y.size == 0:
             return y
-        kernels = self._load(x)
-        if self._has_narrow_groups(w, groups):
-            r, s, depth, k = w.shape
-            workspace = kernels.grouped_conv2d.workspace_size(r * s, depth, k)
+        kernels, algorithm = self._load(x), self._conv2d_algorithm(x, w, geometry)
+        r, s, c, k = w.shape
+        if algorithm == "grouped":
+            workspace = kernels.grouped_conv2d.workspace_size(r * s, c, k)
             kernels.grouped_conv2d.grouped_conv2d(
                 y, x, w, b, empty((workspace,), x.dtype), *geometry.window, self.num_threads
             )
             return y
-        if self._is_depthwise(w, groups):
+        if algorithm == "depthwise":
             kernels.depthwise_conv2d.depthwise_conv2d(
                 y, x, w, b, *geometry.window, self.num_threads
             )
             return y
-        r, s, c, k = w.shape
-        if _is_pointwise(x, w, geometry):
+        if algorithm == "pointwise":
             workspace = kernels.pointwise_conv2d.workspace_size(c, k)
             kernels.pointwise_conv2d.pointwise_conv2d(
                 y, x, w[0, 0], b, empty((workspace,), x.dtype), *geometry.strides, self.num_threads
             )
             return y
-        if self._by_winograd(w, geometry):
+        if algorithm == "winograd":
             workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, self.num_threads)
             kernels.winograd.conv2d(
                 y, x, w, b, empty((workspace,), x.dtype), *geometry.pads, self.num_threads

@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._memory import empty, same_bytes, zeros
 from fastcnn.backend import Array
-from fastcnn.fast import _conv_block, _linear
+from fastcnn.fast import _conv2d, _conv_block, _linear
 
 if TYPE_CHECKING:
     from fastcnn.fast import FastBackend
@@ -23,6 +23,7 @@ __all__ = ["Preparation"]
 
 Op = Callable[[Array], Array]
 Call = Callable[[], object]
+Make = Callable[[tuple[int, ...], np.dtype[Any]], Array]  # of an array, as fastcnn._memory.empty
 _FEW = 2  # rows that a linear layer multiplies by the weights as they lie; six packed cost no more
 _MOST_SHAPES = 16  # that a prepared op remembers
 
@@ -66,6 +67,120 @@ class _Prepared:
         idle.append(workspace)
 
 
+class _Conv2D(_Prepared):
+    """conv2d, then a residual is added to it, then ReLU, as far as they are asked for."""
+
+    def __init__(
+        self,
+        backend: FastBackend,
+        w: Array,
+        b: Array | None,
+        relu: bool,
+        options: dict[str, Any],
+        follow: bool,
+    ) -> None:
+        super().__init__(backend, w, b, follow)
+        self._relu = relu
+        self._options = options
+        self._shapes: dict[tuple[int, ...], tuple[_conv2d._Geometry, str]] = {}
+        self._packed: dict[str, Array] = {}  # by algorithm: what its kernel reads, never changed
+
+    def __call__(self, x: Array, residual: Array | None = None) -> Array:
+        x = self._floats("conv2d", x)
+        residual = None if residual is None else self._floats("conv2d", residual)
+        y = empty(self._output_shape(x), x.dtype)
+        if y.size:
+            self._refresh()
+            self._call(y, x, residual)()
+        return y
+
+    def bind(self, x: Array, make: Make, residual: Array | None = None) -> tuple[Call, Array]:
+        """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
+        y = make(self._output_shape(x), x.dtype)
+        self._refresh()
+        call = self._call(y, x, residual)
+        if not self._followed:
+            return call, y
+
+        def following() -> None:
+            nonlocal call
+            if self._refresh():
+                call = self._call(y, x, residual)
+            call()
+
+        return following, y
+
+    def _refresh(self) -> bool:
+        """Return whether the weights have changed, and forget what was packed of the old ones."""
+        if not self._followed or (self._seen and all(map(same_bytes, self._followed, self._seen))):
+            return False
+        self._seen = [a.copy() for a in self._followed]
+        self._packed = {}
+        return True
+
+    def _shape(self, x: Array) -> tuple[_conv2d._Geometry, str]:
+        """Return the checked options for an x of this shape, and the algorithm."""
+        found = self._shapes.get(x.shape)
+        if found is None:
+            geometry = _conv2d._geometry("conv2d", x, self._w, **self._options)
+            found = geometry, self._backend._conv2d_algorithm(x, self._w, geometry)
+            if len(self._shapes) == _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[x.shape] = found
+        return found
+
+    def _output_shape(self, x: Array) -> tuple[int, ...]:
+        return (x.shape[0], *self._shape(x)[0].output, self._w.shape[3])
+
+    def _call(self, y: Array, x: Array, residual: Array | None) -> Call:
+        geometry, algorithm = self._shape(x)
+        w, b, threads, kernels = self._w, self._b, self._backend.num_threads, self._kernels
+        last = threads, self._relu, residual
+        packed = self._packed.get(algorithm)
+        if packed is None:
+            packed = self._packed[algorithm] = self._pack(algorithm, geometry.groups)
+        call: Call
+        if algorithm == "depthwise":
+            call = kernels.depthwise_conv2d.bound(y, x, w, b, *geometry.window, *last)
+        elif algorithm == "grouped":
+            call = kernels.grouped_conv2d.bound(y, x, w, b, packed, *geometry.window, *last)
+        elif algorithm == "pointwise":
+            strides = geometry.strides
+            call = kernels.pointwise_conv2d.bound(y, x, w[0, 0], b, packed, *strides, *last)
+        elif algorithm == "winograd":
+            size = kernels.winograd.workspace_size(*y.shape[:3], *w.shape[2:], threads, True)
+            scratch = empty((size,), w.dtype)
+            call = kernels.winograd.bound(y, x, w, b, scratch, *geometry.pads, packed, *last)
+        else:
+            call = kernels.conv2d.bound(
+                y, x, w, b, packed, *geometry.window, geometry.groups, *last
+            )
+        return call
+
+    def _pack(self, algorithm: str, groups: int) -> Array:
+        """Return the weights as a kernel reads them; nothing where it reads them as they are."""
+        w, b, kernels, threads = self._w, self._b, self._kernels, self._backend.num_threads
+        r, s, c, k = w.shape
+        if algorithm == "pointwise":
+            packed = empty((kernels.pointwise_conv2d.workspace_size(c, k),), w.dtype)
+            kernels.pointwise_conv2d.pack_weights(w[0, 0], b, packed)
+        elif algorithm == "grouped":
+            packed = empty((kernels.grouped_conv2d.workspace_size(r * s, c, k),), w.dtype)
+            kernels.grouped_conv2d.pack_weights(w, packed)
+        elif algorithm == "direct":
+            size = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
+            packed = empty((size,), w.dtype)
+            kernels.conv2d.pack_weights(w, b, packed, groups)
+        elif algorithm == "winograd":
+            packed = empty((kernels.winograd.kept_size(c, k),), w.dtype)
+            size = kernels.winograd.workspace_size(1, 1, 1, c, k, threads, True)
+            scratch = empty((size,), w.dtype)
+            kernels.winograd.transform_all_weights(packed, w, scratch, threads)
+        else:
+            packed = empty((0,), w.dtype)
+        return packed
+
+
 class _ConvBlock(_Prepared):
     """conv_block without its argmax."""
 
@@ -96,11 +211,11 @@ class _ConvBlock(_Prepared):
         x = self._floats("conv_block", x)
         return self._backend._fused_block(x, self._w, self._b, *self._block(x), self._run)[0]
 
-    def bind(self, x: Array) -> tuple[Call, Array]:
-        """Return (call, y): each call computes y from what is in x then."""
+    def bind(self, x: Array, make: Make) -> tuple[Call, Array]:
+        """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
         w, b, threads = self._w, self._b, self._backend.num_threads
         block, algorithm = self._block(x)
-        y = empty((x.shape[0], *block.output, w.shape[3]), w.dtype)
+        y = make((x.shape[0], *block.output, w.shape[3]), w.dtype)
         argmax = empty(y.shape, np.dtype(np.uint8))
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
@@ -166,11 +281,11 @@ class _Linear(_Prepared):
             self._kernels.activations.relu(y.reshape(-1), y.reshape(-1), self._backend._team(y))
         return y
 
-    def bind(self, x: Array) -> tuple[Call, Array] | None:
+    def bind(self, x: Array, make: Make) -> tuple[Call, Array] | None:
         """Return (call, y): each call computes y from what is in x then; None for many rows."""
         if len(x) > _FEW:
             return None
-        y = empty((x.shape[0], self._w.shape[1]), self._w.dtype)
+        y = make((x.shape[0], self._w.shape[1]), self._w.dtype)
         few = self._kernels.linear_few
         threads = self._backend.num_threads
         return few.bound(y, x, self._w, self._b, self._relu, threads), y
@@ -191,18 +306,11 @@ class Preparation:
         """How many threads an op would use now; what is bound keeps the number of then."""
         return self._backend.num_threads
 
-    def conv2d(self, w: Array, b: Array | None, *, relu: bool, follow: bool, **options: Any) -> Op:
-        """Prepare conv2d, with ReLU if asked for."""
-        backend = self._backend
-
-        def run(x: Array) -> Array:
-            y = backend.conv2d(x, w, b, **options)
-            if relu and y.size:
-                flat = y.reshape(-1)
-                backend._load(y).activations.relu(flat, flat, backend._team(y))
-            return y
-
-        return run
+    def conv2d(
+        self, w: Array, b: Array | None, *, relu: bool, follow: bool, **options: Any
+    ) -> _Conv2D:
+        """Prepare conv2d, with ReLU if asked for; the op takes a residual too."""
+        return _Conv2D(self._backend, w, b, relu, options, follow)
 
     def conv_block(self, w: Array, b: Array | None, *, follow: bool, **options: Any) -> Op:
         """Prepare conv_block; the result is y alone."""
