@@ -13,10 +13,14 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcmp
 
+from sys import byteorder
+
 from fastcnn._kernels._types cimport real
 
 cdef enum:
     BLOCK = 4096                # elements
+
+cdef char ORDER = b"<" if byteorder == "little" else b">"
 
 
 cdef bint is_plain(object value) noexcept:
@@ -34,6 +38,7 @@ cdef Py_ssize_t look(object arrays, real** data) except -1:
     cdef Py_ssize_t[64] shape
     cdef Py_ssize_t i, rank = 0, count = 0
     cdef char code = b"f" if sizeof(real) == 4 else b"d"
+    cdef const char* format
     cdef bint fits
     for i in range(len(arrays)):
         try:
@@ -42,10 +47,11 @@ cdef Py_ssize_t look(object arrays, real** data) except -1:
         except (BufferError, ValueError):
             return 0
         if i == 0:
-            rank, count = view.ndim, view.len // view.itemsize
+            rank, count = view.ndim, view.len // <Py_ssize_t> sizeof(real)
             for axis in range(rank):
                 shape[axis] = view.shape[axis]
-        fits = (view.format[0] == code and view.format[1] == 0 and view.ndim == rank
+        format = view.format + (view.format[0] == ORDER)
+        fits = (format[0] == code and format[1] == 0 and view.ndim == rank
                 and (rank == 0 or memcmp(view.shape, shape, rank * sizeof(Py_ssize_t)) == 0)
                 and <uintptr_t> view.buf % sizeof(real) == 0)
         data[i] = <real*> view.buf

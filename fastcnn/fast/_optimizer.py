@@ -94,7 +94,7 @@ class Optimizer(MemoryBound):
         if w.size == 0:
             return
         flat_w, flat_velocity = _flat(w), None if velocity is None else _flat(velocity)
-        self._load(w).optimizer.sgd_step(
+        done = self._load(w).optimizer.sgd_step(
             flat_w,
             flat_velocity,
             dw.reshape(-1),
@@ -104,6 +104,8 @@ class Optimizer(MemoryBound):
             weight_decay,
             self._team(w),
         )
+        if not done:
+            raise RuntimeError(f"{op}: the kernel refused arguments that passed the checks")
         _write_back(w, flat_w)
         if velocity is not None and flat_velocity is not None:
             _write_back(velocity, flat_velocity)
