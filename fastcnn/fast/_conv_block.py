@@ -12,7 +12,7 @@ from fastcnn._checks import as_array, flag, float_arrays, output_size, pair, ran
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
-from fastcnn.fast._conv2d import Conv2D, _geometry
+from fastcnn.fast._conv2d import Conv2D, _Geometry, _geometry
 from fastcnn.fast._pool2d import Pool2D
 
 __all__ = ["ConvBlock"]
@@ -20,7 +20,12 @@ __all__ = ["ConvBlock"]
 # Called with a size and run(workspace, whether it holds the packed weights already).
 WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
-_FEWEST_CHANNELS = 16  # of Winograd: fewer fill no vector of its input transform
+# Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's on the
+# pool's windows, where fewer fill no vector of its input transform; op after op, with Winograd's
+# larger tiles, instead of that; and instead of the direct kernel.
+_FEWEST_CHANNELS = 16
+_FEWEST_BESIDE_POOL = 128
+_FEWEST_INSTEAD = 32
 
 
 class _Block(NamedTuple):
@@ -89,15 +94,24 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if b is not None:
             rank(op, "b", b, "K")
             shape(op, "b", b, w.shape[3:], "one for each filter of w")
-        if groups > 1:
+        algorithm = self._algorithm(x, w, block)
+        if algorithm == "plain":
             return self._plain_block(x, w, b, block)
-        return self._fused_block(x, w, b, block, self._algorithm(x, w, block))
+        return self._fused_block(x, w, b, block, algorithm)
 
     def _algorithm(self, x: Array, w: Array, block: _Block) -> str:
-        """Return which kernel computes a block without groups, by shape alone."""
+        """Return which kernel computes a block, by shape alone, or "plain": op after op."""
+        if block.groups > 1:
+            return "plain"
         if self._is_few(x, w, block):
             return "few"
-        return "winograd" if self._is_winograd(w, block) else "direct"
+        on_pool = self._is_winograd(w, block)
+        geometry = _Geometry(block.convolved, block.window, block.groups)
+        if self.convolution == "auto" and self._by_winograd(w, geometry):
+            fewest = _FEWEST_BESIDE_POOL if on_pool else _FEWEST_INSTEAD
+            if min(w.shape[2:]) >= fewest:
+                return "plain"
+        return "winograd" if on_pool else "direct"
 
     def _fused_block(
         self,

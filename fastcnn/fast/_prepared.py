@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._memory import empty, same_bytes, zeros
 from fastcnn.backend import Array
-from fastcnn.fast import _conv2d, _conv_block, _linear
+from fastcnn.fast import _conv2d, _conv_block, _linear, _pool2d
 
 if TYPE_CHECKING:
     from fastcnn.fast import FastBackend
@@ -195,6 +195,9 @@ class _ConvBlock(_Prepared):
         super().__init__(backend, w, b, follow)
         self._options = options
         self._blocks: dict[tuple[int, ...], tuple[_conv_block._Block, str]] = {}
+        pools = ("pool_size", "pool_stride")
+        convolution = {name: options[name] for name in options if name not in pools}
+        self._convolution = _Conv2D(backend, w, b, True, convolution, follow)  # where it is plain
 
     def _block(self, x: Array) -> tuple[_conv_block._Block, str]:
         """Return the checked options for an x of this shape, and the algorithm."""
@@ -209,7 +212,11 @@ class _ConvBlock(_Prepared):
 
     def __call__(self, x: Array) -> Array:
         x = self._floats("conv_block", x)
-        return self._backend._fused_block(x, self._w, self._b, *self._block(x), self._run)[0]
+        block, algorithm = self._block(x)
+        if algorithm == "plain":
+            y = self._convolution(x)
+            return self._backend.max_pool2d(y, block.pool[:2], stride=block.pool[2:])[0]
+        return self._backend._fused_block(x, self._w, self._b, block, algorithm, self._run)[0]
 
     def bind(self, x: Array, make: Make) -> tuple[Call, Array]:
         """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
@@ -217,6 +224,19 @@ class _ConvBlock(_Prepared):
         block, algorithm = self._block(x)
         y = make((x.shape[0], *block.output, w.shape[3]), w.dtype)
         argmax = empty(y.shape, np.dtype(np.uint8))
+        if algorithm == "plain":
+            convolve, z = self._convolution.bind(x, make)
+            pool = _pool2d._geometry(
+                "conv_block", z.shape, block.pool[:2], block.pool[2:], 0, False
+            )
+            team = self._backend._team(z)
+            max_pool2d = self._kernels.max_pool2d.max_pool2d
+
+            def plain() -> None:
+                convolve()
+                max_pool2d(y, argmax, z, *pool.options, team)
+
+            return plain, y
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
             few = self._kernels.conv_block_few
