@@ -86,8 +86,8 @@ def t2_table(batches: Sequence[int] = ()) -> list[Case]:
 
 
 def t3_table(batches: Sequence[int] = ()) -> list[Case]:
-    """Return what memory bounds, on large tensors and on those that fit a cache; in MB."""
-    return [MemoryBound(op, size) for size in batches or (64, 4) for op in MEMORY_BOUND]
+    """Return what memory bounds: beyond every cache, about half of the last one, within it; MB."""
+    return [MemoryBound(op, size) for size in batches or (64, 13, 4) for op in MEMORY_BOUND]
 
 
 def t4_table(batches: Sequence[int] = ()) -> list[Case]:

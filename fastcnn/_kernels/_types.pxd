@@ -2,6 +2,9 @@
 # better. So: whole-vector expressions only, never a subscript into a vec.
 cdef extern from "vector.h" nogil:
     ctypedef float real
+    # Memory that nothing else in the function points to: else every short row would begin with a
+    # dozen comparisons of addresses, or not be vectorised at all.
+    ctypedef real* real_out
     ctypedef float vec
     ctypedef int mask
     const int LANES

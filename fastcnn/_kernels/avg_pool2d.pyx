@@ -6,7 +6,7 @@ Sums run in double: what float32 rounds is the result alone.
 from cython.parallel cimport prange
 
 from fastcnn._kernels._stream cimport past_caches, put
-from fastcnn._kernels._types cimport LANES, drain, load, real, splat, vec
+from fastcnn._kernels._types cimport LANES, drain, load, real, real_out, splat, vec
 from fastcnn._kernels._windows cimport (
     BLOCK, FEW_CHANNELS, Pool, apart, columns_from, end_window, first_window, only_window, tap
 )
@@ -26,14 +26,14 @@ cdef inline double counted(
 
 # ---------------------------------------------------------------- forward
 cdef inline void avg_2x2(
-    real* y, const real* x_0, const real* x_1, real divisor, Py_ssize_t C
+    real_out y, const real* x_0, const real* x_1, Py_ssize_t C
 ) noexcept nogil:
     """One whole window of 2x2, whose rows are x_0 and x_1."""
     cdef Py_ssize_t c
     cdef double total
     for c in range(C):
         total = (<double> x_0[c] + <double> x_0[C + c]) + (<double> x_1[c] + <double> x_1[C + c])
-        y[c] = <real> total / divisor
+        y[c] = <real> total * <real> 0.25
 
 
 cdef inline void avg_block(
@@ -82,14 +82,14 @@ cdef void avg_row(
     )
     cdef const real* x
     while q < g.Q:
-        columns = columns_from(g, q)
         left = q * g.stride_w - g.left
-        divisor = rows * counted(left, g.S, g.W, right)     # one for all columns of a block
         if rows_of_2x2 and left >= 0 and left + 2 <= g.W:
             x = x_n + (top * g.W + left) * g.C
-            avg_2x2(y + q * g.C, x, x + g.W * g.C, <real> divisor, g.C)
+            avg_2x2(y + q * g.C, x, x + g.W * g.C, g.C)
             q += 1
             continue
+        columns = columns_from(g, q)
+        divisor = rows * counted(left, g.S, g.W, right)     # one for all columns of a block
         c = 0
         while c < g.C:
             avg_block(
@@ -178,10 +178,16 @@ cdef inline void shares(
 ) noexcept nogil:
     """Write the gradient of a pixel from its only window, of so many places; 0: it is in none."""
     cdef Py_ssize_t c = 0
+    cdef Py_ssize_t places = <Py_ssize_t> divisor
     cdef vec zero = splat(<real> 0), by = splat(divisor)
     if divisor == 0:
         while c + LANES <= C:
             put(dx + c, zero, streaming)
+            c += LANES
+    elif places & (places - 1) == 0:            # by a power of two it is the same number, sooner
+        by = splat(<real> 1 / divisor)
+        while c + LANES <= C:
+            put(dx + c, load(dy + c) * by, streaming)
             c += LANES
     else:
         while c + LANES <= C:
@@ -196,15 +202,18 @@ cdef void avg_backward_row_apart(
     real* dx, const real* dy_n, Pool* g, Py_ssize_t h, Py_ssize_t bottom, Py_ssize_t right,
     bint streaming,
 ) noexcept nogil:
-    cdef Py_ssize_t w, p = only_window(h, g.stride_h, g.top, g.R, g.P), q, at
+    cdef Py_ssize_t p = only_window(h, g.stride_h, g.top, g.R, g.P), at, w
+    cdef Py_ssize_t q = g.left // g.stride_w, s = g.left % g.stride_w       # w's window and place
     cdef double rows = counted(p * g.stride_h - g.top, g.R, g.H, bottom), divisor
     for w in range(g.W):
-        q = only_window(w, g.stride_w, g.left, g.S, g.Q)
         at, divisor = 0, 0
-        if p >= 0 and q >= 0:
+        if p >= 0 and q < g.Q and s < g.S:
             at = (p * g.Q + q) * g.C
             divisor = rows * counted(q * g.stride_w - g.left, g.S, g.W, right)
         shares(dx + w * g.C, dy_n + at, <real> divisor, g.C, streaming)
+        s += 1
+        if s == g.stride_w:
+            q, s = q + 1, 0
     if streaming:
         drain()
 

@@ -10,16 +10,9 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 
 from fastcnn._kernels._stream cimport past_caches
-from fastcnn._kernels._types cimport LANES, drain, load, prefetch, real, store, stream, vec
-
-cdef extern from *:
-    """
-    #include "vector.h"
-    typedef real *__restrict real_out;
-    """
-    # Memory that nothing else in the function points to: else every row, of few vectors, would
-    # begin with a dozen comparisons of addresses, or not be vectorised at all.
-    ctypedef real* real_out
+from fastcnn._kernels._types cimport (
+    LANES, drain, load, prefetch, real, real_out, store, stream, vec
+)
 
 cdef enum:
     LANES_OF_ALL = 16           # a multiple of the lanes of every instruction set

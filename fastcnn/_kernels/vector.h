@@ -89,6 +89,8 @@ typedef unsigned char bytes;
 #define DRAIN() (void)0
 #endif
 
+typedef real *__restrict real_out; /* to memory that nothing else in the function points to */
+
 enum { LANES = sizeof(vec) / sizeof(real) };
 
 static inline vec load(const real *p) { return *(const vec_in_memory *)p; }
