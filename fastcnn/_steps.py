@@ -240,7 +240,8 @@ class _Product:
                 behind.pop(0)
         self._op: Any = None
         self._weights: tuple[Array | None, Array | None] = (None, None)
-        self._folded: list[Array] = []  # copies of all that was folded together
+        self._folds: list[Any] = []  # the variables that are folded together
+        self._folded: list[Array] = []  # copies of what they held
         self._epsilon = 0.0
 
     @property
@@ -285,27 +286,23 @@ class _Product:
         if self._norm is None:
             weight, bias = self._arrays()
             return weight is self._weights[0] and bias is self._weights[1]
-        return self._norm.epsilon == self._epsilon and all(
-            map(same_bytes, self._present(), self._folded)
-        )
+        present = [variable.data for variable in self._folds]
+        return self._norm.epsilon == self._epsilon and all(map(same_bytes, present, self._folded))
 
     def _arrays(self) -> tuple[Array, Array | None]:
         layer = self._layer
         return layer.weight.data, None if layer.bias is None else layer.bias.data
 
-    def _present(self) -> list[Array]:
-        """Return all arrays that fold together, as they are now."""
-        norm, (weight, bias) = self._norm, self._arrays()
-        assert norm is not None
-        of_norm = (norm.gamma, norm.beta, norm._running_mean, norm._running_variance)
-        return [*(a for a in (weight, bias) if a is not None), *(v.data for v in of_norm)]
-
     def _prepare(self) -> Any:
         weight, bias = self._arrays()
         follow = self._follow and self._norm is None
         if self._norm is not None:
-            self._epsilon = self._norm.epsilon
-            self._folded = [a.copy() for a in self._present()]
+            layer, norm = self._layer, self._norm
+            self._epsilon = norm.epsilon
+            self._folds = [layer.weight, norm.gamma, norm.beta]
+            self._folds += [norm._running_mean, norm._running_variance]
+            self._folds += [] if layer.bias is None else [layer.bias]
+            self._folded = [variable.data.copy() for variable in self._folds]
             weight, bias = _fold(weight, bias, self._norm)
         w = np.require(weight, requirements=("C", "A"))
         b = None if bias is None else np.require(bias, requirements=("C", "A"))

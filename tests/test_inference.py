@@ -255,6 +255,7 @@ def test_every_change_shows(make: Any, count: int, dtype: Any) -> None:
         # What the changes left may cancel much.
         assert_rounding(after, model(x, backend), f"change {number}", operations=2000)
         np.testing.assert_array_equal(trainer.predict(x), after)
+        np.testing.assert_array_equal(trainer.predict(x[:1]), after[:1])
     assert not np.array_equal(before, after)
 
 

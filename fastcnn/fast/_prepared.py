@@ -98,25 +98,24 @@ class _Conv2D(_Prepared):
         """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
         y = make(self._output_shape(x), x.dtype)
         self._refresh()
-        call = self._call(y, x, residual)
+        call, packed = self._call(y, x, residual), self._packed
         if not self._followed:
             return call, y
 
         def following() -> None:
-            nonlocal call
-            if self._refresh():
-                call = self._call(y, x, residual)
+            nonlocal call, packed
+            self._refresh()
+            if self._packed is not packed:
+                call, packed = self._call(y, x, residual), self._packed
             call()
 
         return following, y
 
-    def _refresh(self) -> bool:
-        """Return whether the weights have changed, and forget what was packed of the old ones."""
-        if not self._followed or (self._seen and all(map(same_bytes, self._followed, self._seen))):
-            return False
-        self._seen = [a.copy() for a in self._followed]
-        self._packed = {}
-        return True
+    def _refresh(self) -> None:
+        """Forget what was packed of weights that have changed."""
+        if self._followed and not (self._seen and all(map(same_bytes, self._followed, self._seen))):
+            self._seen = [a.copy() for a in self._followed]
+            self._packed = {}
 
     def _shape(self, x: Array) -> tuple[_conv2d._Geometry, str]:
         """Return the checked options for an x of this shape, and the algorithm."""
