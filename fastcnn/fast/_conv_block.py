@@ -226,13 +226,16 @@ class ConvBlock(Conv2D, Pool2D, Activations):
 
     def _gradient_paths(self, x: Array, w: Array, block: _Block, input_gradient: bool) -> list[str]:
         """Return what can compute a block's gradients; the first of them does, by shape alone."""
-        paths = ["plain"]
-        if block.groups == 1 and block.window[4:] == (1, 1):
-            if w.shape[1] * w.shape[2] >= self._lanes(x):
-                paths.insert(0, "sparse")
-            elif not input_gradient and w.shape[3] % self._lanes(x) == 0:
-                paths.insert(0, "few")
-        return paths
+        if block.groups > 1 or block.window[4:] != (1, 1):
+            return ["plain"]
+        if w.shape[1] * w.shape[2] < self._lanes(x):
+            fits = not input_gradient and w.shape[3] % self._lanes(x) == 0
+            return ["few", "plain"] if fits else ["plain"]
+        # With a window at every output, winners are not few.
+        geometry = _Geometry(block.convolved, block.window, block.groups)
+        if block.pool[2:] == (1, 1) and self._by_winograd(w, geometry):
+            return ["plain", "sparse"]
+        return ["sparse", "plain"]
 
     def _block_gradients(
         self,
