@@ -22,10 +22,12 @@ WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
 # Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's on the
 # pool's windows, where fewer fill no vector of its input transform; op after op, with Winograd's
-# larger tiles, instead of that; and instead of the direct kernel.
+# larger tiles, instead of that; and instead of the direct kernel; op after op in the gradients,
+# where windows at every output leave many winners.
 _FEWEST_CHANNELS = 16
 _FEWEST_BESIDE_POOL = 128
 _FEWEST_INSTEAD = 32
+_FEWEST_CROWDED = 64
 
 
 class _Block(NamedTuple):
@@ -231,9 +233,9 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if w.shape[1] * w.shape[2] < self._lanes(x):
             fits = not input_gradient and w.shape[3] % self._lanes(x) == 0
             return ["few", "plain"] if fits else ["plain"]
-        # With a window at every output, winners are not few.
         geometry = _Geometry(block.convolved, block.window, block.groups)
-        if block.pool[2:] == (1, 1) and self._by_winograd(w, geometry):
+        crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
+        if crowded and self._by_winograd(w, geometry):
             return ["plain", "sparse"]
         return ["sparse", "plain"]
 
