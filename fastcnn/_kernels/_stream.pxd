@@ -5,10 +5,8 @@
 # So it pays where an op touches more than the last cache holds: what it wrote would be gone anyway.
 from libc.stdint cimport uintptr_t
 
+from fastcnn._kernels._cpu cimport l3_bytes
 from fastcnn._kernels._types cimport LANES, real, store, stream, vec
-
-cdef enum:
-    LARGE = 32 << 20            # bytes that no cache keeps
 
 
 cdef inline bint past_caches(const real* y, Py_ssize_t touched, Py_ssize_t W) noexcept nogil:
@@ -17,7 +15,7 @@ cdef inline bint past_caches(const real* y, Py_ssize_t touched, Py_ssize_t W) no
     So many numbers, those of y among them, should find room in the last cache while the op runs.
     """
     return (
-        touched >= LARGE // <Py_ssize_t> sizeof(real)
+        touched >= l3_bytes // <Py_ssize_t> sizeof(real)
         and W % LANES == 0
         and <uintptr_t> y % (LANES * sizeof(real)) == 0
     )
