@@ -52,6 +52,16 @@ cdef void correlate_row(const Correlation* op, Py_ssize_t row) noexcept nogil:
         n * op.h.size + o * op.h.step + op.h.origin + top * op.h.tap_step))
     weights = op.weights + op.C * (op.w.kernel_start + op.S * (
         op.h.kernel_start + top * op.h.kernel_step))
+    if slides(&op.w) and 0 < bottom - top <= 3:
+        if bottom - top == 3:
+            slide(op, y, x, weights, 3)
+        elif bottom - top == 2:
+            slide(op, y, x, weights, 2)
+        else:
+            slide(op, y, x, weights, 1)
+        if op.streaming:
+            drain()
+        return
     # Outputs from first to end see all taps of a row.
     first = 0 if op.w.origin >= 0 else (op.w.step - 1 - op.w.origin) // op.w.step
     first = min(first, op.w.count)
@@ -69,6 +79,84 @@ cdef void correlate_row(const Correlation* op, Py_ssize_t row) noexcept nogil:
         columns(op, y, x, weights, q, 1, bottom - top, left, right)
     if op.streaming:
         drain()
+
+
+cdef inline bint slides(const Axis* axis) noexcept nogil:
+    """Return whether each input meets three neighbouring outputs, and each output an input."""
+    return (
+        axis.taps == 3 and axis.tap_step == 1 and axis.step == 1 and axis.out_step == 1
+        and -2 <= axis.origin <= 0 and axis.count <= axis.size - axis.origin
+    )
+
+
+cdef inline void leave(const Correlation* op, real* y, vec sums) noexcept nogil:
+    if op.end.any:
+        sums = finished(&op.end, sums, y - op.y)
+    put(y, sums, op.streaming)
+
+
+cdef inline void slide(
+    const Correlation* op, real* y, const real* x, const real* weights, Py_ssize_t rows,
+) noexcept nogil:
+    """Compute an output row that sees 1 to 3 rows: every column of x adds to three sums.
+
+    The weights stay in registers. Rims need no care: at the left a sum begins with fewer columns,
+    at the right it ends with fewer.
+    """
+    cdef Py_ssize_t tap = op.w.kernel_step * op.C, row = op.h.tap_step * op.w.size * op.C, c = 0, q
+    cdef Py_ssize_t w_row = op.h.kernel_step * op.S * op.C, before = -op.w.origin - 2
+    cdef Py_ssize_t end = min(op.w.count, op.w.size + before)
+    cdef const real* x_c
+    cdef const real* w
+    cdef real* y_c
+    # w01: row 0, tap 1. Sums of the output that this column ends, of the next and of the next.
+    cdef vec w00, w01, w02, w10, w11, w12, w20, w21, w22, v, y0, y1, y2, bias = splat(0)
+    x -= op.w.origin * op.C
+    while True:
+        w = weights + c
+        w00, w01, w02 = load(w), load(w + tap), load(w + 2 * tap)
+        if rows > 1:
+            w += w_row
+            w10, w11, w12 = load(w), load(w + tap), load(w + 2 * tap)
+        if rows > 2:
+            w += w_row
+            w20, w21, w22 = load(w), load(w + tap), load(w + 2 * tap)
+        if op.bias is not NULL:
+            bias = load(op.bias + c)
+        y0 = bias
+        y1 = bias
+        x_c = x + c
+        y_c = y + before * op.C + c
+        for q in range(before, end):
+            v = load(x_c)
+            y0 = y0 + v * w02
+            y1 = y1 + v * w01
+            y2 = bias + v * w00
+            if rows > 1:
+                v = load(x_c + row)
+                y0 = y0 + v * w12
+                y1 = y1 + v * w11
+                y2 = y2 + v * w10
+            if rows > 2:
+                v = load(x_c + 2 * row)
+                y0 = y0 + v * w22
+                y1 = y1 + v * w21
+                y2 = y2 + v * w20
+            prefetch(x_c + rows * row)
+            if q >= 0:
+                leave(op, y_c, y0)
+            y0 = y1
+            y1 = y2
+            x_c += op.C
+            y_c += op.C
+        if 0 <= end < op.w.count:
+            leave(op, y_c, y0)
+        if end + 1 < op.w.count:
+            leave(op, y_c + op.C, y1)
+        c += LANES
+        if c == op.C:
+            break
+        c = min(c, op.C - LANES)
 
 
 cdef inline void columns(
