@@ -1,24 +1,21 @@
-"""Depthwise 2-D convolution: every channel has one filter of its own; with both gradients.
+"""Depthwise 2-D convolution: every channel has one filter of its own; with input gradient.
 
 N batch; H W input height and width; C channels, at least LANES; P Q output height and width; R S
 kernel height and width. Vectors hold channels; where C is no multiple of LANES the last vector
-overlaps the one before. Both convolutions gather through the taps that lie inside the image: away
+overlaps the one before. Kernels three columns wide, of at most three rows, slide along a row of x
+with their weights in registers. Others gather through the taps that lie inside the image: away
 from the rims four neighbouring outputs at a time, so that a weight is read once for four.
 """
 
 from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
 from fastcnn._kernels._finish cimport Finish, finished, finishing, nothing
 from fastcnn._kernels._stream cimport past_caches, put
-from fastcnn._kernels._types cimport (
-    LANES, drain, equal, load, prefetch, real, splat, store, vec, where,
-)
+from fastcnn._kernels._types cimport LANES, drain, load, prefetch, real, splat, vec
 
 cdef enum:
     SERIAL_BELOW = 500000       # multiply-adds: waking a second thread costs more than it saves
-    MOST_PARTS = 16             # of the weight gradient; a part is a range of rows of dy
 
 
 LEAST_CHANNELS = LANES
@@ -174,7 +171,6 @@ cdef inline void columns(
     cdef const real* x_r
     cdef const real* w_r
     cdef vec y0, y1, y2, y3, w
-    cdef Py_ssize_t at = y - op.y + q * y_step
     y += q * y_step
     x += q * x_step + left * x_tap
     weights += left * w_tap
@@ -197,13 +193,9 @@ cdef inline void columns(
                     y3 = y3 + load(x_r + x3) * w
                     x_r += x_tap
                     w_r += w_tap
-            if op.end.any:
-                y1 = finished(&op.end, y1, at + i1 * y_step + c)
-                y2 = finished(&op.end, y2, at + i2 * y_step + c)
-                y3 = finished(&op.end, y3, at + i3 * y_step + c)
-            put(y + i1 * y_step + c, y1, op.streaming)
-            put(y + i2 * y_step + c, y2, op.streaming)
-            put(y + i3 * y_step + c, y3, op.streaming)
+            leave(op, y + i1 * y_step + c, y1)
+            leave(op, y + i2 * y_step + c, y2)
+            leave(op, y + i3 * y_step + c, y3)
         else:
             for r in range(rows):
                 x_r = x + r * x_row + c
@@ -213,9 +205,7 @@ cdef inline void columns(
                     y0 = y0 + load(x_r) * w
                     x_r += x_tap
                     w_r += w_tap
-        if op.end.any:
-            y0 = finished(&op.end, y0, at + c)
-        put(y + c, y0, op.streaming)
+        leave(op, y + c, y0)
         c += LANES
         if c == op.C:
             break
@@ -290,149 +280,3 @@ def depthwise_conv2d_backward_input(
                 for row in prange(dx.shape[0] * op.h.count, nogil=True, num_threads=threads,
                                   schedule="static"):
                     correlate_row(&op, row)
-
-
-cdef struct Geometry:
-    Py_ssize_t H, W, C, P, Q, R, S
-    Py_ssize_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w
-
-
-cdef inline Py_ssize_t first_inside(const Geometry* g, Py_ssize_t s) noexcept nogil:
-    """Return the first output of a row whose tap s lies inside the image, or Q."""
-    cdef Py_ssize_t base = s * g.dilation_w - g.pad_left
-    return 0 if base >= 0 else min(g.Q, (g.stride_w - 1 - base) // g.stride_w)
-
-
-cdef inline Py_ssize_t end_inside(const Geometry* g, Py_ssize_t s) noexcept nogil:
-    """Return one past the last such output, or 0."""
-    cdef Py_ssize_t base = s * g.dilation_w - g.pad_left
-    return 0 if base >= g.W else min(g.Q, (g.W - 1 - base) // g.stride_w + 1)
-
-
-cdef inline vec add_tap(
-    vec total, const Geometry* g, const real* dy, const real* x, Py_ssize_t q, Py_ssize_t end,
-) noexcept nogil:
-    """Add one tap's products of the outputs q to end of a row."""
-    while q < end:
-        total = total + load(dy + q * g.C) * load(x + q * g.stride_w * g.C)
-        q += 1
-    return total
-
-
-cdef inline void add(real* to, vec more, const real* old_lanes, Py_ssize_t covered) noexcept nogil:
-    """Add a vector; lanes that the vector before has covered keep what they have."""
-    cdef vec old = load(to), one = splat(1), total = old + more
-    if covered > 0:
-        total = where(equal(load(old_lanes + LANES - covered), one), old, total)
-    store(to, total)
-
-
-cdef void backward_weights_row(
-    const Geometry* g, Py_ssize_t row, real* dw, real* db, const real* dy, const real* x,
-    const real* old_lanes,
-) noexcept nogil:
-    """Add what output row p of image n gives, row = n*P + p: three taps of a kernel row at once."""
-    cdef Py_ssize_t n = row // g.P, p = row % g.P, q, r, _, s = 0, c, h, covered, taps
-    cdef Py_ssize_t pixel = g.stride_w * g.C, x1, x2, first, end, first1, first2, end0, end1, end2
-    cdef const real* x_r
-    cdef const real* x_q
-    cdef const real* dy_q
-    cdef const real* ahead
-    cdef real* dw_c
-    cdef vec t0, t1, t2, d
-    dy += row * g.Q * g.C
-    while s < g.S:
-        taps = min(3, g.S - s)      # fewer repeat the last
-        x1, x2 = min(1, taps - 1) * g.dilation_w * g.C, (taps - 1) * g.dilation_w * g.C
-        # Outputs from first to end see all of them, others below and above only some.
-        first, first1 = first_inside(g, s), first_inside(g, s + min(1, taps - 1))
-        first2 = first_inside(g, s + taps - 1)
-        end0, end1 = end_inside(g, s), end_inside(g, s + min(1, taps - 1))
-        end2 = end_inside(g, s + taps - 1)
-        end = max(first, end2)
-        for r in range(g.R):
-            h = p * g.stride_h - g.pad_top + r * g.dilation_h
-            if h < 0 or h >= g.H:
-                continue
-            x_r = x + ((n * g.H + h) * g.W - g.pad_left + s * g.dilation_w) * g.C
-            c = 0
-            while c < g.C:
-                covered = max(0, c + LANES - g.C)
-                c -= covered
-                t0 = add_tap(splat(0), g, dy + c, x_r + c, end, end0)
-                t1 = add_tap(splat(0), g, dy + c, x_r + x1 + c, first1, min(first, end1))
-                t1 = add_tap(t1, g, dy + c, x_r + x1 + c, end, end1)
-                t2 = add_tap(splat(0), g, dy + c, x_r + x2 + c, first2, min(first, end2))
-                x_q = x_r + first * pixel + c
-                dy_q = dy + first * g.C + c
-                # No hardware fetches steps of C in advance: the next rows of dy and of x.
-                ahead = dy_q + g.Q * g.C if r == 0 else x_q + g.stride_h * g.W * g.C
-                for _ in range(first, end):
-                    prefetch(ahead)
-                    d = load(dy_q)
-                    t0 = t0 + d * load(x_q)
-                    t1 = t1 + d * load(x_q + x1)
-                    t2 = t2 + d * load(x_q + x2)
-                    x_q += pixel
-                    dy_q += g.C
-                    ahead += pixel
-                dw_c = dw + (r * g.S + s) * g.C + c
-                add(dw_c, t0, old_lanes, covered)
-                if taps > 1:
-                    add(dw_c + g.C, t1, old_lanes, covered)
-                if taps > 2:
-                    add(dw_c + 2 * g.C, t2, old_lanes, covered)
-                c += LANES
-        s += 3
-    c = 0
-    while c < g.C:
-        covered = max(0, c + LANES - g.C)
-        c -= covered
-        t0 = splat(0)
-        for q in range(g.Q):
-            t0 = t0 + load(dy + q * g.C + c)
-        add(db + c, t0, old_lanes, covered)
-        c += LANES
-
-
-cdef inline Py_ssize_t parts_of(Py_ssize_t rows) noexcept nogil:
-    return min(rows, MOST_PARTS)
-
-
-def workspace_size(Py_ssize_t rows, Py_ssize_t taps, Py_ssize_t C):
-    """Return how many numbers of workspace the weight gradient over rows of dy takes."""
-    return parts_of(rows) * (taps + 1) * C
-
-
-def depthwise_conv2d_backward_weights(
-    real[:, :, :, ::1] dw, real[::1] db,
-    const real[:, :, :, ::1] dy, const real[:, :, :, ::1] x, real[::1] workspace,
-    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
-):
-    """Write the gradients of w (R, S, 1, C) and b (C,); N is at least 1."""
-    cdef Geometry g = Geometry(
-        x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], dw.shape[0],
-        dw.shape[1], stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w)
-    cdef Py_ssize_t rows = dy.shape[0] * g.P, parts = parts_of(rows), size = g.R * g.S * g.C
-    cdef Py_ssize_t part, row, i
-    cdef real* dw_parts = &workspace[0]
-    cdef real* db_parts = dw_parts + parts * size
-    cdef real old_lanes[128]        # from LANES - n on: n times 1, then 0
-    for i in range(128):
-        old_lanes[i] = 1 if i < LANES else 0
-    threads = threads_for(1.0 * rows * g.Q * size, threads)
-    # The parts depend on the shape alone and are added in order: the same bits on any threads.
-    for part in prange(parts, nogil=True, num_threads=threads, schedule="static", chunksize=1):
-        memset(dw_parts + part * size, 0, size * sizeof(real))
-        memset(db_parts + part * g.C, 0, g.C * sizeof(real))
-        for row in range(part * rows // parts, (part + 1) * rows // parts):
-            backward_weights_row(&g, row, dw_parts + part * size, db_parts + part * g.C,
-                                 &dy[0, 0, 0, 0], &x[0, 0, 0, 0], old_lanes)
-    memcpy(&dw[0, 0, 0, 0], dw_parts, size * sizeof(real))
-    memcpy(&db[0], db_parts, g.C * sizeof(real))
-    for part in range(1, parts):
-        for i in range(size):
-            (&dw[0, 0, 0, 0])[i] += dw_parts[part * size + i]
-        for i in range(g.C):
-            db[i] += db_parts[part * g.C + i]

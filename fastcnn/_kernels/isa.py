@@ -40,6 +40,7 @@ MODULES = (
     "conv2d_backward_weights",
     "pointwise_conv2d",
     "depthwise_conv2d",
+    "depthwise_conv2d_backward_weights",
     "grouped_conv2d",
     "winograd",
     "winograd_backward_weights",

@@ -307,7 +307,7 @@ class Conv2D(Base):
         self, dy: Array, x: Array, w: Array, geometry: _Geometry
     ) -> tuple[Array, Array]:
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
-        kernel = self._load(x).depthwise_conv2d
+        kernel = self._load(x).depthwise_conv2d_backward_weights
         n, p = dy.shape[:2]
         workspace = kernel.workspace_size(n * p, w.shape[0] * w.shape[1], w.shape[3])
         kernel.depthwise_conv2d_backward_weights(
