@@ -101,6 +101,41 @@ def test_depthwise_of_any_width(channels: int, dtype: str, fast_backends: list[A
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("padding", [0, 1, 2, ((1, 0), (0, 2)), ((0, 2), (2, 1)), 3])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_depthwise_three_columns_wide(
+    rows: int, padding: Any, dtype: str, fast_backends: list[Any]
+) -> None:
+    """Widths, heights and pads where rims meet, and an infinity that a rim does not see."""
+    for height, width in ((rows, 3), (4, 4), (6, 9)):
+        x, w, b = draw(rows, dtype, (2, height, width, 19), (rows, 3, 1, 19), (19,))
+        options = {"groups": 19, "padding": padding}
+        check_conv2d(x, w, b, rows, dtype, fast_backends, **options)
+        x[1, 0, 0, 3], x[0, -1, -1, 18] = INF, INF
+        with np.errstate(invalid="ignore"):
+            check_conv2d(x, w, b, rows, dtype, fast_backends, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("r", range(3))
+@pytest.mark.parametrize("s", range(3))
+def test_depthwise_weights_do_not_reach_the_padding(
+    r: int, s: int, dtype: str, fast_backends: list[Any]
+) -> None:
+    """An infinite weight shows where its tap lies inside the image, forward and backward."""
+    x, w, dy = draw(1, dtype, (1, 4, 5, 19), (3, 3, 1, 19), (1, 4, 5, 19))
+    w[r, s, 0, 7] = INF
+    x, w, dy = (array.astype(dtype) for array in (x, w, dy))
+    seen = np.zeros((6, 7), bool)
+    seen[1:5, 1:6] = True
+    for backend in fast_backends:
+        y = backend.conv2d(x, w, groups=19, padding=1)
+        dx = backend.conv2d_backward(dy, x, w, groups=19, padding=1)[0]
+        np.testing.assert_array_equal(np.isinf(y[0, :, :, 7]), seen[r : r + 4, s : s + 5])
+        np.testing.assert_array_equal(np.isinf(dx[0, :, :, 7]), seen[2 - r : 6 - r, 2 - s : 7 - s])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("groups", range(1, 34))
 @pytest.mark.parametrize("depth", [2, 4, 8])
 def test_narrow_groups_of_any_number(
