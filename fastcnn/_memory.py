@@ -12,7 +12,7 @@ from fastcnn._kernels import _memory
 from fastcnn._kernels._memory import same_bytes
 from fastcnn.backend import Array
 
-__all__ = ["empty", "same_bytes", "zeros"]
+__all__ = ["copied", "empty", "same_bytes", "zeros"]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -30,3 +30,10 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     array = empty(shape, dtype)
     array.fill(0)
     return array
+
+
+def copied(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return a copy of an array like `empty`: a kernel reads it a whole cache line at a time."""
+    copy = empty(array.shape, dtype)
+    copy[...] = array
+    return copy

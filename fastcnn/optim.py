@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fastcnn._memory import zeros
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._module import Parameter
 from fastcnn.nn._options import Shape, flag, number
@@ -52,7 +53,7 @@ class Optimizer:
     def init(self, parameters: Mapping[str, Parameter]) -> State:
         """Return the state before the first step, zeros: {"velocity.0.weight": array, ...}."""
         return {
-            f"{slot}.{name}": np.zeros_like(parameter.data)
+            f"{slot}.{name}": zeros(parameter.shape, parameter.data.dtype)
             for slot in self.slots
             for name, parameter in parameters.items()
         }

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._interrupt import Interrupts
-from fastcnn._memory import empty
+from fastcnn._memory import copied, empty
 from fastcnn._progress import ProgressBar
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.callbacks import Callback
@@ -337,7 +337,9 @@ class Trainer:
         self.step = progress.step
         self.history = progress.history
         self._parameters = self.model.parameters()
-        self._optimizer_state = progress.optimizer_state
+        self._optimizer_state = {
+            name: copied(array, self.dtype) for name, array in progress.optimizer_state.items()
+        }
 
     # ------------------------------------------------------------------ data
     def _images(self, x: ArrayLike, where: str) -> Array:

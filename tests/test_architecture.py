@@ -34,9 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     # Only get_backend knows that there are two, when it is called with a name.
     "fastcnn.backend": {"fastcnn.fast", "fastcnn.reference"},
     "fastcnn.functional": CHECKS,
-    "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", *BACKEND},  # for model.save
+    # Weights lie in the memory of the pool; model.save serializes.
+    "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", "fastcnn._memory", *BACKEND},
     "fastcnn.losses": MODEL,
-    "fastcnn.optim": MODEL,
+    "fastcnn.optim": {"fastcnn._memory", *MODEL},
     "fastcnn.schedules": MODEL,
     "fastcnn.metrics": MODEL,
     "fastcnn.serialization": {*TRAINER, "safetensors"},

@@ -24,9 +24,11 @@ class InstructionSet(NamedTuple):
 _TABLE = {
     "x86_64": (
         InstructionSet("baseline", (), ()),
-        InstructionSet("avx2", ("-march=x86-64-v3",), ("avx2",)),
+        InstructionSet("avx2", ("-march=x86-64-v3", "-mprfchw"), ("avx2",)),
         InstructionSet(
-            "avx512", ("-march=x86-64-v4", "-mprefer-vector-width=512"), ("avx2", "avx512")
+            "avx512",
+            ("-march=x86-64-v4", "-mprfchw", "-mprefer-vector-width=512"),
+            ("avx2", "avx512"),
         ),
     ),
     "aarch64": (InstructionSet("baseline", (), ()),),

@@ -15,10 +15,11 @@ from libc.string cimport memcmp
 
 from sys import byteorder
 
-from fastcnn._kernels._types cimport real
+from fastcnn._kernels._types cimport LANES, prefetch, prefetch_to_write, real
 
 cdef enum:
     BLOCK = 4096                # elements
+    AHEAD = 512                 # elements fetched while as many are computed
 
 cdef char ORDER = b"<" if byteorder == "little" else b">"
 
@@ -69,7 +70,7 @@ cdef void descend(
         w[i] = w[i] - learning_rate * (dw[i] + weight_decay * w[i])
 
 
-cdef void descend_with_momentum(
+cdef void descend_piece(
     real* w, real* velocity, const real* dw, real learning_rate, real momentum, bint nesterov,
     real weight_decay, Py_ssize_t count,
 ) noexcept nogil:
@@ -80,6 +81,28 @@ cdef void descend_with_momentum(
         v = momentum * velocity[i] + g
         velocity[i] = v
         w[i] = w[i] - learning_rate * (g + momentum * v if nesterov else v)
+
+
+cdef void descend_with_momentum(
+    real* w, real* velocity, const real* dw, real learning_rate, real momentum, bint nesterov,
+    real weight_decay, Py_ssize_t count,
+) noexcept nogil:
+    """Take the step of a block.
+
+    Other cores have just read the weights: to get a line of them back for writing takes longer
+    than the arithmetic, so it is asked for early.
+    """
+    cdef Py_ssize_t i = 0, ahead
+    while i < count:
+        ahead = i + AHEAD
+        while ahead < i + 2 * AHEAD:
+            prefetch_to_write(w + ahead)
+            prefetch_to_write(velocity + ahead)
+            prefetch(dw + ahead)
+            ahead += LANES
+        descend_piece(w + i, velocity + i, dw + i, learning_rate, momentum, nesterov,
+                      weight_decay, min(<Py_ssize_t> AHEAD, count - i))
+        i += AHEAD
 
 
 def sgd_step(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from fastcnn._memory import copied
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 
@@ -29,7 +30,7 @@ class Variable:
 
     def fill(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> None:
         """Draw the initial values."""
-        self.data = np.ascontiguousarray(self._draw(rng), dtype=dtype)
+        self.data = copied(self._draw(rng), dtype)
 
 
 class Parameter(Variable):
@@ -174,7 +175,7 @@ class Module:
     def adopt(self, state: Mapping[str, Array]) -> None:
         """Take these arrays as data of a planned model: how a model file becomes a model."""
         for name, variable in self.variables().items():
-            variable.data = state[name]
+            variable.data = copied(state[name], state[name].dtype)
         for module in self.modules():
             module.built = True
 
