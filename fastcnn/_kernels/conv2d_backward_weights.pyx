@@ -279,9 +279,10 @@ cdef void add_block(
     And to the gradient of the bias, unless it is NULL.
     """
     cdef Py_ssize_t left = g.R * g.S * channels, r = 0, s = 0, c = 0, i, k, height = ROWS
-    # Fewer, taller tiles are worth a little more padding.
-    cdef bint tall = (fits_tall(width // LANES)
-                      and ceil_div(left, TALL_ROWS) * TALL_ROWS <= ceil_div(left, ROWS) * ROWS + left // 32)
+    cdef Py_ssize_t rows = ceil_div(left, ROWS) * ROWS
+    cdef Py_ssize_t tall_rows = ceil_div(left, TALL_ROWS) * TALL_ROWS
+    # Fewer tiles are worth a little more padding.
+    cdef bint tall = fits_tall(width // LANES) and tall_rows <= rows + left // 32
     cdef const real* a[TALL_ROWS]
     cdef const real* init[TALL_ROWS]
     cdef real* to[TALL_ROWS]
