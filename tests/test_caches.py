@@ -78,12 +78,13 @@ def caches(sizes: tuple[int, int, int]) -> Iterator[None]:
         _cpu.set_cache_bytes(*found)
 
 
-# (x, filters, kernel, options): the direct kernel, Winograd's, the one for 1x1.
+# (x, filters, kernel, options): the direct kernel, Winograd's, that for 1x1, few channels.
 CONVOLUTIONS: dict[str, tuple[tuple[int, int, int, int], int, int, dict[str, Any]]] = {
     "5x5": ((3, 19, 17, 40), 70, 5, {"padding": 2}),
     "strided": ((2, 33, 30, 24), 50, 3, {"stride": 2, "padding": 1}),
     "winograd": ((3, 30, 29, 72), 80, 3, {"padding": 1}),
     "1x1": ((2, 31, 33, 300), 130, 1, {}),
+    "few": ((5, 23, 21, 1), 21, 3, {"padding": 1}),
 }
 
 

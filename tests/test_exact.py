@@ -163,3 +163,16 @@ def test_relu(size: int, dtype: str, fast_backends: list[Any]) -> None:
     x, dy = integers(size, dtype, (size,), (size,))
     (y,) = same(fast_backends, "relu", x)
     same(fast_backends, "relu_backward", dy, y)
+
+
+@pytest.mark.parametrize("filters", [6, 21, 32])
+def test_a_nan_of_one_filter_reaches_no_other_gradient(filters: int, fast_backend: Any) -> None:
+    """Gradients of few rows read filters next to their own, and must not keep them."""
+    x, w, dy = integers(0, "float32", (3, 9, 8, 1), (3, 3, 1, filters), (3, 7, 6, filters))
+    _, dw, db = fast_backend.conv2d_backward(dy, x, w, input_gradient=False)
+    dy[..., 0] = np.nan
+    _, other_dw, other_db = fast_backend.conv2d_backward(dy, x, w, input_gradient=False)
+    assert np.isnan(other_dw[..., 0]).all()
+    assert np.isnan(other_db[0])
+    np.testing.assert_array_equal(other_dw[..., 1:], dw[..., 1:])
+    np.testing.assert_array_equal(other_db[1:], db[1:])

@@ -16,16 +16,19 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._cpu cimport l2_bytes
+from fastcnn._kernels._tall_tile cimport TALL_ROWS, fits_tall, tall_tile
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, load, prefetch, real, splat, store, vec
 
 cdef enum:
-    BLOCK_PIXELS = 256          # of dy a block: dw is read and written once for so many
+    BLOCK_PIXELS = 400          # of dy a block: dw is read and written once for so many
     LEAST_CHUNK = 48            # channels, however large the kernel is dilated
     DENSE = 64                  # channels: more are kept off strides that collide in the caches
     DENSE_PIXELS = 128          # channels: fewer are read where they are, if they can be
     AHEAD = 4                   # pixels that copies fetch in advance
-    MIN_TASKS = 16              # enough to keep 8 threads busy to the end
+    FEW_ROWS = 64               # of the gradient: so many or fewer read dy where it is
+    MIN_TASKS = 16              # parts are counted for so many, whatever the threads
+    TASKS_A_THREAD = 4          # at least: more tasks copy x more often
     MOST_PARTS = 16
     MOST_PARTS_BYTES = 4194304
     PART_CHANNELS = 524288      # bytes of x: parts are counted for tasks of so many channels
@@ -53,8 +56,12 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef void plan(Geometry* g) noexcept nogil:
-    """Set what follows from the sizes."""
+cdef void plan(Geometry* g, int threads) noexcept nogil:
+    """Set what follows from the sizes.
+
+    The blocks and parts by the shape alone, for bits depend on them; the tasks of a part by the
+    threads too.
+    """
     cdef Py_ssize_t tasks, part_bytes, pixels
     g.skip_h = g.stride_h if g.R == 1 else 1
     g.skip_w = g.stride_w if g.S == 1 else 1
@@ -94,7 +101,7 @@ cdef void plan(Geometry* g) noexcept nogil:
                          min(MOST_PARTS, g.blocks)))
     tasks = g.G * g.chunks * g.parts
     g.panels = panels_of(g.K)
-    while g.panels > 1 and tasks * ceil_div(panels_of(g.K), g.panels) < MIN_TASKS:
+    while g.panels > 1 and tasks * ceil_div(panels_of(g.K), g.panels) < TASKS_A_THREAD * threads:
         g.panels = ceil_div(g.panels, 2)
     g.panel_groups = ceil_div(panels_of(g.K), g.panels)
     g.in_place = g.parts == 1 and g.G == 1 and g.row == g.K
@@ -158,15 +165,32 @@ cdef void copy_gradient(real* to, const real* dy, Py_ssize_t pixels, Py_ssize_t 
 
 
 cdef void add_pixels(real* db, bint first, const real* dy, Py_ssize_t pixels,
-                     Py_ssize_t width) noexcept nogil:
-    """Add the pixels of a panel to the bias's gradient, which is 0 at first."""
+                     Py_ssize_t pixel, Py_ssize_t width) noexcept nogil:
+    """Add the pixels of a panel to the bias's gradient, which is 0 at first.
+
+    Four sums, for one would wait for itself.
+    """
     cdef Py_ssize_t k = 0, m
-    cdef vec total
+    cdef const real* source
+    cdef vec t0, t1, t2, t3
     while k < width:
-        total = splat(0) if first else load(db + k)
-        for m in range(pixels):
-            total = total + load(dy + m * width + k)
-        store(db + k, total)
+        t0 = splat(0) if first else load(db + k)
+        t1, t2, t3 = splat(0), splat(0), splat(0)
+        source = dy + k
+        m = 0
+        while m + 4 <= pixels:
+            t0 = t0 + load(source)
+            t1 = t1 + load(source + pixel)
+            t2 = t2 + load(source + 2 * pixel)
+            t3 = t3 + load(source + 3 * pixel)
+            source += 4 * pixel
+            m += 4
+        while m < pixels:
+            t0 = t0 + load(source)
+            source += pixel
+            m += 1
+        t0 = (t0 + t1) + (t2 + t3)
+        store(db + k, t0)
         k += LANES
 
 
@@ -182,12 +206,15 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
     cdef Py_ssize_t panel_end = min((panel_group + 1) * g.panels, panels_of(g.K))
     cdef Py_ssize_t c_start = chunk * g.chunk, channels = min(g.chunk, g.C - c_start)
     cdef Py_ssize_t dy_pixel = g.G * g.K, n, n_end, p, p_end, q, q_end, rows, length
-    cdef Py_ssize_t panel, first, width, i, count
-    cdef bint fresh = True
+    cdef Py_ssize_t panel, first, width, dy_step, dy_left, offset, i, count
+    cdef bint fresh = True, in_place = g.J <= FEW_ROWS
+    cdef const real* dy_end = dy + g.N * g.P * g.Q * dy_pixel
+    cdef const real* dy_start
+    cdef const real* dy_block
+    cdef real* bias
     cdef real* dy_panel = scratch
     cdef real* x_copy = scratch + BLOCK_PIXELS * WIDEST
     cdef const real* x_block
-    cdef const real* source
     cdef Py_ssize_t x_run[BLOCK_PIXELS]
     cdef Py_ssize_t dy_run[BLOCK_PIXELS]
 
@@ -216,42 +243,60 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
         count = (n_end - n) * rows
         for i in range(count):
             x_run[i] = (i // rows * g.span_h + i % rows * g.step_h) * g.span_w * g.pitch
+        # Few rows read dy where it is. A panel's last vector may read past its own filters, but
+        # never past the end of dy.
+        dy_start = dy + ((n * g.P + p) * g.Q + q) * dy_pixel
+        dy_left = dy_end - dy_start - (count * length - 1) * dy_pixel
         for panel in range(panel_group * g.panels, panel_end):
             first = first_vector(g.K, panel) * LANES
             width = first_vector(g.K, panel + 1) * LANES - first
+            dy_block, dy_step = dy_panel, width
+            if in_place and dy_left >= first + width:
+                dy_block, dy_step = dy_start + first, dy_pixel
             for i in range(count):
-                dy_run[i] = i * length * width
-                source = dy + (((n + i // rows) * g.P + p + i % rows) * g.Q + q) * dy_pixel
-                copy_gradient(dy_panel + dy_run[i], source + first, length, dy_pixel,
-                              width, min(width, g.K - first))
-            if chunk == 0:
-                add_pixels(db + first, fresh, dy_panel, count * length, width)
+                dy_run[i] = i * length * dy_step
+                if dy_block == dy_panel:
+                    offset = ((n + i // rows) * g.P + p + i % rows) * g.Q + q
+                    copy_gradient(dy_panel + dy_run[i], dy + offset * dy_pixel + first, length,
+                                  dy_pixel, width, min(width, g.K - first))
+            bias = db + first if chunk == 0 else NULL
             if g.R == 1 and g.S == 1 and length == g.block_columns:     # one run
-                add_block(g, dw + first, fresh, c_start, channels, dy_panel, width, x_block,
-                          dy_run, x_run, 1, count * length)
+                add_block(g, dw + first, bias, fresh, c_start, channels, dy_block, dy_step, width,
+                          x_block, dy_run, x_run, 1, count * length)
             else:
-                add_block(g, dw + first, fresh, c_start, channels, dy_panel, width, x_block,
-                          dy_run, x_run, count, length)
+                add_block(g, dw + first, bias, fresh, c_start, channels, dy_block, dy_step, width,
+                          x_block, dy_run, x_run, count, length)
         fresh = False
 
 
 cdef void add_block(
-    const Geometry* g, real* dw, bint fresh, Py_ssize_t c_start, Py_ssize_t channels,
-    const real* dy_panel, Py_ssize_t width, const real* x_block,
+    const Geometry* g, real* dw, real* db, bint fresh, Py_ssize_t c_start, Py_ssize_t channels,
+    const real* dy, Py_ssize_t dy_step, Py_ssize_t width, const real* x_block,
     const Py_ssize_t* dy_run, const Py_ssize_t* x_run, Py_ssize_t runs, Py_ssize_t length,
 ) noexcept nogil:
-    """Add a block's pixels to the rows of a chunk of channels, one panel wide; fresh rows are 0."""
-    cdef Py_ssize_t left = g.R * g.S * channels, r = 0, s = 0, c = 0, i, k
-    cdef const real* a[ROWS]
-    cdef const real* init[ROWS]
-    cdef real* to[ROWS]
+    """Add a block's pixels to the rows of a chunk of channels, one panel wide; fresh rows are 0.
+
+    And to the gradient of the bias, unless it is NULL.
+    """
+    cdef Py_ssize_t left = g.R * g.S * channels, r = 0, s = 0, c = 0, i, k, height = ROWS
+    cdef Py_ssize_t rows = ceil_div(left, ROWS) * ROWS
+    cdef Py_ssize_t tall_rows = ceil_div(left, TALL_ROWS) * TALL_ROWS
+    # Fewer tiles are worth a little more padding.
+    cdef bint tall = fits_tall(width // LANES) and tall_rows <= rows + left // 32
+    cdef const real* a[TALL_ROWS]
+    cdef const real* init[TALL_ROWS]
+    cdef real* to[TALL_ROWS]
     cdef real zeros[WIDEST]
     cdef real spare[WIDEST]
     for k in range(WIDEST):
         zeros[k] = 0
         spare[k] = 0
+    if tall:
+        height = TALL_ROWS
+    elif db != NULL:
+        add_pixels(db, fresh, dy, runs * length, dy_step, width)
     while left > 0:
-        for i in range(ROWS):       # a short last tile repeats its last row, to a spare one
+        for i in range(height):     # a short last tile repeats its last row, to a spare one
             a[i] = x_block + (r * g.dilation_h * g.span_w + s * g.dilation_w) * g.pitch + c
             to[i] = dw + ((r * g.S + s) * g.C + c_start + c) * g.row
             if i >= left:
@@ -267,9 +312,14 @@ cdef void add_block(
                     if s == g.S:
                         s = 0
                         r += 1
-        tile(width // LANES, to, init, a, x_run, g.step_w * g.pitch,
-             dy_panel, dy_run, width, runs, length)
-        left -= ROWS
+        if tall:
+            tall_tile(width // LANES, to, init, db if db != NULL else spare, fresh,
+                      a, x_run, g.step_w * g.pitch, dy, dy_run, dy_step, runs, length)
+            db = NULL
+        else:
+            tile(width // LANES, to, init, a, x_run, g.step_w * g.pitch,
+                 dy, dy_run, dy_step, runs, length)
+        left -= height
 
 
 cdef void reduce(const Geometry* g, Py_ssize_t row, const real* parts,
@@ -291,13 +341,13 @@ cdef Geometry geometry_of(
     Py_ssize_t N, Py_ssize_t H, Py_ssize_t W, Py_ssize_t C,
     Py_ssize_t P, Py_ssize_t Q, Py_ssize_t K, Py_ssize_t R, Py_ssize_t S, Py_ssize_t G,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    Py_ssize_t dilation_h, Py_ssize_t dilation_w,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
 ) noexcept nogil:
     cdef Geometry g
     g.N, g.H, g.W, g.C, g.P, g.Q, g.K, g.R, g.S, g.G = N, H, W, C, P, Q, K, R, S, G
     g.stride_h, g.stride_w, g.pad_top, g.pad_left = stride_h, stride_w, pad_top, pad_left
     g.dilation_h, g.dilation_w = dilation_h, dilation_w
-    plan(&g)
+    plan(&g, threads)
     return g
 
 
@@ -313,7 +363,7 @@ def workspace_size(
 ):
     """Return how many numbers of workspace the gradient takes; C and K are of one group."""
     cdef Geometry g = geometry_of(N, H, W, C, P, Q, K, R, S, groups, stride_h, stride_w,
-                                  pad_top, pad_left, dilation_h, dilation_w)
+                                  pad_top, pad_left, dilation_h, dilation_w, threads)
     return parts_size(&g) + threads * g.scratch
 
 
@@ -327,7 +377,7 @@ def conv2d_backward_weights(
     cdef Geometry g = geometry_of(
         x.shape[0], x.shape[1], x.shape[2], dw.shape[2], dy.shape[1], dy.shape[2],
         dw.shape[3] // groups, dw.shape[0], dw.shape[1], groups, stride_h, stride_w,
-        pad_top, pad_left, dilation_h, dilation_w)
+        pad_top, pad_left, dilation_h, dilation_w, threads)
     cdef Py_ssize_t task
     cdef real* parts = &dw[0, 0, 0, 0] if g.in_place else &workspace[0]
     cdef real* scratch = &workspace[parts_size(&g)]
