@@ -139,6 +139,7 @@ def blocks(options: argparse.Namespace) -> Iterator[Paths]:
         able = {
             "direct": True,
             "few": backend._is_few(x, w, block),
+            "columns": backend._is_columns(x, w, block),
             "winograd": winograd._is_winograd(w, block),
         }
         runs: dict[str, Run] = {"plain": partial(backend._plain_block, x, w, b, block)}

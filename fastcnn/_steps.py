@@ -107,6 +107,8 @@ def steps_of(layers: list[nn.Module], backend: Backend, prepared: Any, follow: b
             steps.append(_Product(layer, layers, backend, prepared, follow))
         elif type(layer) is nn.Residual:
             steps.append(_Sum(layer, layers, backend, prepared, follow))
+        elif type(layer) in (nn.MaxPool2D, nn.AvgPool2D, nn.GlobalAvgPool2D):
+            steps.append(_Pool(layer, prepared))
         elif type(layer) is nn.Flatten:
             steps.append(_Flat())
         elif type(layer) is not nn.Dropout:
@@ -134,6 +136,36 @@ class _Flat:
 
     def bind(self, plan: Plan, x: Array) -> Array | None:
         return self(x)
+
+
+class _Pool:
+    """A pooling, without its argmax."""
+
+    def __init__(self, layer: Any, prepared: Any) -> None:
+        if type(layer) is nn.GlobalAvgPool2D:
+            self._op = prepared.global_avg_pool2d()
+            return
+        options: dict[str, Any] = {
+            "pool_size": layer.pool_size,
+            "stride": layer.stride,
+            "padding": layer.padding,
+            "ceil_mode": layer.ceil_mode,
+        }
+        if type(layer) is nn.MaxPool2D:
+            self._op = prepared.max_pool2d(**options)
+        else:
+            options["count_include_pad"] = layer.count_include_pad
+            self._op = prepared.avg_pool2d(**options)
+
+    def __call__(self, x: Array) -> Array:
+        y: Array = self._op(x)
+        return y
+
+    def bind(self, plan: Plan, x: Array) -> Array | None:
+        call, y = self._op.bind(x, plan.make)
+        plan.add(call)
+        result: Array = y
+        return result
 
 
 class _Plain:

@@ -52,7 +52,7 @@ from fastcnn import FastBackend, reference
 
 fastcnn.show_config()
 fastcnn.set_num_threads(4)
-backend = FastBackend(num_threads=8)
+backend = FastBackend(num_threads=8, convolution="direct")
 assert backend.num_threads == 1
 rng = np.random.default_rng(0)
 x, w = rng.integers(-4, 5, (2, 9, 9, 20)), rng.integers(-4, 5, (3, 3, 20, 40))

@@ -15,6 +15,9 @@ from fastcnn import FastBackend, _kernels, nn, reference
 CONVOLUTIONS = ("auto", "direct", "winograd")
 # Channels and filters around every vector width, kernels, strides, pads, and pools of both kinds.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((3, 28, 28, 1), (5, 5, 1, 6), {"padding": 2}),
+    ((2, 40, 57, 1), (3, 2, 1, 5), {"padding": ((1, 0), (0, 2)), "pool_stride": (1, 3)}),
+    ((1, 37, 75, 1), (4, 3, 1, 1), {"stride": 2, "padding": 5, "pool_stride": (3, 1)}),
     ((2, 13, 13, 32), (3, 3, 32, 64), {}),
     ((3, 7, 9, 17), (3, 3, 17, 33), {"padding": 1}),
     ((2, 8, 6, 16), (3, 3, 16, 67), {"padding": "same"}),
@@ -29,6 +32,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 12, 12, 4), (3, 3, 2, 6), {"groups": 2, "dilation": 2}),
     ((2, 9, 9, 16), (3, 3, 16, 16), {"dilation": (2, 1), "pool_size": (3, 2), "pool_stride": 2}),
     ((1, 4, 4, 20), (3, 3, 20, 20), {"pool_stride": 2**62}),
+    ((1, 8, 32, 1), (3, 3, 1, 4), {"pool_stride": (2**62, 2)}),
     ((0, 8, 8, 4), (3, 3, 4, 4), {}),
 ]
 
@@ -83,7 +87,7 @@ def test_winograd_keeps_its_bound(padding: int, dtype: str, rng: np.random.Gener
 
 
 def test_the_same_bits_on_any_threads(rng: np.random.Generator) -> None:
-    for (x_shape, w_shape, options), isa in product(SHAPES[:9], _kernels.available()):
+    for (x_shape, w_shape, options), isa in product(SHAPES[:12], _kernels.available()):
         x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
         one = FastBackend(isa, 1)
         y, argmax = one.conv_block(x, w, **options)
@@ -107,6 +111,20 @@ def test_a_nan_wins_and_takes_the_gradient(backend: Any) -> None:
     assert (np.delete(argmax.reshape(9, 3), 4, axis=0) == 4).all()
     _, _, db = backend.conv_block_backward(np.ones_like(y), argmax, x, w)
     np.testing.assert_array_equal(db, np.ones(3))
+
+
+@pytest.mark.parametrize("filters", [2, 3, 6, 16])
+def test_an_infinite_weight_meets_no_padding(filters: int, rng: np.random.Generator) -> None:
+    x, w = rng.uniform(1, 2, (2, 20, 40, 1)), rng.integers(-3, 4, (5, 4, 1, filters)) * 1.0
+    x[1, 7, 9] = np.nan
+    w[0, 0, 0, 0], w[4, 3, 0, -1], w[2, 0, 0, 1] = np.inf, -np.inf, np.nan
+    for padding, isa in product((0, 2, ((2, 1), (1, 2))), _kernels.available()):
+        backend = FastBackend(isa)
+        z = backend.relu(backend.conv2d(x, w, padding=padding))
+        expected = backend.max_pool2d(z)[0]
+        y, _ = backend.conv_block(x, w, padding=padding)
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+        np.testing.assert_allclose(y, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("place", [5, 255])

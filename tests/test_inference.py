@@ -118,6 +118,31 @@ def assert_rounding(actual: Any, expected: Any, about: str = "", *, operations: 
 
 
 # ---------------------------------------------------------------------- the same results
+POOLS: list[dict[str, Any]] = [
+    {"pool_size": 2},
+    {"pool_size": 3, "stride": 2, "padding": 1},
+    {"pool_size": (3, 2), "stride": 1},
+    {"pool_size": (2, 4), "stride": (3, 1), "padding": (1, 2), "ceil_mode": True},
+]
+
+
+@pytest.mark.parametrize("options", POOLS, ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 8, 17, 64])
+def test_a_pooling_without_its_argmax(
+    options: dict[str, Any], channels: int, fast_backend: Any, dtype: Any
+) -> None:
+    """Zeros of both signs and NaNs too: the first of equal numbers, and the first NaN, win."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-2, 2, (2, 9, 11, channels)).astype(dtype)
+    x[rng.random(x.shape) < 0.2] *= -1
+    x[rng.random(x.shape) < 0.05] = np.nan
+    for make in (nn.MaxPool2D, nn.AvgPool2D):
+        layer = make(**options)
+        layer.build(x.shape[1:])
+        y = fastcnn.Predictor(layer, fast_backend, dtype=dtype)(x)
+        assert y.tobytes() == layer(x, fast_backend).tobytes()
+
+
 @pytest.mark.parametrize("make", [plain, blocks, summed])
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 31])
 def test_the_bits_of_the_model(make: Any, count: int, fast_backend: Any, dtype: Any) -> None:

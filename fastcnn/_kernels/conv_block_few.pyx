@@ -9,10 +9,9 @@ go by: the four outputs of a window are computed and pooled without being stored
 
 from cython.parallel cimport prange
 
+from fastcnn._kernels._four cimport largest_of_four
 from fastcnn._kernels._tile cimport SERIAL_BELOW
-from fastcnn._kernels._types cimport (
-    LANES, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
-)
+from fastcnn._kernels._types cimport LANES, load, real, store, store_as_bytes, vec
 
 
 cdef inline void window(
@@ -20,8 +19,7 @@ cdef inline void window(
     const real* x3, vec b, vec w0, vec w1, vec w2, vec w3, vec w4, vec w5, vec w6, vec w7, vec w8,
 ) noexcept nogil:
     """Write relu, max and argmax of one vector of filters; x0 to x3 are the window's input rows."""
-    cdef vec z0 = b, z1 = b, z2 = b, z3 = b, place = splat(0), zero = splat(0)
-    cdef mask won
+    cdef vec z0 = b, z1 = b, z2 = b, z3 = b, place
     z0 = z0 + x0[0] * w0; z1 = z1 + x0[1] * w0; z2 = z2 + x1[0] * w0; z3 = z3 + x1[1] * w0
     z0 = z0 + x0[1] * w1; z1 = z1 + x0[2] * w1; z2 = z2 + x1[1] * w1; z3 = z3 + x1[2] * w1
     z0 = z0 + x0[2] * w2; z1 = z1 + x0[3] * w2; z2 = z2 + x1[2] * w2; z3 = z3 + x1[3] * w2
@@ -31,18 +29,9 @@ cdef inline void window(
     z0 = z0 + x2[0] * w6; z1 = z1 + x2[1] * w6; z2 = z2 + x3[0] * w6; z3 = z3 + x3[1] * w6
     z0 = z0 + x2[1] * w7; z1 = z1 + x2[2] * w7; z2 = z2 + x3[1] * w7; z3 = z3 + x3[2] * w7
     z0 = z0 + x2[2] * w8; z1 = z1 + x2[3] * w8; z2 = z2 + x3[2] * w8; z3 = z3 + x3[3] * w8
-    won = beats(z1, z0)
-    z0 = where(won, z1, z0)
-    place = where(won, splat(1), place)
-    won = beats(z2, z0)
-    z0 = where(won, z2, z0)
-    place = where(won, splat(2), place)
-    won = beats(z3, z0)
-    z0 = where(won, z3, z0)
-    place = where(won, splat(3), place)
-    won = beats(z0, zero)
-    store(y, where(won, z0, zero))
-    store_as_bytes(argmax, where(won, place, splat(4)))
+    z0 = largest_of_four(z0, z1, z2, z3, &place)
+    store(y, z0)
+    store_as_bytes(argmax, place)
 
 
 cdef void windows(

@@ -49,6 +49,7 @@ MODULES = (
     "linear_few",
     "conv_block",
     "conv_block_few",
+    "conv_block_columns",
     "conv_block_winograd",
     "conv_block_backward",
     "conv_block_backward_few",

@@ -135,18 +135,67 @@ cdef void max_rows(
         )
 
 
+# Where nobody asks which pixel was the largest. In row-major order the first maximum wins here
+# too, and so does the first NaN.
+cdef inline vec max_of_window(
+    const real* x, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t row, Py_ssize_t C
+) noexcept nogil:
+    cdef vec best = load(x), v
+    cdef Py_ssize_t r, s
+    for r in range(rows):
+        for s in range(columns):
+            v = load(x + r * row + s * C)
+            best = where(beats(v, best), v, best)
+    return best
+
+
+cdef void values_row(real* y, const real* x_n, Pool* g, Py_ssize_t p) noexcept nogil:
+    """A row of outputs; the last two vectors of channels may overlap."""
+    cdef Py_ssize_t top = p * g.stride_h - g.top, left, r_0, s_0, rows, columns, q, c
+    cdef Py_ssize_t row = g.W * g.C, i
+    cdef const real* x
+    cdef real v
+    r_0 = max(-top, 0)
+    rows = min(g.R, g.H - top) - r_0
+    for q in range(g.Q):
+        left = q * g.stride_w - g.left
+        s_0 = max(-left, 0)
+        columns = min(g.S, g.W - left) - s_0
+        x = x_n + ((top + r_0) * g.W + left + s_0) * g.C
+        c = 0
+        while c < g.C and g.C >= LANES:
+            c = min(c, g.C - LANES)
+            if rows == 3 and columns == 3:      # constants: the loops are unrolled
+                store(y + c, max_of_window(x + c, 3, 3, row, g.C))
+            elif rows == 2 and columns == 2:
+                store(y + c, max_of_window(x + c, 2, 2, row, g.C))
+            else:
+                store(y + c, max_of_window(x + c, rows, columns, row, g.C))
+            c += LANES
+        for c in range(c, g.C):
+            y[c] = x[c]
+            for i in range(1, rows * columns):
+                v = x[i // columns * row + i % columns * g.C + c]
+                y[c] = y[c] if v <= y[c] or y[c] != y[c] else v
+        y += g.C
+
+
 def max_pool2d(
     real[:, :, :, ::1] y, argmax, const real[:, :, :, ::1] x, Py_ssize_t R, Py_ssize_t S,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left, int threads,
 ):
-    """argmax holds uint8 or int32."""
+    """argmax holds uint8 or int32, or is None: then it is not computed."""
     cdef Pool g = Pool(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], R, S,
         stride_h, stride_w, top, left,
     )
     cdef uint8_t[:, :, :, ::1] small
     cdef int32_t[:, :, :, ::1] large
-    if argmax.dtype.itemsize == 1:
+    cdef Py_ssize_t i
+    if argmax is None:
+        for i in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
+            values_row(&y[i // g.P, i % g.P, 0, 0], &x[i // g.P, 0, 0, 0], &g, i % g.P)
+    elif argmax.dtype.itemsize == 1:
         small = argmax
         with nogil:
             max_rows(&y[0, 0, 0, 0], &small[0, 0, 0, 0], &x[0, 0, 0, 0], &g, threads)

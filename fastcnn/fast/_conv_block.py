@@ -28,6 +28,8 @@ _FEWEST_CHANNELS = 16
 _FEWEST_BESIDE_POOL = 128
 _FEWEST_INSTEAD = 32
 _FEWEST_CROWDED = 64
+# Lanes for a filter from which neighbouring windows fill vectors better than filters do.
+_LANES_A_FILTER = 1.25
 
 
 class _Block(NamedTuple):
@@ -107,6 +109,8 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "plain"
         if self._is_few(x, w, block):
             return "few"
+        if self._is_columns(x, w, block):
+            return "columns"
         on_pool = self._is_winograd(w, block)
         geometry = _Geometry(block.convolved, block.window, block.groups)
         if self.convolution == "auto" and self._by_winograd(w, geometry):
@@ -154,6 +158,10 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if algorithm == "winograd":
             kernel = kernels.conv_block_winograd
             return kernel, kernel.workspace_size(c, k, threads), block.window[2:4]
+        if algorithm == "columns":
+            kernel, strides = kernels.conv_block_columns, (*block.window[:2], *block.pool[2:])
+            size = kernel.workspace_size(*block.output, r, s, *strides, threads)
+            return kernel, size, (*block.window[:4], *block.pool[2:])
         kernel = kernels.conv_block
         size = kernel.workspace_size(r * s, c, k, *block.output, *block.pool, threads)
         return kernel, size, (*block.window, *block.pool)
@@ -168,6 +176,20 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             and (p - 1) * stride_h + 4 <= x.shape[1]
             and (q - 1) * stride_w + 4 <= x.shape[2]
             and w.shape[3] % self._lanes(x) == 0
+            and self.convolution != "winograd"
+        )
+
+    def _is_columns(self, x: Array, w: Array, block: _Block) -> bool:
+        """Return whether the kernel for one channel and few filters computes the block."""
+        step, lanes, filters = block.window[1] * block.pool[3], self._lanes(x), w.shape[3]
+        return (
+            w.shape[2] == 1
+            and -(-filters // lanes) * lanes >= _LANES_A_FILTER * filters
+            and block.pool[:2] == (2, 2)
+            and block.window[4:] == (1, 1)
+            and w.shape[1] <= 32
+            and step <= 8
+            and 4 * block.output[1] >= lanes
             and self.convolution != "winograd"
         )
 

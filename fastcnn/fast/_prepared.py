@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._memory import empty, same_bytes, zeros
 from fastcnn.backend import Array
-from fastcnn.fast import _conv2d, _conv_block, _linear, _pool2d
+from fastcnn.fast import _conv2d, _conv_block, _linear, _prepared_pools
 
 if TYPE_CHECKING:
     from fastcnn.fast import FastBackend
@@ -196,7 +196,15 @@ class _ConvBlock(_Prepared):
         self._blocks: dict[tuple[int, ...], tuple[_conv_block._Block, str]] = {}
         pools = ("pool_size", "pool_stride")
         convolution = {name: options[name] for name in options if name not in pools}
-        self._convolution = _Conv2D(backend, w, b, True, convolution, follow)  # where it is plain
+        # Where it is plain:
+        self._convolution = _Conv2D(backend, w, b, True, convolution, follow)
+        self._pool = _prepared_pools.MaxPool2D(
+            backend,
+            pool_size=options["pool_size"],
+            stride=options["pool_stride"],
+            padding=0,
+            ceil_mode=False,
+        )
 
     def _block(self, x: Array) -> tuple[_conv_block._Block, str]:
         """Return the checked options for an x of this shape, and the algorithm."""
@@ -213,29 +221,24 @@ class _ConvBlock(_Prepared):
         x = self._floats("conv_block", x)
         block, algorithm = self._block(x)
         if algorithm == "plain":
-            y = self._convolution(x)
-            return self._backend.max_pool2d(y, block.pool[:2], stride=block.pool[2:])[0]
+            return self._pool(self._convolution(x))
         return self._backend._fused_block(x, self._w, self._b, block, algorithm, self._run)[0]
 
     def bind(self, x: Array, make: Make) -> tuple[Call, Array]:
         """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
         w, b, threads = self._w, self._b, self._backend.num_threads
         block, algorithm = self._block(x)
-        y = make((x.shape[0], *block.output, w.shape[3]), w.dtype)
-        argmax = empty(y.shape, np.dtype(np.uint8))
         if algorithm == "plain":
             convolve, z = self._convolution.bind(x, make)
-            pool = _pool2d._geometry(
-                "conv_block", z.shape, block.pool[:2], block.pool[2:], 0, False
-            )
-            team = self._backend._team(z)
-            max_pool2d = self._kernels.max_pool2d.max_pool2d
+            pool, y = self._pool.bind(z, make)
 
             def plain() -> None:
                 convolve()
-                max_pool2d(y, argmax, z, *pool.options, team)
+                pool()
 
             return plain, y
+        y = make((x.shape[0], *block.output, w.shape[3]), w.dtype)
+        argmax = empty(y.shape, np.dtype(np.uint8))
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
             few = self._kernels.conv_block_few
@@ -341,3 +344,15 @@ class Preparation:
     def linear(self, w: Array, b: Array | None, *, relu: bool, follow: bool) -> Op:
         """Prepare linear, with ReLU if asked for."""
         return _Linear(self._backend, w, b, relu, follow)
+
+    def max_pool2d(self, **options: Any) -> Op:
+        """Prepare max_pool2d; the result is y alone."""
+        return _prepared_pools.MaxPool2D(self._backend, **options)
+
+    def avg_pool2d(self, **options: Any) -> Op:
+        """Prepare avg_pool2d."""
+        return _prepared_pools.AvgPool2D(self._backend, **options)
+
+    def global_avg_pool2d(self) -> Op:
+        """Prepare global_avg_pool2d."""
+        return _prepared_pools.GlobalAvgPool2D(self._backend)
