@@ -15,6 +15,7 @@ from libc.string cimport memcmp
 
 from sys import byteorder
 
+from fastcnn._kernels._cpu cimport l3_bytes
 from fastcnn._kernels._types cimport LANES, prefetch, prefetch_to_write, real
 
 cdef enum:
@@ -85,17 +86,17 @@ cdef void descend_piece(
 
 cdef void descend_with_momentum(
     real* w, real* velocity, const real* dw, real learning_rate, real momentum, bint nesterov,
-    real weight_decay, Py_ssize_t count,
+    real weight_decay, Py_ssize_t count, bint fetching,
 ) noexcept nogil:
     """Take the step of a block.
 
     Other cores have just read the weights: to get a line of them back for writing takes longer
-    than the arithmetic, so it is asked for early.
+    than the arithmetic, so it is asked for early. What lies in memory alone comes no sooner for it.
     """
     cdef Py_ssize_t i = 0, ahead
     while i < count:
         ahead = i + AHEAD
-        while ahead < i + 2 * AHEAD:
+        while fetching and ahead < i + 2 * AHEAD:
             prefetch_to_write(w + ahead)
             prefetch_to_write(velocity + ahead)
             prefetch(dw + ahead)
@@ -112,7 +113,7 @@ def sgd_step(
     cdef real* data[3]
     cdef Py_ssize_t count, i
     cdef real rate, mu, decay
-    cdef bint ahead
+    cdef bint ahead, fetching
     if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
             and type(nesterov) is bool and (momentum == 0 or velocity is not None)):
         return False
@@ -124,10 +125,11 @@ def sgd_step(
         for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
             descend(data[1] + i, data[0] + i, rate, decay, min(<Py_ssize_t> BLOCK, count - i))
         return True
+    fetching = 3 * count * <Py_ssize_t> sizeof(real) < l3_bytes
     for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
         descend_with_momentum(
             data[1] + i, data[2] + i, data[0] + i, rate, mu, ahead, decay,
-            min(<Py_ssize_t> BLOCK, count - i),
+            min(<Py_ssize_t> BLOCK, count - i), fetching,
         )
     return True
 
