@@ -9,14 +9,11 @@ from the rims four neighbouring outputs at a time, so that a weight is read once
 
 from cython.parallel cimport prange
 
+from fastcnn._kernels._channelwise cimport threads_for
 from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
 from fastcnn._kernels._finish cimport Finish, finished, finishing, nothing
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._types cimport LANES, drain, load, prefetch, real, splat, vec
-
-cdef enum:
-    SERIAL_BELOW = 500000       # multiply-adds: waking a second thread costs more than it saves
-
 
 LEAST_CHANNELS = LANES
 
@@ -30,10 +27,6 @@ cdef struct Correlation:
     const real* x
     const real* weights
     const real* bias            # or NULL
-
-
-cdef inline int threads_for(double work, int threads) noexcept nogil:
-    return threads if work >= SERIAL_BELOW else 1
 
 
 cdef void correlate_row(const Correlation* op, Py_ssize_t row) noexcept nogil:

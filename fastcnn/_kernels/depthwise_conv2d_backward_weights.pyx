@@ -7,19 +7,16 @@ with their sums in registers.
 """
 
 from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from fastcnn._kernels._channelwise cimport (
+    WIDEST, add, add_parts, mark_lanes, parts_of, threads_for,
+)
 from fastcnn._kernels._correlate cimport Axis, forward_axis, segment_end
-from fastcnn._kernels._types cimport LANES, equal, load, prefetch, real, splat, store, vec, where
+from fastcnn._kernels._types cimport LANES, load, prefetch, real, splat, vec
 
 cdef enum:
-    SERIAL_BELOW = 500000       # multiply-adds: waking a second thread costs more than it saves
     NEAR = 1 << 16              # bytes of x that sliding passes over at a time
-    MOST_PARTS = 16             # a part is a range of rows of dy
-
-
-cdef inline int threads_for(double work, int threads) noexcept nogil:
-    return threads if work >= SERIAL_BELOW else 1
 
 
 cdef struct Geometry:
@@ -47,14 +44,6 @@ cdef inline vec add_tap(
         total = total + load(dy + q * g.C) * load(x + q * g.stride_w * g.C)
         q += 1
     return total
-
-
-cdef inline void add(real* to, vec more, const real* old_lanes, Py_ssize_t covered) noexcept nogil:
-    """Add a vector; lanes that the vector before has covered keep what they have."""
-    cdef vec old = load(to), one = splat(1), total = old + more
-    if covered > 0:
-        total = where(equal(load(old_lanes + LANES - covered), one), old, total)
-    store(to, total)
 
 
 cdef void backward_weights_row(
@@ -249,10 +238,6 @@ cdef void backward_weights_rows(
         row += count
 
 
-cdef inline Py_ssize_t parts_of(Py_ssize_t rows) noexcept nogil:
-    return min(rows, MOST_PARTS)
-
-
 def workspace_size(Py_ssize_t rows, Py_ssize_t taps, Py_ssize_t C):
     """Return how many numbers of workspace the weight gradient over rows of dy takes."""
     return parts_of(rows) * (taps + 1) * C
@@ -269,24 +254,18 @@ def depthwise_conv2d_backward_weights(
         x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], dw.shape[0],
         dw.shape[1], stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w)
     cdef Py_ssize_t rows = dy.shape[0] * g.P, parts = parts_of(rows), size = g.R * g.S * g.C
-    cdef Py_ssize_t part, i
+    cdef Py_ssize_t part
     cdef real* dw_parts = &workspace[0]
     cdef real* db_parts = dw_parts + parts * size
-    cdef real old_lanes[128]        # from LANES - n on: n times 1, then 0
-    for i in range(128):
-        old_lanes[i] = 1 if i < LANES else 0
+    cdef real old_lanes[2 * WIDEST]
+    mark_lanes(old_lanes)
     threads = threads_for(1.0 * rows * g.Q * size, threads)
-    # The parts depend on the shape alone and are added in order: the same bits on any threads.
+    # The parts depend on the shape alone.
     for part in prange(parts, nogil=True, num_threads=threads, schedule="static", chunksize=1):
         memset(dw_parts + part * size, 0, size * sizeof(real))
         memset(db_parts + part * g.C, 0, g.C * sizeof(real))
         backward_weights_rows(
             &g, part * rows // parts, (part + 1) * rows // parts, dw_parts + part * size,
             db_parts + part * g.C, &dy[0, 0, 0, 0], &x[0, 0, 0, 0], old_lanes)
-    memcpy(&dw[0, 0, 0, 0], dw_parts, size * sizeof(real))
-    memcpy(&db[0], db_parts, g.C * sizeof(real))
-    for part in range(1, parts):
-        for i in range(size):
-            (&dw[0, 0, 0, 0])[i] += dw_parts[part * size + i]
-        for i in range(g.C):
-            db[i] += db_parts[part * g.C + i]
+    add_parts(&dw[0, 0, 0, 0], dw_parts, size, parts)
+    add_parts(&db[0], db_parts, g.C, parts)

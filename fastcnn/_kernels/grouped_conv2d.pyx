@@ -9,19 +9,16 @@ through the taps that lie inside the image, four neighbouring outputs at a time.
 """
 
 from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from fastcnn._kernels._channelwise cimport (
+    WIDEST, add, add_parts, mark_lanes, parts_of, threads_for,
+)
 from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
 from fastcnn._kernels._finish cimport Finish, finished, finishing, nothing
 from fastcnn._kernels._types cimport (
-    LANES, SHUFFLES, equal, indices, load, mask, real, shuffle, splat, store, vec, where,
+    LANES, SHUFFLES, indices, load, mask, real, shuffle, splat, store, vec,
 )
-
-cdef enum:
-    SERIAL_BELOW = 500000       # multiply-adds: waking a second thread costs more than it saves
-    MOST_PARTS = 16             # of the weight gradient; a part is a range of rows of dy
-    WIDEST = 64                 # lanes at most
-
 
 cdef struct Correlation:
     Axis h, w
@@ -43,10 +40,6 @@ def takes(Py_ssize_t channels, Py_ssize_t depth):
 def workspace_size(Py_ssize_t taps, Py_ssize_t D, Py_ssize_t C):
     """Return how many numbers the packed weights take."""
     return (C + LANES - 1) // LANES * taps * D * LANES
-
-
-cdef inline int threads_for(double work, int threads) noexcept nogil:
-    return threads if work >= SERIAL_BELOW else 1
 
 
 cdef void plan_lanes(mask* spread, Py_ssize_t D) noexcept nogil:
@@ -308,14 +301,6 @@ cdef struct Geometry:
     mask spread[WIDEST]
 
 
-cdef inline void add(real* to, vec more, const real* old_lanes, Py_ssize_t covered) noexcept nogil:
-    """Add a vector; lanes that the vector before has covered keep what they have."""
-    cdef vec old = load(to), one = splat(1), total = old + more
-    if covered > 0:
-        total = where(equal(load(old_lanes + LANES - covered), one), old, total)
-    store(to, total)
-
-
 cdef void add_tap(
     const Geometry* g, real* dw, const real* dy, const real* x, Py_ssize_t count,
     const real* old_lanes, Py_ssize_t covered,
@@ -384,10 +369,6 @@ cdef void backward_weights_row(
         c += LANES
 
 
-cdef inline Py_ssize_t parts_of(Py_ssize_t rows) noexcept nogil:
-    return min(rows, MOST_PARTS)
-
-
 def parts_size(Py_ssize_t rows, Py_ssize_t taps, Py_ssize_t D, Py_ssize_t C):
     """Return how many numbers of workspace the weight gradient over rows of dy takes."""
     return parts_of(rows) * (taps * D + 1) * C
@@ -402,29 +383,23 @@ def grouped_conv2d_backward_weights(
     """Write the gradients of w (R, S, D, C) and b (C,); N is at least 1."""
     cdef Geometry g
     cdef Py_ssize_t rows = dy.shape[0] * dy.shape[1], parts = parts_of(rows)
-    cdef Py_ssize_t size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3], part, row, i
+    cdef Py_ssize_t size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3], part, row
     cdef real* dw_parts = &workspace[0]
     cdef real* db_parts = dw_parts + parts * size
-    cdef real old_lanes[2 * WIDEST]     # from LANES - n on: n times 1, then 0
+    cdef real old_lanes[2 * WIDEST]
     g.H, g.W, g.C, g.D = x.shape[1], x.shape[2], x.shape[3], dw.shape[2]
     g.P, g.Q, g.R, g.S = dy.shape[1], dy.shape[2], dw.shape[0], dw.shape[1]
     g.stride_h, g.stride_w, g.pad_top, g.pad_left = stride_h, stride_w, pad_top, pad_left
     g.dilation_h, g.dilation_w = dilation_h, dilation_w
     plan_lanes(g.spread, g.D)
-    for i in range(2 * WIDEST):
-        old_lanes[i] = 1 if i < LANES else 0
+    mark_lanes(old_lanes)
     threads = threads_for(1.0 * rows * g.Q * size, threads)
-    # The parts depend on the shape alone and are added in order: the same bits on any threads.
+    # The parts depend on the shape alone.
     for part in prange(parts, nogil=True, num_threads=threads, schedule="static", chunksize=1):
         memset(dw_parts + part * size, 0, size * sizeof(real))
         memset(db_parts + part * g.C, 0, g.C * sizeof(real))
         for row in range(part * rows // parts, (part + 1) * rows // parts):
             backward_weights_row(&g, row, dw_parts + part * size, db_parts + part * g.C,
                                  &dy[0, 0, 0, 0], &x[0, 0, 0, 0], old_lanes)
-    memcpy(&dw[0, 0, 0, 0], dw_parts, size * sizeof(real))
-    memcpy(&db[0], db_parts, g.C * sizeof(real))
-    for part in range(1, parts):
-        for i in range(size):
-            (&dw[0, 0, 0, 0])[i] += dw_parts[part * size + i]
-        for i in range(g.C):
-            db[i] += db_parts[part * g.C + i]
+    add_parts(&dw[0, 0, 0, 0], dw_parts, size, parts)
+    add_parts(&db[0], db_parts, g.C, parts)

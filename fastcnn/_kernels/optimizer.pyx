@@ -113,14 +113,14 @@ def sgd_step(
     cdef real* data[3]
     cdef Py_ssize_t count, i
     cdef real rate, mu, decay
-    cdef bint ahead, fetching
+    cdef bint looks_ahead, fetching
     if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
             and type(nesterov) is bool and (momentum == 0 or velocity is not None)):
         return False
     count = look((dw, w) if velocity is None else (dw, w, velocity), data)
     if count == 0:
         return False
-    rate, mu, decay, ahead = learning_rate, momentum, weight_decay, nesterov
+    rate, mu, decay, looks_ahead = learning_rate, momentum, weight_decay, nesterov
     if velocity is None:
         for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
             descend(data[1] + i, data[0] + i, rate, decay, min(<Py_ssize_t> BLOCK, count - i))
@@ -128,7 +128,7 @@ def sgd_step(
     fetching = 3 * count * <Py_ssize_t> sizeof(real) < l3_bytes
     for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
         descend_with_momentum(
-            data[1] + i, data[2] + i, data[0] + i, rate, mu, ahead, decay,
+            data[1] + i, data[2] + i, data[0] + i, rate, mu, looks_ahead, decay,
             min(<Py_ssize_t> BLOCK, count - i), fetching,
         )
     return True
