@@ -90,7 +90,8 @@ cdef void plan(Geometry* g, int threads) noexcept nogil:
         g.chunk = ceil_div(g.chunk, ROWS) * ROWS
         g.chunks = ceil_div(g.C, g.chunk)
     g.x_in_place = (g.R == 1 and g.S == 1 and g.stride_h == 1 and g.stride_w == 1 and g.G == 1
-                    and g.P == g.H and g.Q == g.W and g.C < DENSE_PIXELS)
+                    and g.pad_top == 0 and g.pad_left == 0 and g.P == g.H and g.Q == g.W
+                    and g.C < DENSE_PIXELS)
     g.pitch = g.chunk
     if g.x_in_place:
         g.pitch = g.C
