@@ -45,4 +45,7 @@ class Base:
         return _kernels.load(self.isa, "float64" if array.dtype.itemsize == 8 else "float32")
 
     def __repr__(self) -> str:
-        return f"FastBackend(isa={self.isa!r}, num_threads={self.num_threads})"
+        return (
+            f"FastBackend(isa={self.isa!r}, num_threads={self.num_threads}, "
+            f"convolution={self.convolution!r})"
+        )
