@@ -53,6 +53,8 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
 
     Raises
     ------
+    TypeError
+        If `isa` or `convolution` is no name, or num_threads no integer.
     ValueError
         If the instruction set cannot run here, num_threads is below one, or `convolution` is
         unknown.

@@ -27,6 +27,8 @@ class Base:
     ) -> None:
         if isa is not None and not isinstance(isa, str):
             raise TypeError(f"isa: expected a name or None, got {type(isa).__name__}")
+        if not isinstance(convolution, str):
+            raise TypeError(f"convolution: expected a name, got {type(convolution).__name__}")
         if convolution not in _CONVOLUTIONS:
             raise ValueError(
                 f"convolution: expected one of {', '.join(_CONVOLUTIONS)}, got {convolution!r}"
