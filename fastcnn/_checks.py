@@ -46,13 +46,15 @@ Check = TypeVar("Check", bound=Callable[..., Any])
 def by_shape(check: Check) -> Check:
     """Let a check that returns something remember it, for most calls repeat earlier ones.
 
-    Of float arrays it may look at the shapes alone. Options that are not plain are looked at each
-    time: True would pass for 1, and what holds others can change.
+    Of float arrays it may look at the shapes alone. Options that are not plain, or are given by
+    name, are looked at each time: True would pass for 1, and what holds others can change.
     """
     known: dict[tuple[Any, ...], Any] = {}
 
     @wraps(check)
-    def remembered(*arguments: Any) -> Any:
+    def remembered(*arguments: Any, **others: Any) -> Any:
+        if others:
+            return check(*arguments, **others)
         key = []
         for value in arguments:
             if type(value) in _PLAIN:
