@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, integer, output_size, pads, pair, rank, shape
+from fastcnn._checks import (
+    by_shape,
+    flag,
+    float_arrays,
+    integer,
+    output_size,
+    pads,
+    pair,
+    rank,
+    shape,
+)
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._base import Base
@@ -39,6 +49,7 @@ class _Geometry(NamedTuple):
         return self.window[2:4]
 
 
+@by_shape
 def _geometry(
     op: str,
     x: Array,
