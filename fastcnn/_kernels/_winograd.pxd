@@ -24,17 +24,22 @@ cdef inline void find_pixels(
     What follows a pixel may be read with its last vector, and takes no part in what is kept. Only
     at the end of the array there is nothing to read.
     """
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t top = max(0, -h), bottom = min(side, height - h)
+    cdef Py_ssize_t left = max(0, -w), right = min(side, width - w), i, j
+    cdef const real* x
     for i in range(side):
+        x = image + ((h + i) * width + w) * pixel
         for j in range(side):
-            at[j] = zeros
-            if 0 <= h + i < height and 0 <= w + j < width:
-                at[j] = image + ((h + i) * width + w + j) * pixel
-                if at[j] + lanes > end:
-                    memcpy(copies, at[j], valid * sizeof(real))
-                    at[j] = copies
-                    copies += lanes
-        at += side
+            at[side * i + j] = x if top <= i < bottom and left <= j < right else zeros
+            x += pixel
+    if image + ((h + bottom - 1) * width + w + right - 1) * pixel + lanes <= end:
+        return
+    for i in range(top, bottom):
+        for j in range(left, right):
+            if at[side * i + j] + lanes > end:
+                memcpy(copies, at[side * i + j], valid * sizeof(real))
+                at[side * i + j] = copies
+                copies += lanes
 
 
 cdef inline void transform_line(real* to, Py_ssize_t step, vec x0, vec x1, vec x2, vec x3,
