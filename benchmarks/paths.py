@@ -100,7 +100,7 @@ MAPS = (
     *(Shape(c, k, 20, padding=1) for c, k in permutations((1, 3, 6, 16, 64), 2)),
     *(Shape(c, k, 20, padding=1) for c, k in product((10, 12), (10, 24, 64))),
     *(Shape(c, k, 20, padding=1) for c, k in [(24, 10), (24, 12), (64, 10), (64, 12)]),
-    *(Shape(c, k, 6, padding=1) for c, k in product((3, 8, 16), repeat=2)),
+    *(Shape(c, k, n, padding=1) for n in (14, 13, 6) for c, k in product((8, 12, 24), repeat=2)),
     *(Shape(c, c, n, padding=1) for n in (4, 5, 6, 7, 8, 10) for c in (32, 128)),
     *(Shape(c, c, 14, padding=1) for c in (128, 256, 512)),
     *(Shape(c, c, 56, padding=1) for c in (16, 32, 64)),

@@ -17,12 +17,11 @@ from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
-# When Winograd pays (benchmarks/paths.py): the more channels a sum runs over, the more products it
-# saves, and its transforms cost as much as so many save. The weight gradient needs some filters
-# too. Its tiles of 4x4 outputs may hold so many times the outputs there are.
-_FEWEST_CHANNELS = 8
+# When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36 products
+# a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much as so many
+# products. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
+_TRANSFORMS = 864
 _FEWEST_FILTERS = 3
-_MOST_UNUSED = 2
 
 
 class _Geometry(NamedTuple):
@@ -131,9 +130,9 @@ class Conv2D(Base):
         tiles = -(-height // 4) * -(-width // 4)
         channels, filters = w.shape[2:]
         summed = filters if result == "dx" else channels
-        enough = summed >= _FEWEST_CHANNELS and (result != "dw" or filters >= _FEWEST_FILTERS)
         return self.convolution == "winograd" or (
-            enough and 16 * tiles <= _MOST_UNUSED * height * width
+            summed * (9 * height * width - 36 * tiles) >= _TRANSFORMS * tiles
+            and (result != "dw" or filters >= _FEWEST_FILTERS)
         )
 
     def _conv2d_algorithm(self, x: Array, w: Array, geometry: _Geometry) -> str:
