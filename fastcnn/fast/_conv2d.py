@@ -17,9 +17,10 @@ from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
-# When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36 products
-# a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much as so many
-# products. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
+# When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36
+# products a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much
+# as so many products. Where tiles fit, 8 channels are enough. The weight gradient needs some
+# filters too.
 _TRANSFORMS = 864
 _FEWEST_FILTERS = 3
 
