@@ -23,10 +23,12 @@ from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._finish cimport Finish, finish, finishing, nothing
-from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
+from fastcnn._kernels._tile cimport (
+    ROWS, copy_panel, first_vector, panels_of, tile, vectors_of,
+)
 from fastcnn._kernels._types cimport LANES, VECTORS, load, real
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, transform_patch, transform_products, transform_taps,
+    POINTS, SIDE, find_pixels, transform_patch, transform_products, transform_taps,
 )
 
 cdef enum:
@@ -158,24 +160,13 @@ cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, P
 
 
 cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const real* x,
-                          const real* zeros, real* patch) noexcept nogil:
+                          const real* zeros, real* copies) noexcept nogil:
     """Write B^T x B for the patch of one tile to v, zeros where it lies in the padding."""
-    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, c = 0
-    cdef Py_ssize_t h = tile_ // g.TQ % g.TP * OUT - g.pad_top
-    cdef Py_ssize_t w = tile_ % g.TQ * OUT - g.pad_left
-    cdef const real* x_n = x + n * g.H * g.W * g.C
+    cdef Py_ssize_t pixels = g.H * g.W * g.C, c = 0
     cdef const real* at[POINTS]
-    for i in range(SIDE):
-        for j in range(SIDE):
-            if 0 <= h + i < g.H and 0 <= w + j < g.W:
-                at[SIDE * i + j] = x_n + ((h + i) * g.W + w + j) * g.C
-                if g.depth > g.C:       # the last vector of a pixel must not read the next one
-                    memcpy(patch, at[SIDE * i + j], g.C * sizeof(real))
-                    memset(patch + g.C, 0, (g.depth - g.C) * sizeof(real))
-                    at[SIDE * i + j] = patch
-                    patch += g.depth
-            else:
-                at[SIDE * i + j] = zeros
+    find_pixels(at, SIDE, x + tile_ // (g.TP * g.TQ) * pixels,
+                tile_ // g.TQ % g.TP * OUT - g.pad_top, tile_ % g.TQ * OUT - g.pad_left, g.H, g.W,
+                g.C, g.depth, g.C, x + g.N * pixels, zeros, copies)
     while c < g.depth:
         transform_patch(v + c, g.point_v, at, c)
         c += LANES
@@ -240,7 +231,7 @@ cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_
             for i in range(rows):
                 y_k = y + i * g.Q * g.K + k
                 for j in range(columns):
-                    memcpy(y_k + j * g.K, t + (OUT * i + j) * LANES, lanes * sizeof(real))
+                    copy_panel(y_k + j * g.K, t + (OUT * i + j) * LANES, lanes)
         if g.end.any:
             for i in range(rows):
                 for j in range(columns):
@@ -264,11 +255,11 @@ cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x,
                      const real* bias, const real* zeros, real* t) noexcept nogil:
     """Compute one block of tiles with the weights that were transformed ahead."""
     cdef Py_ssize_t first = task * g.block, tiles = min(g.block, g.tiles - first), i, group, panel
-    cdef real* patch = t + POINTS * LANES
-    cdef real* v = patch + POINTS * g.depth
+    cdef real* copies = t + POINTS * LANES
+    cdef real* v = copies + POINTS * g.depth
     cdef real* m = v + POINTS * g.point_v
     for i in range(tiles):
-        transform_input(g, first + i, v + i * g.depth, x, zeros, patch)
+        transform_input(g, first + i, v + i * g.depth, x, zeros, copies)
     for group in range(g.groups):
         panel = group_panel(g, group)
         multiply(g, group, 0, POINTS, tiles, 0, g.C,

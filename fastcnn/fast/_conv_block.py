@@ -114,7 +114,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "columns"
         on_pool = self._is_winograd(w, block)
         geometry = _Geometry(block.convolved, block.window, block.groups)
-        if self.convolution == "auto" and self._by_winograd(w, geometry):
+        if self.convolution == "auto" and self._by_winograd("y", w, geometry):
             fewest = _FEWEST_BESIDE_POOL if on_pool else _FEWEST_INSTEAD
             if min(w.shape[2:]) >= fewest:
                 return "plain"
@@ -258,7 +258,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return ["few", "plain"] if fits else ["plain"]
         geometry = _Geometry(block.convolved, block.window, block.groups)
         crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
-        if crowded and self._by_winograd(w, geometry):
+        if crowded and self._by_winograd("dw", w, geometry):
             return ["plain", "sparse"]
         return ["sparse", "plain"]
 
