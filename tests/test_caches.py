@@ -112,3 +112,16 @@ def test_convolutions_have_the_same_bits_whatever_the_caches(name: str, isa: str
         with caches(sizes):
             for array, other in zip(results(), expected, strict=True):
                 np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("count", [4096 * 3, 4096 * 2 + 37])
+@pytest.mark.parametrize("isa", _kernels.available())
+def test_activations_have_the_same_bits_past_the_caches(isa: str, count: int) -> None:
+    random = np.random.default_rng(0)
+    x, dy = random.standard_normal((2, count), dtype=np.float32)
+    backend: Backend = FastBackend(isa=isa, num_threads=2)
+    expected = backend.relu(x), backend.gelu(x), backend.relu_backward(dy, x)
+    with caches((KB, KB, KB)):
+        found = backend.relu(x), backend.gelu(x), backend.relu_backward(dy, x)
+    for array, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
