@@ -20,9 +20,11 @@ __all__ = ["ConvBlock"]
 # Called with a size and run(workspace, whether it holds the packed weights already).
 WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
-# Channels and filters from which a path is the fastest (benchmarks/paths.py): op after op, by
-# Winograd's algorithm, where no tile of it holds whole windows; op after op in the gradients, where
-# windows at every output leave many winners.
+# Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's, from
+# eight of both and 16 of either on; op after op, by Winograd's algorithm, where no tile of it holds
+# whole windows; op after op in the gradients, where windows at every output leave many winners.
+_FEWEST_CHANNELS = 8
+_FEWEST_OF_EITHER = 16
 _FEWEST_INSTEAD = 32
 _FEWEST_CROWDED = 64
 # Lanes for a filter from which neighbouring windows fill vectors better than filters do.
@@ -73,12 +75,6 @@ def _check(
     )
 
 
-def _fits_tiles(block: _Block) -> bool:
-    """Return whether the pool's windows are 2x2 and side by side, as Winograd's tiles hold them."""
-    steps = zip(block.pool[2:], block.output, strict=True)
-    return block.pool[:2] == (2, 2) and all(step == 2 or n == 1 for step, n in steps)
-
-
 def _tiles_workspace(kernel: Any, y: Array, w: Array, threads: int, kept: bool = False) -> int:
     """Return how many numbers of workspace Winograd's kernel takes for a pooled y."""
     n, p, q, _ = y.shape
@@ -121,12 +117,12 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "few"
         if self._is_columns(x, w, block):
             return "columns"
-        if not self._by_winograd(w, _Geometry(block.convolved, block.window, block.groups)):
-            return "direct"
-        if _fits_tiles(block):
+        if self._is_winograd(w, block):
             return "winograd"
-        few = self.convolution == "winograd" or min(w.shape[2:]) < _FEWEST_INSTEAD
-        return "direct" if few else "plain"
+        geometry = _Geometry(block.convolved, block.window, block.groups)
+        if self.convolution == "auto" and min(w.shape[2:]) >= _FEWEST_INSTEAD:
+            return "plain" if self._by_winograd(w, geometry) else "direct"
+        return "direct"
 
     def _fused_block(
         self,
@@ -203,6 +199,19 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             and 4 * block.output[1] >= lanes
             and self.convolution != "winograd"
         )
+
+    def _is_winograd(self, w: Array, block: _Block) -> bool:
+        """Return whether Winograd's tiles, which hold windows of 2x2, compute the block."""
+        window = block.window
+        fits = w.shape[:2] == (3, 3) and window[:2] == window[4:] == (1, 1)
+        fits = fits and block.pool[:2] == (2, 2)
+        fits = fits and all(
+            s == 2 or n == 1 for s, n in zip(block.pool[2:], block.output, strict=True)
+        )
+        if self.convolution == "auto":
+            c, k = w.shape[2:]
+            return fits and min(c, k) >= _FEWEST_CHANNELS and max(c, k) >= _FEWEST_OF_EITHER
+        return fits and self.convolution == "winograd"
 
     def _plain_block(
         self, x: Array, w: Array, b: Array | None, block: _Block
