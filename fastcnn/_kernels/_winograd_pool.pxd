@@ -25,7 +25,7 @@ cdef inline void pool_window(real* y, unsigned char* argmax, const real* z, Py_s
 
 
 cdef inline void pool_outputs(const Geometry* g, const Place* place, Py_ssize_t k, real* y,
-                       const real* z) noexcept nogil:
+                              const real* z) noexcept nogil:
     """Pool the windows of one tile, for the vector of filters at k."""
     cdef Py_ssize_t lanes = min(LANES, g.K - k), i, j, at
     cdef real ragged[LANES]

@@ -30,7 +30,7 @@ from fastcnn._kernels._winograd cimport (
     transform_short_products, transform_taps,
 )
 from fastcnn._kernels._winograd_plan cimport (
-    C_BLOCK, CHANNELS, MOST_LANES, OUT, ROOM, TAPS, Geometry, Place, end_with, first_with,
+    CHANNELS, MOST_LANES, OUT, ROOM, TAPS, Geometry, Place, end_with, first_with,
     group_panel, place_of, plan, weights_size,
 )
 from fastcnn._kernels._winograd_pool cimport pool_outputs
