@@ -19,7 +19,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
+from itertools import permutations, product
 from statistics import geometric_mean, median
 from typing import Any, NamedTuple
 
@@ -97,10 +97,15 @@ BLOCKS = (
 )
 MAPS = (
     *(Shape(c, k, n, padding=1) for n in (28, 12) for c, k in product((8, 16, 32, 64), repeat=2)),
+    *(Shape(c, k, 20, padding=1) for c, k in permutations((1, 3, 6, 16, 64), 2)),
+    *(Shape(c, k, 20, padding=1) for c, k in product((10, 12), (10, 24, 64))),
+    *(Shape(c, k, 20, padding=1) for c, k in [(24, 10), (24, 12), (64, 10), (64, 12)]),
+    *(Shape(c, k, n, padding=1) for n in (14, 13, 6) for c, k in product((8, 12, 24), repeat=2)),
     *(Shape(c, c, n, padding=1) for n in (4, 5, 6, 7, 8, 10) for c in (32, 128)),
     *(Shape(c, c, 14, padding=1) for c in (128, 256, 512)),
     *(Shape(c, c, 56, padding=1) for c in (16, 32, 64)),
 )
+RESULTS = dict(zip(PASSES, ("y", "dx", "dw"), strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,7 +182,7 @@ def winograd(options: argparse.Namespace) -> Iterator[Paths]:
         for name in ("direct", "winograd"):
             backend = FastBackend(num_threads=options.threads, convolution=name)
             runs[name] = partial(_pass, backend, direction, x, w, b, dy)
-        by_winograd = rule._by_winograd(w, _geometry("paths", x, w, 1, 1, 1, 1))
+        by_winograd = rule._by_winograd(RESULTS[direction], w, _geometry("paths", x, w, 1, 1, 1, 1))
         yield Paths(f"{shape}, {direction}", "winograd" if by_winograd else "direct", runs)
 
 

@@ -23,7 +23,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 13, 13, 32), (3, 3, 32, 64), {}),
     ((3, 7, 9, 17), (3, 3, 17, 33), {"padding": 1}),
     ((2, 8, 6, 16), (3, 3, 16, 67), {"padding": "same"}),
-    ((1, 7, 8, 32), (3, 3, 32, 70), {"pool_stride": 1}),
+    ((1, 7, 7, 32), (3, 3, 32, 70), {"pool_stride": 1}),
     ((1, 9, 8, 5), (3, 3, 5, 7), {"padding": ((2, 0), (0, 1))}),
     ((2, 10, 10, 1), (3, 3, 1, 32), {}),
     ((1, 9, 8, 1), (3, 3, 1, 48), {"pool_stride": (1, 3)}),
@@ -66,7 +66,9 @@ def by_winograd(backend: FastBackend, x: Any, w: Any, **options: Any) -> bool:
     block = _check("conv_block", x, w, **{**defaults, "pool_stride": None, **options})
     algorithm = backend._algorithm(x, w, block)
     geometry = _Geometry(block.convolved, block.window, block.groups)
-    return algorithm == "winograd" or (algorithm == "plain" and backend._by_winograd(w, geometry))
+    return algorithm == "winograd" or (
+        algorithm == "plain" and backend._by_winograd("y", w, geometry)
+    )
 
 
 def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -93,8 +95,11 @@ def test_exact_on_small_integers(
         found = backend.conv_block_backward(dy, argmax, x, w, **options)
         none, *rest = backend.conv_block_backward(dy, argmax, x, w, **options, input_gradient=False)
         assert none is None
-        for result, expected in zip((*found, *rest), (*gradients, *gradients[1:]), strict=True):
-            if convolution == "winograd":  # as F(4x4, 3x3), where the block is a plain one
+        # F(4x4, 3x3) computes the gradients of a plain block, and of one channel the input's.
+        rounded = {"winograd": range(5), "auto": [0] if w_shape[:3] == (3, 3, 1) else []}
+        both = zip((*found, *rest), (*gradients, *gradients[1:]), strict=True)
+        for index, (result, expected) in enumerate(both):
+            if index in rounded.get(convolution, []):
                 assert_close(result, expected, "conv2d_backward")
             else:
                 np.testing.assert_array_equal(result, expected, err_msg=repr(backend))

@@ -148,29 +148,43 @@ def test_infinity_and_nan_stay_in_their_tiles(value: float, rng: np.random.Gener
         assert_same_bits((y,), (clean,))
 
 
-# Channels, filters, height, whether "auto" takes Winograd.
+# Channels, filters, height, whether "auto" takes Winograd forward and for the input gradient: the
+# more of the last tiles' lines lie outside, the more channels or filters it needs.
 CHOICES = [
-    (16, 16, 6, True),
-    (64, 33, 4, True),
-    (15, 64, 14, False),
-    (64, 15, 14, False),
-    (64, 64, 5, False),
+    (8, 8, 8, True, True),
+    (7, 8, 8, False, True),
+    (8, 7, 8, True, False),
+    (1, 40, 12, False, True),
+    (12, 11, 6, True, False),
+    (15, 16, 5, False, True),
+    (24, 23, 2, True, False),
+    (300, 300, 1, False, False),
 ]
 
 
-@pytest.mark.parametrize(("channels", "filters", "height", "winograd"), CHOICES)
+@pytest.mark.parametrize(("channels", "filters", "height", "forward", "backward"), CHOICES)
 def test_auto_chooses_by_the_shape_alone(
-    channels: int, filters: int, height: int, winograd: bool, rng: np.random.Generator
+    channels: int,
+    filters: int,
+    height: int,
+    forward: bool,
+    backward: bool,
+    rng: np.random.Generator,
 ) -> None:
-    x = rng.standard_normal((3, height, 9, channels)).astype(np.float32)
+    x = rng.standard_normal((3, height, 8, channels)).astype(np.float32)
     w = rng.standard_normal((3, 3, channels, filters)).astype(np.float32)
-    dy = rng.standard_normal((3, height, 9, filters)).astype(np.float32)
-    name = "winograd" if winograd else "direct"
+    dy = rng.standard_normal((3, height, 8, filters)).astype(np.float32)
     for isa, images, threads in product(_kernels.available(), (1, 3), (1, 2)):
-        auto = FastBackend(isa, threads)
-        chosen = FastBackend(isa, convolution=name)
         arrays = dy[:images], x[:images], w
-        assert_same_bits(both_passes(auto, *arrays), both_passes(chosen, *arrays))
+        found = both_passes(FastBackend(isa, threads), *arrays)
+        direct, winograd = (
+            both_passes(FastBackend(isa, convolution=name), *arrays)
+            for name in ("direct", "winograd")
+        )
+        assert not any(np.array_equal(a, b) for a, b in zip(direct, winograd, strict=True))
+        y = winograd if forward else direct
+        dx = winograd if backward else direct
+        assert_same_bits(found, (y[0], dx[1]), f"{isa} {images} {threads}")
 
 
 OTHERS: list[tuple[tuple[int, int], dict[str, Any]]] = [

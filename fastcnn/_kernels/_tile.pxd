@@ -10,6 +10,8 @@
 # Six rows by four vectors hold 24 of AVX-512's 32 registers, six by two 12 of AVX2's 16; both
 # hide the latency of the fused multiply-add and ask less of the load ports than they give. The
 # accumulators are named locals: gcc may spill an array of them to the stack.
+from libc.string cimport memcpy
+
 from fastcnn._kernels._types cimport LANES, VECTORS, load, real, store, vec
 
 cdef enum:
@@ -254,3 +256,26 @@ cdef inline Py_ssize_t panels_of(Py_ssize_t channels) noexcept nogil:
 cdef inline Py_ssize_t first_vector(Py_ssize_t channels, Py_ssize_t panel) noexcept nogil:
     """Return the first vector of a panel; that of the panel after the last is their number."""
     return panel * vectors_of(channels) // panels_of(channels)
+
+
+cdef inline void copy_panel(real* to, const real* source, Py_ssize_t count) noexcept nogil:
+    """Copy the channels of a panel whose last vector is ragged.
+
+    The last numbers are two halves, or two quarters, of a vector, which overlap: a call or a loop
+    takes as long as a tile of few channels.
+    """
+    cdef Py_ssize_t i
+    while count >= LANES:
+        store(to, load(source))
+        to, source, count = to + LANES, source + LANES, count - LANES
+    if 2 * count >= LANES:
+        i = count - LANES // 2
+        memcpy(to, source, LANES // 2 * sizeof(real))
+        memcpy(to + i, source + i, LANES // 2 * sizeof(real))
+    elif 4 * count >= LANES:
+        i = count - LANES // 4
+        memcpy(to, source, LANES // 4 * sizeof(real))
+        memcpy(to + i, source + i, LANES // 4 * sizeof(real))
+    else:
+        for i in range(count):
+            to[i] = source[i]

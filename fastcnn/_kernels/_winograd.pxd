@@ -5,11 +5,41 @@
 # any points do. These keep the rounding small, 1.7 times the direct sum's in the mean where
 # 0, +-1, +-2 give 3.7, and lie in pairs, which share half of each transform; A, B and their powers
 # are exact in binary.
+from libc.string cimport memcpy
+
 from fastcnn._kernels._types cimport LANES, load, real, splat, store, vec
 
 cdef enum:
     SIDE = 6                    # points of a line
     POINTS = SIDE * SIDE        # of a tile
+
+
+cdef inline void find_pixels(
+    const real** at, Py_ssize_t side, const real* image, Py_ssize_t h, Py_ssize_t w,
+    Py_ssize_t height, Py_ssize_t width, Py_ssize_t pixel, Py_ssize_t lanes, Py_ssize_t valid,
+    const real* end, const real* zeros, real* copies,
+) noexcept nogil:
+    """Set where the side*side pixels from h, w on of an image lie; outside of it are zeros.
+
+    What follows a pixel may be read with its last vector, and takes no part in what is kept. Only
+    at the end of the array there is nothing to read.
+    """
+    cdef Py_ssize_t top = max(0, -h), bottom = min(side, height - h)
+    cdef Py_ssize_t left = max(0, -w), right = min(side, width - w), i, j
+    cdef const real* x
+    for i in range(side):
+        x = image + ((h + i) * width + w) * pixel
+        for j in range(side):
+            at[side * i + j] = x if top <= i < bottom and left <= j < right else zeros
+            x += pixel
+    if image + ((h + bottom - 1) * width + w + right - 1) * pixel + lanes <= end:
+        return
+    for i in range(top, bottom):
+        for j in range(left, right):
+            if at[side * i + j] + lanes > end:
+                memcpy(copies, at[side * i + j], valid * sizeof(real))
+                at[side * i + j] = copies
+                copies += lanes
 
 
 cdef inline void transform_line(real* to, Py_ssize_t step, vec x0, vec x1, vec x2, vec x3,

@@ -23,10 +23,12 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._finish cimport finish, finishing, nothing
-from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, tile, vectors_of
+from fastcnn._kernels._tile cimport (
+    ROWS, copy_panel, first_vector, panels_of, tile, vectors_of,
+)
 from fastcnn._kernels._types cimport LANES, load, real
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, transform_patch, transform_products, transform_short_patch,
+    POINTS, SIDE, find_pixels, transform_patch, transform_products, transform_short_patch,
     transform_short_products, transform_taps,
 )
 from fastcnn._kernels._winograd_plan cimport (
@@ -84,23 +86,13 @@ cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, P
 
 
 cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const real* x,
-                          const real* zeros, real* patch, real* t) noexcept nogil:
+                          const real* zeros, real* copies, real* t) noexcept nogil:
     """Write B^T x B for the patch of one tile to v, zeros where it lies in the padding."""
     cdef Place place = place_of(g, tile_)
-    cdef Py_ssize_t h = place.p - g.pad_top, w = place.q - g.pad_left, i, j, c = 0
-    cdef const real* x_n = x + place.n * g.H * g.W * g.C
+    cdef Py_ssize_t pixels = g.H * g.W * g.C, c = 0
     cdef const real* at[POINTS]
-    for i in range(SIDE if place.tall else SIDE - 2):
-        for j in range(SIDE if place.wide else SIDE - 2):
-            if 0 <= h + i < g.H and 0 <= w + j < g.W:
-                at[SIDE * i + j] = x_n + ((h + i) * g.W + w + j) * g.C
-                if g.depth > g.C:       # the last vector of a pixel must not read the next one
-                    memcpy(patch, at[SIDE * i + j], g.C * sizeof(real))
-                    memset(patch + g.C, 0, (g.depth - g.C) * sizeof(real))
-                    at[SIDE * i + j] = patch
-                    patch += g.depth
-            else:
-                at[SIDE * i + j] = zeros
+    find_pixels(at, SIDE, x + place.n * pixels, place.p - g.pad_top, place.q - g.pad_left, g.H,
+                g.W, g.C, g.depth, g.C, x + g.N * pixels, zeros, copies)
     while c < g.depth:
         if place.tall and place.wide:
             transform_patch(v + c, g.point_v, at, c)
@@ -181,8 +173,8 @@ cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_
             outputs_of(g, &place, z, OUT * LANES, LANES, m, bias + k, t)
             for i in range(rows):
                 for j in range(columns):
-                    memcpy(y + first + (i * g.Q + j) * g.K + k, z + (OUT * i + j) * LANES,
-                           lanes * sizeof(real))
+                    copy_panel(y + first + (i * g.Q + j) * g.K + k, z + (OUT * i + j) * LANES,
+                               lanes)
         if g.end.any:
             for i in range(rows):
                 for j in range(columns):
@@ -206,11 +198,11 @@ cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x,
                      const real* bias, const real* zeros, real* t) noexcept nogil:
     """Compute one block of tiles with the weights that were transformed ahead."""
     cdef Py_ssize_t first = task * g.block, tiles = min(g.block, g.tiles - first), i, group, panel
-    cdef real* patch = t + ROOM * LANES
-    cdef real* v = patch + POINTS * g.depth
+    cdef real* copies = t + ROOM * LANES
+    cdef real* v = copies + POINTS * g.depth
     cdef real* m = v + POINTS * g.point_v
     for i in range(tiles):
-        transform_input(g, first + i, v + i * g.depth, x, zeros, patch, t)
+        transform_input(g, first + i, v + i * g.depth, x, zeros, copies, t)
     for group in range(g.groups):
         panel = group_panel(g, group)
         multiply(g, group, 0, POINTS, first, tiles, 0, g.C,

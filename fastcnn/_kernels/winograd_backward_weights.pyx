@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, load, prefetch_to_write, real, store, vec
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, gradient_end, gradient_pair, three_outputs, transform_end, transform_pair,
+    POINTS, SIDE, find_pixels, gradient_end, gradient_pair, three_outputs, transform_end, transform_pair,
 )
 
 cdef enum:
@@ -76,29 +76,6 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.part = (TAPS * g.C + 1) * g.K
     g.scratch = (2 + POINTS) * g.row + POINTS * g.point_m + LINES * (
         g.block * (g.c_lanes + g.k_lanes) + (1 + panels_of(g.k_lanes)) * LANES)
-
-
-cdef void find_pixels(
-    const real** at, Py_ssize_t side, const real* image, Py_ssize_t h, Py_ssize_t w,
-    Py_ssize_t height, Py_ssize_t width, Py_ssize_t pixel, Py_ssize_t lanes, Py_ssize_t valid,
-    const real* end, const real* zeros, real* copies,
-) noexcept nogil:
-    """Set where the side*side pixels from h, w on of an image lie; outside of it are zeros.
-
-    What follows a pixel may be read with its last vector, and takes no part in what is kept. Only
-    at the end of the array there is nothing to read.
-    """
-    cdef Py_ssize_t i, j
-    for i in range(side):
-        for j in range(side):
-            at[j] = zeros
-            if 0 <= h + i < height and 0 <= w + j < width:
-                at[j] = image + ((h + i) * width + w + j) * pixel
-                if at[j] + lanes > end:
-                    memcpy(copies, at[j], valid * sizeof(real))
-                    at[j] = copies
-                    copies += lanes
-        at += side
 
 
 cdef void transform_input(

@@ -17,10 +17,11 @@ from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
-# When Winograd pays (benchmarks/paths.py): its transforms cost as much as so many channels and
-# filters save, and its tiles of 4x4 outputs may hold so many times the outputs there are.
-_FEWEST_CHANNELS = 16
-_MOST_UNUSED = 2
+# When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36 products
+# a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much as so many
+# products. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
+_TRANSFORMS = 864
+_FEWEST_FILTERS = 3
 
 
 class _Geometry(NamedTuple):
@@ -115,8 +116,8 @@ class Conv2D(Base):
         takes: bool = self._load(w).grouped_conv2d.takes(filters, depth)
         return takes and groups > 1 and filters == groups * depth
 
-    def _by_winograd(self, w: Array, geometry: _Geometry) -> bool:
-        """Return whether Winograd's algorithm computes a convolution and its gradients.
+    def _by_winograd(self, result: str, w: Array, geometry: _Geometry) -> bool:
+        """Return whether Winograd's algorithm computes y, dx or dw.
 
         By the shape alone, of one image and the weights: a batch gives what its images give.
         """
@@ -127,8 +128,11 @@ class Conv2D(Base):
             return False
         height, width = geometry.output
         tiles = -(-height // 4) * -(-width // 4)
+        channels, filters = w.shape[2:]
+        summed = filters if result == "dx" else channels
         return self.convolution == "winograd" or (
-            min(w.shape[2:]) >= _FEWEST_CHANNELS and 16 * tiles <= _MOST_UNUSED * height * width
+            summed * (9 * height * width - 36 * tiles) >= _TRANSFORMS * tiles
+            and (result != "dw" or filters >= _FEWEST_FILTERS)
         )
 
     def _conv2d_algorithm(self, x: Array, w: Array, geometry: _Geometry) -> str:
@@ -139,7 +143,7 @@ class Conv2D(Base):
             return "grouped"
         if _is_pointwise(x, w, geometry):
             return "pointwise"
-        return "winograd" if self._by_winograd(w, geometry) else "direct"
+        return "winograd" if self._by_winograd("y", w, geometry) else "direct"
 
     def conv2d(
         self,
@@ -231,7 +235,7 @@ class Conv2D(Base):
 
     def _backward_input(self, dy: Array, x: Array, w: Array, geometry: _Geometry) -> Array:
         r, s, c, k = w.shape
-        if self._by_winograd(w, geometry):
+        if self._by_winograd("dx", w, geometry):
             return self._winograd_backward_input(dy, x, w, geometry)
         if _is_pointwise(x, w, geometry):
             dx: Array = empty(x.shape, x.dtype)
@@ -270,7 +274,7 @@ class Conv2D(Base):
         self, dy: Array, x: Array, w: Array, geometry: _Geometry
     ) -> tuple[Array, Array]:
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
-        if self._by_winograd(w, geometry):
+        if self._by_winograd("dw", w, geometry):
             self._winograd_backward_weights(dw, db, dy, x, geometry)
             return dw, db
         kernel = self._load(x).conv2d_backward_weights

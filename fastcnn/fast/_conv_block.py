@@ -121,7 +121,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "winograd"
         geometry = _Geometry(block.convolved, block.window, block.groups)
         if self.convolution == "auto" and min(w.shape[2:]) >= _FEWEST_INSTEAD:
-            return "plain" if self._by_winograd(w, geometry) else "direct"
+            return "plain" if self._by_winograd("y", w, geometry) else "direct"
         return "direct"
 
     def _fused_block(
@@ -265,7 +265,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return ["few", "plain"] if fits else ["plain"]
         geometry = _Geometry(block.convolved, block.window, block.groups)
         crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
-        if crowded and self._by_winograd(w, geometry):
+        if crowded and self._by_winograd("dw", w, geometry):
             return ["plain", "sparse"]
         return ["sparse", "plain"]
 
