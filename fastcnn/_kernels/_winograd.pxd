@@ -1,10 +1,10 @@
-# The one-dimensional transforms of Winograd's F(4, 3) and F(3, 4), on vectors.
+# The one-dimensional transforms of Winograd's F(4, 3), F(2, 3) and F(3, 4), on vectors.
 #
-# Both come from the polynomials through the points 0, +-A, +-B and infinity, A = 5/8, B = 3/2
+# They come from the polynomials through the points 0, +-A, +-B and infinity, A = 5/8, B = 3/2
 # (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). In exact arithmetic
 # any points do. These keep the rounding small, 1.7 times the direct sum's in the mean where
 # 0, +-1, +-2 give 3.7, and lie in pairs, which share half of each transform; A, B and their powers
-# are exact in binary.
+# are exact in binary. F(2, 3) does without +-B.
 from libc.string cimport memcpy
 
 from fastcnn._kernels._types cimport LANES, load, real, splat, store, vec

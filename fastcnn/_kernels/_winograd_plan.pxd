@@ -100,7 +100,7 @@ cdef inline bint is_outer(Py_ssize_t e) noexcept nogil:
 
 
 cdef inline Py_ssize_t first_with(const Geometry* g, Py_ssize_t e) noexcept nogil:
-    """Return the first tile that has point e; they follow one another up to last_with."""
+    """Return the first tile that has point e; they follow one another up to end_with."""
     return g.kind[1] if is_outer(e % SIDE) else 0
 
 
@@ -124,8 +124,8 @@ cdef inline void plan(Geometry* g) noexcept nogil:
     weight_bytes = all_weights * sizeof(real)
     g.ahead = g.kept or g.groups == 1 or (
         g.tiles > FEW_TILES and weight_bytes <= MOST_AHEAD)
-    # Weights that no cache keeps are read once for as many tiles as can be, and those that a core's
-    # own cache does not, for few tiles.
+    # Weights that no cache keeps are read once for as many tiles as can be; for few tiles, those
+    # that a core's own cache does not keep.
     g.by_points = g.kept and weight_bytes > (
         l2_bytes // 2 if g.tiles <= FEW_TILES else MOST_AHEAD)
     if g.ahead and not g.by_points:
