@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks import _timing
 from benchmarks._cases import PASSES
 from benchmarks._environment import environment
+from benchmarks._options import duration, fraction, positive
 from fastcnn import FastBackend
 from fastcnn.backend import Array
 from fastcnn.fast._conv2d import _geometry
@@ -241,12 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Time the paths between which FastBackend chooses by shape.",
     )
     parser.add_argument("--only", choices=RULES, help="one rule (default: all)")
-    parser.add_argument("--batch", type=int, default=32, help="images (default 32)")
-    parser.add_argument("--threads", type=int, help="threads (default: the machine's)")
+    parser.add_argument("--batch", type=positive, default=32, help="images (default 32)")
+    parser.add_argument("--threads", type=positive, help="threads (default: the machine's)")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
-    parser.add_argument("--alive", type=float, default=0.5, help="of the winners (default 0.5)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each path (default 3)")
-    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn (default 0.03)")
+    parser.add_argument("--alive", type=fraction, default=0.5, help="of the winners (default 0.5)")
+    parser.add_argument("--rounds", type=positive, default=3, help="turns of each path (default 3)")
+    parser.add_argument("--seconds", type=duration, default=0.03, help="of a turn (default 0.03)")
     return parser
 
 

@@ -27,7 +27,6 @@ have passed the peak, which tells that the peak was measured wrongly.
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
 import time
@@ -41,6 +40,7 @@ from benchmarks._agreement import disagreement
 from benchmarks._cases import Case, Cost, Scaling
 from benchmarks._competitor import Competitor, Failure
 from benchmarks._environment import environment
+from benchmarks._options import duration, positive
 from benchmarks._peers import PEERS, VARIANTS, Results
 from benchmarks._records import Run
 from benchmarks._report import FASTCNN, Measured
@@ -68,14 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         versions={},
         options=[],
     )
-    tables = [options.only] if options.only else list(TABLES)
+    tables = {
+        table: [case for case in TABLES[table](options.batch) if options.match in case.title]
+        for table in ([options.only] if options.only else TABLES)
+    }
+    if not any(tables.values()):
+        raise SystemExit(f"--match: expected words of a case's title, got {options.match!r}")
     names = [FASTCNN, *(name for name in options.peers if name != FASTCNN)]
     if "t5" in tables:
         names += VARIANTS if threads > 1 else ["avx2"]
     with ExitStack() as stack:
         competitors = _start(names, threads, stack, run)
-        for table in tables:
-            cases = [c for c in TABLES[table](options.batch) if options.match in c.title]
+        for table, cases in tables.items():
             _print_options(competitors, cases, options.without, run)
             results = run.results.setdefault(table, [])
             for case in cases:
@@ -115,15 +119,15 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").partition("\n")[0],
     )
     peers = ",".join(name for name in PEERS if name != FASTCNN)
-    parser.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
-    parser.add_argument("--threads", type=_positive, help="default: what this process may use")
+    parser.add_argument("--rounds", type=positive, default=5, help="turns of each (default 5)")
+    parser.add_argument("--threads", type=positive, help="default: what this process may use")
     parser.add_argument(
         "--peers", type=_names, default=_names(peers), help=f"comma-separated (default {peers})"
     )
     parser.add_argument("--only", choices=TABLES, help="one of the tables alone")
     parser.add_argument(
         "--batch",
-        type=_positive,
+        type=positive,
         nargs="+",
         default=[],
         help="batch sizes, of t3 MB (default: the table's)",
@@ -135,25 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out options of peers, such as: compiled",
     )  # fmt: skip
     parser.add_argument(
-        "--seconds", type=_seconds, default=0.2, help="about how long a turn is (default 0.2)"
+        "--seconds", type=duration, default=0.2, help="about how long a turn is (default 0.2)"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return seconds
 
 
 def _names(text: str) -> list[str]:

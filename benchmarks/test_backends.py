@@ -50,6 +50,7 @@ def _calls() -> dict[str, Call]:
     logits, labels = draw(64, 10), rng.integers(0, 10, 64)
     probabilities = reference.softmax(logits)
     mask = rng.random(x.shape) < 0.5
+    block = reference.batch_norm_block(x, gamma, beta, pool_size=2)
     dx = draw(*x.shape)
 
     calls = {
@@ -67,6 +68,10 @@ def _calls() -> dict[str, Call]:
         "global_avg_pool2d_backward": call(row, x.shape),
         "batch_norm": call(x, gamma, beta),
         "batch_norm_backward": call(dx, x, gamma, mean, variance),
+        "batch_norm_block": call(x, gamma, beta, pool_size=2),
+        "batch_norm_block_backward": call(
+            pooled, block[1], x, gamma, block[2], block[3], pool_size=2
+        ),
         "batch_norm_inference": call(x, gamma, beta, mean, variance),
         "batch_norm_inference_backward": call(dx, x, gamma, mean, variance),
         "linear": call(rows, matrix, draw(64)),

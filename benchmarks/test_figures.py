@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import _limits, _networks, _records, _timing, page
+from benchmarks import _limits, _networks, _records, _timing, page, paths, peers
 from benchmarks._agreement import TOLERANCE, disagreement
 from benchmarks._cases import (
     FMA_PEAK,
@@ -230,3 +230,26 @@ def test_limits_are_of_this_world(isa: str) -> None:
     assert 1e-12 < flop < 1e-9
     assert 1e-12 < _limits.seconds_per_byte(isa, 1, size=1 << 22) < 1e-8
     assert flop < 1.5 * _limits.seconds_per_flop(_kernels.available()[0], 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        (peers.main, ["--rounds", "0"], "expected a number from 1, got '0'"),
+        (peers.main, ["--seconds", "nan"], "expected a number above 0, got 'nan'"),
+        (peers.main, ["--peers", "tensrflow"], "got 'tensrflow'"),
+        (peers.main, ["--only", "t3", "--match", "Relu"], "expected words of a case's title"),
+        (paths.main, ["--batch", "0"], "expected a number from 1, got '0'"),
+        (paths.main, ["--rounds", "-1"], "expected a number from 1, got '-1'"),
+        (paths.main, ["--alive", "2"], "expected a number from 0 to 1, got '2'"),
+    ],
+)
+def test_a_mistyped_option_is_named_before_anything_is_timed(
+    command: Callable[[Sequence[str]], int],
+    arguments: Sequence[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(arguments)
+    assert sentence in f"{caught.value} {capsys.readouterr().err}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import fastcnn
 from fastcnn import datasets
+from fastcnn._threads import MOST_THREADS
 from fastcnn._training_run import (
     LEARNING_RATES,
     MODEL,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BACKENDS: Final = ("fast", "reference")
-MOST_THREADS: Final = 1024  # more than any CPU has; far more ends an OpenMP runtime
 
 
 class _Parser(argparse.ArgumentParser):
@@ -307,8 +307,9 @@ def _info(options: argparse.Namespace) -> None:
         fastcnn.show_config()
     else:
         path = _model_path(options.model)
+        summary = fastcnn.load(path).summary()
         print(path)
-        print(fastcnn.load(path).summary())
+        print(summary)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -84,6 +84,7 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, int, int, int], int, int, dict[str, Any
     "strided": ((2, 33, 30, 24), 50, 3, {"stride": 2, "padding": 1}),
     "winograd": ((3, 30, 29, 72), 80, 3, {"padding": 1}),
     "1x1": ((2, 31, 33, 300), 130, 1, {}),
+    "1x1 of few": ((4, 20, 20, 100), 16, 1, {}),
     "few": ((5, 23, 21, 1), 21, 3, {"padding": 1}),
 }
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastcnn
@@ -135,6 +136,15 @@ def test_an_unknown_instruction_set_is_refused_with_the_choices(isa: str) -> Non
     for name in _kernels.available():
         assert name in message
     assert f"got {isa!r}" in message
+
+
+def test_how_to_convolve_is_a_known_name() -> None:
+    with pytest.raises(ValueError, match="convolution: expected one of auto, direct, winograd"):
+        fastcnn.FastBackend(convolution="fft")
+    for wrong in (None, np.array(["auto", "direct"])):
+        with pytest.raises(TypeError, match="convolution: expected a name"):
+            fastcnn.FastBackend(convolution=wrong)  # type: ignore[arg-type]
+    assert "convolution='direct'" in repr(fastcnn.FastBackend(convolution="direct"))
 
 
 @pytest.mark.skipif(len(_kernels.built()) == 1, reason="there is one instruction set alone")

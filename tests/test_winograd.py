@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_same_bits, assert_within, winograd_bound
+from compare import (
+    assert_same_bits,
+    assert_within,
+    gamma,
+    winograd_bound,
+    winograd_weights_bound,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -214,3 +220,15 @@ def test_other_convolutions_are_direct(
         np.testing.assert_array_equal(backend.conv2d(x, w, **options), y)
         found, _, _ = backend.conv2d_backward(dy, x, w, **options)
         np.testing.assert_array_equal(found, dx)
+
+
+def test_the_documented_factors_of_the_bounds() -> None:
+    """Of inputs that are all as large as the largest, each weight (or gradient) by itself."""
+    ones, pads = np.ones((1, 6, 6, 1)), ((0, 0), (0, 0))
+    weights = np.eye(9).reshape(9, 3, 3, 1, 1)
+    forward = max(winograd_bound(ones, w, None, pads, np.float64).max() for w in weights)
+    gradients = np.eye(16).reshape(16, 1, 4, 4, 1)
+    backward = max(winograd_weights_bound(dy, ones, pads, np.float64).max() for dy in gradients)
+    factors = forward / gamma(1 + 27, np.float64), backward / gamma(1 + 29, np.float64)
+    assert [int(np.ceil(factor)) for factor in factors] == [176, 176]
+    assert (FastBackend.__doc__ or "").count("at most 176 times") == 2

@@ -28,6 +28,9 @@ CONVOLUTIONS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[s
     ((1, 7, 8, 3), (1, 1), 4, {"stride": 2}),
     ((1, 9, 8, 3), (2, 1), 4, {"stride": (4, 3)}),
     ((2, 4, 5, 3), (2, 2), 4, {"stride": 100}),
+    ((2, 2, 5, 4), (1, 1), 17, {"stride": 2}),
+    ((1, 3, 2, 20), (1, 1), 5, {"stride": 100}),
+    ((2, 3, 1, 5), (1, 1), 7, {"stride": (1, 3), "padding": (0, 1)}),
     ((1, 8, 7, 2), (3, 3), 17, {"stride": (1, 2), "padding": 1}),
     ((1, 8, 7, 2), (5, 3), 17, {"stride": (3, 2), "padding": (2, 1)}),
     # Dilation, beyond the image, and together with everything.

@@ -50,6 +50,7 @@ cdef struct Geometry:
     Py_ssize_t scratch                  # numbers a thread
     bint in_place                       # dw is the only part
     bint x_in_place                     # blocks of x are as dense as copies would be
+    bint tall                           # whether tiles of nine rows waste little
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -89,10 +90,17 @@ cdef void plan(Geometry* g, int threads) noexcept nogil:
         g.chunk = ceil_div(g.chunk, ROWS) * ROWS
         g.chunks = ceil_div(g.C, g.chunk)
     g.x_in_place = (g.R == 1 and g.S == 1 and g.stride_h == 1 and g.stride_w == 1 and g.G == 1
-                    and g.P == g.H and g.Q == g.W and g.C < DENSE_PIXELS)
+                    and g.pad_top == 0 and g.pad_left == 0 and g.P == g.H and g.Q == g.W
+                    and g.C < DENSE_PIXELS)
     g.pitch = g.chunk
-    if g.chunk >= DENSE and not g.x_in_place:
+    if g.x_in_place:
+        g.pitch = g.C
+    elif g.chunk >= DENSE:
         g.pitch = (vectors_of(g.chunk) | 1) * LANES
+    # Fewer tiles are worth a little more padding. Asked of all rows, not of a chunk's, which depend
+    # on the caches: tall tiles add up the bias's gradient in another order.
+    g.tall = (ceil_div(g.J, TALL_ROWS) * TALL_ROWS
+              <= ceil_div(g.J, ROWS) * ROWS + g.J // 32)
     # Parts first, as long as they are small: a task that takes all panels copies x once.
     part_bytes = g.G * (g.J + 1) * g.row * <Py_ssize_t> sizeof(real)
     tasks = g.G * ceil_div(
@@ -279,10 +287,7 @@ cdef void add_block(
     And to the gradient of the bias, unless it is NULL.
     """
     cdef Py_ssize_t left = g.R * g.S * channels, r = 0, s = 0, c = 0, i, k, height = ROWS
-    cdef Py_ssize_t rows = ceil_div(left, ROWS) * ROWS
-    cdef Py_ssize_t tall_rows = ceil_div(left, TALL_ROWS) * TALL_ROWS
-    # Fewer tiles are worth a little more padding.
-    cdef bint tall = fits_tall(width // LANES) and tall_rows <= rows + left // 32
+    cdef bint tall = g.tall and fits_tall(width // LANES)
     cdef const real* a[TALL_ROWS]
     cdef const real* init[TALL_ROWS]
     cdef real* to[TALL_ROWS]

@@ -289,7 +289,8 @@ def pointwise_conv2d_backward_input(
     op.packed = &workspace[0]
     op.streaming = past_caches(op.y, op.images * op.at_y.image, op.K)
     clearing = threads if op.images * op.at_y.image >= SERIAL_BELOW else 1
-    if stride_h > 1 or stride_w > 1:
+    # Not where the strides are above 1: of one output there may be any.
+    if op.rows < dx.shape[1] or op.columns < dx.shape[2]:
         for row in prange(dx.shape[0] * dx.shape[1], nogil=True, schedule="static",
                           num_threads=clearing):
             clear_unseen(&dx[row // dx.shape[1], row % dx.shape[1], 0, 0], row % dx.shape[1],

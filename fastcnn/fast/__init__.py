@@ -38,7 +38,7 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
     2016) computes a tile of outputs at once, ``A^T [sum over c of (G w G^T) * (B^T x B)] A``, and
     rounds at other places than the direct sum. For F(4x4, 3x3) over C channels no error exceeds
     ``gamma(C + 27) * (|A^T| [sum over c of (|G| |w| |G^T|) * (|B^T| |x| |B|)] |A| + |b|)`` with
-    ``gamma(n) = n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 205 times what the direct
+    ``gamma(n) = n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 176 times what the direct
     sum's bound would be if all of x were as large as the largest; shorter tiles stay below it, and
     conv_block's y within the largest bound of a window's outputs. On random numbers the error is
     about twice that of "direct". An infinite or NaN input makes the tiles that see it NaN, an
@@ -54,6 +54,8 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
 
     Raises
     ------
+    TypeError
+        If `isa` or `convolution` is no name, or num_threads no integer.
     ValueError
         If the instruction set cannot run here, num_threads is below one, or `convolution` is
         unknown.

@@ -27,6 +27,8 @@ class Base:
     ) -> None:
         if isa is not None and not isinstance(isa, str):
             raise TypeError(f"isa: expected a name or None, got {type(isa).__name__}")
+        if not isinstance(convolution, str):
+            raise TypeError(f"convolution: expected a name, got {type(convolution).__name__}")
         if convolution not in _CONVOLUTIONS:
             raise ValueError(
                 f"convolution: expected one of {', '.join(_CONVOLUTIONS)}, got {convolution!r}"
@@ -45,4 +47,7 @@ class Base:
         return _kernels.load(self.isa, "float64" if array.dtype.itemsize == 8 else "float32")
 
     def __repr__(self) -> str:
-        return f"FastBackend(isa={self.isa!r}, num_threads={self.num_threads})"
+        return (
+            f"FastBackend(isa={self.isa!r}, num_threads={self.num_threads}, "
+            f"convolution={self.convolution!r})"
+        )
