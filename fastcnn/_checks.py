@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numbers
 import operator
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +15,7 @@ from fastcnn.backend import Array, Padding, Size2D
 
 __all__ = [
     "as_array",
+    "by_shape",
     "flag",
     "float_arrays",
     "fraction",
@@ -32,7 +35,44 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Pads = tuple[tuple[int, int], tuple[int, int]]
 _READY = 0x0001 | 0x0100  # NumPy's flags of a C-contiguous, aligned array
 _LARGEST = 2**62  # sizes and their sums stay below the largest Py_ssize_t
+_PLAIN = (int, str, type(None))
+_MOST_KNOWN = 512  # results that a check remembers
 _OPTIONAL = ("b", "labels", "class_weights", "sample_weights")  # arrays that may be None
+
+
+Check = TypeVar("Check", bound=Callable[..., Any])
+
+
+def by_shape(check: Check) -> Check:
+    """Let a check that returns something remember it, for most calls repeat earlier ones.
+
+    Of float arrays it may look at the shapes alone. Options that are not plain, or are given by
+    name, are looked at each time: True would pass for 1, and what holds others can change.
+    """
+    known: dict[tuple[Any, ...], Any] = {}
+
+    @wraps(check)
+    def remembered(*arguments: Any, **others: Any) -> Any:
+        if others:
+            return check(*arguments, **others)
+        key = []
+        for value in arguments:
+            if type(value) in _PLAIN:
+                key.append(value)
+            elif type(value) is np.ndarray and value.dtype.kind == "f":
+                key.append(value.shape)
+            else:
+                return check(*arguments)
+        shapes = tuple(key)
+        result = known.get(shapes)
+        if result is None:
+            result = check(*arguments)
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[shapes] = result
+        return result
+
+    return cast("Check", remembered)
 
 
 def shown(value: Any) -> str:

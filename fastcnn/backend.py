@@ -265,8 +265,10 @@ class Backend(Protocol):
         """Return (dx, dgamma, dbeta) with mean and variance held constant."""
 
     # ------------------------------------------------------------------ linear
-    def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
-        """Return x @ w + b: x (N, C), w (C, K), b (K,) or None -> y (N, K)."""
+    def linear(
+        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False
+    ) -> Array:
+        """Return x @ w + b, or relu of it: x (N, C), w (C, K), b (K,) or None -> y (N, K)."""
 
     def linear_backward(
         self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
@@ -344,6 +346,7 @@ class Backend(Protocol):
         label_smoothing: float = 0.0,
         class_weights: ArrayLike | None = None,
         sample_weights: ArrayLike | None = None,
+        gradient: bool = False,
     ) -> tuple[float, Array]:
         """Return (loss, probabilities): the cross-entropy of softmax(logits) with the labels.
 
@@ -352,7 +355,8 @@ class Backend(Protocol):
         t' = t*(1-a) + a/C, a = label_smoothing. The loss is the sum of the costs times
         sample_weights, divided by the sum of weights: of sample_weights times
         class_weights[label] (for probabilities: sum of class_weights * t). Without weights
-        that is the mean. The loss is a Python float; probabilities (N, C) serve backward.
+        that is the mean. The loss is a Python float; probabilities (N, C) serve backward. With
+        `gradient` they are not returned, but what backward makes of them for a dloss of 1.
         """
 
     def softmax_cross_entropy_backward(

@@ -73,20 +73,14 @@ class CrossEntropy(Loss):
         weights = self.class_weights
         if weights is not None:
             weights = weights.astype(prediction.dtype, copy=False)
-        loss, probabilities = backend.softmax_cross_entropy(
-            prediction, target, label_smoothing=self.label_smoothing, class_weights=weights
+        loss, gradient = backend.softmax_cross_entropy(
+            prediction,
+            target,
+            label_smoothing=self.label_smoothing,
+            class_weights=weights,
+            gradient=True,
         )
-
-        def backward() -> Array:
-            return backend.softmax_cross_entropy_backward(
-                1.0,
-                probabilities,
-                target,
-                label_smoothing=self.label_smoothing,
-                class_weights=weights,
-            )
-
-        return loss, backward
+        return loss, lambda: gradient
 
     def targets(
         self, y: ArrayLike, count: int, output_shape: Shape, dtype: np.dtype[Any], where: str

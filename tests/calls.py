@@ -212,11 +212,13 @@ def _linear(draw: Draw) -> Arguments:
         "x": draw.normal(draw.rows, draw.channels),
         "w": draw.normal(draw.channels, filters),
         "b": draw.normal(filters),
+        "relu": bool(draw.rng.integers(2)),
     }
 
 
 def _linear_backward(draw: Draw) -> Arguments:
     arguments = _linear(draw)
+    del arguments["relu"]
     filters = len(arguments.pop("b"))
     return {"dy": draw.normal(draw.rows, filters), **arguments, "input_gradient": True}
 
@@ -264,11 +266,13 @@ def _softmax_cross_entropy(draw: Draw) -> Arguments:
         "label_smoothing": 0.1,
         "class_weights": draw.uniform(c),
         "sample_weights": draw.uniform(n),
+        "gradient": False,
     }
 
 
 def _softmax_cross_entropy_backward(draw: Draw) -> Arguments:
     arguments = _softmax_cross_entropy(draw)
+    del arguments["gradient"]
     probabilities = _softmax_of(arguments.pop("logits")).astype(draw.dtype)
     return {"dloss": 1.5, "probabilities": probabilities, **arguments}
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from bad_calls import Call, bad_calls
 from calls import BUILDERS, OPS, UPDATED, arguments, parameters, run
-from compare import assert_results, untouched
+from compare import assert_results, assert_same_bits, untouched
 
 import fastcnn
 from fastcnn import FastBackend, reference
@@ -214,3 +214,26 @@ def test_no_bad_call_ends_the_process(fast_backend: Any) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.splitlines()[-1] == "done"
     assert len(result.stdout.splitlines()) == 2 * len(OPS) + 1
+
+
+@pytest.mark.parametrize("op", ["conv2d", "conv_block"])
+def test_what_was_accepted_once_is_no_licence(op: str, backend: Any) -> None:
+    """A call that equals an earlier one to Python, or whose options have changed, is looked at."""
+    x, w = np.ones((1, 6, 6, 1), np.float32), np.ones((2, 2, 1, 1), np.float32)
+    call = getattr(backend, op)
+    first = run(backend, op, {"x": x, "w": w, "stride": 1, "padding": 0})
+    for option in ("stride", "dilation", "groups", "padding"):
+        for value in (True, 1.0, (True, 1), (1.0, 1), np.array([1.0, 1.0]), np.ones(2, bool)):
+            with pytest.raises(TypeError, match=f"{op}: {option}: expected"):
+                call(x, w, **{option: value})
+    for changing in ([1, 1], np.array([1, 1])):
+        assert_same_bits(run(backend, op, {"x": x, "w": w, "stride": changing}), first)
+        changing[0] = 2
+        assert run(backend, op, {"x": x, "w": w, "stride": changing})[0].shape[1] == (
+            3 if op == "conv2d" else 1
+        )
+        changing[0] = 0
+        with pytest.raises(ValueError, match=f"{op}: stride: expected"):
+            call(x, w, stride=changing)
+    with pytest.raises(ValueError, match=f"{op}: x: expected"):
+        call(x[:, :1, :, :], w)

@@ -95,6 +95,7 @@ GUARDS = """
             assert_same_bits(results, expected, f"{op} {about}")
 
     backend = FastBackend(isa=sys.argv[1], num_threads=2)
+    winograd = FastBackend(isa=sys.argv[1], num_threads=2, convolution="winograd")
     if sys.argv[2] == "overrun":
         x = moved(np.ones(PAGE, np.float32), True)
         np.lib.stride_tricks.as_strided(x, (PAGE + 1,)).sum()
@@ -107,6 +108,16 @@ GUARDS = """
             size = dict(images=1 + channels % 2, height=4, width=3, channels=channels)
             check(backend, op, arguments(op, rng, dtype, backend, **size), f"{channels} {dtype}")
             count += 1
+    for channels in [*range(1, 20), 33, 50, 67]:
+        rng = np.random.default_rng(channels)
+        dtype = ("float32", "float64")[channels % 3 == 0]
+        x = rng.standard_normal((1 + channels % 2, 5, 6, channels)).astype(dtype)
+        w = rng.standard_normal((3, 3, channels, 68 - channels)).astype(dtype)
+        dy = rng.standard_normal((*x.shape[:3], 68 - channels)).astype(dtype)
+        print("winograd", channels, dtype, file=sys.stderr)
+        check(winograd, "conv2d", {"x": x, "w": w, "padding": 1}, channels)
+        check(winograd, "conv2d_backward", {"dy": dy, "x": x, "w": w, "padding": 1}, channels)
+        count += 2
     for number, (shape, kernel, filters, options) in enumerate(CONVOLUTIONS):
         rng = np.random.default_rng(number)
         dtype = ("float32", "float64")[number % 3 == 0]

@@ -86,9 +86,13 @@ cdef double cost(
 def softmax_cross_entropy(
     real[:, ::1] probabilities, double[::1] costs, const real[:, ::1] logits,
     const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
-    const real[::1] sample_weights, double smoothing, double total_weight, int threads,
+    const real[::1] sample_weights, double smoothing, double total_weight, bint gradient,
+    int threads,
 ):
-    """Fill the probabilities and the costs of the samples; return their sum, the loss."""
+    """Fill the probabilities and the costs of the samples; return their sum, the loss.
+
+    With `gradient`, of a dloss of 1, it takes the place of the probabilities.
+    """
     cdef Py_ssize_t N = logits.shape[0], C = logits.shape[1]
     cdef Samples s = samples(
         labels, targets, class_weights, sample_weights, smoothing, total_weight, C
@@ -97,7 +101,7 @@ def softmax_cross_entropy(
     cdef double loss = 0
     for n in prange(0, N, rows, nogil=True, num_threads=threads, schedule="static"):
         costs_of_rows(
-            &s, &probabilities[n, 0], &costs[n], &logits[n, 0], n, min(rows, N - n)
+            &s, &probabilities[n, 0], &costs[n], &logits[n, 0], n, min(rows, N - n), gradient
         )
     for n in range(N):
         loss += costs[n]
@@ -106,27 +110,33 @@ def softmax_cross_entropy(
 
 cdef void costs_of_rows(
     Samples* s, real* probabilities, double* costs, const real* logits,
-    Py_ssize_t first, Py_ssize_t rows,
+    Py_ssize_t first, Py_ssize_t rows, bint gradient,
 ) noexcept nogil:
     cdef real[NUMBERS] shift
     cdef Py_ssize_t i
     softmax_rows(probabilities, shift, costs, logits, rows, s.C)    # costs: log_total, for now
     for i in range(rows):
         costs[i] = cost(s, logits + i * s.C, shift[i], costs[i], first + i)
+    for i in range(rows if gradient else 0):
+        softmax_cross_entropy_backward_row(
+            probabilities + i * s.C, s, 1, probabilities + i * s.C, first + i
+        )
 
 
 cdef void softmax_cross_entropy_backward_row(
     real* dlogits, Samples* s, double dloss, const real* probabilities, Py_ssize_t n
 ) noexcept nogil:
-    cdef double sample = dloss * sample_share(s, n), total = 0
+    """Write the gradient of a sample, which may take the place of the probabilities."""
+    cdef double sample = dloss * sample_share(s, n), total = 0, at_label
     cdef Py_ssize_t c, label
     # In double: next to a probability of 1 the difference is all that is left.
     if only_label(s):
         label = s.labels[n]
         sample *= class_weight(s, label)
+        at_label = sample * (probabilities[label] - 1.)
         for c in range(s.C):
             dlogits[c] = <real> (sample * probabilities[c])
-        dlogits[label] = <real> (sample * (probabilities[label] - 1.))
+        dlogits[label] = <real> at_label
         return
     for c in range(s.C):
         total += share(s, n, c)

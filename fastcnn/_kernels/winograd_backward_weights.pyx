@@ -22,7 +22,8 @@ from libc.string cimport memcpy, memset
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
 from fastcnn._kernels._types cimport LANES, load, prefetch_to_write, real, store, vec
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, find_pixels, gradient_end, gradient_pair, three_outputs, transform_end, transform_pair,
+    POINTS, SIDE, find_pixels, gradient_end, gradient_pair, three_outputs, transform_end,
+    transform_pair,
 )
 
 cdef enum:

@@ -10,16 +10,27 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, integer, output_size, pads, pair, rank, shape
+from fastcnn._checks import (
+    by_shape,
+    flag,
+    float_arrays,
+    integer,
+    output_size,
+    pads,
+    pair,
+    rank,
+    shape,
+)
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._base import Base
 
 __all__ = ["Conv2D"]
 
-# When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36 products
-# a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much as so many
-# products. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
+# When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36
+# products a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much
+# as so many products. Where tiles fit, 8 channels are enough. The weight gradient needs some
+# filters too.
 _TRANSFORMS = 864
 _FEWEST_FILTERS = 3
 
@@ -40,6 +51,7 @@ class _Geometry(NamedTuple):
         return self.window[2:4]
 
 
+@by_shape
 def _geometry(
     op: str,
     x: Array,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, flag, float_arrays, output_size, pair, rank, shape
+from fastcnn._checks import as_array, by_shape, flag, float_arrays, output_size, pair, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
@@ -46,6 +46,7 @@ class _Block(NamedTuple):
         return self.pool[0] * self.pool[1]
 
 
+@by_shape
 def _check(
     op: str,
     x: Array,

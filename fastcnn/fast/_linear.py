@@ -29,8 +29,11 @@ def _as_image(x: Array) -> Array:
 class Linear(Base):
     """linear and its gradients."""
 
-    def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+    def linear(
+        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False
+    ) -> Array:
         x, w, b = float_arrays("linear", x=x, w=w, b=b)
+        relu = flag("linear", "relu", relu)
         _check("linear", x, w)
         if b is not None:
             rank("linear", "b", b, "K")
@@ -40,7 +43,9 @@ class Linear(Base):
             return y
         kernel = self._load(x).pointwise_conv2d
         workspace = empty((kernel.workspace_size(*w.shape),), x.dtype)
-        kernel.pointwise_conv2d(_as_image(y), _as_image(x), w, b, workspace, 1, 1, self.num_threads)
+        kernel.pointwise_conv2d(
+            _as_image(y), _as_image(x), w, b, workspace, 1, 1, self.num_threads, False, relu
+        )
         return y
 
     def linear_backward(

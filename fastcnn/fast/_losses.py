@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, float_arrays, number, rank, same_shape, shape, shown
+from fastcnn._checks import as_array, flag, float_arrays, number, rank, same_shape, shape, shown
 from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
@@ -127,21 +127,18 @@ class Losses(MemoryBound):
         label_smoothing: float = 0.0,
         class_weights: ArrayLike | None = None,
         sample_weights: ArrayLike | None = None,
+        gradient: bool = False,
     ) -> tuple[float, Array]:
+        op = "softmax_cross_entropy"
+        gradient = flag(op, "gradient", gradient)
         x, samples = _samples(
-            "softmax_cross_entropy",
-            "logits",
-            logits,
-            labels,
-            label_smoothing,
-            class_weights,
-            sample_weights,
+            op, "logits", logits, labels, label_smoothing, class_weights, sample_weights
         )
-        probabilities = empty(x.shape, x.dtype)
+        result = empty(x.shape, x.dtype)
         costs = empty(x.shape[:1], np.dtype(np.float64))
         kernel = self._load(x).losses.softmax_cross_entropy
-        loss: float = kernel(probabilities, costs, x, *samples, self._team(x))
-        return loss, probabilities
+        loss: float = kernel(result, costs, x, *samples, gradient, self._team(x))
+        return loss, result
 
     def softmax_cross_entropy_backward(
         self,

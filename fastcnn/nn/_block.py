@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import ReLU
 from fastcnn.nn._conv import Conv2D
+from fastcnn.nn._dense import Dense
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._options import pair
@@ -72,6 +73,29 @@ class ConvBlock(Module):
             return dx
 
         return y, backward
+
+
+class DenseBlock(Module):
+    """A dense layer with the ReLU layer behind it, as one call of the backend's linear.
+
+    It stands for layers of a model while the model runs, as ConvBlock does.
+    """
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        self.dense = dense
+        self.trainable = True
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        return self.dense.linear(x, backend, relu=True, input_gradient=input_gradient)
 
 
 class NormBlock(Module):
@@ -158,6 +182,10 @@ def fused(layers: Sequence[Module]) -> list[Module]:
             steps.append(NormBlock(layer, cast("ReLU", relu), pool))
             if pool is not None:
                 rest.pop(0)
+            continue
+        elif type(layer) is Dense and layer.activation is None and rest and type(rest[0]) is ReLU:
+            rest.pop(0)
+            steps.append(DenseBlock(layer))
             continue
         steps.append(layer)
     return steps

@@ -77,11 +77,24 @@ class Dense(Module):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
+        relu = self.activation == "relu"
+        y, backward = self.linear(x, backend, relu=relu, input_gradient=input_gradient)
+        if self._activation is None or relu:
+            return y, backward
+        y, activation_backward = self._activation.forward(y, backend, training=training)
+        return y, lambda dy: backward(activation_backward(dy))
+
+    def linear(
+        self, x: Array, backend: Backend, *, relu: bool, input_gradient: bool
+    ) -> tuple[Array, Backward]:
+        """Return what `forward` does, with a ReLU behind the layer or no activation."""
         self._require_built()
         weight, bias = self.weight, self.bias
-        y = backend.linear(x, weight.data, None if bias is None else bias.data)
+        y = backend.linear(x, weight.data, None if bias is None else bias.data, relu=relu)
 
         def backward(dy: Array) -> Array | None:
+            if relu:
+                dy = backend.relu_backward(dy, y)
             dx, weight.grad, db = backend.linear_backward(
                 dy, x, weight.data, input_gradient=input_gradient
             )
@@ -89,10 +102,7 @@ class Dense(Module):
                 bias.grad = db
             return dx
 
-        if self._activation is None:
-            return y, backward
-        y, activation_backward = self._activation.forward(y, backend, training=training)
-        return y, lambda dy: backward(activation_backward(dy))
+        return y, backward
 
 
 class Flatten(Module):

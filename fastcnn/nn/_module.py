@@ -76,6 +76,7 @@ class Module:
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Buffer] = {}
         self._children: dict[str, Module] = {}
+        self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
 
     # ------------------------------------------------------------------ to override
     def declare(self, input_shape: Shape) -> Shape:
@@ -160,6 +161,7 @@ class Module:
         self.output_shape = self.declare(input_shape)
         self.input_shape = input_shape
         self.trainable = bool(self.parameters())
+        self._tracked = list(self.buffers().values())
         return self.output_shape
 
     def declare_parameter(self, name: str, shape: Shape, draw: Draw) -> Parameter:
@@ -243,10 +245,9 @@ class Module:
 
         Whoever trains calls this together with the optimizer's step; the trainer does.
         """
-        for module in self.modules():
-            for buffer in module._buffers.values():
-                if buffer.update is not None:
-                    buffer.data, buffer.update = buffer.update, None
+        for buffer in self._tracked:
+            if buffer.update is not None:
+                buffer.data, buffer.update = buffer.update, None
 
     # ------------------------------------------------------------------ weights in and out
     def state_dict(self) -> dict[str, Array]:
