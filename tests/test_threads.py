@@ -76,6 +76,29 @@ def test_a_training_run_with_any_number_of_threads(fast_backend: Any) -> None:
             assert_same_bits((state[name],), (expected[name],), f"{name}, {num_threads} threads")
 
 
+def test_an_op_asks_once_how_many_threads_there_are(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Another Python thread may change it between two questions: a workspace would be too small."""
+    asked: list[int] = []
+
+    def num_threads(_: FastBackend) -> int:
+        asked.append(1)
+        return 2
+
+    monkeypatch.setattr(FastBackend, "num_threads", property(num_threads))
+    x = rng.standard_normal((2, 12, 12, 32), np.float32)
+    for kernel, groups in ((3, 1), (5, 1), (1, 1), (3, 8), (3, 32)):
+        w = rng.standard_normal((kernel, kernel, 32 // groups, 32), np.float32)
+        dy = rng.standard_normal((2, 13 - kernel, 13 - kernel, 32), np.float32)
+        backend = FastBackend()
+        backend.conv2d(x, w, groups=groups)
+        backend.conv2d_backward(dy, x, w, groups=groups, weight_gradient=False)
+        backend.conv2d_backward(dy, x, w, groups=groups, input_gradient=False)
+        assert len(asked) == 3, (kernel, groups)
+        asked.clear()
+
+
 def test_the_default_number_of_threads_is_for_backends_that_were_given_none() -> None:
     if not _kernels.has_openmp():
         assert FastBackend(num_threads=3).num_threads == 1

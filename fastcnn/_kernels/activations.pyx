@@ -47,7 +47,7 @@ cdef void over_blocks(
 cdef void stream_block(
     Block block, real* out, const real* a, const real* b, real parameter
 ) noexcept nogil:
-    """Run `block` on pieces of a block that stay in the L1 cache, written past the caches from it."""
+    """Run `block` on pieces of a block that stay in L1, and write them past the caches."""
     cdef real[PIECE] piece
     cdef Py_ssize_t i, at
     for i in range(BLOCK // PIECE):

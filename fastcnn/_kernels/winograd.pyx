@@ -351,10 +351,12 @@ cpdef conv2d(
                                y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
     cdef const real[::1] b_view
     cdef const real* bias = NULL
-    cdef const real* kept = NULL if u is None else &u[0]
+    cdef const real* kept = NULL
     if b is not None:
         b_view = b
         bias = &b_view[0]
+    if u is not None:
+        kept = &u[0]
     g.end = finishing(NULL, relu)
     if residual is not None:
         g.end = finishing(&residual[0, 0, 0, 0], relu)
@@ -386,10 +388,12 @@ cpdef conv_block(
                                2 * y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
     cdef const real[::1] b_view
     cdef const real* bias = NULL
-    cdef const real* kept = NULL if u is None else &u[0]
+    cdef const real* kept = NULL
     if b is not None:
         b_view = b
         bias = &b_view[0]
+    if u is not None:
+        kept = &u[0]
     g.argmax = &argmax[0, 0, 0, 0]
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
     with nogil:

@@ -196,9 +196,10 @@ class Conv2D(Base):
             )
             return y
         if algorithm == "winograd":
-            workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, self.num_threads)
+            threads = self.num_threads  # asked once: another Python thread may change it meanwhile
+            workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, threads)
             kernels.winograd.conv2d(
-                y, x, w, b, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
+                y, x, w, b, empty((workspace,), x.dtype), *geometry.pads, threads
             )
             return y
         workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
@@ -276,9 +277,10 @@ class Conv2D(Base):
         dx = empty(x.shape, x.dtype)
         kernel = self._load(x).winograd
         c, k = w.shape[2:]
-        workspace = kernel.workspace_size(*x.shape[:3], k, c, self.num_threads)
+        threads = self.num_threads
+        workspace = kernel.workspace_size(*x.shape[:3], k, c, threads)
         kernel.conv2d_backward_input(
-            dx, dy, w, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
+            dx, dy, w, empty((workspace,), x.dtype), *geometry.pads, threads
         )
         return dx
 
@@ -304,9 +306,10 @@ class Conv2D(Base):
     ) -> None:
         kernel = self._load(x).winograd_backward_weights
         n, *output, k = dy.shape
-        workspace = kernel.workspace_size(n, x.shape[3], *output, k, self.num_threads)
+        threads = self.num_threads
+        workspace = kernel.workspace_size(n, x.shape[3], *output, k, threads)
         kernel.conv2d_backward_weights(
-            dw, db, dy, x, empty((workspace,), x.dtype), *geometry.pads, self.num_threads
+            dw, db, dy, x, empty((workspace,), x.dtype), *geometry.pads, threads
         )
 
     def _depthwise_backward_input(
