@@ -357,16 +357,21 @@ cdef void reduce_filter(const Geometry* g, Py_ssize_t k, real* dw, real* db,
             dw[(r * g.S * g.C + i) * g.K + k] = first[r * length + i]
 
 
-def highest_place(const unsigned char[:, :, :, ::1] argmax):
-    """Return the largest place in argmax, which is not empty."""
-    cdef const unsigned char* values = &argmax[0, 0, 0, 0]
-    cdef Py_ssize_t count = argmax.shape[0] * argmax.shape[1] * argmax.shape[2] * argmax.shape[3]
+cdef bint any_above(const unsigned char* places, Py_ssize_t count, int most) noexcept nogil:
     cdef Py_ssize_t i
     cdef unsigned char highest = 0
-    with nogil:
-        for i in range(count):
-            highest = max(highest, values[i])
-    return highest
+    for i in range(count):
+        highest = max(highest, places[i])
+    return highest > most
+
+
+def places_above(const unsigned char[:, :, :, ::1] argmax, int most, int threads):
+    """Return how many images of argmax, which is not empty, hold a place above `most`."""
+    cdef const unsigned char* places = &argmax[0, 0, 0, 0]
+    cdef Py_ssize_t count = argmax.shape[1] * argmax.shape[2] * argmax.shape[3], n, images = 0
+    for n in prange(argmax.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        images += any_above(places + n * count, count, most)
+    return images
 
 
 def lanes():

@@ -151,7 +151,7 @@ class Conv2D(Base):
             return False
         short_tiles = result != "dw"
         products = _points(height, short_tiles) * _points(width, short_tiles)
-        summed = filters if result == "dx" else channels
+        summed: int = filters if result == "dx" else channels
         return summed * (9 * height * width - products) >= _TRANSFORMS * products
 
     def _conv2d_algorithm(self, x: Array, w: Array, geometry: _Geometry) -> str:

@@ -251,9 +251,11 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if x.size == 0:
             dx = empty(x.shape, x.dtype) if input_gradient else None
             return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
-        highest = self._load(x).conv_block_backward.highest_place(places)
-        if highest > block.places:
-            raise ValueError(f"{op}: argmax: expected places up to {block.places}, got {highest}")
+        kernel = self._load(x).conv_block_backward
+        if kernel.places_above(places, block.places, self.num_threads):
+            raise ValueError(
+                f"{op}: argmax: expected places up to {block.places}, got {places.max()}"
+            )
         path, *_ = self._gradient_paths(x, w, block, input_gradient)
         return self._block_gradients(path, dy, places, x, w, block, input_gradient)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, rank, shape
+from fastcnn._checks import by_shape, flag, float_arrays, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
 from fastcnn.fast._base import Base
@@ -14,12 +14,14 @@ __all__ = ["Linear"]
 _WINDOW = (1, 1, 0, 0, 1, 1)  # strides, pads, dilations
 
 
-def _check(op: str, x: Array, w: Array) -> None:
+@by_shape
+def _check(op: str, x: Array, w: Array) -> bool:
     rank(op, "x", x, "N, C")
     rank(op, "w", w, "C, K")
     if 0 in w.shape:
         raise ValueError(f"{op}: w: expected at least one input and output, got {w.shape}")
     shape(op, "x", x, (x.shape[0], w.shape[0]), f"w has shape {w.shape}")
+    return True
 
 
 def _as_image(x: Array) -> Array:
