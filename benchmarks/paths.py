@@ -146,7 +146,7 @@ def blocks(options: argparse.Namespace) -> Iterator[Paths]:
             "direct": True,
             "few": backend._is_few(x, w, block),
             "columns": backend._is_columns(x, w, block),
-            "winograd": winograd._is_winograd(w, block),
+            "winograd": winograd._algorithm(x, w, block) == "winograd",
         }
         runs: dict[str, Run] = {"plain": partial(backend._plain_block, x, w, b, block)}
         for algorithm in [name for name in able if able[name]]:

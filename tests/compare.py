@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,6 @@ TOLERANCE = {
     "linear_backward": Tolerance(0, 500),
     # F(4x4, 3x3) has factors of up to 5 in its transforms; `winograd_bound` is sharper.
     "conv2d": Tolerance(0, 160),
-    # Winograd's transforms take part: F(2x2, 3x3) adds up to 16 numbers before it multiplies.
     "conv_block": Tolerance(0, 160),
     # A choice between numbers and no arithmetic, but for sums where windows overlap.
     "max_pool2d": EXACT,
@@ -103,29 +103,45 @@ for _row, _p in enumerate(_POINTS):
     _BT[_row, :5] = np.poly(_POINTS[_p != _POINTS])[::-1]
 _BT[5] = np.poly(_POINTS)[::-1]
 
+# At a rim of one or two outputs, F(2, 3) has the points 0, +-5/8 and infinity of the same weights,
+# so that what _G divides by for the sake of +-3/2 is in its inputs.
+_SHORT = [0, 1, 2, 5]
+_SHORT_BT = np.zeros((4, 4))
+for _row, _p in enumerate(_POINTS[:3]):
+    _others = _POINTS[:3][_POINTS[:3] != _p]
+    _SHORT_BT[_row, :3] = np.poly(_others)[::-1] * _SCALE[_row] / np.prod(_p - _others)
+_SHORT_BT[3] = np.poly(_POINTS[:3])[::-1]
+_TILES = {4: (_AT, _G, _BT), 2: (_AT[:2, _SHORT] + [[0] * 4, [0, 0, 0, 1]], _G[_SHORT], _SHORT_BT)}
+
+
+def _tiles(length: int) -> list[tuple[int, int]]:
+    """Return where the tiles of a side begin and how long they are."""
+    return [(p, 2 if length - p <= 2 else 4) for p in range(0, length, 4)]
+
 
 def winograd_bound(
     x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None, pads: Any, dtype: Any
 ) -> NDArray[np.float64]:
-    """Return the largest error that F(4x4, 3x3) may make at each output of a 3x3 convolution.
+    """Return the largest error that Winograd's tiles may make at each output of a 3x3 convolution.
 
     Each factor of a product, and the product itself, is rounded: x and w eight and ten times in
-    their transforms, the sum over C channels C times, the result nine times with the bias. So
-    the error is at most gamma(C + 27) of the same sums over absolute values (Higham, 3.1).
+    their transforms, the sum over C channels C times, the result nine times with the bias, none of
+    them more often in short tiles. So the error is at most gamma(C + 27) of the same sums over
+    absolute values (Higham, 3.1).
     """
     x, w = np.abs(x.astype(np.float64)), np.abs(w.astype(np.float64))
     _, height, width, channels = x.shape
     rows, columns = height + sum(pads[0]) - 2, width + sum(pads[1]) - 2
     x = np.pad(x, ((0, 0), (pads[0][0], pads[0][1] + 4), (pads[1][0], pads[1][1] + 4), (0, 0)))
-    weights = np.einsum("er,fs,rsck->efck", np.abs(_G), np.abs(_G), w)
     bound = np.zeros((len(x), -(-rows // 4) * 4, -(-columns // 4) * 4, w.shape[3]))
-    for p in range(0, rows, 4):
-        for q in range(0, columns, 4):
-            patch = x[:, p : p + 6, q : q + 6]
-            v = np.einsum("ei,fj,nijc->nefc", np.abs(_BT), np.abs(_BT), patch)
-            m = np.einsum("nefc,efck->nefk", v, weights)
-            tile = np.einsum("pe,qf,nefk->npqk", np.abs(_AT), np.abs(_AT), m)
-            bound[:, p : p + 4, q : q + 4] = tile
+    for (p, tall), (q, wide) in product(_tiles(rows), _tiles(columns)):
+        (at, g, bt), (at_q, g_q, bt_q) = (tuple(map(np.abs, _TILES[side])) for side in (tall, wide))
+        patch = x[:, p : p + tall + 2, q : q + wide + 2]
+        v = np.einsum("ei,fj,nijc->nefc", bt, bt_q, patch, optimize=True)
+        weights = np.einsum("er,fs,rsck->efck", g, g_q, w, optimize=True)
+        m = np.einsum("nefc,efck->nefk", v, weights)
+        tile = np.einsum("pe,qf,nefk->npqk", at, at_q, m, optimize=True)
+        bound[:, p : p + tall, q : q + wide] = tile
     bound = bound[:, :rows, :columns] + (0 if b is None else np.abs(b.astype(np.float64)))
     return gamma(channels + 27, dtype) * bound
 

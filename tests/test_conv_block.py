@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_close, roundoff
+from compare import assert_close, assert_same_bits, assert_within, winograd_bound
 
 import fastcnn
 from fastcnn import FastBackend, _kernels, nn, reference
+from fastcnn.fast._conv2d import _Geometry
+from fastcnn.fast._conv_block import _check
 
 CONVOLUTIONS = ("auto", "direct", "winograd")
 # Channels and filters around every vector width, kernels, strides, pads, and pools of both kinds.
@@ -37,6 +39,38 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
+# 2x2 pools behind 3x3 kernels, with every kind of tile: whole ones alone, rims on either side of
+# one or two outputs, a corner alone, windows that leave a row out; filters around the vectors.
+WINDOWS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 12, 12, 40), (3, 3, 40, 24), {}),
+    ((2, 12, 12, 40), (3, 3, 40, 24), {"padding": 1}),
+    ((7, 13, 13, 32), (3, 3, 32, 64), {}),
+    ((3, 7, 9, 17), (3, 3, 17, 33), {"padding": 1}),
+    ((2, 8, 13, 16), (3, 3, 16, 67), {"padding": "same"}),
+    ((2, 6, 20, 5), (3, 3, 5, 7), {"padding": ((2, 0), (0, 1))}),
+    ((5, 4, 4, 20), (3, 3, 20, 130), {"pool_stride": 2**62}),
+    ((2, 5, 21, 3), (3, 3, 3, 1), {}),
+]
+
+
+def pads_of(options: dict[str, Any]) -> Any:
+    """Return a 3x3 convolution's padding as pairs."""
+    padding = options.get("padding", 0)
+    padding = 1 if padding == "same" else padding
+    return ((padding, padding),) * 2 if isinstance(padding, int) else padding
+
+
+def by_winograd(backend: FastBackend, x: Any, w: Any, **options: Any) -> bool:
+    """Return whether the forward pass rounds as Winograd's algorithm does."""
+    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "pool_size": 2}
+    block = _check("conv_block", x, w, **{**defaults, "pool_stride": None, **options})
+    algorithm = backend._algorithm(x, w, block)
+    geometry = _Geometry(block.convolved, block.window, block.groups)
+    return algorithm == "winograd" or (
+        algorithm == "plain" and backend._by_winograd("y", w, geometry)
+    )
+
+
 def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return rng.integers(-4, 5, shape).astype(dtype)
 
@@ -53,10 +87,11 @@ def test_exact_on_small_integers(
     gradients = reference.conv_block_backward(dy, argmax, x, w, **options)
     for isa, convolution in product(_kernels.available(), CONVOLUTIONS):
         backend = FastBackend(isa, convolution=convolution)
-        found = backend.conv_block(x, w, b, **options)
-        for result, expected in zip(found, (y, argmax), strict=True):
-            assert result.dtype == expected.dtype
-            np.testing.assert_array_equal(result, expected, err_msg=repr(backend))
+        if not by_winograd(backend, x, w, **options):
+            found = backend.conv_block(x, w, b, **options)
+            for result, expected in zip(found, (y, argmax), strict=True):
+                assert result.dtype == expected.dtype
+                np.testing.assert_array_equal(result, expected, err_msg=repr(backend))
         found = backend.conv_block_backward(dy, argmax, x, w, **options)
         none, *rest = backend.conv_block_backward(dy, argmax, x, w, **options, input_gradient=False)
         assert none is None
@@ -70,23 +105,37 @@ def test_exact_on_small_integers(
                 np.testing.assert_array_equal(result, expected, err_msg=repr(backend))
 
 
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), WINDOWS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("padding", [0, 1])
-def test_winograd_keeps_its_bound(padding: int, dtype: str, rng: np.random.Generator) -> None:
-    """No result is further off than the products it is made of, times 32 + C roundoffs.
-
-    F(2x2, 3x3) adds four numbers in each transform of either side, sums over C, and adds nine
-    products again; all its factors are at most 1, so 16 products in absolute value bound the rest.
-    """
-    x = rng.standard_normal((2, 12, 12, 40)).astype(dtype)
-    w = rng.standard_normal((3, 3, 40, 24)).astype(dtype)
-    options = {"padding": padding}
-    exact, _ = reference.conv_block(x.astype(np.float64), w.astype(np.float64), **options)
-    # What a tile is made of: the sum of |x| over its 4x4 patch, times that of |w|.
-    largest = np.abs(x).max() * np.abs(w).sum((0, 1, 2)).max()
+def test_winograd_keeps_its_bound(
+    x_shape: Any, w_shape: Any, options: Any, dtype: str, rng: np.random.Generator
+) -> None:
+    """Values are as near as conv2d's, and argmax names a place that may well be the largest."""
+    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
+    b = rng.standard_normal(w_shape[3:]).astype(dtype)
+    pads = pads_of(options)
+    n, p, q, k = reference.conv_block(x, w, b, **options)[0].shape
+    padded = np.pad(x.astype(np.float64), ((0, 0), *pads, (0, 0)))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    z = np.einsum("npqcrs,rsck->npqk", seen, w.astype(np.float64), optimize=True) + b
+    # What the pool reads, and what may lie in a tile with it.
+    error = winograd_bound(x, w, b, pads, dtype)[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, k)
+    error = error.max((2, 4))
+    windows = z[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, k).transpose(0, 1, 3, 5, 2, 4)
+    windows = windows.reshape(n, p, q, k, 4)
+    largest = np.maximum(windows.max(-1), 0)
     for isa in _kernels.available():
-        y, _ = FastBackend(isa, convolution="winograd").conv_block(x, w, **options)
-        assert np.abs(y - exact).max() <= (32 + 40) * roundoff(dtype) * largest
+        backend = FastBackend(isa, convolution="winograd")
+        y, argmax = backend.conv_block(x, w, b, **options)
+        assert_within(y, largest, error, dtype, isa)
+        assert argmax.dtype == np.uint8
+        np.testing.assert_array_equal(argmax == 4, y == 0)
+        choices = np.concatenate([windows, np.zeros((*y.shape, 1))], axis=-1)
+        chosen = np.take_along_axis(choices, argmax[..., None].astype(np.intp), -1)[..., 0]
+        assert (largest - chosen <= 2 * error).all()
+        for one in range(n):
+            alone = backend.conv_block(x[one : one + 1], w, b, **options)
+            assert_same_bits(alone, (y[one : one + 1], argmax[one : one + 1]), isa)
 
 
 def test_the_same_bits_on_any_threads(rng: np.random.Generator) -> None:
@@ -209,7 +258,7 @@ def test_a_block_saves_and_loads_as_its_layers(tmp_path: Any) -> None:
     assert list(loaded.state_dict()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
 
 
-@pytest.mark.parametrize("convolution", ["auto", "direct"])
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
 def test_where_the_image_is_blank_nothing_wins(
     convolution: str, fast_backend: Any, rng: np.random.Generator
 ) -> None:

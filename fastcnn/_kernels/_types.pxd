@@ -24,5 +24,6 @@ cdef extern from "vector.h" nogil:
     mask indices(vec v)
     vec shuffle(vec v, mask source)
     mask equal(vec a, vec b)
+    bint any_nonzero(vec v)
     mask greater(vec a, vec b)
     mask beats(vec v, vec best)

@@ -1,13 +1,13 @@
-# The one-dimensional transforms of Winograd's F(4, 3) and F(3, 4), on vectors.
+# The one-dimensional transforms of Winograd's F(4, 3), F(2, 3) and F(3, 4), on vectors.
 #
-# Both come from the polynomials through the points 0, +-A, +-B and infinity, A = 5/8, B = 3/2
+# They come from the polynomials through the points 0, +-A, +-B and infinity, A = 5/8, B = 3/2
 # (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). In exact arithmetic
 # any points do. These keep the rounding small, 1.7 times the direct sum's in the mean where
 # 0, +-1, +-2 give 3.7, and lie in pairs, which share half of each transform; A, B and their powers
-# are exact in binary.
+# are exact in binary. F(2, 3) does without +-B.
 from libc.string cimport memcpy
 
-from fastcnn._kernels._types cimport load, real, store, vec
+from fastcnn._kernels._types cimport LANES, any_nonzero, load, real, splat, store, vec
 
 cdef enum:
     SIDE = 6                    # points of a line
@@ -42,6 +42,45 @@ cdef inline void find_pixels(
                 copies += lanes
 
 
+cdef inline bint is_blank(const real* pixel, Py_ssize_t channels) noexcept nogil:
+    """Return whether a pixel is zero in all channels."""
+    cdef Py_ssize_t c = 0
+    while c + LANES <= channels:
+        if any_nonzero(load(pixel + c)):
+            return False
+        c += LANES
+    while c < channels:
+        if pixel[c] != 0:
+            return False
+        c += 1
+    return True
+
+
+cdef inline unsigned short blank_outputs(const real** at, Py_ssize_t channels, bint tall,
+                                         bint wide) noexcept nogil:
+    """Return a bit for each of 4x4 outputs of 6x6 pixels: whether all that it sees is zero.
+
+    A tile that is not tall or not wide is but two long.
+    """
+    cdef Py_ssize_t rows = 6 if tall else 4, columns = 6 if wide else 4, i, j
+    cdef unsigned short blank = 0, pixels
+    cdef unsigned short lines[SIDE]
+    for i in range(2, rows - 2 + (not tall)):       # each output sees a pixel of the middle
+        for j in range(2, columns - 2 + (not wide)):
+            blank |= is_blank(at[SIDE * i + j], channels)
+    if not blank:
+        return 0
+    blank = 0
+    for i in range(rows):
+        pixels = 0
+        for j in range(columns):
+            pixels |= is_blank(at[SIDE * i + j], channels) << j
+        lines[i] = pixels & pixels >> 1 & pixels >> 2
+        if i >= 2:
+            blank |= (lines[i - 2] & lines[i - 1] & lines[i]) << 4 * (i - 2)
+    return blank
+
+
 cdef inline void transform_line(real* to, Py_ssize_t step, vec x0, vec x1, vec x2, vec x3,
                                 vec x4, vec x5) noexcept nogil:
     """Write B^T x: six inputs to six points."""
@@ -55,6 +94,20 @@ cdef inline void transform_line(real* to, Py_ssize_t step, vec x0, vec x1, vec x
     store(to + 3 * step, even_b + odd_b)
     store(to + 4 * step, even_b - odd_b)
     store(to + 5 * step, both * x1 - neither * x3 + x5)
+
+
+cdef inline void transform_short_line(real* to, Py_ssize_t step, vec x0, vec x1, vec x2,
+                                      vec x3) noexcept nogil:
+    """Write B^T x of F(2, 3) at the points 0, +-A and infinity, to their places among the six.
+
+    A factor makes up for what the taps' transform divides by for the sake of +-B.
+    """
+    cdef real a = 0.625, a2 = 0.390625, b2 = 2.25, both = a2 * b2, scale = a2 - b2
+    cdef vec even = scale * x2, odd = (scale * a) * x1
+    store(to, both * x0 - b2 * x2)
+    store(to + step, even + odd)
+    store(to + 2 * step, even - odd)
+    store(to + 5 * step, x3 - a2 * x1)
 
 
 cdef inline void transform_taps(real* to, Py_ssize_t step, vec w0, vec w1, vec w2) noexcept nogil:
@@ -80,6 +133,14 @@ cdef inline void four_outputs(real* to, Py_ssize_t step, vec m0, vec m1, vec m2,
     store(to + step, a * odd_a + b * odd_b + bias)
     store(to + 2 * step, a2 * even_a + b2 * even_b + bias)
     store(to + 3 * step, a3 * odd_a + b3 * odd_b + m5 + bias)
+
+
+cdef inline void two_outputs(real* to, Py_ssize_t step, vec m0, vec m1, vec m2, vec m5,
+                             vec bias) noexcept nogil:
+    """Write A^T m + bias: the four points of F(2, 3) to two outputs."""
+    cdef real a = 0.625
+    store(to, m0 + (m1 + m2) + bias)
+    store(to + step, a * (m1 - m2) + m5 + bias)
 
 
 cdef inline void transform_pair(real* v, Py_ssize_t point, const real** x, Py_ssize_t c, real at,
@@ -180,6 +241,58 @@ cdef inline void transform_products(real* y, Py_ssize_t row, Py_ssize_t pixel, c
                  a3 * a_3 + b3 * b_3 + load(m5 + 3 * point),
                  a3 * a_4 + b3 * b_4 + load(m5 + 4 * point),
                  a3 * a_5 + b3 * b_5 + load(m5 + 5 * point), bias)
+
+
+# Tiles that are two long down or across are few. Their columns are transformed into t, then the
+# lines of t.
+
+
+cdef inline void transform_short_patch(real* v, Py_ssize_t point, const real** x, Py_ssize_t c,
+                                       bint tall, bint wide, real* t) noexcept nogil:
+    """Write B^T x B of 6x4, 4x6 or 4x4 pixels, given one by one, for the vector at c."""
+    cdef Py_ssize_t i, line = SIDE * LANES
+    for i in range(6 if wide else 4):
+        if tall:
+            transform_line(t + i * LANES, line, load(x[i] + c), load(x[6 + i] + c),
+                           load(x[12 + i] + c), load(x[18 + i] + c), load(x[24 + i] + c),
+                           load(x[30 + i] + c))
+        else:
+            transform_short_line(t + i * LANES, line, load(x[i] + c), load(x[6 + i] + c),
+                                 load(x[12 + i] + c), load(x[18 + i] + c))
+    for i in range(SIDE):
+        if wide and (tall or i < 3 or i > 4):
+            transform_line(v + 6 * i * point, point, load(t), load(t + LANES),
+                           load(t + 2 * LANES), load(t + 3 * LANES), load(t + 4 * LANES),
+                           load(t + 5 * LANES))
+        elif tall or i < 3 or i > 4:
+            transform_short_line(v + 6 * i * point, point, load(t), load(t + LANES),
+                                 load(t + 2 * LANES), load(t + 3 * LANES))
+        t += line
+
+
+cdef inline void transform_short_products(
+    real* y, Py_ssize_t row, Py_ssize_t pixel, const real* m, Py_ssize_t point, bint tall,
+    bint wide, vec bias, real* t,
+) noexcept nogil:
+    """Write A^T m A + bias: the points of such a tile to 4x2, 2x4 or 2x2 outputs."""
+    cdef Py_ssize_t i, line = SIDE * LANES, down = 6 * point
+    cdef vec none = splat(0)
+    for i in range(SIDE):
+        if tall and (wide or i < 3 or i > 4):
+            four_outputs(t + i * LANES, line, load(m), load(m + down), load(m + 2 * down),
+                         load(m + 3 * down), load(m + 4 * down), load(m + 5 * down), none)
+        elif wide or i < 3 or i > 4:
+            two_outputs(t + i * LANES, line, load(m), load(m + down), load(m + 2 * down),
+                        load(m + 5 * down), none)
+        m += point
+    for i in range(4 if tall else 2):
+        if wide:
+            four_outputs(y + i * row, pixel, load(t), load(t + LANES), load(t + 2 * LANES),
+                         load(t + 3 * LANES), load(t + 4 * LANES), load(t + 5 * LANES), bias)
+        else:
+            two_outputs(y + i * row, pixel, load(t), load(t + LANES), load(t + 2 * LANES),
+                        load(t + 5 * LANES), bias)
+        t += line
 
 
 # Of F(3, 4), whose taps are four gradients and whose outputs are three gradients of weights, G has

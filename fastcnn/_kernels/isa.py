@@ -50,7 +50,6 @@ MODULES = (
     "conv_block",
     "conv_block_few",
     "conv_block_columns",
-    "conv_block_winograd",
     "conv_block_backward",
     "conv_block_backward_few",
     "max_pool2d",

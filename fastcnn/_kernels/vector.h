@@ -35,14 +35,24 @@ typedef unsigned char bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(rea
 #define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
 /* GCC widens bytes to words one by one; in two steps, or by one instruction, it does not. */
 typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(real))));
-#if defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
 #define FROM_BYTES(b) (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)(b)))
 #else
 #define FROM_BYTES(b) __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, halves), mask), vec)
 #endif
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
 #define LOWEST_BIT(bits) __builtin_ctzll(bits)
+typedef long long words __attribute__((vector_size(VECTOR_BYTES)));
+#if defined(__AVX512F__)
+#define ANY(m) (_mm512_test_epi64_mask((__m512i)(m), (__m512i)(m)) != 0)
+#elif defined(__AVX2__)
+#define ANY(m) !_mm256_testz_si256((__m256i)(m), (__m256i)(m))
+#else
+#define ANY(m) ((((words)(m))[0] | ((words)(m))[1]) != 0)
+#endif
 #else
 typedef real vec;
 typedef real vec_in_memory;
@@ -51,6 +61,7 @@ typedef unsigned char bytes;
 #define AS_BYTES(v) (bytes)(v)
 #define FROM_BYTES(b) (vec)(b)
 #define WHERE(m, a, b) ((m) ? (a) : (b))
+#define ANY(m) (m)
 #include <intrin.h>
 #define LOWEST_BIT(bits) (int)_tzcnt_u64(bits)
 #endif
@@ -107,6 +118,7 @@ static inline vec where(mask m, vec a, vec b) { return WHERE(m, a, b); }
 static inline mask indices(vec v) { return INDICES(v); }
 static inline vec shuffle(vec v, mask from) { return SHUFFLE(v, from); }
 static inline mask equal(vec a, vec b) { return a == b; }
+static inline int any_nonzero(vec v) { return ANY(v != (vec){0}); }
 static inline mask greater(vec a, vec b) { return a > b; }
 /* Where v takes the place of the best so far: it is larger, or the first NaN. */
 static inline mask beats(vec v, vec best) { return ~(v <= best) & (best == best); }

@@ -1,13 +1,14 @@
-"""Convolution 3x3 of stride 1 by Winograd's F(4x4, 3x3): forward and input gradient.
+"""Convolution 3x3 of stride 1 by Winograd's F(4x4, 3x3): forward, with a max-pool, and dx.
 
 N batch; H W input height and width; C input channels; P Q output height and width; K filters;
-e one of the 36 points of a transformed tile; t a tile of 4x4 outputs, of the N*TP*TQ that cover
-the output.
+e one of the 36 points of a transformed tile; t a tile of 4x4 outputs, or of half as many a side
+at the rims (_winograd_plan.pxd).
 
     y = A^T [sum over c of (G w G^T) * (B^T x B)] A + bias
 
 with x a patch of 6x6 inputs and the transforms of _winograd.pxd: 36 multiplications replace 144.
-The input gradient is the same with the taps in reverse and the channels' roles exchanged.
+The input gradient is the same with the taps in reverse and the channels' roles exchanged. In
+front of ReLU and a max-pool 2x2 a tile holds whole windows: only what they leave is written.
 
 Tiles are taken in blocks. v [e][t][c] is the transformed input of a block and u [panel][e][c][lane]
 the transformed weights; their products are 36 small matrix products m [e][t][k], for one group
@@ -21,95 +22,20 @@ in the order of its channels, whatever the blocks and threads.
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._cpu cimport l2_bytes
-from fastcnn._kernels._finish cimport Finish, finish, finishing, nothing
+from fastcnn._kernels._finish cimport finish, finishing, nothing
 from fastcnn._kernels._tile cimport (
     ROWS, copy_panel, first_vector, panels_of, tile, vectors_of,
 )
-from fastcnn._kernels._types cimport LANES, VECTORS, load, real
+from fastcnn._kernels._types cimport LANES, load, lowest_bit, real, store
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, find_pixels, transform_patch, transform_products, transform_taps,
+    POINTS, SIDE, blank_outputs, find_pixels, transform_patch, transform_products,
+    transform_short_patch, transform_short_products, transform_taps,
 )
-
-cdef enum:
-    OUT = 4                     # outputs a side of a tile
-    TAPS = 9
-    GROUP_BYTES = 256           # of filters
-    MOST_LANES = 64             # of a group
-    CHANNELS = 16               # whose weights are gathered at a time
-    C_BLOCK = 256               # channels whose weights are transformed just before their use
-    SHARED_TILES = 66           # of a block whose groups are divided among the threads
-    MOST_AHEAD = 12582912       # bytes of weights that are transformed ahead
-    FEW_TILES = 24
-    MIN_TASKS = 16
-
-
-cdef struct Geometry:
-    Py_ssize_t N, H, W, C, P, Q, K, pad_top, pad_left
-    Py_ssize_t w_tap, w_inner, w_outer          # strides of the weights
-    bint flipped                                # the taps are taken in reverse
-    Py_ssize_t TP, TQ, tiles, depth             # depth: C rounded up to whole vectors
-    Py_ssize_t panels, groups, group_lanes      # panels of filters, and groups of panels
-    bint ahead                                  # all weights are transformed first
-    bint kept                                   # by transform_all_weights, for many calls
-    bint by_points                              # of kept weights: the threads divide the points
-    Finish end
-    Py_ssize_t block, c_block                   # tiles and channels of a block
-    Py_ssize_t point_v, point_m                 # from a point to the next
-    Py_ssize_t shared, scratch                  # numbers of workspace: for all, for a thread
-
-
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t to) noexcept nogil:
-    return (n + to - 1) // to * to
-
-
-cdef inline Py_ssize_t group_panel(const Geometry* g, Py_ssize_t group) noexcept nogil:
-    """Return the first panel of a group."""
-    return group * g.panels // g.groups
-
-
-cdef inline Py_ssize_t weights_size(Py_ssize_t lanes, Py_ssize_t panels,
-                                    Py_ssize_t channels) noexcept nogil:
-    # A vector more at each point: powers of two would put all 36 into one set of the cache.
-    return POINTS * (channels * lanes + panels * LANES)
-
-
-cdef void plan(Geometry* g) noexcept nogil:
-    """Set what follows from the sizes."""
-    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, all_weights, v, m
-    cdef Py_ssize_t in_group = max(1, GROUP_BYTES // (VECTORS * LANES * <Py_ssize_t> sizeof(real)))
-    g.TP, g.TQ = (g.P + OUT - 1) // OUT, (g.Q + OUT - 1) // OUT
-    g.tiles = g.N * g.TP * g.TQ
-    g.depth = vectors_of(g.C) * LANES
-    g.panels = panels_of(g.K)
-    g.groups = (g.panels + in_group - 1) // in_group
-    g.group_lanes = min(lanes, GROUP_BYTES // <Py_ssize_t> sizeof(real))
-    all_weights = weights_size(lanes, g.panels, g.C)
-    g.ahead = g.kept or g.groups == 1 or (
-        g.tiles > FEW_TILES and all_weights * <Py_ssize_t> sizeof(real) <= MOST_AHEAD)
-    # Weights that no cache keeps are read once for as many tiles as can be.
-    g.by_points = g.kept and (
-        g.tiles <= FEW_TILES or all_weights * <Py_ssize_t> sizeof(real) > MOST_AHEAD)
-    if g.ahead and not g.by_points:
-        g.c_block = g.C
-        # v and m take 3/4 of L2: with the weights that pass they stay there.
-        g.block = l2_bytes // 4 * 3 // (
-            POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
-        g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
-    else:
-        g.c_block = g.C if g.by_points else min(g.C, C_BLOCK)
-        g.block = (g.tiles + SHARED_TILES - 1) // SHARED_TILES      # as even as can be
-        g.block = round_up((g.tiles + g.block - 1) // g.block, ROWS)
-    g.point_v = g.block * g.depth + LANES
-    g.point_m = g.block * g.group_lanes + LANES
-    v, m = POINTS * g.point_v, POINTS * g.point_m
-    g.shared = lanes + g.depth
-    if g.by_points:
-        g.shared += v + g.groups * m
-    elif not g.kept:
-        g.shared += all_weights if g.ahead else v
-    g.scratch = m + POINTS * (LANES + g.depth) + TAPS * CHANNELS * g.group_lanes
-    g.scratch += v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)
+from fastcnn._kernels._winograd_plan cimport (
+    CHANNELS, MOST_LANES, OUT, ROOM, TAPS, Geometry, Place, blank_of, end_with, first_with,
+    group_panel, place_of, plan, weights_size,
+)
+from fastcnn._kernels._winograd_pool cimport pool_outputs
 
 
 cdef void gather_weights(const Geometry* g, real* to, const real* w, Py_ssize_t channels,
@@ -159,29 +85,37 @@ cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, P
         c += channels
 
 
-cdef void transform_input(const Geometry* g, Py_ssize_t tile_, real* v, const real* x,
-                          const real* zeros, real* copies) noexcept nogil:
-    """Write B^T x B for the patch of one tile to v, zeros where it lies in the padding."""
+cdef void transform_input(const Geometry* g, Py_ssize_t first, Py_ssize_t i, real* v,
+                          const real* x, const real* zeros, real* t) noexcept nogil:
+    """Write B^T x B for the patch of tile i of a block to v, and which outputs see only zeros.
+
+    The padding is zeros.
+    """
+    cdef Place place = place_of(g, first + i)
     cdef Py_ssize_t pixels = g.H * g.W * g.C, c = 0
     cdef const real* at[POINTS]
-    find_pixels(at, SIDE, x + tile_ // (g.TP * g.TQ) * pixels,
-                tile_ // g.TQ % g.TP * OUT - g.pad_top, tile_ % g.TQ * OUT - g.pad_left, g.H, g.W,
-                g.C, g.depth, g.C, x + g.N * pixels, zeros, copies)
+    find_pixels(at, SIDE, x + place.n * pixels, place.p - g.pad_top, place.q - g.pad_left, g.H,
+                g.W, g.C, g.depth, g.C, x + g.N * pixels, zeros, t + ROOM * LANES)
+    blank_of(g, v)[i] = blank_outputs(at, g.C, place.tall, place.wide)
+    v += i * g.depth
     while c < g.depth:
-        transform_patch(v + c, g.point_v, at, c)
+        if place.tall and place.wide:
+            transform_patch(v + c, g.point_v, at, c)
+        else:
+            transform_short_patch(v + c, g.point_v, at, c, place.tall, place.wide, t)
         c += LANES
 
 
 cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t point_end,
-                   Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t c_end, const real* u, const real* v,
-                   real* m) noexcept nogil:
+                   Py_ssize_t first_tile, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t c_end,
+                   const real* u, const real* v, real* m) noexcept nogil:
     """Add the products of some points and channels of a group to m; the first ones begin it.
 
     u is that of the group, v that of channel 0.
     """
     cdef Py_ssize_t panel_start = group_panel(g, group), panel_end = group_panel(g, group + 1)
     cdef Py_ssize_t start = first_vector(g.K, panel_start) * LANES, first, width, e, t, i, panel
-    cdef Py_ssize_t run = 0
+    cdef Py_ssize_t run = 0, end, row
     cdef const real* u_e
     cdef const real* a[ROWS]
     cdef real* to[ROWS]
@@ -195,8 +129,8 @@ cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssi
     if c > 0:
         begin = <const real**> to
     for e in range(point, point_end):
-        t = 0
-        while t < tiles:
+        t, end = max(0, first_with(g, e) - first_tile), min(tiles, end_with(g, e) - first_tile)
+        while t < end:
             for panel in range(panel_start, panel_end):
                 first = first_vector(g.K, panel) * LANES
                 width = first_vector(g.K, panel + 1) * LANES - first
@@ -204,39 +138,60 @@ cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssi
                 u_e = u + weights_size(first, panel - panel_start, g.c_block)
                 u_e += e * (g.c_block * width + LANES)
                 for i in range(ROWS):       # a short last tile repeats its last row
-                    a[i] = v + e * g.point_v + min(t + i, tiles - 1) * g.depth + c
-                    to[i] = m + e * g.point_m + (t + i) * g.group_lanes + first
+                    row = min(t + i, end - 1)
+                    a[i] = v + e * g.point_v + row * g.depth + c
+                    to[i] = m + e * g.point_m + row * g.group_lanes + first
                 tile(width // LANES, to, begin, a, &run, 1, u_e, &run, width, 1, c_end - c)
             t += ROWS
 
 
-cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t tile_, const real* m,
-                           real* y, const real* bias, real* t) noexcept nogil:
-    """Write A^T m A + bias for one tile and group of filters."""
-    cdef Py_ssize_t n = tile_ // (g.TP * g.TQ), i, j, k
-    cdef Py_ssize_t p = tile_ // g.TQ % g.TP * OUT, q = tile_ % g.TQ * OUT
-    cdef Py_ssize_t start = first_vector(g.K, group_panel(g, group)) * LANES
+cdef inline void outputs_of(const Geometry* g, const Place* place, unsigned int blank, real* y,
+                            Py_ssize_t row, Py_ssize_t pixel, const real* m, const real* bias,
+                            real* t) noexcept nogil:
+    """Write A^T m A + bias of one tile and vector of filters; the bias where blank has a bit."""
+    cdef real* z
+    if place.tall and place.wide:
+        transform_products(y, row, pixel, m, g.point_m, load(bias))
+    else:
+        transform_short_products(y, row, pixel, m, g.point_m, place.tall, place.wide, load(bias),
+                                 t)
+    while blank:
+        z = y + lowest_bit(blank) // OUT * row + lowest_bit(blank) % OUT * pixel
+        store(z, 0 * load(z) + load(bias))      # a NaN among the weights stays one
+        blank &= blank - 1
+
+
+cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t first_tile,
+                           Py_ssize_t tile_, const real* v, const real* m, real* y,
+                           const real* bias, real* t) noexcept nogil:
+    """Write what becomes of one tile of a block and group of filters."""
+    cdef Place place = place_of(g, first_tile + tile_)
+    cdef unsigned int blank = blank_of(g, v)[tile_]
+    cdef Py_ssize_t k = first_vector(g.K, group_panel(g, group)) * LANES, i, j
     cdef Py_ssize_t end = first_vector(g.K, group_panel(g, group + 1)) * LANES
-    cdef Py_ssize_t rows = min(OUT, g.P - p), columns = min(OUT, g.Q - q), lanes
-    cdef real* y_k
-    cdef Py_ssize_t at = ((n * g.P + p) * g.Q + q) * g.K
-    y += at
-    k = start
+    cdef Py_ssize_t rows = OUT if place.tall else 2, columns = OUT if place.wide else 2, lanes
+    cdef bint full = place.p + rows <= g.P and place.q + columns <= g.Q
+    cdef Py_ssize_t first = ((place.n * g.P + place.p) * g.Q + place.q) * g.K, at
+    cdef real* z = t + POINTS * LANES
+    rows, columns = min(rows, g.P - place.p), min(columns, g.Q - place.q)
     while k < end:
         lanes = min(LANES, g.K - k)
-        if rows == OUT and columns == OUT and lanes == LANES:
-            transform_products(y + k, g.Q * g.K, g.K, m, g.point_m, load(bias + k))
+        if g.argmax is not NULL:
+            outputs_of(g, &place, blank, z, OUT * LANES, LANES, m, bias + k, t)
+            pool_outputs(g, &place, k, y, z)
+        elif full and lanes == LANES:
+            outputs_of(g, &place, blank, y + first + k, g.Q * g.K, g.K, m, bias + k, t)
         else:
-            transform_products(t, OUT * LANES, LANES, m, g.point_m, load(bias + k))
+            outputs_of(g, &place, blank, z, OUT * LANES, LANES, m, bias + k, t)
             for i in range(rows):
-                y_k = y + i * g.Q * g.K + k
                 for j in range(columns):
-                    copy_panel(y_k + j * g.K, t + (OUT * i + j) * LANES, lanes)
+                    copy_panel(y + first + (i * g.Q + j) * g.K + k, z + (OUT * i + j) * LANES,
+                               lanes)
         if g.end.any:
             for i in range(rows):
                 for j in range(columns):
-                    start = (i * g.Q + j) * g.K + k
-                    finish(&g.end, y + start, at + start, lanes)
+                    at = first + (i * g.Q + j) * g.K + k
+                    finish(&g.end, y + at, at, lanes)
         m += LANES
         k += LANES
 
@@ -248,24 +203,23 @@ cdef void weights_task(const Geometry* g, Py_ssize_t task, real* u, const real* 
     cdef Py_ssize_t first = first_vector(g.K, panel) * LANES
     cdef Py_ssize_t width = first_vector(g.K, panel + 1) * LANES - first
     transform_weights(g, panel, c, min(c + CHANNELS, g.C), g.C * width + LANES,
-                      u + weights_size(first, panel, g.C) + c * width, w, t, t + POINTS * LANES)
+                      u + weights_size(first, panel, g.C) + c * width, w, t, t + ROOM * LANES)
 
 
 cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x, const real* u,
                      const real* bias, const real* zeros, real* t) noexcept nogil:
     """Compute one block of tiles with the weights that were transformed ahead."""
     cdef Py_ssize_t first = task * g.block, tiles = min(g.block, g.tiles - first), i, group, panel
-    cdef real* copies = t + POINTS * LANES
-    cdef real* v = copies + POINTS * g.depth
-    cdef real* m = v + POINTS * g.point_v
+    cdef real* v = t + ROOM * LANES + POINTS * g.depth
+    cdef real* m = v + g.size_v
     for i in range(tiles):
-        transform_input(g, first + i, v + i * g.depth, x, zeros, copies)
+        transform_input(g, first, i, v, x, zeros, t)
     for group in range(g.groups):
         panel = group_panel(g, group)
-        multiply(g, group, 0, POINTS, tiles, 0, g.C,
+        multiply(g, group, 0, POINTS, first, tiles, 0, g.C,
                  u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v, m)
         for i in range(tiles):
-            transform_output(g, group, first + i, m + i * g.group_lanes, y, bias, t)
+            transform_output(g, group, first, i, v, m + i * g.group_lanes, y, bias, t)
 
 
 cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real* y,
@@ -273,7 +227,7 @@ cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real
     """Compute one group of filters of a block whose input is transformed."""
     cdef Py_ssize_t tiles = min(g.block, g.tiles - first), c = 0, c_end, panel, start, from_, width
     cdef Py_ssize_t i
-    cdef real* gathered = t + POINTS * LANES
+    cdef real* gathered = t + ROOM * LANES
     cdef real* m = gathered + TAPS * CHANNELS * g.group_lanes
     cdef real* u = m + POINTS * g.point_m
     start = first_vector(g.K, group_panel(g, group)) * LANES
@@ -286,10 +240,10 @@ cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real
                 g, panel, c, c_end, g.c_block * width + LANES,
                 u + weights_size(from_ - start, panel - group_panel(g, group), g.c_block),
                 w, t, gathered)
-        multiply(g, group, 0, POINTS, tiles, c, c_end, u, v, m)
+        multiply(g, group, 0, POINTS, first, tiles, c, c_end, u, v, m)
         c = c_end
     for i in range(tiles):
-        transform_output(g, group, first + i, m + i * g.group_lanes, y, bias, t)
+        transform_output(g, group, first, i, v, m + i * g.group_lanes, y, bias, t)
 
 
 cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const real* x,
@@ -297,23 +251,22 @@ cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const re
                           real* scratch, int threads) noexcept nogil:
     """Compute a block of tiles: each weight is read once, by one thread."""
     cdef Py_ssize_t tiles = min(g.block, g.tiles - first), task, group, tile_
-    cdef real* m = v + POINTS * g.point_v
+    cdef real* m = v + g.size_v
     for task in prange(tiles, num_threads=threads, schedule="static"):
-        transform_input(g, first + task, v + task * g.depth, x, zeros,
-                        scratch + threadid() * g.scratch)
+        transform_input(g, first, task, v, x, zeros, scratch + threadid() * g.scratch)
     for task in prange(g.groups * POINTS, num_threads=threads, schedule="static"):
-        multiply_point(g, task // POINTS, task % POINTS, tiles, u, v, m)
+        multiply_point(g, task // POINTS, task % POINTS, first, tiles, u, v, m)
     for task in prange(g.groups * tiles, num_threads=threads, schedule="static"):
         group, tile_ = task % g.groups, task // g.groups
-        transform_output(g, group, first + tile_,
+        transform_output(g, group, first, tile_, v,
                          m + group * POINTS * g.point_m + tile_ * g.group_lanes, y, bias,
                          scratch + threadid() * g.scratch)
 
 
-cdef void multiply_point(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t tiles,
-                         const real* u, const real* v, real* m) noexcept nogil:
+cdef void multiply_point(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t first,
+                         Py_ssize_t tiles, const real* u, const real* v, real* m) noexcept nogil:
     cdef Py_ssize_t panel = group_panel(g, group)
-    multiply(g, group, point, point + 1, tiles, 0, g.C,
+    multiply(g, group, point, point + 1, first, tiles, 0, g.C,
              u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v,
              m + group * POINTS * g.point_m)
 
@@ -353,8 +306,7 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
     while first < g.tiles:
         tiles = min(g.block, g.tiles - first)
         for task in prange(tiles, num_threads=threads, schedule="static"):
-            transform_input(g, first + task, shared + task * g.depth, x, zeros,
-                            scratch + threadid() * g.scratch)
+            transform_input(g, first, task, shared, x, zeros, scratch + threadid() * g.scratch)
         for task in prange(g.groups, num_threads=threads, schedule="dynamic"):
             group_task(g, task, first, y, shared, w, bias, scratch + threadid() * g.scratch)
         first += g.block
@@ -428,6 +380,41 @@ def bound(
 ):
     """Return a function of nothing that is this call."""
     return lambda: conv2d(y, x, w, b, workspace, pad_top, pad_left, threads, u, relu, residual)
+
+
+cpdef conv_block(
+    real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
+    int threads, const real[::1] u=None,
+):
+    """Write ReLU, max-pool 2x2 and argmax of such a convolution to y and argmax (N, P, Q, K).
+
+    P and Q are those of the pooled output, half as many as the kernel's own.
+    """
+    cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], 2 * y.shape[1],
+                               2 * y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
+    cdef const real[::1] b_view
+    cdef const real* bias = NULL
+    cdef const real* kept = NULL
+    if b is not None:
+        b_view = b
+        bias = &b_view[0]
+    if u is not None:
+        kept = &u[0]
+    g.argmax = &argmax[0, 0, 0, 0]
+    g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
+    with nogil:
+        convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, kept, &workspace[0],
+                 threads)
+
+
+def bound_block(
+    real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
+    int threads, const real[::1] u,
+):
+    """Return a function of nothing that is this call of conv_block."""
+    return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, u)
 
 
 def conv2d_backward_input(

@@ -28,9 +28,9 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
     convolution
         How 3x3 kernels of stride 1, without dilation or groups, convolve: "direct", "winograd",
         or "auto", which takes Winograd's algorithm where it is faster, by the shapes of one image
-        and of the weights alone. Others are always direct. It is F(4x4, 3x3) in conv2d and its
-        input gradient, F(3x3, 4x4) in its weight gradient, F(2x2, 3x3) in conv_block in front of
-        2x2 pools.
+        and of the weights alone. Others are always direct. It is F(4x4, 3x3) in conv2d, its input
+        gradient and conv_block in front of 2x2 pools, with two outputs a side of a tile instead of
+        four where one or two are left at a rim, and F(3x3, 4x4) in the weight gradient of conv2d.
 
     Notes
     -----
@@ -39,10 +39,11 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
     rounds at other places than the direct sum. For F(4x4, 3x3) over C channels no error exceeds
     ``gamma(C + 27) * (|A^T| [sum over c of (|G| |w| |G^T|) * (|B^T| |x| |B|)] |A| + |b|)`` with
     ``gamma(n) = n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 176 times what the direct
-    sum's bound would be if all of x were as large as the largest. On random numbers the error is
-    about twice that of "direct". An infinite or NaN input makes the 4x4 tiles that see it NaN, an
+    sum's bound would be if all of x were as large as the largest; shorter tiles stay below it, and
+    conv_block's y within the largest bound of a window's outputs. On random numbers the error is
+    about twice that of "direct". An infinite or NaN input makes the tiles that see it NaN, an
     infinite or NaN weight all outputs of its filter; "direct" keeps them to where they belong.
-    F(2x2, 3x3) and "direct" are exact on small integers.
+    "direct" is exact on small integers.
 
     The weight gradient exchanges the parts: dy is the weights, 4x4 at a time, and the sum is over
     the T tiles that cover all images' dy. No error exceeds ``gamma(T + 29) * |A^T| [sum over t of

@@ -28,10 +28,9 @@ from fastcnn.fast._base import Base
 __all__ = ["Conv2D"]
 
 # When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36
-# products a tile of 4x4 outputs instead of 9 an output, and the transforms of a tile cost as much
-# as so many products. Where tiles fit, 8 channels are enough. The weight gradient needs some
-# filters too.
-_TRANSFORMS = 864
+# products a tile of 4x4 outputs instead of 9 an output, and the transforms cost as much as so many
+# channels. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
+_TRANSFORMS = 24
 _FEWEST_FILTERS = 3
 
 
@@ -114,6 +113,12 @@ def _sees_all(w: Array, geometry: _Geometry) -> bool:
     return all(stride == 1 or (size >= stride and step == 1) for size, stride, step in axes)
 
 
+def _points(outputs: int, short_tiles: bool) -> int:
+    """Return the points of Winograd's tiles along a side: six for four outputs, four for two."""
+    fours = (outputs + 1) // 4 if short_tiles else -(-outputs // 4)
+    return 6 * fours + (4 if outputs > 4 * fours else 0)
+
+
 class Conv2D(Base):
     """conv2d and its gradients."""
 
@@ -138,14 +143,16 @@ class Conv2D(Base):
         strides, dilations = geometry.strides, geometry.window[4:]
         if strides != (1, 1) or dilations != (1, 1):
             return False
+        if self.convolution == "winograd":
+            return True
         height, width = geometry.output
-        tiles = -(-height // 4) * -(-width // 4)
         channels, filters = w.shape[2:]
-        summed = filters if result == "dx" else channels
-        return self.convolution == "winograd" or (
-            summed * (9 * height * width - 36 * tiles) >= _TRANSFORMS * tiles
-            and (result != "dw" or filters >= _FEWEST_FILTERS)
-        )
+        if min(height, width) == 1 or (result == "dw" and filters < _FEWEST_FILTERS):
+            return False
+        short_tiles = result != "dw"
+        products = _points(height, short_tiles) * _points(width, short_tiles)
+        summed: int = filters if result == "dx" else channels
+        return summed * (9 * height * width - products) >= _TRANSFORMS * products
 
     def _conv2d_algorithm(self, x: Array, w: Array, geometry: _Geometry) -> str:
         """Return which kernel computes a convolution, by shape alone."""

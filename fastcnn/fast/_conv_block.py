@@ -20,12 +20,11 @@ __all__ = ["ConvBlock"]
 # Called with a size and run(workspace, whether it holds the packed weights already).
 WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
-# Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's on the
-# pool's windows, where fewer fill no vector of its input transform; op after op, with Winograd's
-# larger tiles, instead of that; and instead of the direct kernel; op after op in the gradients,
-# where windows at every output leave many winners.
-_FEWEST_CHANNELS = 16
-_FEWEST_BESIDE_POOL = 128
+# Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's, from
+# eight of both and 16 of either on; op after op, by Winograd's algorithm, where no tile of it holds
+# whole windows; op after op in the gradients, where windows at every output leave many winners.
+_FEWEST_CHANNELS = 8
+_FEWEST_OF_EITHER = 16
 _FEWEST_INSTEAD = 32
 _FEWEST_CROWDED = 64
 # Lanes for a filter from which neighbouring windows fill vectors better than filters do.
@@ -77,6 +76,13 @@ def _check(
     )
 
 
+def _tiles_workspace(kernel: Any, y: Array, w: Array, threads: int, kept: bool = False) -> int:
+    """Return how many numbers of workspace Winograd's kernel takes for a pooled y."""
+    n, p, q, _ = y.shape
+    size: int = kernel.workspace_size(n, 2 * p, 2 * q, *w.shape[2:], threads, kept)
+    return size
+
+
 class ConvBlock(Conv2D, Pool2D, Activations):
     """conv_block and its gradients."""
 
@@ -112,13 +118,12 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "few"
         if self._is_columns(x, w, block):
             return "columns"
-        on_pool = self._is_winograd(w, block)
+        if self._is_winograd(w, block):
+            return "winograd"
         geometry = _Geometry(block.convolved, block.window, block.groups)
-        if self.convolution == "auto" and self._by_winograd("y", w, geometry):
-            fewest = _FEWEST_BESIDE_POOL if on_pool else _FEWEST_INSTEAD
-            if min(w.shape[2:]) >= fewest:
-                return "plain"
-        return "winograd" if on_pool else "direct"
+        if self.convolution == "auto" and min(w.shape[2:]) >= _FEWEST_INSTEAD:
+            return "plain" if self._by_winograd("y", w, geometry) else "direct"
+        return "direct"
 
     def _fused_block(
         self,
@@ -140,6 +145,11 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             kernel = self._load(x).conv_block_few
             kernel.conv_block(y, argmax, x, w, bias, *block.pool[2:], threads)
             return y, argmax
+        if algorithm == "winograd":
+            kernel = self._load(x).winograd
+            workspace = empty((_tiles_workspace(kernel, y, w, threads),), x.dtype)
+            kernel.conv_block(y, argmax, x, w, b, workspace, *block.window[2:4], threads)
+            return y, argmax
         kernel, size, options = self._block_kernel(w, block, algorithm, threads)
 
         def run(workspace: Array, packed: bool) -> None:
@@ -156,9 +166,6 @@ class ConvBlock(Conv2D, Pool2D, Activations):
     ) -> tuple[Any, int, tuple[int, ...]]:
         """Return a kernel that packs weights, its size of workspace and its options."""
         kernels, (r, s, c, k) = self._load(w), w.shape
-        if algorithm == "winograd":
-            kernel = kernels.conv_block_winograd
-            return kernel, kernel.workspace_size(c, k, threads), block.window[2:4]
         if algorithm == "columns":
             kernel, strides = kernels.conv_block_columns, (*block.window[:2], *block.pool[2:])
             size = kernel.workspace_size(*block.output, r, s, *strides, threads)
@@ -195,15 +202,16 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         )
 
     def _is_winograd(self, w: Array, block: _Block) -> bool:
-        """Return whether Winograd's F(2x2, 3x3) on 2x2 pools computes the block."""
-        stride_h, stride_w, _, _, dilation_h, dilation_w = block.window
-        fits = w.shape[:2] == (3, 3) and stride_h == stride_w == dilation_h == dilation_w == 1
+        """Return whether Winograd's tiles, which hold windows of 2x2, compute the block."""
+        window = block.window
+        fits = w.shape[:2] == (3, 3) and window[:2] == window[4:] == (1, 1)
         fits = fits and block.pool[:2] == (2, 2)
         fits = fits and all(
             s == 2 or n == 1 for s, n in zip(block.pool[2:], block.output, strict=True)
         )
         if self.convolution == "auto":
-            return fits and w.shape[2] >= _FEWEST_CHANNELS
+            c, k = w.shape[2:]
+            return fits and min(c, k) >= _FEWEST_CHANNELS and max(c, k) >= _FEWEST_OF_EITHER
         return fits and self.convolution == "winograd"
 
     def _plain_block(

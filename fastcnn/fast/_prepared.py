@@ -90,28 +90,32 @@ class _Conv2D(_Prepared):
         residual = None if residual is None else self._floats("conv2d", residual)
         y = empty(self._output_shape(x), x.dtype)
         if y.size:
-            self._refresh()
+            self.refresh()
             self._call(y, x, residual)()
         return y
 
     def bind(self, x: Array, make: Make, residual: Array | None = None) -> tuple[Call, Array]:
         """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
         y = make(self._output_shape(x), x.dtype)
-        self._refresh()
-        call, packed = self._call(y, x, residual), self._packed
+        return self.renewed(lambda: self._call(y, x, residual)), y
+
+    def renewed(self, make_call: Callable[[], Call]) -> Call:
+        """Return a call on packed weights that is made anew when they have changed."""
+        self.refresh()
+        call, packed = make_call(), self._packed
         if not self._followed:
-            return call, y
+            return call
 
         def following() -> None:
             nonlocal call, packed
-            self._refresh()
+            self.refresh()
             if self._packed is not packed:
-                call, packed = self._call(y, x, residual), self._packed
+                call, packed = make_call(), self._packed
             call()
 
-        return following, y
+        return following
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Forget what was packed of weights that have changed."""
         if self._followed and not (self._seen and all(map(same_bytes, self._followed, self._seen))):
             self._seen = [a.copy() for a in self._followed]
@@ -135,9 +139,7 @@ class _Conv2D(_Prepared):
         geometry, algorithm = self._shape(x)
         w, b, threads, kernels = self._w, self._b, self._backend.num_threads, self._kernels
         last = threads, self._relu, residual
-        packed = self._packed.get(algorithm)
-        if packed is None:
-            packed = self._packed[algorithm] = self._pack(algorithm, geometry.groups)
+        packed = self._weights(algorithm, geometry.groups)
         call: Call
         if algorithm == "depthwise":
             call = kernels.depthwise_conv2d.bound(y, x, w, b, *geometry.window, *last)
@@ -155,6 +157,22 @@ class _Conv2D(_Prepared):
                 y, x, w, b, packed, *geometry.window, geometry.groups, *last
             )
         return call
+
+    def pooled(self, y: Array, argmax: Array, x: Array, block: _conv_block._Block) -> Call:
+        """Return a call that writes ReLU and max-pool of it to y, by Winograd's kernel."""
+        kernel, threads = self._kernels.winograd, self._backend.num_threads
+        size = _conv_block._tiles_workspace(kernel, y, self._w, threads, kept=True)
+        scratch, u = empty((size,), self._w.dtype), self._weights("winograd", 1)
+        pads = block.window[2:4]
+        call: Call = kernel.bound_block(y, argmax, x, self._w, self._b, scratch, *pads, threads, u)
+        return call
+
+    def _weights(self, algorithm: str, groups: int) -> Array:
+        """Return the weights as a kernel reads them, packed once."""
+        packed = self._packed.get(algorithm)
+        if packed is None:
+            packed = self._packed[algorithm] = self._pack(algorithm, groups)
+        return packed
 
     def _pack(self, algorithm: str, groups: int) -> Array:
         """Return the weights as a kernel reads them; nothing where it reads them as they are."""
@@ -196,7 +214,7 @@ class _ConvBlock(_Prepared):
         self._blocks: dict[tuple[int, ...], tuple[_conv_block._Block, str]] = {}
         pools = ("pool_size", "pool_stride")
         convolution = {name: options[name] for name in options if name not in pools}
-        # Where it is plain:
+        # Where it is plain or by Winograd's algorithm:
         self._convolution = _Conv2D(backend, w, b, True, convolution, follow)
         self._pool = _prepared_pools.MaxPool2D(
             backend,
@@ -222,6 +240,12 @@ class _ConvBlock(_Prepared):
         block, algorithm = self._block(x)
         if algorithm == "plain":
             return self._pool(self._convolution(x))
+        if algorithm == "winograd":
+            y = empty((x.shape[0], *block.output, self._w.shape[3]), x.dtype)
+            if y.size:
+                self._convolution.refresh()
+                self._convolution.pooled(y, empty(y.shape, np.dtype(np.uint8)), x, block)()
+            return y
         return self._backend._fused_block(x, self._w, self._b, block, algorithm, self._run)[0]
 
     def bind(self, x: Array, make: Make) -> tuple[Call, Array]:
@@ -239,6 +263,9 @@ class _ConvBlock(_Prepared):
             return plain, y
         y = make((x.shape[0], *block.output, w.shape[3]), w.dtype)
         argmax = empty(y.shape, np.dtype(np.uint8))
+        if algorithm == "winograd":
+            convolution = self._convolution
+            return convolution.renewed(lambda: convolution.pooled(y, argmax, x, block)), y
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
             few = self._kernels.conv_block_few
