@@ -59,7 +59,7 @@ cpdef conv_block(
     The strides are those of the pool.
     """
     cdef Py_ssize_t P = y.shape[1], Q = y.shape[2], K = y.shape[3], W = x.shape[2], i, k, n, p
-    if 72.0 * y.shape[0] * P * Q * K < SERIAL_BELOW:
+    if 72.0 * y.shape[0] * P * Q * K < 300000:
         threads = 1
     for i in prange(y.shape[0] * P, nogil=True, num_threads=threads, schedule="static"):
         n, p = i // P, i % P

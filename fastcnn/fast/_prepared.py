@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn._checks import float_arrays, rank, shape
-from fastcnn._memory import empty, same_bytes, zeros
+from fastcnn._memory import copied, empty, same_bytes, zeros
 from fastcnn.backend import Array
 from fastcnn.fast import _conv2d, _conv_block, _linear, _prepared_pools
 
@@ -298,7 +298,7 @@ class _Linear(_Prepared):
     def __init__(
         self, backend: FastBackend, w: Array, b: Array | None, relu: bool, follow: bool
     ) -> None:
-        super().__init__(backend, w, b, follow)
+        super().__init__(backend, w if follow else copied(w, w.dtype), b, follow)
         self._relu = relu
 
     def __call__(self, x: Array) -> Array:
