@@ -32,12 +32,22 @@ typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vec_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 typedef __typeof__((vec){0} < (vec){0}) mask; /* integers as wide as real: all bits set or none */
 typedef unsigned char bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(real)), aligned(1), may_alias));
-#define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
-/* GCC widens bytes to words one by one; in two steps, or by one instruction, it does not. */
-typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(real))));
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+/* GCC narrows words to bytes one by one below AVX-512. */
+#if defined(__AVX2__) && !defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
+#define WORDS(v) _mm256_cvttps_epi32(v)
+#define HALVES(v) _mm_packs_epi32(_mm256_castsi256_si128(WORDS(v)), _mm256_extracti128_si256(WORDS(v), 1))
+#define AS_BYTES(v) (bytes)_mm_cvtsi128_si64(_mm_packus_epi16(HALVES(v), HALVES(v)))
+#elif defined(__x86_64__) && !defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
+#define HALVES(v) _mm_packs_epi32(_mm_cvttps_epi32(v), _mm_cvttps_epi32(v))
+#define AS_BYTES(v) (bytes)_mm_cvtsi128_si32(_mm_packus_epi16(HALVES(v), HALVES(v)))
+#else
+#define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
+#endif
+/* GCC widens bytes to words one by one; in two steps, or by one instruction, it does not. */
+typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(real))));
 #if defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
 #define FROM_BYTES(b) (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)(b)))
 #else
