@@ -10,8 +10,10 @@ go by: the four outputs of a window are computed and pooled without being stored
 from cython.parallel cimport prange
 
 from fastcnn._kernels._four cimport largest_of_four
-from fastcnn._kernels._tile cimport SERIAL_BELOW
 from fastcnn._kernels._types cimport LANES, load, real, store, store_as_bytes, vec
+
+cdef enum:
+    SERIAL_BELOW = 300000       # flop: waking a second thread costs more than it saves
 
 
 cdef inline void window(
@@ -59,7 +61,7 @@ cpdef conv_block(
     The strides are those of the pool.
     """
     cdef Py_ssize_t P = y.shape[1], Q = y.shape[2], K = y.shape[3], W = x.shape[2], i, k, n, p
-    if 72.0 * y.shape[0] * P * Q * K < 300000:
+    if 72.0 * y.shape[0] * P * Q * K < SERIAL_BELOW:
         threads = 1
     for i in prange(y.shape[0] * P, nogil=True, num_threads=threads, schedule="static"):
         n, p = i // P, i % P
