@@ -34,16 +34,17 @@ class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, O
 
     Notes
     -----
-    Winograd's algorithm (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-    2016) computes a tile of outputs at once, ``A^T [sum over c of (G w G^T) * (B^T x B)] A``, and
-    rounds at other places than the direct sum. For F(4x4, 3x3) over C channels no error exceeds
-    ``gamma(C + 27) * (|A^T| [sum over c of (|G| |w| |G^T|) * (|B^T| |x| |B|)] |A| + |b|)`` with
-    ``gamma(n) = n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 176 times what the direct
-    sum's bound would be if all of x were as large as the largest; shorter tiles stay below it, and
-    conv_block's y within the largest bound of a window's outputs. On random numbers the error is
-    about twice that of "direct". An infinite or NaN input makes the tiles that see it NaN, an
-    infinite or NaN weight all outputs of its filter; "direct" keeps them to where they belong.
-    "direct" is exact on small integers.
+    Winograd's algorithm (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016)
+    computes a tile of outputs at once, ``A^T [sum over c of (G w G^T) * (B^T x B)] A``, and rounds
+    at other places than the direct sum. For F(4x4, 3x3) over C channels no error exceeds ``gamma(C
+    + 27) * (|A^T| [sum over c of (|G| |w| |G^T|) * (|B^T| |x| |B|)] |A| + |b|)`` with ``gamma(n) =
+    n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 176 times what the direct sum's bound would
+    be if all of x were as large as the largest; shorter tiles stay below it, and conv_block's y
+    within the largest bound of a window's outputs. On random numbers the error is about twice that
+    of "direct". An output that sees zeros alone is the bias itself, so that ReLU lets no gradient
+    through a blank margin. An infinite or NaN input makes the tiles that see it NaN, an infinite or
+    NaN weight all outputs of its filter; "direct" keeps them to where they belong. "direct" is
+    exact on small integers.
 
     The weight gradient exchanges the parts: dy is the weights, 4x4 at a time, and the sum is over
     the T tiles that cover all images' dy. No error exceeds ``gamma(T + 29) * |A^T| [sum over t of
