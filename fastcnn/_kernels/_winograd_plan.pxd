@@ -146,7 +146,7 @@ cdef inline void plan(Geometry* g) noexcept nogil:
         g.block = round_up((g.tiles + g.block - 1) // g.block, ROWS)
     g.point_v = g.block * g.depth + LANES
     g.point_m = g.block * g.group_lanes + LANES
-    g.size_v = v = POINTS * g.point_v + g.block
+    g.size_v = v = POINTS * g.point_v + round_up(g.block, LANES)      # m begins at a cache line
     m = POINTS * g.point_m
     g.shared = lanes + g.depth
     if g.by_points:
