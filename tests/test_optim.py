@@ -65,6 +65,17 @@ def test_state_has_the_shapes_it_says(name: str) -> None:
     assert name == "sgd" or len(state) in (2, 4)
 
 
+def test_decoupled_decay_keeps_weights_out_of_the_state(backend: Any) -> None:
+    """0 * w is NaN where w is infinite, and the moments would never get rid of it."""
+    parameters = parameters_of({"a": np.array([np.inf, 1.0])})
+    parameters["a"].grad = np.ones(2)
+    optimizer = optim.AdamW(0.1)
+    state = optimizer.init(parameters)
+    optimizer.step(parameters, state, backend, step=1, learning_rate=0.1)
+    assert all(np.isfinite(array).all() for array in state.values())
+    assert parameters["a"].data[0] == np.inf
+
+
 def test_learning_rate_is_that_of_the_call(backend: Any) -> None:
     parameters = parameters_of({"a": np.ones(2)})
     parameters["a"].grad = np.ones(2)

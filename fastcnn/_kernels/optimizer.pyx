@@ -136,6 +136,7 @@ def sgd_step(
 
 cdef struct Adam:
     real beta1, beta2, rest1, rest2     # rest: 1 - beta
+    bint decoupled
     real keep, weight_decay             # of w: decoupled or in the gradient
     real rate, root, epsilon            # rate * m / (root * sqrt(v) + epsilon)
 
@@ -147,7 +148,7 @@ cdef void adam_block(
     cdef Adam a = adam[0]
     cdef real g, m_i, v_i
     for i in range(count):
-        g = dw[i] + a.weight_decay * w[i]
+        g = dw[i] if a.decoupled else dw[i] + a.weight_decay * w[i]     # 0 * w may be NaN
         m_i = a.beta1 * m[i] + a.rest1 * g
         v_i = a.beta2 * v[i] + a.rest2 * g * g
         m[i] = m_i
@@ -165,8 +166,9 @@ def adam_step(
     cdef Adam adam
     adam.beta1, adam.rest1 = <real> beta1, <real> (1 - beta1)
     adam.beta2, adam.rest2 = <real> beta2, <real> (1 - beta2)
+    adam.decoupled = decoupled
     adam.keep = <real> (1 - learning_rate * weight_decay if decoupled else 1)
-    adam.weight_decay = <real> (0 if decoupled else weight_decay)
+    adam.weight_decay = <real> weight_decay
     adam.rate = <real> (learning_rate / correction1)
     adam.root = <real> (1 / sqrt(correction2))
     adam.epsilon = <real> epsilon
