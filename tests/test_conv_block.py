@@ -213,6 +213,8 @@ def relu_block(**options: Any) -> list[nn.Module]:
         (relu_block(), 1),
         ([nn.Conv2D(3, 3), nn.ReLU(), nn.MaxPool2D(3, stride=2)], 1),
         (relu_block() + relu_block(), 2),
+        (relu_block(padding=(0, 0)), 1),
+        (relu_block(padding=((0, 0), (0, 0))), 1),
         (relu_block(padding=1), 0),
         (relu_block(ceil_mode=True), 0),
         ([nn.Conv2D(3, 3), nn.MaxPool2D(2)], 0),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from layers import IDS, LAYERS, Recorder, sample_network
+from windows import POOLS
 
 from fastcnn import nn
 
@@ -91,6 +92,16 @@ def test_activation_argument_is_the_layer(backend: Any, rng: np.random.Generator
         np.testing.assert_array_equal(y, expected)
         dy = rng.standard_normal(y.shape).astype(np.float32)
         np.testing.assert_array_equal(backward(dy), plain_backward(activation_backward(dy)))
+
+
+@pytest.mark.parametrize(("x_shape", "pool_size", "options"), POOLS, ids=str)
+@pytest.mark.parametrize("layer", [nn.MaxPool2D, nn.AvgPool2D])
+def test_pools_give_the_shape_that_they_declare(
+    layer: Any, x_shape: Any, pool_size: Any, options: dict[str, Any], reference: Any
+) -> None:
+    pool = layer(pool_size, **options)
+    declared = pool.build(x_shape[1:])
+    assert pool(np.zeros(x_shape, np.float32), reference).shape == (x_shape[0], *declared)
 
 
 # ---------------------------------------------------------------------- models

@@ -125,6 +125,7 @@ POOLS: list[tuple[tuple[int, int, int, int], Any, dict[str, Any]]] = [
     ((2, 4, 6, 3), 2, {}),
     ((2, 5, 7, 3), 2, {}),
     ((2, 5, 7, 3), 2, {"ceil_mode": True}),
+    ((2, 1, 1, 3), 2, {"ceil_mode": True}),  # all of the image is less than a window
     ((2, 5, 7, 3), (2, 3), {"stride": 1}),
     ((2, 6, 6, 3), 3, {"stride": 2}),
     ((2, 6, 6, 3), 3, {"stride": 2, "ceil_mode": True}),

@@ -17,6 +17,7 @@ from fastcnn.nn._options import pair
 from fastcnn.nn._pool import MaxPool2D
 
 _MOST_PLACES = 255  # of a block's pool window
+_NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
 class ConvBlock(Module):
@@ -193,7 +194,7 @@ def fused(layers: Sequence[Module]) -> list[Module]:
 
 def as_block_pool(layer: Module) -> MaxPool2D | None:
     """Return the layer if it is a max-pool that the block ops can do."""
-    if type(layer) is not MaxPool2D or layer.padding not in (0, "valid") or layer.ceil_mode:
+    if type(layer) is not MaxPool2D or layer.padding not in _NO_PADDING or layer.ceil_mode:
         return None
     rows, columns = pair(layer.pool_size)
     return layer if rows * columns <= _MOST_PLACES else None

@@ -132,7 +132,7 @@ def window_shape(
         count = (-(-room // s) if ceil_mode else room // s) + 1
         if ceil_mode and (count - 1) * s >= n + before:
             count -= 1  # the last window would start in the padding at the end
-        if room < 0 or count < 1:
+        if count < 1:
             raise ValueError(
                 f"{layer}: expected an input {name} that holds at least one window, got "
                 f"({n} + {before + after} padding - ({k} - 1) * {d} - 1) // {s} + 1 = {count} "
