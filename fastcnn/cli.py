@@ -217,8 +217,9 @@ def _add_data(parser: argparse.ArgumentParser, *, default: str) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder with mnist/ and fashion-mnist/, into which missing files are downloaded "
-        "(default: the environment variable FASTCNN_DATA, else the platform's cache)",
+        help="folder that is there, maybe empty: mnist/ and fashion-mnist/ in it, to which missing "
+        "files are downloaded (default: the environment variable FASTCNN_DATA, else the "
+        "platform's cache)",
     )
 
 
@@ -293,13 +294,20 @@ def _predict(options: argparse.Namespace) -> None:
             f"predict: expected a model that gives classes, got one that gives {model.output_shape}"
         )
     trainer = fastcnn.Trainer(model, backend=_backend(options))
-    # every file is read before anything is printed
+    # everything is read and answered before anything is printed
     batches: list[tuple[list[str], Array]] = [
         read_images(file, model.input_shape, invert=options.invert) for file in options.files
     ]
+    answers = []
     for labels, x in batches:
         for label, p in zip(labels, trainer.predict_proba(x), strict=True):
-            print(f"{label}: class {p.argmax()}, probability {p.max():.4f}")
+            if math.isnan(p.max()):
+                raise ValueError(
+                    f"{label}: expected probabilities, got NaN: there are NaN, infinite or far too "
+                    "large numbers in the image or in the model's weights"
+                )
+            answers.append(f"{label}: class {p.argmax()}, probability {p.max():.4f}")
+    print("\n".join(answers))
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -135,6 +135,20 @@ def test_predict_reads_all_before_it_prints_any(
     assert fail("predict", run, "folder") == "folder: Is a directory"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_predict_an_image_that_has_no_answer(
+    run: Path, value: float, digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = digits / 255
+    np.save("good.npy", batch)
+    batch[1, 14, 14] = value
+    np.save("bad.npy", batch)
+    with np.errstate(over="ignore"):
+        message = fail("predict", run, "good.npy", "bad.npy")
+    assert message.startswith("bad.npy[1]: expected probabilities, got NaN")
+    assert capsys.readouterr().out == ""
+
+
 def test_predict_bad_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("PIL.Image")
     image.fromarray(np.zeros((28, 28), np.uint16)).save("deep.png")
