@@ -88,7 +88,10 @@ def test_bad_data_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message.startswith("data/mnist/train-images-idx3-ubyte.gz: truncated")
     monkeypatch.setenv("FASTCNN_DATA", "data")
     assert fail("train", "--dataset", "mnist") == message
+    message = fail("train", "--dataset", "mnist", "--data-dir", "dtaa")
+    assert message == "data folder: expected one that exists, got dtaa; make it to download to it"
     assert not Path("runs").exists()
+    assert not Path("dtaa").exists()
 
 
 def test_a_loss_that_is_not_finite() -> None:

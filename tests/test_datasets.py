@@ -310,7 +310,8 @@ def test_download_from_the_first_mirror_that_serves_the_right_file(
     tmp_path: Path, mirrors: Mirrors, folders: list[str]
 ) -> None:
     mirrors(*folders)
-    target = tmp_path / "new" / "data"
+    target = tmp_path / "new"
+    target.mkdir()
     (x_train, _), (_, y_test) = datasets.load("mnist", target)
     assert len(x_train) == N_TRAIN
     assert len(y_test) == N_TEST
@@ -336,6 +337,7 @@ def test_when_no_mirror_helps_the_message_says_what_and_where(
     tmp_path: Path, mirrors: Mirrors
 ) -> None:
     urls = mirrors("dead", "missing", "foreign")
+    (tmp_path / "new").mkdir()
     with pytest.raises(ConnectionError) as error:
         datasets.load("mnist", tmp_path / "new")
     message = str(error.value)
@@ -345,3 +347,27 @@ def test_when_no_mirror_helps_the_message_says_what_and_where(
     assert f"{urls[1]}: HTTPError" in message
     assert f"{urls[2]} serves a file of another MD5" in message
     assert not list((tmp_path / "new" / "mnist").iterdir())
+
+
+def test_a_mistyped_folder_is_not_made(
+    tmp_path: Path, mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrors("good")
+    mistyped = tmp_path / "dtaa"
+    for named in (mistyped, None):
+        with pytest.raises(FileNotFoundError, match=r"expected one that exists, got .*dtaa;"):
+            datasets.load("mnist", named)
+        monkeypatch.setenv("FASTCNN_DATA", str(mistyped))
+    assert not mistyped.exists()
+
+
+def test_the_cache_folder_is_made(
+    tmp_path: Path, mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pooch
+
+    mirrors("good")
+    monkeypatch.delenv("FASTCNN_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    assert len(datasets.load("mnist")[0][0]) == N_TRAIN
+    assert (tmp_path / "cache" / "fastcnn" / "mnist").is_dir()

@@ -28,10 +28,10 @@ def load(
 
     x (n, 28, 28, 1) uint8, y (n,) int64 with labels from 0 to 9. The IDX files lie in
     DIR/mnist and DIR/fashion-mnist, DIR being `data_dir`, else the environment variable
-    FASTCNN_DATA, else the platform's cache folder; missing files are downloaded. `limit_train`
-    and `limit_test` keep the first so many images. Raises ValueError for an unknown name, a
-    limit below one or a file of the wrong form, TypeError for a limit that is no integer,
-    OSError for files that cannot be had.
+    FASTCNN_DATA, else the platform's cache folder; missing files are downloaded. A DIR that is
+    named must exist. `limit_train` and `limit_test` keep the first so many images. Raises
+    ValueError for an unknown name, a limit below one or a file of the wrong form, TypeError for a
+    limit that is no integer, OSError for files that cannot be had.
     """
     if name not in NAMES:
         raise ValueError(f"dataset: expected one of {', '.join(NAMES)}, got {name!r}")

@@ -67,13 +67,19 @@ def load(
 
     x (n, 28, 28, 1) uint8, y (n,) int64. The files lie in the folder `name` of
     `data_folder(data_dir)`, gzipped or plain (then without the ".gz"); missing ones are
-    downloaded to it. Raises ValueError for a file of the wrong form, ConnectionError where a
-    missing file can be downloaded from no mirror, other OSErrors for files that cannot be read
-    or written.
+    downloaded to it. Raises ValueError for a file of the wrong form, FileNotFoundError for a
+    `data_dir` or FASTCNN_DATA that does not exist, ConnectionError where a missing file can be
+    downloaded from no mirror, other OSErrors for files that cannot be read or written.
     """
     if name not in _FILES:
         raise ValueError(f"dataset: expected one of {', '.join(_FILES)}, got {name!r}")
-    folder = data_folder(data_dir) / name
+    folder = data_folder(data_dir)
+    named = data_dir is not None or os.environ.get("FASTCNN_DATA")
+    if named and not folder.is_dir():  # as like as not mistyped: nothing is downloaded to it
+        raise FileNotFoundError(
+            f"data folder: expected one that exists, got {folder}; make it to download to it"
+        )
+    folder /= name
     # Everything is fetched before anything is read: what is missing is known at once.
     paths = [_fetch(name, file, folder) for file in _FILES[name]]
     return _read_pair(paths[0], paths[1]), _read_pair(paths[2], paths[3])
