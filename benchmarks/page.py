@@ -2,6 +2,7 @@
 
     python -m benchmarks.peers --only t3 --json docs/figures/t3.json
     python -m benchmarks.page                  the page from every file of docs/figures
+    python -m benchmarks.page --again          measure anew, by the command of each file, first
 
 A table may come from several files, each a run of its own with its own limits; the page names
 the command, the machine and the versions of each. What stands outside the markers
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import _records, _report
+from benchmarks import _records, _report, peers
 from benchmarks._records import Run
 from benchmarks._tables import TABLES
 
@@ -32,9 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page")
     parser.add_argument("--docs", type=Path, default=DOCS, help="the folder (default docs)")
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables alone")
+    parser.add_argument("--again", action="store_true", help="run each file's command first")
     options = parser.parse_args(arguments)
     page = options.docs / "benchmarks.md"
     figures = options.docs / "figures"
+    for path in sorted(figures.glob("*.json")) if options.again else []:
+        command = shlex.split(_records.read(path).command)
+        print(f"{path}: {shlex.join(command)}\n", flush=True)
+        peers.main([*command[len(peers.COMMAND) :], "--json", str(path)])
     runs = [_records.read(path) for path in sorted(figures.glob("*.json"))]
     if not runs:
         print(f"{figures}: no figures; write some with python -m benchmarks.peers --json FILE")

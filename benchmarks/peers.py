@@ -33,14 +33,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 from benchmarks import _competitor, _costs, _records, _report, _timing
 from benchmarks._agreement import disagreement
 from benchmarks._cases import Case, Cost, Scaling
 from benchmarks._competitor import Competitor, Failure
 from benchmarks._environment import environment
-from benchmarks._options import duration, positive
+from benchmarks._options import duration, positive, writable
 from benchmarks._peers import PEERS, VARIANTS, Results
 from benchmarks._records import Run
 from benchmarks._report import FASTCNN, Measured
@@ -48,8 +47,9 @@ from benchmarks._tables import TABLES
 from fastcnn._threads import get_num_threads
 from fastcnn.backend import Array
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
 
+COMMAND = "python", "-m", "benchmarks.peers"
 LIMIT = "limit", ""
 
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"threads of everyone: {threads}; rounds: {options.rounds}\n", flush=True)
 
     run = Run(
-        command=shlex.join(["python", "-m", "benchmarks.peers", *given]),
+        command=shlex.join([*COMMAND, *_measured(given)]),
         environment=environment(),
         date=time.strftime("%Y-%m-%d"),
         versions={},
@@ -133,9 +133,9 @@ def _parser() -> argparse.ArgumentParser:
         help="batch sizes, of t3 MB (default: the table's)",
     )
     parser.add_argument("--match", default="", metavar="WORD", help="cases with this in the title")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures there too")
     parser.add_argument(
-        "--without", nargs="+", default=[], metavar="OPTION",
+        "--without", type=_option, nargs="+", default=[], metavar="OPTION",
         help="leave out options of peers, such as: compiled",
     )  # fmt: skip
     parser.add_argument(
@@ -144,12 +144,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _measured(given: Sequence[str]) -> list[str]:
+    """Return the arguments but --json: where the figures go is no part of what they are."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--json")
+    return parser.parse_known_args(given)[1]
+
+
 def _names(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in PEERS:
             raise argparse.ArgumentTypeError(f"expected some of {', '.join(PEERS)}, got {name!r}")
     return names
+
+
+def _option(text: str) -> str:
+    known = list(dict.fromkeys(option for peer in PEERS.values() for option in peer.options))
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, got {text!r}")
+    return text
 
 
 def _start(names: Sequence[str], threads: int, stack: ExitStack, run: Run) -> dict[str, Competitor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import _limits, _networks, _records, _timing, page, paths, peers
+from benchmarks import _competitor, _limits, _networks, _records, _timing, page, paths, peers
 from benchmarks._agreement import TOLERANCE, disagreement
 from benchmarks._cases import (
     FMA_PEAK,
@@ -23,6 +24,7 @@ from benchmarks._cases import (
     Training,
 )
 from benchmarks._networks import NETWORKS
+from benchmarks._peers import PEERS
 from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
 from benchmarks._records import Run
 from benchmarks._report import Measured, headlines, lines, means, tables
@@ -239,6 +241,10 @@ def test_limits_are_of_this_world(isa: str) -> None:
         (peers.main, ["--seconds", "nan"], "expected a number above 0, got 'nan'"),
         (peers.main, ["--peers", "tensrflow"], "got 'tensrflow'"),
         (peers.main, ["--only", "t3", "--match", "Relu"], "expected words of a case's title"),
+        (peers.main, ["--without", "compiled", "compield"], "nchw, channels_last, compiled, jit"),
+        (peers.main, ["--without", "compiled", "compield"], "got 'compield'"),
+        (peers.main, ["--json", "/dev/null/figures.json"], "expected a file that can be written"),
+        (peers.main, ["--json", "/"], "expected a file that can be written, got '/'"),
         (paths.main, ["--batch", "0"], "expected a number from 1, got '0'"),
         (paths.main, ["--rounds", "-1"], "expected a number from 1, got '-1'"),
         (paths.main, ["--alive", "2"], "expected a number from 0 to 1, got '2'"),
@@ -253,3 +259,38 @@ def test_a_mistyped_option_is_named_before_anything_is_timed(
     with pytest.raises(SystemExit) as caught:
         command(arguments)
     assert sentence in f"{caught.value} {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_options_of_a_peer_are_known_by_name(name: str) -> None:
+    """So that a mistyped one is told from one that another case or machine has."""
+    if _competitor.missing(name):
+        pytest.skip(f"{name} is not installed")
+    with _competitor.Competitor(name, 1) as competitor:
+        found = {option for kind in _records.KINDS for option in competitor.options(kind)}
+    assert found <= {*PEERS[name].options, *_kernels.available()}
+
+
+def test_the_page_measures_each_file_by_its_own_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(peers, "main", given.append)
+    (tmp_path / "benchmarks.md").write_text("<!-- table t4 -->\n<!-- end -->\n")
+    words = ["--only", "t4", "--match", "sample network with"]
+    for name in ("t4-a.json", "t4-b.json"):
+        run = Run(shlex.join([*peers.COMMAND, *words]), "machine", "today", {}, [])
+        _records.write(tmp_path / "figures" / name, run)
+    assert page.main(["--docs", str(tmp_path), "--no-plots", "--again"]) == 0
+    files = [str(tmp_path / "figures" / name) for name in ("t4-a.json", "t4-b.json")]
+    assert given == [[*words, "--json", file] for file in files]
+    given.clear()
+    assert page.main(["--docs", str(tmp_path), "--no-plots"]) == 0
+    assert given == []
+
+
+def test_the_command_of_a_run_does_not_say_where_its_figures_go() -> None:
+    for arguments in (["--json", "a", "--only", "t3"], ["--only", "t3", "--json=a"]):
+        assert peers._measured(arguments) == ["--only", "t3"]
+    for path in page.DOCS.glob("figures/*.json"):
+        assert "--json" not in _records.read(path).command

@@ -36,20 +36,23 @@ class Peer(NamedTuple):
 
     module: str
     packages: tuple[str, ...]  # the first one is what a user imports
+    options: tuple[str, ...] = ()  # every name that its `options` may return
     settings: Mapping[str, object] = MappingProxyType({})  # more arguments of its `start`
 
 
 PEERS = {
     "fastcnn": Peer("benchmarks._peers.fast", ("fastcnn",)),
-    "torch": Peer("benchmarks._peers.pytorch", ("torch",)),
-    "onnxruntime": Peer("benchmarks._peers.onnx_runtime", ("onnxruntime", "onnx")),
-    "jax": Peer("benchmarks._peers.jax_jit", ("jax",)),
-    "keras": Peer("benchmarks._peers.keras_model", ("keras",)),
-    "openvino": Peer("benchmarks._peers.openvino_cpu", ("openvino", "onnx")),
+    "torch": Peer("benchmarks._peers.pytorch", ("torch",), ("nchw", "channels_last", "compiled")),
+    "onnxruntime": Peer("benchmarks._peers.onnx_runtime", ("onnxruntime", "onnx"), ("nchw",)),
+    "jax": Peer("benchmarks._peers.jax_jit", ("jax",), ("jit", "reduce_window", "reshape")),
+    "keras": Peer(
+        "benchmarks._peers.keras_model", ("keras",), ("graph", "xla", "function", "auto", "tf.nn")
+    ),
+    "openvino": Peer("benchmarks._peers.openvino_cpu", ("openvino", "onnx"), ("latency",)),
 }
 
 # fastcnn with less, for cases of the kind "scaling".
 VARIANTS = {
-    "one thread": Peer("benchmarks._peers.fast", ("fastcnn",), {"threads": 1}),
-    "avx2": Peer("benchmarks._peers.fast", ("fastcnn",), {"isa": "avx2"}),
+    "one thread": Peer("benchmarks._peers.fast", ("fastcnn",), settings={"threads": 1}),
+    "avx2": Peer("benchmarks._peers.fast", ("fastcnn",), settings={"isa": "avx2"}),
 }
