@@ -94,6 +94,19 @@ GUARDS = """
             results = result if isinstance(result, tuple) else (result,)
             assert_same_bits(results, expected, f"{op} {about}")
 
+    class Prepared:
+        '''Winograd's convolution and block on weights that are kept, with all that may follow.'''
+
+        def conv2d(self, x, w, b, residual, padding):
+            options = dict(stride=1, padding=padding, dilation=1, groups=1)
+            op = winograd.prepared.conv2d(w, b, relu=True, follow=False, **options)
+            return op(x, residual)
+
+        def conv_block(self, x, w, b, padding):
+            options = dict(stride=1, padding=padding, dilation=1, groups=1)
+            pools = dict(pool_size=2, pool_stride=2)
+            return winograd.prepared.conv_block(w, b, follow=False, **options, **pools)(x)
+
     backend = FastBackend(isa=sys.argv[1], num_threads=2)
     winograd = FastBackend(isa=sys.argv[1], num_threads=2, convolution="winograd")
     if sys.argv[2] == "overrun":
@@ -108,16 +121,23 @@ GUARDS = """
             size = dict(images=1 + channels % 2, height=4, width=3, channels=channels)
             check(backend, op, arguments(op, rng, dtype, backend, **size), f"{channels} {dtype}")
             count += 1
-    for channels in [*range(1, 20), 33, 50, 67]:
+    # The last two: groups of filters and, of kept weights, point by point.
+    pairs = [(channels, 68 - channels) for channels in [*range(1, 20), 33, 50, 67]]
+    for channels, filters in [*pairs, (130, 201), (260, 130)]:
         rng = np.random.default_rng(channels)
         dtype = ("float32", "float64")[channels % 3 == 0]
-        x = rng.standard_normal((1 + channels % 2, 5, 6, channels)).astype(dtype)
-        w = rng.standard_normal((3, 3, channels, 68 - channels)).astype(dtype)
-        dy = rng.standard_normal((*x.shape[:3], 68 - channels)).astype(dtype)
+        x = rng.standard_normal((1 + channels % 2, 5 + channels % 4, 6, channels)).astype(dtype)
+        w = rng.standard_normal((3, 3, channels, filters)).astype(dtype)
+        b = rng.standard_normal(filters).astype(dtype)
+        dy = rng.standard_normal((*x.shape[:3], filters)).astype(dtype)
         print("winograd", channels, dtype, file=sys.stderr)
-        check(winograd, "conv2d", {"x": x, "w": w, "padding": 1}, channels)
+        call = {"x": x, "w": w, "b": b, "padding": 1}
+        for by in (winograd, Prepared()):
+            check(by, "conv_block", call, channels)
+        check(winograd, "conv2d", call, channels)
+        check(Prepared(), "conv2d", {**call, "residual": dy}, channels)
         check(winograd, "conv2d_backward", {"dy": dy, "x": x, "w": w, "padding": 1}, channels)
-        count += 2
+        count += 5
     for number, (shape, kernel, filters, options) in enumerate(CONVOLUTIONS):
         rng = np.random.default_rng(number)
         dtype = ("float32", "float64")[number % 3 == 0]
