@@ -31,11 +31,7 @@ BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.page")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="the folder (default docs)")
-    parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables alone")
-    parser.add_argument("--again", action="store_true", help="run each file's command first")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     page = options.docs / "benchmarks.md"
     figures = options.docs / "figures"
     for path in sorted(figures.glob("*.json")) if options.again else []:
@@ -58,6 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page.write_text(BLOCK.sub(block, page.read_text()))
     print(f"{page}: {len(runs)} runs; plots: {', '.join(drawn) or 'none'}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.page", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--docs", type=Path, default=DOCS, help="the folder (default docs)")
+    parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables alone")
+    parser.add_argument("--again", action="store_true", help="run each file's command first")
+    return parser
 
 
 def section(table: str, runs: Sequence[Run], plotted: bool) -> str:

@@ -1,0 +1,28 @@
+"""The documents: every command of the benchmarks that they name is one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page, paths, peers
+
+ROOT = Path(__file__).parents[1]
+PARSERS = {"peers": peers._parser, "paths": paths._parser, "page": page._parser}
+TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+TEXTS["docs/benchmarks.md"] = (page.DOCS / "benchmarks.md").read_text()
+TEXTS |= {str(module.__name__): str(module.__doc__) for module in (peers, paths, page)}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_are_known(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spans = re.findall(r"`python -m benchmarks\.([^`]+)`", TEXTS[name])
+    lines = re.findall(r"^ *python -m benchmarks\.(\S+(?: [^\s#]+)*)", TEXTS[name], re.MULTILINE)
+    assert spans + lines
+    for command in spans + lines:
+        module, *arguments = shlex.split(command)
+        PARSERS[module]().parse_args(arguments)
