@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -115,16 +116,16 @@ class SGD(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.sgd_step for each parameter."""
-        for name, weights, gradient in _gathered(parameters):
-            backend.sgd_step(
-                weights,
-                gradient,
-                state.get(f"velocity.{name}"),
-                learning_rate=learning_rate,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                weight_decay=self.weight_decay,
-            )
+        options = {
+            "learning_rate": learning_rate,
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "weight_decay": self.weight_decay,
+        }
+        gathered = _gathered(parameters, state, self.slots)
+        if not _together(backend, "sgd_step", gathered, options):
+            for gradient, weights, *velocity in gathered:
+                backend.sgd_step(weights, gradient, *(velocity or [None]), **options)
 
 
 class Adam(Optimizer):
@@ -163,20 +164,19 @@ class Adam(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.adam_step for each parameter."""
-        for name, weights, gradient in _gathered(parameters):
-            backend.adam_step(
-                weights,
-                gradient,
-                state[f"m.{name}"],
-                state[f"v.{name}"],
-                step=step,
-                learning_rate=learning_rate,
-                beta1=self.beta1,
-                beta2=self.beta2,
-                epsilon=self.epsilon,
-                weight_decay=self.weight_decay,
-                decoupled=self.decoupled,
-            )
+        options = {
+            "step": step,
+            "learning_rate": learning_rate,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "epsilon": self.epsilon,
+            "weight_decay": self.weight_decay,
+            "decoupled": self.decoupled,
+        }
+        gathered = _gathered(parameters, state, self.slots)
+        if not _together(backend, "adam_step", gathered, options):
+            for gradient, weights, m, v in gathered:
+                backend.adam_step(weights, gradient, m, v, **options)
 
 
 class AdamW(Adam):
@@ -209,7 +209,7 @@ def clip_gradients(parameters: Mapping[str, Parameter], clip_norm: float) -> flo
 
     Raises FloatingPointError, with the gradients as they were, where the norm is not finite.
     """
-    gradients = [gradient for _, _, gradient in _gathered(parameters)]
+    gradients = [arrays[0] for arrays in _gathered(parameters, {}, ())]
     # Not by dot: a threaded BLAS would give other bits with other numbers of threads.
     norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
     if not math.isfinite(norm):
@@ -220,11 +220,25 @@ def clip_gradients(parameters: Mapping[str, Parameter], clip_norm: float) -> flo
     return norm
 
 
-def _gathered(parameters: Mapping[str, Parameter]) -> list[tuple[str, Array, Array]]:
-    """Return (name, weights, gradient) of all parameters, before any of them is touched."""
+def _gathered(
+    parameters: Mapping[str, Parameter], state: State, slots: tuple[str, ...]
+) -> list[tuple[Array, ...]]:
+    """Return (gradient, weights, state...) of all parameters, before any of them is touched."""
     gathered = []
     for name, parameter in parameters.items():
         if parameter.grad is None:
             raise ValueError(f"{name}: expected a gradient, got none; call backward first")
-        gathered.append((name, parameter.data, parameter.grad))
+        kept = [state[f"{slot}.{name}"] for slot in slots]
+        gathered.append((parameter.grad, parameter.data, *kept))
     return gathered
+
+
+def _together(
+    backend: Backend, op: str, parameters: list[tuple[Array, ...]], options: dict[str, Any]
+) -> bool:
+    """Take the steps of all parameters in one call, if the backend has one and takes them."""
+    # Asked of the type: a wrapper that hands calls on to a fast backend wants to see them.
+    if not hasattr(type(backend), "prepared"):
+        return False
+    done: bool = cast("Any", backend).prepared.steps(op, parameters, options)
+    return done

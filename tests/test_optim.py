@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastcnn import nn, optim
+from fastcnn import FastBackend, nn, optim
 
 OPTIMIZERS = {
     "sgd": (lambda: optim.SGD(0.1), lambda t, p: t.SGD(p, 0.1)),
@@ -91,6 +91,75 @@ def test_missing_gradient_stops_before_any_change(backend: Any) -> None:
         with pytest.raises(ValueError, match="b: expected a gradient, got none"):
             optimizer.step(parameters, state, backend, step=1, learning_rate=0.5)
     np.testing.assert_array_equal(parameters["a"].data, [1, 1])
+
+def many_parameters(rng: np.random.Generator, dtype: Any) -> dict[str, nn.Parameter]:
+    """Small arrays, some of several blocks, and enough in all for more than one thread."""
+    shapes = [(3, 3, 1, 32), (32,), (1,), (300, 350), (4096,), (4097,), (1, 9000), *[(7,)] * 90]
+    parameters = parameters_of(
+        {str(i): rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(shapes)}
+    )
+    for parameter in parameters.values():
+        parameter.grad = rng.standard_normal(parameter.shape).astype(dtype)
+    return parameters
+
+
+class OneByOne:
+    """A backend that hands calls on, and has no call for all parameters at once."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls += 1
+        return getattr(self.backend, name)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_all_parameters_at_once_have_the_bits_of_one_by_one(
+    name: str, dtype: Any, rng: np.random.Generator, fast_backend: Any
+) -> None:
+    optimizer = OPTIMIZERS[name][0]()
+    parameters = many_parameters(rng, dtype)
+    start = {key: parameter.data.copy() for key, parameter in parameters.items()}
+
+    def steps(backend: Any) -> list[Any]:
+        state = optimizer.init(parameters)
+        for key, parameter in parameters.items():
+            parameter.data = start[key].copy()
+        for step in (1, 2, 3):
+            optimizer.step(parameters, state, backend, step=step, learning_rate=0.1)
+        return [*(parameter.data for parameter in parameters.values()), *state.values()]
+
+    alone = OneByOne(FastBackend(fast_backend.isa, num_threads=1))
+    expected = steps(alone)
+    assert alone.calls == 3 * len(parameters)
+    for threads in (1, 2, 3, 8):
+        for one, other in zip(steps(FastBackend(fast_backend.isa, threads)), expected, strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_odd_parameter_among_others(
+    name: str, rng: np.random.Generator, fast_backend: Any
+) -> None:
+    """What the kernel does not take as it is gets its step, or the error that it gets alone."""
+    optimizer = OPTIMIZERS[name][0]()
+    odd = {"a": np.ones(5000), "b": np.ones((0, 3)), "c": np.ones((30, 2)).T, "d": np.ones(3)}
+    for last in odd:
+        parameters = parameters_of({key: odd[key] for key in ("a", last)})
+        for key, parameter in parameters.items():
+            parameter.data = odd[key].copy() if key == "a" else odd[key]
+            parameter.grad = np.full(odd[key].shape, 0.5)
+        state = optimizer.init(parameters)
+        if last == "d":
+            parameters["d"].data.flags.writeable = False
+        if last in "cd":
+            with pytest.raises(ValueError, match="w: expected a C-contiguous, writable array"):
+                optimizer.step(parameters, state, fast_backend, step=1, learning_rate=0.5)
+        else:
+            optimizer.step(parameters, state, fast_backend, step=1, learning_rate=0.5)
+            assert (parameters["a"].data < 1).all()
 
 
 def test_clip_gradients_is_pytorchs(rng: np.random.Generator) -> None:

@@ -1,13 +1,15 @@
 """Optimizer steps: each reads and writes every array once.
 
-Most parameters are small, and to check the arguments in Python takes several times as long as
-their step. So the steps take arrays of any rank and look at them here: they return False, with
-nothing changed, unless every argument is as it should be, and the caller finds out what is wrong.
+Most parameters are small: a parallel region for each takes longer than its step, and checks in
+Python longer still. So the steps of all parameters are one region, and their arrays, of any rank,
+are looked at here: a step returns False, with nothing changed, unless every argument is as it
+should be, and the caller finds out what is wrong.
 """
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport uintptr_t
@@ -21,6 +23,7 @@ from fastcnn._kernels._types cimport LANES, prefetch, prefetch_to_write, real
 cdef enum:
     BLOCK = 4096                # elements
     AHEAD = 512                 # elements fetched while as many are computed
+    WORTH_A_TEAM = 100000       # elements: to wake a sleeping team takes as long as their step
 
 cdef char ORDER = b"<" if byteorder == "little" else b">"
 
@@ -30,15 +33,26 @@ cdef bint is_plain(object value) noexcept:
     return type(value) is float and 0 <= <double> value < INFINITY
 
 
-cdef Py_ssize_t look(object arrays, real** data) except -1:
-    """Set where the numbers of each array lie and return their number, 0 if they are no match.
+cdef bint is_below_one(object value) noexcept:
+    return is_plain(value) and <double> value < 1
 
-    They match if they are C-contiguous, aligned, of this kernel's dtype and of one shape, and all
-    but the first, the gradient, writable.
+
+# ---------------------------------------------------------------- the arrays
+cdef struct Parameter:
+    real* arrays[4]             # dw, w and what the step keeps
+    Py_ssize_t count
+    Py_ssize_t first            # of its blocks, among those of all parameters
+
+
+cdef bint look(object arrays, Parameter* parameter) except -1:
+    """Fill in a parameter's arrays and return whether they are a match.
+
+    They match if they hold anything, are C-contiguous, aligned, of this kernel's dtype and of one
+    shape, and all but the first, the gradient, writable.
     """
     cdef Py_buffer view
     cdef Py_ssize_t[64] shape
-    cdef Py_ssize_t i, rank = 0, count = 0
+    cdef Py_ssize_t i, rank = 0
     cdef char code = b"f" if sizeof(real) == 4 else b"d"
     cdef const char* format
     cdef bint fits
@@ -47,46 +61,92 @@ cdef Py_ssize_t look(object arrays, real** data) except -1:
             PyObject_GetBuffer(arrays[i], &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS
                                | (PyBUF_WRITABLE if i > 0 else 0))
         except (BufferError, ValueError):
-            return 0
+            return False
         if i == 0:
-            rank, count = view.ndim, view.len // <Py_ssize_t> sizeof(real)
+            rank, parameter.count = view.ndim, view.len // <Py_ssize_t> sizeof(real)
             for axis in range(rank):
                 shape[axis] = view.shape[axis]
         format = view.format + (view.format[0] == ORDER)
-        fits = (format[0] == code and format[1] == 0 and view.ndim == rank
+        fits = (format[0] == code and format[1] == 0 and view.ndim == rank and view.len > 0
                 and (rank == 0 or memcmp(view.shape, shape, rank * sizeof(Py_ssize_t)) == 0)
                 and <uintptr_t> view.buf % sizeof(real) == 0)
-        data[i] = <real*> view.buf
+        parameter.arrays[i] = <real*> view.buf
         PyBuffer_Release(&view)     # the caller holds the array
         if not fits:
-            return 0
-    return count
+            return False
+    for i in range(len(arrays), 4):
+        parameter.arrays[i] = NULL
+    return True
 
 
-cdef void descend(
-    real* w, const real* dw, real learning_rate, real weight_decay, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
+cdef bint look_at_all(object parameters, Py_ssize_t arrays, Parameter* found) except -1:
+    """Fill in all parameters, and behind them their sum; return whether each is a match."""
+    cdef Py_ssize_t i, count = len(parameters)
+    found[count].first = found[count].count = 0
     for i in range(count):
-        w[i] = w[i] - learning_rate * (dw[i] + weight_decay * w[i])
+        if len(parameters[i]) != arrays or not look(parameters[i], &found[i]):
+            return False
+        found[i].first = found[count].first
+        found[count].first += (found[i].count + BLOCK - 1) // BLOCK
+        found[count].count += found[i].count
+    return count > 0
+
+
+cdef inline Parameter block_of(const Parameter* parameters, Py_ssize_t block) noexcept nogil:
+    """Return a block as if it were a parameter; the blocks of all parameters are counted."""
+    cdef Parameter p
+    cdef Py_ssize_t start, i
+    while parameters[1].first <= block:
+        parameters += 1
+    p = parameters[0]
+    start = (block - p.first) * BLOCK
+    for i in range(4):
+        if p.arrays[i] is not NULL:
+            p.arrays[i] += start
+    p.count = min(<Py_ssize_t> BLOCK, p.count - start)
+    return p
+
+
+cdef int team(const Parameter* total, int threads) noexcept nogil:
+    return threads if total.count >= WORTH_A_TEAM else 1
+
+
+cdef Parameter* allocate(Py_ssize_t count) except NULL:
+    cdef Parameter* parameters = <Parameter*> PyMem_Malloc(count * sizeof(Parameter))
+    if parameters is NULL:
+        raise MemoryError
+    return parameters
+
+
+# ---------------------------------------------------------------- gradient descent
+cdef struct Descent:
+    real rate, momentum, weight_decay
+    bint nesterov
+    bint fetching
+
+
+cdef void descend(real* w, const real* dw, const Descent* step, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real rate = step.rate, weight_decay = step.weight_decay
+    for i in range(count):
+        w[i] = w[i] - rate * (dw[i] + weight_decay * w[i])
 
 
 cdef void descend_piece(
-    real* w, real* velocity, const real* dw, real learning_rate, real momentum, bint nesterov,
-    real weight_decay, Py_ssize_t count,
+    real* w, real* velocity, const real* dw, const Descent* step, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real g, v
+    cdef real g, v, rate = step.rate, momentum = step.momentum, weight_decay = step.weight_decay
+    cdef bint nesterov = step.nesterov
     for i in range(count):
         g = dw[i] + weight_decay * w[i]
         v = momentum * velocity[i] + g
         velocity[i] = v
-        w[i] = w[i] - learning_rate * (g + momentum * v if nesterov else v)
+        w[i] = w[i] - rate * (g + momentum * v if nesterov else v)
 
 
 cdef void descend_with_momentum(
-    real* w, real* velocity, const real* dw, real learning_rate, real momentum, bint nesterov,
-    real weight_decay, Py_ssize_t count, bint fetching,
+    real* w, real* velocity, const real* dw, const Descent* step, Py_ssize_t count
 ) noexcept nogil:
     """Take the step of a block.
 
@@ -96,44 +156,48 @@ cdef void descend_with_momentum(
     cdef Py_ssize_t i = 0, ahead
     while i < count:
         ahead = i + AHEAD
-        while fetching and ahead < i + 2 * AHEAD:
+        while step.fetching and ahead < i + 2 * AHEAD:
             prefetch_to_write(w + ahead)
             prefetch_to_write(velocity + ahead)
             prefetch(dw + ahead)
             ahead += LANES
-        descend_piece(w + i, velocity + i, dw + i, learning_rate, momentum, nesterov,
-                      weight_decay, min(<Py_ssize_t> AHEAD, count - i))
+        descend_piece(w + i, velocity + i, dw + i, step, min(<Py_ssize_t> AHEAD, count - i))
         i += AHEAD
 
 
+cdef void descend_block(Parameter p, const Descent* step) noexcept nogil:
+    if p.arrays[2] is NULL:
+        descend(p.arrays[1], p.arrays[0], step, p.count)
+    else:
+        descend_with_momentum(p.arrays[1], p.arrays[2], p.arrays[0], step, p.count)
+
+
 def sgd_step(
-    w, velocity, dw, learning_rate, momentum, nesterov, weight_decay, int threads,
+    parameters, learning_rate, momentum, nesterov, weight_decay, int threads,
 ):
-    """Take a step in w and velocity, which may be None, and return True; or return False."""
-    cdef real* data[3]
-    cdef Py_ssize_t count, i
-    cdef real rate, mu, decay
-    cdef bint looks_ahead, fetching
+    """Take the steps of (dw, w, velocity), or (dw, w), each, and return True; or return False."""
+    cdef Py_ssize_t count = len(parameters), arrays = len(parameters[0]) if count else 0, block
+    cdef Parameter* found
+    cdef Descent step
     if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
-            and type(nesterov) is bool and (momentum == 0 or velocity is not None)):
+            and type(nesterov) is bool and (momentum == 0 or arrays == 3)):
         return False
-    count = look((dw, w) if velocity is None else (dw, w, velocity), data)
-    if count == 0:
-        return False
-    rate, mu, decay, looks_ahead = learning_rate, momentum, weight_decay, nesterov
-    if velocity is None:
-        for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
-            descend(data[1] + i, data[0] + i, rate, decay, min(<Py_ssize_t> BLOCK, count - i))
+    step.rate, step.momentum = <double> learning_rate, <double> momentum
+    step.weight_decay, step.nesterov = <double> weight_decay, nesterov
+    found = allocate(count + 1)
+    try:
+        if not look_at_all(parameters, arrays, found):
+            return False
+        step.fetching = 3 * found[count].count * <Py_ssize_t> sizeof(real) < l3_bytes
+        for block in prange(found[count].first, nogil=True, schedule="static",
+                            num_threads=team(&found[count], threads)):
+            descend_block(block_of(found, block), &step)
         return True
-    fetching = 3 * count * <Py_ssize_t> sizeof(real) < l3_bytes
-    for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        descend_with_momentum(
-            data[1] + i, data[2] + i, data[0] + i, rate, mu, looks_ahead, decay,
-            min(<Py_ssize_t> BLOCK, count - i), fetching,
-        )
-    return True
+    finally:
+        PyMem_Free(found)
 
 
+# ---------------------------------------------------------------- Adam
 cdef struct Adam:
     real beta1, beta2, rest1, rest2     # rest: 1 - beta
     bint decoupled
@@ -141,13 +205,15 @@ cdef struct Adam:
     real rate, root, epsilon            # rate * m / (root * sqrt(v) + epsilon)
 
 
-cdef void adam_block(
-    real* w, real* m, real* v, const real* dw, Adam* adam, Py_ssize_t count
-) noexcept nogil:
+cdef void adam_block(Parameter p, const Adam* adam) noexcept nogil:
     cdef Py_ssize_t i
     cdef Adam a = adam[0]
+    cdef real* w = p.arrays[1]
+    cdef real* m = p.arrays[2]
+    cdef real* v = p.arrays[3]
+    cdef const real* dw = p.arrays[0]
     cdef real g, m_i, v_i
-    for i in range(count):
+    for i in range(p.count):
         g = dw[i] if a.decoupled else dw[i] + a.weight_decay * w[i]     # 0 * w may be NaN
         m_i = a.beta1 * m[i] + a.rest1 * g
         v_i = a.beta2 * v[i] + a.rest2 * g * g
@@ -157,20 +223,32 @@ cdef void adam_block(
 
 
 def adam_step(
-    real[::1] w, real[::1] m, real[::1] v, const real[::1] dw, double correction1,
-    double correction2, double learning_rate, double beta1, double beta2, double epsilon,
-    double weight_decay, bint decoupled, int threads,
+    parameters, step, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled,
+    int threads,
 ):
-    """The corrections are 1 - beta**step."""
-    cdef Py_ssize_t count = w.shape[0], i
+    """Take the steps of (dw, w, m, v) each and return True; or return False."""
+    cdef Py_ssize_t count = len(parameters), block
+    cdef Parameter* found
     cdef Adam adam
-    adam.beta1, adam.rest1 = <real> beta1, <real> (1 - beta1)
-    adam.beta2, adam.rest2 = <real> beta2, <real> (1 - beta2)
+    if not (is_plain(learning_rate) and is_below_one(beta1) and is_below_one(beta2)
+            and is_plain(epsilon) and epsilon > 0 and is_plain(weight_decay)
+            and type(decoupled) is bool and type(step) is int and 0 < step <= 2 ** 62):
+        return False
+    adam.beta1, adam.rest1 = <double> beta1, 1 - <double> beta1
+    adam.beta2, adam.rest2 = <double> beta2, 1 - <double> beta2
     adam.decoupled = decoupled
-    adam.keep = <real> (1 - learning_rate * weight_decay if decoupled else 1)
-    adam.weight_decay = <real> weight_decay
-    adam.rate = <real> (learning_rate / correction1)
-    adam.root = <real> (1 / sqrt(correction2))
-    adam.epsilon = <real> epsilon
-    for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        adam_block(&w[i], &m[i], &v[i], &dw[i], &adam, min(<Py_ssize_t> BLOCK, count - i))
+    adam.keep = 1 - <double> learning_rate * <double> weight_decay if decoupled else 1
+    adam.weight_decay = <double> weight_decay
+    adam.rate = <double> learning_rate / <double> (1 - beta1 ** step)
+    adam.root = 1 / sqrt(<double> (1 - beta2 ** step))
+    adam.epsilon = <double> epsilon
+    found = allocate(count + 1)
+    try:
+        if not look_at_all(parameters, 4, found):
+            return False
+        for block in prange(found[count].first, nogil=True, schedule="static",
+                            num_threads=team(&found[count], threads)):
+            adam_block(block_of(found, block), &adam)
+        return True
+    finally:
+        PyMem_Free(found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -16,7 +19,7 @@ from fastcnn._checks import (
     same_shape,
 )
 from fastcnn.backend import Array
-from fastcnn.fast._memory_bound import MemoryBound
+from fastcnn.fast._base import Base
 
 __all__ = ["Optimizer"]
 
@@ -48,22 +51,7 @@ def _check(op: str, w: Array, dw: ArrayLike, **states: Array) -> Array:
     return checked
 
 
-def _are_arrays(w: Array, dw: ArrayLike, velocity: Array | None) -> bool:
-    """Return whether a kernel may look at the arguments: the usual case."""
-    return type(w) is type(dw) is np.ndarray and (velocity is None or type(velocity) is np.ndarray)
-
-
-def _flat(array: Array) -> Array:
-    """Return a view of one axis, or a copy where the memory is not aligned."""
-    return (array if array.flags.aligned else array.copy()).reshape(-1)
-
-
-def _write_back(array: Array, flat: Array) -> None:
-    if not array.flags.aligned:
-        array[...] = flat.reshape(array.shape)
-
-
-class Optimizer(MemoryBound):
+class Optimizer(Base):
     """The optimizers' steps."""
 
     def sgd_step(
@@ -78,37 +66,22 @@ class Optimizer(MemoryBound):
         weight_decay: float = 0.0,
     ) -> None:
         op = "sgd_step"
-        options = (learning_rate, momentum, nesterov, weight_decay)
-        if _are_arrays(w, dw, velocity) and self._load(w).optimizer.sgd_step(
-            w, velocity, dw, *options, self._team(w)
-        ):
+        options: dict[str, Any] = {
+            "learning_rate": learning_rate,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+        }
+        states = () if velocity is None else (velocity,)
+        if self._steps(op, [(dw, w, *states)], options):
             return
-        states = {} if velocity is None else {"velocity": velocity}
-        dw = _check(op, w, dw, **states)
-        learning_rate = number(op, "learning_rate", learning_rate, 0)
-        momentum = number(op, "momentum", momentum, 0)
-        nesterov = flag(op, "nesterov", nesterov)
-        weight_decay = number(op, "weight_decay", weight_decay, 0)
+        dw = _check(op, w, dw, **({} if velocity is None else {"velocity": velocity}))
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            options[name] = number(op, name, options[name], 0)
+        options["nesterov"] = flag(op, "nesterov", nesterov)
         if velocity is None and momentum:
             raise TypeError(f"{op}: velocity: expected an array for momentum {momentum}, got None")
-        if w.size == 0:
-            return
-        flat_w, flat_velocity = _flat(w), None if velocity is None else _flat(velocity)
-        done = self._load(w).optimizer.sgd_step(
-            flat_w,
-            flat_velocity,
-            dw.reshape(-1),
-            learning_rate,
-            momentum,
-            nesterov,
-            weight_decay,
-            self._team(w),
-        )
-        if not done:
-            raise RuntimeError(f"{op}: the kernel refused arguments that passed the checks")
-        _write_back(w, flat_w)
-        if velocity is not None and flat_velocity is not None:
-            _write_back(velocity, flat_velocity)
+        self._step(op, dw, (w, *states), options)
 
     def adam_step(
         self,
@@ -126,28 +99,52 @@ class Optimizer(MemoryBound):
         decoupled: bool = False,
     ) -> None:
         op = "adam_step"
-        dw = _check(op, w, dw, m=m, v=v)
-        step = integer(op, "step", step)
-        learning_rate = number(op, "learning_rate", learning_rate, 0)
-        beta1, beta2 = fraction(op, "beta1", beta1), fraction(op, "beta2", beta2)
-        epsilon = positive(op, "epsilon", epsilon)
-        weight_decay = number(op, "weight_decay", weight_decay, 0)
-        decoupled = flag(op, "decoupled", decoupled)
-        if w.size == 0:
+        options: dict[str, Any] = {
+            "step": step,
+            "learning_rate": learning_rate,
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": epsilon,
+            "weight_decay": weight_decay,
+            "decoupled": decoupled,
+        }
+        if self._steps(op, [(dw, w, m, v)], options):
             return
-        updated = [_flat(array) for array in (w, m, v)]
-        self._load(w).optimizer.adam_step(
-            *updated,
-            dw.reshape(-1),
-            1 - beta1**step,
-            1 - beta2**step,
-            learning_rate,
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            decoupled,
-            self._team(w),
-        )
-        for array, flat in zip((w, m, v), updated, strict=True):
-            _write_back(array, flat)
+        dw = _check(op, w, dw, m=m, v=v)
+        options = {
+            "step": integer(op, "step", step),
+            "learning_rate": number(op, "learning_rate", learning_rate, 0),
+            "beta1": fraction(op, "beta1", beta1),
+            "beta2": fraction(op, "beta2", beta2),
+            "epsilon": positive(op, "epsilon", epsilon),
+            "weight_decay": number(op, "weight_decay", weight_decay, 0),
+            "decoupled": flag(op, "decoupled", decoupled),
+        }
+        self._step(op, dw, (w, m, v), options)
+
+    def _steps(
+        self, op: str, parameters: Sequence[tuple[Any, ...]], options: Mapping[str, Any]
+    ) -> bool:
+        """Take the steps of all parameters, (dw, w, states...) each, in one parallel region.
+
+        False, with nothing changed, where the kernel turns one of the arguments down.
+        """
+        if not all(type(array) is np.ndarray for arrays in parameters for array in arrays):
+            return False
+        kernel = getattr(self._load(parameters[0][1]).optimizer, op)
+        done: bool = kernel(parameters, *options.values(), self.num_threads)
+        return done
+
+    def _step(
+        self, op: str, dw: Array, updated: tuple[Array, ...], options: Mapping[str, Any]
+    ) -> None:
+        """Take the step of one parameter whose arguments are checked; copies serve what is odd."""
+        if dw.size == 0:
+            return
+        plain = [array.view(np.ndarray) for array in updated]
+        plain = [array if array.flags.aligned else array.copy() for array in plain]
+        if not self._steps(op, [(dw.view(np.ndarray), *plain)], options):
+            raise RuntimeError(f"{op}: the kernel refused arguments that passed the checks")
+        for array, copy in zip(updated, plain, strict=True):
+            if not array.flags.aligned:
+                array[...] = copy

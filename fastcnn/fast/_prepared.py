@@ -6,7 +6,7 @@ is done beforehand, and `linear_few` sums in the order of `linear`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -383,3 +383,13 @@ class Preparation:
     def global_avg_pool2d(self) -> Op:
         """Prepare global_avg_pool2d."""
         return _prepared_pools.GlobalAvgPool2D(self._backend)
+
+    def steps(
+        self, op: str, parameters: Sequence[tuple[Array, ...]], options: Mapping[str, Any]
+    ) -> bool:
+        """Take sgd_step or adam_step for many parameters at once: (dw, w, states...) each.
+
+        options: all of the op's, in its order. Returns False, with nothing changed, where an
+        argument is not what the op takes as it is: then call the op for each.
+        """
+        return self._backend._steps(op, parameters, options)
