@@ -12,7 +12,7 @@ from fastcnn._kernels import _memory
 from fastcnn._kernels._memory import same_bytes
 from fastcnn.backend import Array
 
-__all__ = ["copied", "empty", "same_bytes", "zeros"]
+__all__ = ["copied", "empty", "is_pooled", "same_bytes", "zeros"]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -37,3 +37,11 @@ def copied(array: Array, dtype: np.dtype[Any]) -> Array:
     copy = empty(array.shape, dtype)
     copy[...] = array
     return copy
+
+
+def is_pooled(array: Array) -> bool:
+    """Return whether an array lies in memory of the pool, as what the functions above return."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, _memory.Block)

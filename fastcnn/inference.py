@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
-from fastcnn._memory import empty
+from fastcnn._batches import floats
 from fastcnn._steps import Plan, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.nn._options import float_dtype
 
-__all__ = ["Predictor", "as_images", "compiled", "floats"]
+__all__ = ["Predictor", "as_images", "compiled"]
 
 Step = Callable[[Array], Array]
 
@@ -97,17 +97,6 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
             f"{images.shape}{hint}"
         )
     return images
-
-
-def floats(images: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a batch in the model's dtype, uint8 divided by 255."""
-    if images.dtype == dtype:
-        return images
-    converted = empty(images.shape, dtype)
-    np.copyto(converted, images, casting="same_kind")
-    if images.dtype == np.uint8:
-        np.divide(converted, 255, out=converted)
-    return converted
 
 
 # ---------------------------------------------------------------------- steps

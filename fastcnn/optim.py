@@ -116,7 +116,7 @@ class SGD(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.sgd_step for each parameter."""
-        options = {
+        options: dict[str, Any] = {
             "learning_rate": learning_rate,
             "momentum": self.momentum,
             "nesterov": self.nesterov,
@@ -124,8 +124,8 @@ class SGD(Optimizer):
         }
         gathered = _gathered(parameters, state, self.slots)
         if not _together(backend, "sgd_step", gathered, options):
-            for gradient, weights, *velocity in gathered:
-                backend.sgd_step(weights, gradient, *(velocity or [None]), **options)
+            for gradient, weights, *states in gathered:
+                backend.sgd_step(weights, gradient, states[0] if states else None, **options)
 
 
 class Adam(Optimizer):
@@ -164,7 +164,7 @@ class Adam(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.adam_step for each parameter."""
-        options = {
+        options: dict[str, Any] = {
             "step": step,
             "learning_rate": learning_rate,
             "beta1": self.beta1,

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
+from fastcnn._batches import batches, floats
 from fastcnn._interrupt import Interrupts
-from fastcnn._memory import copied, empty
+from fastcnn._memory import copied
+from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.callbacks import Callback
-from fastcnn.inference import Predictor, Step, as_images, compiled, floats
+from fastcnn.inference import Predictor, Step, as_images, compiled
 from fastcnn.losses import CrossEntropy, Loss, get_loss
 from fastcnn.metrics import correct
 from fastcnn.nn._options import flag, float_dtype, integer, number
@@ -162,7 +164,15 @@ class Trainer:
                 bar = ProgressBar(self.epoch + 1, last_epoch, len(images)) if verbose else None
                 try:
                     numbers = self._train_epoch(
-                        _batches(images, targets, batch_size, steps, order),
+                        batches(
+                            images,
+                            targets,
+                            batch_size,
+                            self.dtype,
+                            self.backend,
+                            steps=steps,
+                            order=order,
+                        ),
                         total_steps,
                         interrupts,
                         bar,
@@ -187,7 +197,7 @@ class Trainer:
 
     def _train_epoch(
         self,
-        batches: Iterator[tuple[Array, Array]],
+        data: Iterator[tuple[Array, Array]],
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
@@ -195,9 +205,9 @@ class Trainer:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
-        for raw, target in batches:
-            x = floats(raw, self.dtype)
-            prediction, loss = self._train_step(x, target, total_steps, interrupts)
+        passes = Passes(self.model, self.loss, self.backend)
+        for x, target in data:
+            prediction, loss = self._train_step(passes, x, target, total_steps, interrupts)
             weight = self.loss.weight(target)
             total += loss * weight
             weights += weight
@@ -211,20 +221,14 @@ class Trainer:
         return numbers
 
     def _train_step(
-        self, x: Array, target: Array, total_steps: int, interrupts: Interrupts
+        self, passes: Passes, x: Array, target: Array, total_steps: int, interrupts: Interrupts
     ) -> tuple[Array, float]:
         """Take one step; return (prediction, loss) of before it.
 
         Everything that may fail comes first; what changes the model comes last, undisturbed.
         """
-        prediction, backward = self.model.forward(
-            x,
-            self.backend,
-            training=True,
-            rng=cast(np.random.Generator, _Stream(self.seed, _STEP, self.step)),
-            input_gradient=False,
-        )
-        loss, loss_backward = self.loss(prediction, target, self.backend)
+        rng = cast(np.random.Generator, _Stream(self.seed, _STEP, self.step))
+        prediction, loss, backward = passes(x, target, rng)
         factor = number(self.schedule(self.step, total_steps), "schedule: its result", 0.0)
         learning_rate = self.optimizer.learning_rate * factor
         if not math.isfinite(loss):
@@ -233,7 +237,7 @@ class Trainer:
                 f"this step; try a learning rate below {learning_rate:g}, and look for NaN or "
                 "very large numbers in x"
             )
-        backward(loss_backward())
+        backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
         with interrupts.held():
@@ -265,8 +269,9 @@ class Trainer:
     def _measure(self, images: Array, targets: Array, batch_size: int) -> dict[str, float]:
         run = self._compiled()
         total, weights, hits = 0.0, 0.0, 0
-        for raw, target in _batches(images, targets, batch_size):
-            prediction = run(floats(raw, self.dtype))
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            prediction, target = run(floats(images[part], self.dtype)), targets[part]
             loss, _ = self.loss(prediction, target, self.backend)
             weight = self.loss.weight(target)
             total += loss * weight
@@ -415,26 +420,6 @@ def _array(value: ArrayLike, where: str) -> Array:
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{where}: expected an array, got what is none: {error}") from None
-
-
-def _batches(
-    images: Array,
-    targets: Array,
-    batch_size: int,
-    steps: int | None = None,
-    order: Array | None = None,
-) -> Iterator[tuple[Array, Array]]:
-    """Yield batches of images and targets, gathered in `order` where there is one."""
-    count = len(images) if steps is None else min(len(images), steps * batch_size)
-    for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
-        if order is None:
-            yield images[part], targets[part]
-        else:
-            chosen = order[part]
-            batch = empty((len(chosen), *images.shape[1:]), images.dtype)
-            np.take(images, chosen, axis=0, out=batch, mode="clip")  # "raise" makes a copy first
-            yield batch, targets[chosen]
 
 
 def _ends_in_softmax(model: nn.Module) -> bool:

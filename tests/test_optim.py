@@ -92,6 +92,7 @@ def test_missing_gradient_stops_before_any_change(backend: Any) -> None:
             optimizer.step(parameters, state, backend, step=1, learning_rate=0.5)
     np.testing.assert_array_equal(parameters["a"].data, [1, 1])
 
+
 def many_parameters(rng: np.random.Generator, dtype: Any) -> dict[str, nn.Parameter]:
     """Small arrays, some of several blocks, and enough in all for more than one thread."""
     shapes = [(3, 3, 1, 32), (32,), (1,), (300, 350), (4096,), (4097,), (1, 9000), *[(7,)] * 90]

@@ -61,6 +61,7 @@ MODULES = (
     "losses",
     "dropout",
     "optimizer",
+    "batches",
     "peak",
 )
 

@@ -18,6 +18,7 @@ from fastcnn.fast import _conv2d, _conv_block, _linear, _prepared_pools
 
 if TYPE_CHECKING:
     from fastcnn.fast import FastBackend
+    from fastcnn.fast._recorder import Recorder
 
 __all__ = ["Preparation"]
 
@@ -26,6 +27,7 @@ Call = Callable[[], object]
 Make = Callable[[tuple[int, ...], np.dtype[Any]], Array]  # of an array, as fastcnn._memory.empty
 _FEW = 2  # rows that a linear layer multiplies by the weights as they lie; six packed cost no more
 _MOST_SHAPES = 16  # that a prepared op remembers
+_WORTH_A_TEAM = 1 << 14  # numbers of a batch: its rows come from memory, one after another
 
 
 class _Prepared:
@@ -383,6 +385,24 @@ class Preparation:
     def global_avg_pool2d(self) -> Op:
         """Prepare global_avg_pool2d."""
         return _prepared_pools.GlobalAvgPool2D(self._backend)
+
+    def recorder(self) -> Recorder | None:
+        """Return a backend that does the same and keeps its kernel calls, to be made again."""
+        from fastcnn.fast._recorder import Recorder  # a FastBackend, and so later than this file
+
+        return Recorder.of(self._backend)
+
+    def take(self, batch: Array, rows: Array, chosen: Array) -> bool:
+        """Write rows[chosen] to a batch, uint8 divided by 255; False where no kernel can."""
+        kernel = self._backend._load(batch).batches
+        if rows.dtype not in (batch.dtype, np.uint8) or not rows.size:
+            return False
+        if not rows.flags.c_contiguous or not rows.flags.aligned:
+            return False
+        take = kernel.take if rows.dtype == batch.dtype else kernel.take_bytes
+        threads = self.num_threads if batch.size >= _WORTH_A_TEAM else 1
+        take(batch.reshape(len(batch), -1), rows.reshape(len(rows), -1), chosen, threads)
+        return True
 
     def steps(
         self, op: str, parameters: Sequence[tuple[Array, ...]], options: Mapping[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import ReLU
 from fastcnn.nn._conv import Conv2D
 from fastcnn.nn._dense import Dense
-from fastcnn.nn._module import Backward, Module
+from fastcnn.nn._module import Backward, Module, aside
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._options import pair
 from fastcnn.nn._pool import MaxPool2D
@@ -132,7 +133,7 @@ class NormBlock(Module):
             "pool_stride": self.pool_stride,
         }
         y, argmax, mean, variance = backend.batch_norm_block(x, gamma.data, beta.data, **options)
-        norm.track(mean, variance, x.size // len(mean))
+        aside(backend, partial(norm.track, mean, variance, x.size // len(mean)))
 
         def backward(dy: Array) -> Array | None:
             dx, gamma.grad, beta.grad = backend.batch_norm_block_backward(

@@ -308,6 +308,15 @@ class Module:
         return f"{type(self).__name__}({options})"
 
 
+def aside(backend: Backend, call: Callable[[], None]) -> None:
+    """Make a call that is no op's; a backend that records what it runs keeps it."""
+    keep = getattr(type(backend), "aside", None)  # of a type: a wrapper hands on what it is asked
+    if keep is None:
+        call()
+    else:
+        keep(backend, call)
+
+
 def check_state(
     shapes: Mapping[str, Shape],
     state: Mapping[str, ArrayLike],

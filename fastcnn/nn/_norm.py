@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._module import Backward, Buffer, Module, Parameter
+from fastcnn.nn._module import Backward, Buffer, Module, Parameter, aside
 from fastcnn.nn._options import Shape, choice, number
 
 
@@ -72,7 +74,7 @@ class BatchNorm(Module):
         gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
         if training:
             y, mean, variance = backend.batch_norm(x, gamma.data, beta.data, epsilon=epsilon)
-            self.track(mean, variance, x.size // len(mean))
+            aside(backend, partial(self.track, mean, variance, x.size // len(mean)))
         else:
             mean, variance = self._running_mean.data, self._running_variance.data
             y = backend.batch_norm_inference(

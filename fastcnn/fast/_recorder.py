@@ -1,0 +1,79 @@
+"""A fast backend that notes the kernel calls of the ops it runs, so that they can be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastcnn._memory import is_pooled
+from fastcnn.backend import Array
+from fastcnn.fast import FastBackend
+from fastcnn.fast._conv_block import _Block
+
+__all__ = ["Recorder"]
+
+
+class Recorder(FastBackend):
+    """Runs ops and keeps their kernel calls, on the same arrays: `calls`.
+
+    To make these calls again is to run the ops again on what the arrays hold by then, without
+    the checks, the allocations and the look-ups in between. What is not the call of a kernel is
+    not repeated, unless it is handed to `aside`. `whole`: whether nothing else came to light: an
+    array that is not from the pool was made by NumPy.
+    """
+
+    def __init__(self, backend: FastBackend) -> None:
+        super().__init__(backend.isa, backend._num_threads, convolution=backend.convolution)
+        self.calls: list[Callable[[], Any]] = []
+        self.whole = True
+        self._kernels: dict[int, _Noted] = {}
+
+    @classmethod
+    def of(cls, backend: FastBackend) -> Recorder | None:
+        """Return a recorder in the place of a backend; None for a subclass, which has its own."""
+        return cls(backend) if type(backend) is FastBackend else None
+
+    def _load(self, array: Array) -> Any:
+        width = array.dtype.itemsize
+        if width not in self._kernels:
+            self._kernels[width] = _Noted(super()._load(array), self)
+        return self._kernels[width]
+
+    def note(self, kernel: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a kernel, and keep the call if it does more than look or tell a size."""
+        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+        if arrays and kernel.__name__ != "places_above":
+            self.calls.append(partial(kernel, *arguments))
+            self.whole = self.whole and all(map(is_pooled, arrays))
+        return kernel(*arguments)
+
+    def aside(self, call: Callable[[], Any]) -> None:
+        """Make a call that is no op's, and keep it too."""
+        self.calls.append(call)
+        call()
+
+    def _plain_block(
+        self, x: Array, w: Array, b: Array | None, block: _Block
+    ) -> tuple[Array, Array]:
+        self.whole = False  # it writes to argmax
+        return super()._plain_block(x, w, b, block)
+
+
+class _Noted:
+    """Kernel modules, or one of them, whose calls a recorder notes."""
+
+    def __init__(self, holder: Any, recorder: Recorder) -> None:
+        self._holder, self._recorder = holder, recorder
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._holder, name)
+        if isinstance(value, ModuleType):
+            value = _Noted(value, self._recorder)
+        elif callable(value):
+            value = partial(self._recorder.note, value)
+        setattr(self, name, value)
+        return value
