@@ -18,7 +18,9 @@ Call = Callable[[], Any]
 # Layers that do nothing but call ops, the same for each batch of a shape. Not Dropout, which draws;
 # and a subclass may do anything.
 _REPEATABLE = frozenset(vars(nn)[name] for name in nn.__all__) - {nn.Dropout}
-_SMALL = 1 << 19  # numbers of a batch up to which a step's arrays are kept for the next
+# Numbers of a batch up to which a step's arrays are kept for the next: more overfill the caches,
+# and then the pool is faster, which gives out again what was last in use.
+_SMALL = 1 << 18
 
 
 class Passes:
@@ -51,11 +53,9 @@ class Passes:
         """
         if self._inputs is not None and x is self._inputs[0] and target is self._inputs[1]:
             for call in self._forward:
-                loss = call()
+                loss = call()  # that of the last
             return self._prediction, loss, self._repeat_backward
-        recorder, self._recorder = self._recorder, None
-        if x.size > _SMALL:
-            recorder = None
+        recorder, self._recorder = self._recorder if x.size <= _SMALL else None, None
         backend = self._backend if recorder is None else recorder
         prediction, model_backward = self._model.forward(
             x, backend, training=True, rng=rng, input_gradient=False
@@ -63,14 +63,14 @@ class Passes:
         loss, loss_backward = self._loss(prediction, target, backend)
         if recorder is None:
             return prediction, loss, lambda: model_backward(loss_backward())
-        forward = len(recorder.calls)
+        forward = len(recorder)
 
         def backward() -> None:
             model_backward(loss_backward())
             if recorder.whole:
                 self._inputs, self._prediction = (x, target), prediction
-                self._forward = recorder.calls[:forward]  # the last of them returns the loss
-                self._backward = recorder.calls[forward:]
+                calls = recorder.calls()
+                self._forward, self._backward = calls[:forward], calls[forward:]
                 parameters = self._model.parameters().values()
                 self._gradients = [(parameter, parameter.grad) for parameter in parameters]
 

@@ -9,27 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._memory import is_pooled
+from fastcnn._memory import empty, is_pooled
 from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
 from fastcnn.fast._conv_block import _Block
 
 __all__ = ["Recorder"]
 
+_WORKSPACE = "workspace"  # the kernels' argument that holds nothing before a call or after it
+
 
 class Recorder(FastBackend):
-    """Runs ops and keeps their kernel calls, on the same arrays: `calls`.
+    """Runs ops and notes their kernel calls.
 
-    To make these calls again is to run the ops again on what the arrays hold by then, without
-    the checks, the allocations and the look-ups in between. What is not the call of a kernel is
-    not repeated, unless it is handed to `aside`. `whole`: whether nothing else came to light: an
-    array that is not from the pool was made by NumPy.
+    To make these again is to run the ops again on what their arrays hold by then, without the
+    checks, allocations and look-ups in between. What is not the call of a kernel is not repeated,
+    unless it is handed to `aside`. `whole`: whether nothing else came to light; an array that is
+    not from the pool was made by NumPy.
     """
 
     def __init__(self, backend: FastBackend) -> None:
         super().__init__(backend.isa, backend._num_threads, convolution=backend.convolution)
-        self.calls: list[Callable[[], Any]] = []
         self.whole = True
+        self._calls: list[tuple[Callable[..., Any], list[Any]]] = []
         self._kernels: dict[int, _Noted] = {}
 
     @classmethod
@@ -37,30 +39,58 @@ class Recorder(FastBackend):
         """Return a recorder in the place of a backend; None for a subclass, which has its own."""
         return cls(backend) if type(backend) is FastBackend else None
 
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def calls(self) -> list[Callable[[], Any]]:
+        """Return the calls, to be made in this order; they share a workspace."""
+        rooms = [room for _, given in self._calls for room in given if isinstance(room, _Room)]
+        size = max((room.size for room in rooms), default=0)
+        workspace = empty((size,), np.dtype(np.uint8))
+
+        def with_workspace(argument: Any) -> Any:
+            if isinstance(argument, _Room):
+                return workspace[: argument.size].view(argument.dtype)
+            return argument
+
+        return [partial(kernel, *map(with_workspace, given)) for kernel, given in self._calls]
+
+    def note(self, kernel: Any, *arguments: Any) -> Any:
+        """Call a kernel, and note the call if it does more than look or tell a size."""
+        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+        if arrays and kernel.__name__ != "places_above":
+            self.whole = self.whole and all(map(is_pooled, arrays))
+            given = list(arguments)
+            names = kernel.__code__.co_varnames
+            if _WORKSPACE in names:
+                at = names.index(_WORKSPACE)
+                given[at] = _Room(given[at])
+            self._calls.append((kernel, given))
+        return kernel(*arguments)
+
+    def aside(self, call: Callable[[], Any]) -> None:
+        """Make a call that is no op's, and note it too."""
+        self._calls.append((call, []))
+        call()
+
     def _load(self, array: Array) -> Any:
         width = array.dtype.itemsize
         if width not in self._kernels:
             self._kernels[width] = _Noted(super()._load(array), self)
         return self._kernels[width]
 
-    def note(self, kernel: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a kernel, and keep the call if it does more than look or tell a size."""
-        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
-        if arrays and kernel.__name__ != "places_above":
-            self.calls.append(partial(kernel, *arguments))
-            self.whole = self.whole and all(map(is_pooled, arrays))
-        return kernel(*arguments)
-
-    def aside(self, call: Callable[[], Any]) -> None:
-        """Make a call that is no op's, and keep it too."""
-        self.calls.append(call)
-        call()
-
     def _plain_block(
         self, x: Array, w: Array, b: Array | None, block: _Block
     ) -> tuple[Array, Array]:
         self.whole = False  # it writes to argmax
         return super()._plain_block(x, w, b, block)
+
+
+class _Room:
+    """What a workspace takes."""
+
+    def __init__(self, workspace: Array) -> None:
+        self.size, self.dtype = workspace.nbytes, workspace.dtype
 
 
 class _Noted:
