@@ -68,11 +68,15 @@ cdef void part_statistics(
     cdef Py_ssize_t head = max(1, count // W // 8), rows, i, j
     cdef real d
     for j in range(W):
-        sums[j], squares[j] = 0, 0
-        center[j] = x[j] if j < count else 0
-    for i in range(1, head):
+        sums[j], squares[j], center[j] = 0, 0, 0
+    if short(W) and count >= W:
+        add_short_rows(sums, squares, x, center, head * W)
         for j in range(W):
-            center[j] += x[i * W + j]
+            center[j] = sums[j]
+    else:
+        for i in range(head):
+            for j in range(min(W, count - i * W)):
+                center[j] += x[i * W + j]
     for j in range(W):
         center[j] = center[j] / <real> head
         center[j] = center[j] if center[j] - center[j] == 0 else 0      # not inf - inf below
