@@ -254,12 +254,8 @@ class MemoryBound:
 
     @property
     def limit(self) -> str:
-        return f"copy of {self.megabytes} MB"
-
-    @property
-    def copied(self) -> int:
-        """The size in bytes of the copy that it is measured against: its largest tensor's."""
-        return 4 * int(np.prod(self.shape))
+        """A copy that touches as many bytes as it must: of an array of half of them."""
+        return f"copy of {self.megabytes * MEMORY_BOUND[self.op] / 2:g} MB"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -282,7 +278,7 @@ class MemoryBound:
 
     @property
     def work(self) -> float:
-        return self.copied * MEMORY_BOUND[self.op]
+        return 4 * float(np.prod(self.shape)) * MEMORY_BOUND[self.op]
 
     def figure(self, seconds: float) -> float:
         return self.work / seconds / 1e9

@@ -74,9 +74,12 @@ class Competitor:
         """Return the results and the value of a cost; the process must be a fresh one."""
         return self._ask(_cost, case, option)
 
-    def limit(self, case: Case, threads: int) -> float:
-        """Return the seconds of a unit of the case's work at its limit (any process can tell)."""
-        return self._ask(_limit, case, threads)
+    def limit(self, case: Case, threads: int, seconds: float) -> float:
+        """Return the seconds of a unit of the case's work at its limit (any process can tell).
+
+        A copy has a turn of so many seconds.
+        """
+        return self._ask(_limit, case, threads, seconds)
 
     def _ask(self, function: Callable[..., T], *args: object) -> T:
         try:
@@ -142,10 +145,10 @@ def _cost(case: Cost, option: str) -> tuple[Results, float]:
     return _costs.measure(_peer, case, option)
 
 
-def _limit(case: Case, threads: int) -> float:
+def _limit(case: Case, threads: int, seconds: float) -> float:
     from fastcnn import _kernels
 
     isa = _kernels.select()
     if isinstance(case, MemoryBound):
-        return _limits.seconds_per_byte(isa, threads, case.copied)
+        return _limits.seconds_per_byte(isa, threads, int(case.work), seconds)
     return _limits.seconds_per_flop(isa, threads)

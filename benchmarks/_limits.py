@@ -1,8 +1,9 @@
 """What the machine can do at most, measured beside what is compared with it.
 
 Both limits come from the package's own `peak` kernels, compiled with the flags of the other
-kernels. A burst is short and the best of many counts: a limit is what the machine can do, not
-what was left over by its neighbours in one moment.
+kernels. Of the multiply-adds a burst is short and the best of many counts: a peak is what the
+machine can do, not what was left over by its neighbours in one moment. A copy suffers its
+neighbours as an op that memory bounds does, so it is timed as one: the mean of a turn's calls.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks import _timing
 from fastcnn import _kernels
+from fastcnn._memory import empty
 
 __all__ = ["seconds_per_byte", "seconds_per_flop"]
 
@@ -36,21 +39,31 @@ def seconds_per_flop(isa: str, threads: int) -> float:
     return _best(burst) / float(flops)
 
 
-def seconds_per_byte(isa: str, threads: int, size: int = 1 << 26) -> float:
-    """Return the time that a copy of `size` bytes takes for each byte read or written."""
+def seconds_per_byte(isa: str, threads: int, touched: int, seconds: float) -> float:
+    """Return the time that a copy takes for each byte, of which it reads half and writes half.
+
+    It touches so many bytes in all, as many as the op that is held against it: so both find the
+    same part of their arrays in the caches. A turn takes about so many seconds.
+    """
     kernel = _kernels.load(isa, "float32").peak.copy
-    source = np.ones(size // 4, np.float32)
-    to = np.zeros_like(source)
-    return _best(lambda: kernel(to, source, threads), bursts=6) / (2 * source.nbytes)
+    source, to = (empty((touched // 8,), np.dtype(np.float32)) for _ in range(2))
+    source.fill(1)
+    to.fill(0)
+
+    def run() -> None:
+        kernel(to, source, threads)
+
+    calls = _timing.calls_for(run, seconds)
+    return _timing.seconds_per_call(run, calls) / (source.nbytes + to.nbytes)
 
 
-def _best(burst: Callable[[], object], bursts: int = BURSTS) -> float:
+def _best(burst: Callable[[], object]) -> float:
     """Return the time of the fastest burst, after a warm-up."""
     warm = time.perf_counter() + WARM_UP
     while time.perf_counter() < warm:
         burst()
     best = float("inf")
-    for _ in range(bursts):
+    for _ in range(BURSTS):
         start = time.perf_counter()
         burst()
         best = min(best, time.perf_counter() - start)

@@ -15,10 +15,11 @@ asked (`Trainer.predict`); T1 (ResNet-50's), T2 (small nets') and T3 are single 
 backward, through `FastBackend`. Every competitor has a process of its own, the same number of
 threads and fastcnn's weights. First its results are compared with fastcnn's: logits, the losses of
 the first training steps, or the op's; who disagrees is not timed. Then all take turns, round
-after round, and the limit is measured among them: the FMA peak, or a copy of the same size.
-Figures are medians of the rounds. Ratios are taken within a round: how many times as fast fastcnn
-is as the peer with its best option. Percents of the peak count the operations of the direct
-algorithm. Costs (import, first prediction, memory, page faults) are those of fresh processes.
+after round, and the limit is measured among them: the FMA peak, or a copy that touches as many
+bytes as the op must. Figures are medians of the rounds. Ratios are taken within a round: how many
+times as fast fastcnn is as the peer with its best option. Percents of the peak count the operations
+of the direct algorithm. Costs (import, first prediction, memory, page faults) are those of fresh
+processes.
 
 The exit status is 1 if results disagreed, if a competitor failed, or if a direct kernel appears to
 have passed the peak, which tells that the peak was measured wrongly.
@@ -243,7 +244,7 @@ def _measure(
             if case == Cost("import time"):
                 break  # there is one way
     if case.limit:
-        turns[LIMIT] = partial(competitors[FASTCNN].limit, case, threads)
+        turns[LIMIT] = partial(competitors[FASTCNN].limit, case, threads, options.seconds)
     seconds = _timing.race(turns, options.rounds)
     rates = [1 / taken for taken in seconds.pop(LIMIT, [])]
     run.limits.setdefault(case.limit, []).extend(rates)

@@ -1,8 +1,8 @@
 """Activations: elementwise, each backward directly below its forward.
 
-y output, x input, dy upstream gradient; arrays are flat. Every op is a loop over one block that
-the compiler vectorises; `over_blocks` spreads the blocks over the threads. A select on `x <= 0`
-or `x > 0` decides where a NaN goes.
+y output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them
+that the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or
+`x > 0` decides where a NaN goes.
 """
 
 from cython.parallel cimport prange
@@ -13,52 +13,52 @@ from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
 cdef enum:
-    BLOCK = 4096                # elements; three arrays of it lie in the L1 or L2 cache
-    PIECE = 1024                # of a block
+    PAGE = 1024                 # numbers; a thread takes whole ones, the same in every such op
+    PIECE = 64                  # numbers that are computed and then written past the caches
 
-ctypedef void (*Block)(
+ctypedef void (*Loop)(
     real* out, const real* a, const real* b, real parameter, Py_ssize_t count
 ) noexcept nogil
 
 
-cdef void over_blocks(
-    Block block, real[::1] out, const real[::1] a, const real[::1] b, double parameter, int threads
+cdef void over_ranges(
+    Loop loop, real[::1] out, const real[::1] a, const real[::1] b, double parameter, int threads
 ) noexcept:
-    """Run `block` on every block of the arrays; an op of one input gets it twice."""
-    cdef Py_ssize_t count = out.shape[0]
+    """Run `loop` over the arrays, each thread a range; an op of one input gets it twice."""
+    cdef Py_ssize_t count = out.shape[0], size = (count // threads // PAGE + 1) * PAGE, i
     cdef bint streaming = past_caches(&out[0], (2 if &a[0] == &b[0] else 3) * count, LANES)
-    cdef Py_ssize_t blocks = (count + BLOCK - 1) // BLOCK
-    cdef Py_ssize_t i
     cdef real* out_0 = &out[0]
     cdef const real* a_0 = &a[0]
     cdef const real* b_0 = &b[0]
-    for i in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
-        if streaming and (i + 1) * BLOCK <= count:
-            stream_block(
-                block, out_0 + i * BLOCK, a_0 + i * BLOCK, b_0 + i * BLOCK, <real> parameter
+    for i in prange(0, count, size, nogil=True, num_threads=threads, schedule="static"):
+        if streaming:
+            stream_range(
+                loop, out_0 + i, a_0 + i, b_0 + i, <real> parameter, min(size, count - i)
             )
         else:
-            block(
-                out_0 + i * BLOCK, a_0 + i * BLOCK, b_0 + i * BLOCK, <real> parameter,
-                min(<Py_ssize_t> BLOCK, count - i * BLOCK),
-            )
+            loop(out_0 + i, a_0 + i, b_0 + i, <real> parameter, min(size, count - i))
 
 
-cdef void stream_block(
-    Block block, real* out, const real* a, const real* b, real parameter
+cdef void stream_range(
+    Loop loop, real* out, const real* a, const real* b, real parameter, Py_ssize_t count
 ) noexcept nogil:
-    """Run `block` on pieces of a block that stay in L1, and write them past the caches."""
+    """Run `loop` on pieces, and write each past the caches.
+
+    Pieces are short: what is read and what is written should be under way at the same time.
+    """
     cdef real[PIECE] piece
-    cdef Py_ssize_t i, at
-    for i in range(BLOCK // PIECE):
-        block(piece, a + i * PIECE, b + i * PIECE, parameter, PIECE)
+    cdef Py_ssize_t i = 0, at
+    while i + PIECE <= count:
+        loop(piece, a + i, b + i, parameter, PIECE)
         for at in range(PIECE // LANES):
-            stream(out + i * PIECE + at * LANES, load(piece + at * LANES))
+            stream(out + i + at * LANES, load(piece + at * LANES))
+        i += PIECE
     drain()
+    loop(out + i, a + i, b + i, parameter, count - i)
 
 
 # ---------------------------------------------------------------- ReLU
-cdef void relu_block(
+cdef void relu_loop(
     real* y, const real* x, const real* _, real __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -66,7 +66,7 @@ cdef void relu_block(
         y[i] = 0 if x[i] <= 0 else x[i]
 
 
-cdef void relu_backward_block(
+cdef void relu_backward_loop(
     real* dx, const real* dy, const real* y, real _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -75,15 +75,15 @@ cdef void relu_backward_block(
 
 
 def relu(real[::1] y, const real[::1] x, int threads):
-    over_blocks(relu_block, y, x, x, 0, threads)
+    over_ranges(relu_loop, y, x, x, 0, threads)
 
 
 def relu_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_blocks(relu_backward_block, dx, dy, y, 0, threads)
+    over_ranges(relu_backward_loop, dx, dy, y, 0, threads)
 
 
 # ---------------------------------------------------------------- leaky ReLU
-cdef void leaky_relu_block(
+cdef void leaky_relu_loop(
     real* y, const real* x, const real* _, real slope, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -91,7 +91,7 @@ cdef void leaky_relu_block(
         y[i] = x[i] if x[i] > 0 else slope * x[i]
 
 
-cdef void leaky_relu_backward_block(
+cdef void leaky_relu_backward_loop(
     real* dx, const real* dy, const real* x, real slope, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -100,17 +100,17 @@ cdef void leaky_relu_backward_block(
 
 
 def leaky_relu(real[::1] y, const real[::1] x, double negative_slope, int threads):
-    over_blocks(leaky_relu_block, y, x, x, negative_slope, threads)
+    over_ranges(leaky_relu_loop, y, x, x, negative_slope, threads)
 
 
 def leaky_relu_backward(
     real[::1] dx, const real[::1] dy, const real[::1] x, double negative_slope, int threads
 ):
-    over_blocks(leaky_relu_backward_block, dx, dy, x, negative_slope, threads)
+    over_ranges(leaky_relu_backward_loop, dx, dy, x, negative_slope, threads)
 
 
 # ---------------------------------------------------------------- ELU
-cdef void elu_block(
+cdef void elu_loop(
     real* y, const real* x, const real* _, real alpha, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -118,7 +118,7 @@ cdef void elu_block(
         y[i] = x[i] if x[i] > 0 else alpha * expm1_negative(x[i])
 
 
-cdef void elu_backward_block(
+cdef void elu_backward_loop(
     real* dx, const real* dy, const real* x, real alpha, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -127,11 +127,11 @@ cdef void elu_backward_block(
 
 
 def elu(real[::1] y, const real[::1] x, double alpha, int threads):
-    over_blocks(elu_block, y, x, x, alpha, threads)
+    over_ranges(elu_loop, y, x, x, alpha, threads)
 
 
 def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
-    over_blocks(elu_backward_block, dx, dy, x, alpha, threads)
+    over_ranges(elu_backward_loop, dx, dy, x, alpha, threads)
 
 
 # ---------------------------------------------------------------- GELU
@@ -144,7 +144,7 @@ cdef inline real normal_distribution(real x, real density) noexcept nogil:
     return tail if x < 0 else <real> 1 - tail
 
 
-cdef void gelu_block(
+cdef void gelu_loop(
     real* y, const real* x, const real* _, real __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -152,7 +152,7 @@ cdef void gelu_block(
         y[i] = x[i] * normal_distribution(x[i], normal_density(x[i]))
 
 
-cdef void gelu_backward_block(
+cdef void gelu_backward_loop(
     real* dx, const real* dy, const real* x, real _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -163,11 +163,11 @@ cdef void gelu_backward_block(
 
 
 def gelu(real[::1] y, const real[::1] x, int threads):
-    over_blocks(gelu_block, y, x, x, 0, threads)
+    over_ranges(gelu_loop, y, x, x, 0, threads)
 
 
 def gelu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_blocks(gelu_backward_block, dx, dy, x, 0, threads)
+    over_ranges(gelu_backward_loop, dx, dy, x, 0, threads)
 
 
 # ---------------------------------------------------------------- SiLU
@@ -178,7 +178,7 @@ cdef inline real logistic(real x) noexcept nogil:
     return e * s if x < 0 else s
 
 
-cdef void silu_block(
+cdef void silu_loop(
     real* y, const real* x, const real* _, real __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -186,7 +186,7 @@ cdef void silu_block(
         y[i] = x[i] * logistic(x[i])
 
 
-cdef void silu_backward_block(
+cdef void silu_backward_loop(
     real* dx, const real* dy, const real* x, real _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -197,15 +197,15 @@ cdef void silu_backward_block(
 
 
 def silu(real[::1] y, const real[::1] x, int threads):
-    over_blocks(silu_block, y, x, x, 0, threads)
+    over_ranges(silu_loop, y, x, x, 0, threads)
 
 
 def silu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_blocks(silu_backward_block, dx, dy, x, 0, threads)
+    over_ranges(silu_backward_loop, dx, dy, x, 0, threads)
 
 
 # ---------------------------------------------------------------- sigmoid
-cdef void sigmoid_block(
+cdef void sigmoid_loop(
     real* y, const real* x, const real* _, real __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -213,7 +213,7 @@ cdef void sigmoid_block(
         y[i] = logistic(x[i])
 
 
-cdef void sigmoid_backward_block(
+cdef void sigmoid_backward_loop(
     real* dx, const real* dy, const real* y, real _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -222,15 +222,15 @@ cdef void sigmoid_backward_block(
 
 
 def sigmoid(real[::1] y, const real[::1] x, int threads):
-    over_blocks(sigmoid_block, y, x, x, 0, threads)
+    over_ranges(sigmoid_loop, y, x, x, 0, threads)
 
 
 def sigmoid_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_blocks(sigmoid_backward_block, dx, dy, y, 0, threads)
+    over_ranges(sigmoid_backward_loop, dx, dy, y, 0, threads)
 
 
 # ---------------------------------------------------------------- tanh
-cdef void tanh_block(
+cdef void tanh_loop(
     real* y, const real* x, const real* _, real __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -241,7 +241,7 @@ cdef void tanh_block(
         y[i] = -t if x[i] > 0 else t
 
 
-cdef void tanh_backward_block(
+cdef void tanh_backward_loop(
     real* dx, const real* dy, const real* y, real _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -250,8 +250,8 @@ cdef void tanh_backward_block(
 
 
 def tanh(real[::1] y, const real[::1] x, int threads):
-    over_blocks(tanh_block, y, x, x, 0, threads)
+    over_ranges(tanh_loop, y, x, x, 0, threads)
 
 
 def tanh_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_blocks(tanh_backward_block, dx, dy, y, 0, threads)
+    over_ranges(tanh_backward_loop, dx, dy, y, 0, threads)

@@ -9,6 +9,9 @@ added in order in double: the bits do not depend on the number of threads.
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
+from fastcnn._kernels._short_rows cimport (
+    add_short_rows, backward_short_rows, normalize_short_rows, short, sum_short_rows
+)
 from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport (
     LANES, drain, load, prefetch, real, real_out, store, stream, vec
@@ -65,15 +68,22 @@ cdef void part_statistics(
     cdef Py_ssize_t head = max(1, count // W // 8), rows, i, j
     cdef real d
     for j in range(W):
-        sums[j], squares[j] = 0, 0
-        center[j] = x[j] if j < count else 0
-    for i in range(1, head):
+        sums[j], squares[j], center[j] = 0, 0, 0
+    if short(W) and count >= W:
+        add_short_rows(sums, squares, x, center, head * W)
         for j in range(W):
-            center[j] += x[i * W + j]
+            center[j] = sums[j]
+    else:
+        for i in range(head):
+            for j in range(min(W, count - i * W)):
+                center[j] += x[i * W + j]
     for j in range(W):
         center[j] = center[j] / <real> head
         center[j] = center[j] if center[j] - center[j] == 0 else 0      # not inf - inf below
     i = 0
+    if short(W):
+        i = count // W * W
+        add_short_rows(sums, squares, x, center, i)
     while i + W <= count:
         rows = min(<Py_ssize_t> STEP, (count - i) // W)
         j = STEP * W
@@ -122,8 +132,9 @@ cdef void combine_statistics(
     for p in range(partial.shape[0]):
         n = min(part, count - p * part)
         for j in range(W):
-            terms = n // W + (j < n % W)
-            row[j] += terms * partial[p, 0, j] + partial[p, 1, j]
+            row[j] += (n // W) * <double> partial[p, 0, j] + partial[p, 1, j]
+        for j in range(n % W):
+            row[j] += partial[p, 0, j]
     fold_channels(mean, row, W, C)
     for j in range(W):
         mean[j] = mean[j] / M if j < C else mean[j - C]
@@ -146,7 +157,10 @@ cdef void normalize_part(
     Py_ssize_t count, Py_ssize_t W, bint streaming,
 ) noexcept nogil:
     cdef Py_ssize_t i = 0, j, at
-    if streaming:
+    if short(W):
+        i = count // W * W
+        normalize_short_rows(y, x, mean, scale, shift, i, streaming)
+    elif streaming:
         while i + W <= count:
             for j in range(W // LANES):
                 at = j * LANES
@@ -155,6 +169,7 @@ cdef void normalize_part(
                     (load(x + i + at) - load(mean + at)) * load(scale + at) + load(shift + at),
                 )
             i += W
+    if streaming:
         drain()
     while i < count:
         for j in range(min(W, count - i)):
@@ -246,6 +261,9 @@ cdef void part_gradients(
     cdef Py_ssize_t i = 0, j
     for j in range(W):
         dy_sum[j], product_sum[j] = 0, 0
+    if short(W):
+        i = count // W * W
+        sum_short_rows(dy_sum, product_sum, dy, x, mean, i)
     while i < count:
         for j in range(min(W, count - i)):
             dy_sum[j] += dy[i + j]
@@ -281,24 +299,28 @@ cdef void sum_gradients(
 
 
 cdef void backward_part(
-    real_out dx, const real* dy, const real* x, const real* mean, const real* dy_mean,
+    real_out dx, const real* dy, const real* x, const real* mean, const real* offset,
     const real* scale, const real* slope, Py_ssize_t count, Py_ssize_t W, bint streaming,
 ) noexcept nogil:
     cdef Py_ssize_t i = 0, j, at
-    if streaming:
+    if short(W):
+        i = count // W * W
+        backward_short_rows(dx, dy, x, mean, offset, scale, slope, i, streaming)
+    elif streaming:
         while i + W <= count:
             for j in range(W // LANES):
                 at = j * LANES
                 stream(
                     dx + i + at,
-                    (load(dy + i + at) - load(dy_mean + at)) * load(scale + at)
-                    - (load(x + i + at) - load(mean + at)) * load(slope + at),
+                    load(dy + i + at) * load(scale + at)
+                    - ((load(x + i + at) - load(mean + at)) * load(slope + at) + load(offset + at)),
                 )
             i += W
+    if streaming:
         drain()
     while i < count:
         for j in range(min(W, count - i)):
-            dx[i + j] = (dy[i + j] - dy_mean[j]) * scale[j] - (x[i + j] - mean[j]) * slope[j]
+            dx[i + j] = dy[i + j] * scale[j] - ((x[i + j] - mean[j]) * slope[j] + offset[j])
         i += W
 
 
@@ -322,7 +344,7 @@ def batch_norm_backward(
         for j in range(W):
             c = j % C
             s = sqrt(variance[c] + epsilon)
-            table[1, j] = <real> (sums[1, c] / M)
+            table[1, j] = <real> (gamma[c] / s * sums[1, c] / M)
             table[2, j] = <real> (gamma[c] / s)
             table[3, j] = <real> (gamma[c] / s / s * sums[0, c] / M)
         for i in prange(0, count, part, num_threads=threads, schedule="static"):
