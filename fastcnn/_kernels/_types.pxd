@@ -10,12 +10,14 @@ cdef extern from "vector.h" nogil:
     const int LANES
     const int VECTORS
     const int SHUFFLES
+    const int COMPARES_64
     vec load(const real* p)
     void store(real* p, vec v)
     void stream(real* p, vec v)
     void prefetch(const real* p)
     void prefetch_to_write(const real* p)
     int lowest_bit(unsigned long long bits)
+    unsigned long long bytes_equal(const unsigned char* p, unsigned char b)
     void drain()
     void store_as_bytes(unsigned char* p, vec v)
     vec load_bytes(const unsigned char* p)

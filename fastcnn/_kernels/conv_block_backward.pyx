@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from fastcnn._kernels._patch cimport backward_patches
 from fastcnn._kernels._types cimport LANES, VECTORS, load, lowest_bit, real, store, vec
 from fastcnn._kernels._winners cimport (
-    WORD, Geometry, find_windows, mark_winners, plan, vector_at
+    WORD, Geometry, find_windows, mark_pixels, mark_winners, plan, vector_at
 )
 
 
@@ -208,20 +208,30 @@ cdef void add_filters_1x1(
 
 
 cdef void backward_filters(
-    const Geometry* g, real* dw, const real* dy, const unsigned char* argmax, const real* x,
-    const int32_t* windows, real* value, int32_t* place,
+    const Geometry* g, real* dw, real* db, const real* dy, const unsigned char* argmax,
+    const real* x, const int32_t* windows, uint64_t* winners, int32_t* place, real* value,
 ) noexcept nogil:
-    """Add an image's gradient to dw [k][window]; value and place are room for a filter's list."""
-    cdef Py_ssize_t dead = g.pool_h * g.pool_w, run, r, v, vectors, k, pixel, i, count
+    """Add an image's gradient to dw [k][window] and db; the last three are room for winners."""
+    cdef Py_ssize_t K = g.K, words = g.pixel_words, places = g.pool_h * g.pool_w
+    cdef Py_ssize_t run, r, v, vectors, k, pixel, word, count, i
     cdef Py_ssize_t at[3]
     cdef real* target
-    for k in range(g.K):
-        count = 0
-        for pixel in range(g.P * g.Q):
-            i = argmax[pixel * g.K + k]
-            place[count] = windows[pixel * (dead + 1) + i]
-            value[count] = dy[pixel * g.K + k]
-            count += i != dead
+    cdef real total
+    cdef uint64_t bits
+    mark_pixels(g, argmax, winners)
+    for k in range(K):
+        count, total = 0, db[k]
+        for word in range(words):
+            bits = winners[k * words + word]
+            while bits:
+                pixel = word * WORD + lowest_bit(bits)
+                bits &= bits - 1
+                i = pixel * K + k
+                place[count] = windows[pixel * places + argmax[i]]
+                value[count] = dy[i]
+                total = total + dy[i]
+                count += 1
+        db[k] = total
         v = 0
         while v < g.L:
             run = 3 if g.row_vectors % 3 == 0 else 1
@@ -262,7 +272,7 @@ cdef void backward_pixels(
             value = dy + pixel * g.K
             for i in range(places):
                 won = winners + (pixel * places + i) * g.words
-                to = dx + windows[pixel * (places + 1) + i]
+                to = dx + windows[pixel * places + i]
                 if vectors == 6:
                     add_filters_2x3(to, at, f, size, won, g.words, value)
                 elif vectors == 3:
@@ -278,8 +288,9 @@ cdef void weights_task(
     int32_t* places,
 ) noexcept nogil:
     """Write the gradient of a part of the images to dw [k][window] and db."""
-    cdef Py_ssize_t row = g.columns * g.C, dead = g.pool_h * g.pool_w, n, i, k
+    cdef Py_ssize_t row = g.columns * g.C, n, i
     cdef real* x_copy = numbers + g.list_size
+    cdef uint64_t* winners = <uint64_t*> places
     cdef const real* x_n
     memset(dw, 0, g.K * g.L * LANES * sizeof(real))
     memset(db, 0, g.K * sizeof(real))
@@ -293,10 +304,8 @@ cdef void weights_task(
                        x_n + i * g.W * g.C, g.W * g.C * sizeof(real))
             x_n = x_copy
         i = n * g.P * g.Q * g.K
-        backward_filters(g, dw, dy + i, argmax + i, x_n, windows, numbers, places)
-        for i in range(n * g.P * g.Q, (n + 1) * g.P * g.Q):
-            for k in range(g.K):
-                db[k] += dy[i * g.K + k] if argmax[i * g.K + k] != dead else 0
+        backward_filters(g, dw, db, dy + i, argmax + i, x_n, windows, winners,
+                         places + 2 * g.K * g.pixel_words, numbers)
 
 
 cdef void input_task(
@@ -308,12 +317,12 @@ cdef void input_task(
     cdef uint64_t* winners = <uint64_t*> places
     cdef real* dx_n = dx + n * g.H * g.W * g.C
     cdef real* to = numbers if g.copied else dx_n
-    memset(to, 0, (g.copy_size if g.copied else g.H * g.W * g.C) * sizeof(real))
     dy += n * pixels * g.K
     mark_winners(g, argmax + n * pixels * g.K, winners)
     if g.in_patches:
-        backward_patches(g, to, dy, filters, windows, winners)
+        backward_patches(g, to, dy, filters, winners)
     else:
+        memset(to, 0, (g.copy_size if g.copied else g.H * g.W * g.C) * sizeof(real))
         backward_pixels(g, to, dy, filters, windows, winners)
     if g.copied:
         for i in range(g.H):
@@ -388,7 +397,7 @@ def workspace_size(
     """Return how many numbers and how many places (int32) of workspace the gradient takes."""
     cdef Geometry g = Geometry(
         N, H, W, C, P, Q, K, R, S, stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
-        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False)
+        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False)
     plan(&g)
     return ((g.parts + 1) * g.K * g.L * LANES + g.parts * g.K + threads * g.numbers,
             g.windows + threads * g.places)
@@ -406,7 +415,7 @@ def conv_block_backward(
     cdef Geometry g = Geometry(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2], w.shape[3],
         w.shape[0], w.shape[1], stride_h, stride_w, pad_top, pad_left, pool_h, pool_w,
-        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False)
+        pool_stride_h, pool_stride_w, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False)
     cdef Py_ssize_t task, tasks, k, size
     cdef real[:, :, :, ::1] dx_view
     cdef real* dx_data = NULL

@@ -87,6 +87,19 @@ typedef unsigned char bytes;
 #define INDICES(v) ((v) == (v))
 #endif
 
+/* Which of 64 bytes are b, as bits: in the portable way of _winners.pxd where there is no other. */
+#if defined(__GNUC__) && defined(__AVX512BW__)
+#define COMPARES_64 1
+#define BYTES_EQUAL(p, b) _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8((char)(b)))
+#elif defined(__GNUC__) && defined(__AVX2__)
+#define COMPARES_64 1
+#define THIRTY_TWO(p, b) (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)(p)), _mm256_set1_epi8((char)(b))))
+#define BYTES_EQUAL(p, b) ((unsigned long long)THIRTY_TWO((p) + 32, b) << 32 | THIRTY_TWO(p, b))
+#else
+#define COMPARES_64 0
+#define BYTES_EQUAL(p, b) ((p)[0] == (b))
+#endif
+
 /* Stores that go around the caches, to addresses aligned to a vector; drain() after the last. */
 #if defined(__clang__)
 #define STREAM(p, v) __builtin_nontemporal_store(v, (vec *)(p))
@@ -120,6 +133,7 @@ static inline void stream(real *p, vec v) { STREAM(p, v); }
 static inline void prefetch(const real *p) { PREFETCH(p, 0); }
 static inline void prefetch_to_write(const real *p) { PREFETCH(p, 1); }
 static inline int lowest_bit(unsigned long long bits) { return LOWEST_BIT(bits); } /* not of 0 */
+static inline unsigned long long bytes_equal(const unsigned char *p, unsigned char b) { return BYTES_EQUAL(p, b); }
 static inline void drain(void) { DRAIN(); }
 static inline void store_as_bytes(unsigned char *p, vec v) { *(bytes *)p = AS_BYTES(v); }
 static inline vec load_bytes(const unsigned char *p) { return FROM_BYTES(*(const bytes *)p); }
