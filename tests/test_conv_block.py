@@ -21,6 +21,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 40, 57, 1), (3, 2, 1, 5), {"padding": ((1, 0), (0, 2)), "pool_stride": (1, 3)}),
     ((1, 37, 75, 1), (4, 3, 1, 1), {"stride": 2, "padding": 5, "pool_stride": (3, 1)}),
     ((2, 13, 13, 32), (3, 3, 32, 64), {}),
+    ((1, 21, 20, 16), (3, 3, 16, 66), {}),  # more pixels and filters than a word has bits
     ((3, 7, 9, 17), (3, 3, 17, 33), {"padding": 1}),
     ((2, 8, 6, 16), (3, 3, 16, 67), {"padding": "same"}),
     ((1, 7, 7, 32), (3, 3, 32, 70), {"pool_stride": 1}),

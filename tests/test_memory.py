@@ -41,7 +41,7 @@ def run(script: str, *args: str) -> str:
 
 
 GUARDS = """
-    import ctypes, faulthandler, mmap
+    import ctypes, faulthandler, itertools, mmap
     import numpy as np
     from calls import OPS, UPDATED, arguments, run
     from compare import assert_same_bits
@@ -138,6 +138,21 @@ GUARDS = """
         check(Prepared(), "conv2d", {**call, "residual": dy}, channels)
         check(winograd, "conv2d_backward", {"dy": dy, "x": x, "w": w, "padding": 1}, channels)
         count += 5
+    # The gradients of blocks: windows that leave pixels out, more pixels and filters than 64.
+    sizes = ((5, 4, 16, 3), (7, 9, 32, 64), (8, 7, 17, 65), (20, 21, 8, 130), (19, 20, 16, 66))
+    strides = (None, 1, (2, 3))
+    dtypes = ("float32", "float64")
+    for size, padding, step, dtype in itertools.product(sizes, (0, 1), strides, dtypes):
+        rng = np.random.default_rng(1)
+        height, width, channels, filters = size
+        x = rng.standard_normal((2, height, width, channels)).astype(dtype)
+        w = rng.standard_normal((3, 3, channels, filters)).astype(dtype)
+        options = dict(padding=padding, pool_stride=step)
+        dy, argmax = backend.conv_block(x, w, **options)
+        print("conv_block_backward", size, options, file=sys.stderr)
+        call = {"dy": dy, "argmax": argmax, "x": x, "w": w, **options}
+        check(backend, "conv_block_backward", call, options)
+        count += 1
     for number, (shape, kernel, filters, options) in enumerate(CONVOLUTIONS):
         rng = np.random.default_rng(number)
         dtype = ("float32", "float64")[number % 3 == 0]
