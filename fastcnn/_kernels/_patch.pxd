@@ -40,7 +40,7 @@ cdef inline void add_to_patches(
 ) noexcept nogil:
     """Add to a vector of channels of patches from dx on, each two pixels from the last.
 
-    filters is [k][nine vectors]. The upper or the lower two rows may be new: nothing is in them yet.
+    filters is [k][nine vectors]. The upper or the lower two rows may be new, with nothing in them.
     """
     cdef real* dx_1 = dx + row
     cdef real* dx_2 = dx_1 + row
