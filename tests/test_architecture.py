@@ -240,7 +240,7 @@ def test_the_one_header_holds_no_loop() -> None:
     assert [path.name for path in headers] == ["vector.h"]
     without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", headers[0].read_text("utf-8"), flags=re.S)
     assert re.search(r"\b(for|while|do|goto)\b", without_comments) is None
-    assert sum(map(bool, map(str.strip, without_comments.splitlines()))) < 100
+    assert sum(map(bool, map(str.strip, without_comments.splitlines()))) < 125
 
 
 def test_no_hand_written_c() -> None:

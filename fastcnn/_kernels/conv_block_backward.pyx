@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from fastcnn._kernels._patch cimport backward_patches
 from fastcnn._kernels._types cimport LANES, VECTORS, load, lowest_bit, real, store, vec
 from fastcnn._kernels._winners cimport (
-    WORD, Geometry, find_windows, mark_pixels, mark_winners, plan, vector_at
+    WORD, Geometry, any_above, find_windows, mark_pixels, mark_winners, plan, vector_at
 )
 
 
@@ -364,14 +364,6 @@ cdef void reduce_filter(const Geometry* g, Py_ssize_t k, real* dw, real* db,
     for r in range(g.R):
         for i in range(g.S * g.C):
             dw[(r * g.S * g.C + i) * g.K + k] = first[r * length + i]
-
-
-cdef bint any_above(const unsigned char* places, Py_ssize_t count, int most) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef unsigned char highest = 0
-    for i in range(count):
-        highest = max(highest, places[i])
-    return highest > most
 
 
 def places_above(const unsigned char[:, :, :, ::1] argmax, int most, int threads):

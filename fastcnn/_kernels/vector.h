@@ -32,17 +32,14 @@ typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vec_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 typedef __typeof__((vec){0} < (vec){0}) mask; /* integers as wide as real: all bits set or none */
 typedef unsigned char bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(real)), aligned(1), may_alias));
-#if defined(__x86_64__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
-/* GCC narrows words to bytes one by one below AVX-512. */
+/* GCC narrows words to bytes one by one where AVX-512 has no instruction for it. */
 #if defined(__AVX2__) && !defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
 #define WORDS(v) _mm256_cvttps_epi32(v)
 #define HALVES(v) _mm_packs_epi32(_mm256_castsi256_si128(WORDS(v)), _mm256_extracti128_si256(WORDS(v), 1))
 #define AS_BYTES(v) (bytes)_mm_cvtsi128_si64(_mm_packus_epi16(HALVES(v), HALVES(v)))
-#elif defined(__x86_64__) && !defined(__AVX512F__) && !defined(REAL_IS_DOUBLE)
-#define HALVES(v) _mm_packs_epi32(_mm_cvttps_epi32(v), _mm_cvttps_epi32(v))
-#define AS_BYTES(v) (bytes)_mm_cvtsi128_si32(_mm_packus_epi16(HALVES(v), HALVES(v)))
 #else
 #define AS_BYTES(v) __builtin_convertvector(__builtin_convertvector(v, mask), bytes)
 #endif
@@ -55,6 +52,7 @@ typedef unsigned short halves __attribute__((vector_size(2 * VECTOR_BYTES / size
 #endif
 #define WHERE(m, a, b) (vec)(((mask)(a) & (m)) | ((mask)(b) & ~(m)))
 #define LOWEST_BIT(bits) __builtin_ctzll(bits)
+#define PREFETCH(p, writing) __builtin_prefetch(p, writing)
 typedef long long words __attribute__((vector_size(VECTOR_BYTES)));
 #if defined(__AVX512F__)
 #define ANY(m) (_mm512_test_epi64_mask((__m512i)(m), (__m512i)(m)) != 0)
@@ -72,6 +70,7 @@ typedef unsigned char bytes;
 #define FROM_BYTES(b) (vec)(b)
 #define WHERE(m, a, b) ((m) ? (a) : (b))
 #define ANY(m) (m)
+#define PREFETCH(p, writing) (void)(p)
 #include <intrin.h>
 #define LOWEST_BIT(bits) (int)_tzcnt_u64(bits)
 #endif
@@ -111,11 +110,6 @@ typedef unsigned char bytes;
 #define STREAM(p, v) __builtin_ia32_movntps((float *)(p), (float __attribute__((vector_size(16))))(v))
 #else
 #define STREAM(p, v) (void)(*(vec *)(p) = (v))
-#endif
-#if defined(__GNUC__)
-#define PREFETCH(p, writing) __builtin_prefetch(p, writing)
-#else
-#define PREFETCH(p, writing) (void)(p)
 #endif
 #if defined(__GNUC__) && defined(__SSE__)
 #define DRAIN() __builtin_ia32_sfence()
