@@ -31,6 +31,7 @@ __all__ = [
     "MemoryBound",
     "Scaling",
     "Training",
+    "aligned",
 ]
 
 MOMENTUM = 0.9
@@ -207,11 +208,11 @@ class Convolution:
             (self.kernel, self.kernel, self.channels // self.groups, self.filters),
             (self.batch, self.output, self.output, self.filters),
         )
-        x, w, dy = (_aligned(rng.standard_normal(shape, np.float32)) for shape in shapes)
+        x, w, dy = (aligned(rng.standard_normal(shape, np.float32)) for shape in shapes)
         return x, w, dy
 
 
-def _aligned(array: Array) -> Array:
+def aligned(array: Array) -> Array:
     """Return a copy whose data starts at a multiple of 64 bytes."""
     memory = np.empty(array.size + 16, array.dtype)
     start = -memory.ctypes.data % 64 // array.itemsize
@@ -291,7 +292,7 @@ class MemoryBound:
         rng = np.random.default_rng(0)
         n, *rest = self.shape
         back = (n, 28, 28, 64) if "pool" in self.op else (n, *rest)
-        x, dy = (_aligned(rng.standard_normal(shape, np.float32)) for shape in (self.shape, back))
+        x, dy = (aligned(rng.standard_normal(shape, np.float32)) for shape in (self.shape, back))
         return x, dy
 
     def channels(self) -> tuple[Array, Array]:

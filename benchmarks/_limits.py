@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import _timing
+from benchmarks._cases import aligned
 from fastcnn import _kernels
 from fastcnn._memory import empty
 
@@ -43,12 +44,12 @@ def seconds_per_byte(isa: str, threads: int, touched: int, seconds: float) -> fl
     """Return the time that a copy takes for each byte, of which it reads half and writes half.
 
     It touches so many bytes in all, as many as the op that is held against it: so both find the
-    same part of their arrays in the caches. A turn takes about so many seconds.
+    same part of their arrays in the caches. The memory is of the kinds that an op reads and writes
+    here. A turn takes about so many seconds.
     """
     kernel = _kernels.load(isa, "float32").peak.copy
-    source, to = (empty((touched // 8,), np.dtype(np.float32)) for _ in range(2))
-    source.fill(1)
-    to.fill(0)
+    source = aligned(np.ones(touched // 8, np.float32))
+    to = empty(source.shape, source.dtype)
 
     def run() -> None:
         kernel(to, source, threads)
