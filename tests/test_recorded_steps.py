@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import fastcnn
 from fastcnn import FastBackend, losses, nn, optim
+from fastcnn._kernels import _memory
 from fastcnn._passes import Passes
 
 CLASSES = 4
@@ -262,3 +264,21 @@ def test_what_an_epoch_changes_is_seen_by_the_next(fast_backend: Any) -> None:
     make = ending(nn.Conv2D(16, 3), nn.BatchNorm(), nn.ReLU())
     expected = train(OpByOp(fast_backend), make, x, y, epochs=3, callbacks=[Changes()])
     assert_same(train(fast_backend, make, x, y, epochs=3, callbacks=[Changes()]), expected)
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU, lambda: nn.Dropout(0.5)], ids=["repeated", "drawn"])
+def test_an_epoch_takes_the_memory_of_the_one_before(layer: Callable[[], nn.Module]) -> None:
+    """What the steps of an epoch keep dies with it, without the help of the collector of cycles."""
+    x, y = data()
+    model = nn.Sequential([nn.Conv2D(4, 3), layer(), nn.Flatten(), nn.Dense(CLASSES)])
+    trainer = fastcnn.Trainer(model, backend=FastBackend(num_threads=1))
+    gc.collect()
+    gc.disable()
+    try:
+        taken = []
+        for _ in range(5):
+            trainer.fit(x, y, epochs=1, batch_size=10, verbose=False)
+            taken.append(sum(_memory.statistics()))
+    finally:
+        gc.enable()
+    assert taken[1:] == taken[1:2] * 4

@@ -30,9 +30,12 @@ class Recorder(FastBackend):
 
     def __init__(self, backend: FastBackend) -> None:
         super().__init__(backend.isa, backend._num_threads, convolution=backend.convolution)
-        self.whole = True
-        self._calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        self._tape = _Tape()
         self._kernels: dict[int, _Noted] = {}
+
+    @property
+    def whole(self) -> bool:
+        return self._tape.whole
 
     @classmethod
     def of(cls, backend: FastBackend) -> Recorder | None:
@@ -40,11 +43,12 @@ class Recorder(FastBackend):
         return cls(backend) if type(backend) is FastBackend else None
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._tape.calls)
 
     def calls(self) -> list[Callable[[], Any]]:
         """Return the calls, to be made in this order; they share a workspace."""
-        rooms = [room for _, given in self._calls for room in given if isinstance(room, _Room)]
+        noted = self._tape.calls
+        rooms = [room for _, given in noted for room in given if isinstance(room, _Room)]
         size = max((room.size for room in rooms), default=0)
         workspace = empty((size,), np.dtype(np.uint8))
 
@@ -53,7 +57,32 @@ class Recorder(FastBackend):
                 return workspace[: argument.size].view(argument.dtype)
             return argument
 
-        return [partial(kernel, *map(with_workspace, given)) for kernel, given in self._calls]
+        return [partial(kernel, *map(with_workspace, given)) for kernel, given in noted]
+
+    def aside(self, call: Callable[[], Any]) -> None:
+        """Make a call that is no op's, and note it too."""
+        self._tape.calls.append((call, []))
+        call()
+
+    def _load(self, array: Array) -> Any:
+        width = array.dtype.itemsize
+        if width not in self._kernels:
+            self._kernels[width] = _Noted(super()._load(array), self._tape)
+        return self._kernels[width]
+
+    def _plain_block(
+        self, x: Array, w: Array, b: Array | None, block: _Block
+    ) -> tuple[Array, Array]:
+        self._tape.whole = False  # it writes to argmax
+        return super()._plain_block(x, w, b, block)
+
+
+class _Tape:
+    """What a recorder notes. It knows no recorder: a cycle would keep the arrays alive."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        self.whole = True
 
     def note(self, kernel: Any, *arguments: Any) -> Any:
         """Call a kernel, and note the call if it does more than look or tell a size."""
@@ -65,25 +94,8 @@ class Recorder(FastBackend):
             if _WORKSPACE in names:
                 at = names.index(_WORKSPACE)
                 given[at] = _Room(given[at])
-            self._calls.append((kernel, given))
+            self.calls.append((kernel, given))
         return kernel(*arguments)
-
-    def aside(self, call: Callable[[], Any]) -> None:
-        """Make a call that is no op's, and note it too."""
-        self._calls.append((call, []))
-        call()
-
-    def _load(self, array: Array) -> Any:
-        width = array.dtype.itemsize
-        if width not in self._kernels:
-            self._kernels[width] = _Noted(super()._load(array), self)
-        return self._kernels[width]
-
-    def _plain_block(
-        self, x: Array, w: Array, b: Array | None, block: _Block
-    ) -> tuple[Array, Array]:
-        self.whole = False  # it writes to argmax
-        return super()._plain_block(x, w, b, block)
 
 
 class _Room:
@@ -94,16 +106,16 @@ class _Room:
 
 
 class _Noted:
-    """Kernel modules, or one of them, whose calls a recorder notes."""
+    """Kernel modules, or one of them, whose calls are noted."""
 
-    def __init__(self, holder: Any, recorder: Recorder) -> None:
-        self._holder, self._recorder = holder, recorder
+    def __init__(self, holder: Any, tape: _Tape) -> None:
+        self._holder, self._tape = holder, tape
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._holder, name)
         if isinstance(value, ModuleType):
-            value = _Noted(value, self._recorder)
+            value = _Noted(value, self._tape)
         elif callable(value):
-            value = partial(self._recorder.note, value)
+            value = partial(self._tape.note, value)
         setattr(self, name, value)
         return value
