@@ -3,6 +3,7 @@
     python -m benchmarks.paths                     every rule; some minutes
     python -m benchmarks.paths --only block        convolution + ReLU + max-pool in one op
     python -m benchmarks.paths --only gradient     its gradients
+    python -m benchmarks.paths --only norm         the block with batch normalization, and back
     python -m benchmarks.paths --only winograd     3x3 convolutions, direct or Winograd's
     python -m benchmarks.paths --batch 1 --threads 1 --dtype float64
 
@@ -30,6 +31,7 @@ from benchmarks._cases import PASSES
 from benchmarks._environment import environment
 from benchmarks._options import duration, fraction, positive
 from fastcnn import FastBackend
+from fastcnn._blocks import sees_few
 from fastcnn.backend import Array
 from fastcnn.fast._conv2d import _geometry
 from fastcnn.fast._conv_block import _check
@@ -106,6 +108,14 @@ MAPS = (
     *(Shape(c, c, 14, padding=1) for c in (128, 256, 512)),
     *(Shape(c, c, 56, padding=1) for c in (16, 32, 64)),
 )
+NORMS = (
+    *(Shape(1, k, n, padding=1) for k, n in [(8, 28), (16, 28), (32, 28), (64, 28), (32, 64)]),
+    *(Shape(c, 32, 28, 1) for c in (4, 8, 16)),
+    *(Shape(c, k, 28, 2) for c, k in [(2, 16), (3, 16), (2, 64)]),
+    *(Shape(1, k, 28, 5) for k in (6, 16, 32)),
+    *(Shape(c, k, 32, padding=1) for c, k in [(2, 32), (3, 16), (3, 32), (3, 64)]),
+)
+EPSILON = 1e-5
 RESULTS = dict(zip(PASSES, ("y", "dx", "dw"), strict=True))
 
 
@@ -172,6 +182,67 @@ def gradients(options: argparse.Namespace) -> Iterator[Paths]:
         yield Paths(title, next(iter(runs)), runs)
 
 
+def norms(options: argparse.Namespace) -> Iterator[Paths]:
+    """Yield ways through the block with batch normalization and back: op by op, from moments."""
+    backend = FastBackend(num_threads=options.threads)
+    for shape in NORMS:
+        x, w, b = _arrays(shape, options)
+        block = _block(shape, x, w)
+        gamma, beta = np.ones_like(b), np.zeros_like(b)
+        _, *saved = backend._block_from_moments(x, w, b, gamma, beta, EPSILON, block)
+        dy = np.random.default_rng(1).standard_normal(saved[0].shape).astype(options.dtype)
+        arguments = (backend, shape, x, w, b, gamma, beta, dy, *saved)
+        runs: dict[str, Run] = {
+            "plain": partial(_plain_norm, *arguments),
+            "moments": partial(_norm_from_moments, *arguments),
+        }
+        yield Paths(shape.block, "moments" if sees_few(w, 1) else "plain", runs)
+
+
+def _plain_norm(
+    backend: FastBackend,
+    shape: Shape,
+    x: Array,
+    w: Array,
+    b: Array,
+    gamma: Array,
+    beta: Array,
+    dy: Array,
+    argmax: Array,
+    mean: Array,
+    variance: Array,
+) -> tuple[Array | None, ...]:
+    options: dict[str, Any] = {"epsilon": EPSILON, **shape.pools}
+    z = backend.conv2d(x, w, b, **shape.options)
+    y, *_ = backend.batch_norm_block(z, gamma, beta, **options)
+    dz, dgamma, _ = backend.batch_norm_block_backward(
+        dy, argmax, z, gamma, mean, variance, **options
+    )
+    _, dw, _ = backend.conv2d_backward(dz, x, w, **shape.options, input_gradient=False)
+    return y, dw, dgamma
+
+
+def _norm_from_moments(
+    backend: FastBackend,
+    shape: Shape,
+    x: Array,
+    w: Array,
+    b: Array,
+    gamma: Array,
+    beta: Array,
+    dy: Array,
+    argmax: Array,
+    mean: Array,
+    variance: Array,
+) -> tuple[Array, ...]:
+    block = _block(shape, x, w)
+    y, *_ = backend._block_from_moments(x, w, b, gamma, beta, EPSILON, block)
+    dw, _, dgamma, _ = backend._gradients_from_moments(
+        dy, argmax, x, w, b, gamma, mean, variance, EPSILON, block
+    )
+    return y, dw, dgamma
+
+
 def winograd(options: argparse.Namespace) -> Iterator[Paths]:
     """Yield the passes of 3x3 convolutions of stride 1: direct and Winograd's."""
     rule = FastBackend(num_threads=options.threads)
@@ -187,7 +258,7 @@ def winograd(options: argparse.Namespace) -> Iterator[Paths]:
         yield Paths(f"{shape}, {direction}", "winograd" if by_winograd else "direct", runs)
 
 
-RULES = {"block": blocks, "gradient": gradients, "winograd": winograd}
+RULES = {"block": blocks, "gradient": gradients, "norm": norms, "winograd": winograd}
 
 
 def _block(shape: Shape, x: Array, w: Array) -> Any:

@@ -23,7 +23,7 @@ from benchmarks._agreement import disagreement
 from fastcnn import _kernels, reference
 from fastcnn.backend import Array, Backend
 
-OPS = sorted(name for name in vars(Backend) if not name.startswith("_"))
+OPS = sorted(name for name in dir(Backend) if not name.startswith("_"))
 BACKENDS: dict[str, Backend] = {"reference": reference} | {
     f"fast-{isa}": fastcnn.FastBackend(isa=isa) for isa in _kernels.available()
 }
@@ -52,6 +52,8 @@ def _calls() -> dict[str, Call]:
     mask = rng.random(x.shape) < 0.5
     block = reference.batch_norm_block(x, gamma, beta, pool_size=2)
     dx = draw(*x.shape)
+    grey, few = draw(4, 14, 14, 1), (draw(3, 3, 1, 16), draw(16))
+    first = reference.conv_norm_block(grey, *few, gamma, beta)
 
     calls = {
         "conv2d": call(x, w, draw(32), padding=1),
@@ -71,6 +73,10 @@ def _calls() -> dict[str, Call]:
         "batch_norm_block": call(x, gamma, beta, pool_size=2),
         "batch_norm_block_backward": call(
             pooled, block[1], x, gamma, block[2], block[3], pool_size=2
+        ),
+        "conv_norm_block": call(grey, *few, gamma, beta),
+        "conv_norm_block_backward": call(
+            pooled, first[1], grey, *few, gamma, *first[2:], input_gradient=False
         ),
         "batch_norm_inference": call(x, gamma, beta, mean, variance),
         "batch_norm_inference_backward": call(dx, x, gamma, mean, variance),

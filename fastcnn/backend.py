@@ -28,19 +28,17 @@ number, a pair (height, width), four numbers ((top, bottom), (left, right)), "va
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from fastcnn._blocks import Array, Blocks, Padding, Size2D
 
 __all__ = ["Array", "Backend", "Padding", "Size2D", "get_backend"]
 
-Array = NDArray[Any]
-Size2D = int | tuple[int, int]
-Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
-
 
 @runtime_checkable
-class Backend(Protocol):
+class Backend(Blocks, Protocol):
     """Every op of a backend, forward and backward; see the module's page for common rules."""
 
     # ------------------------------------------------------------------ convolution
@@ -148,44 +146,6 @@ class Backend(Protocol):
     def global_avg_pool2d_backward(self, dy: ArrayLike, x_shape: tuple[int, ...]) -> Array:
         """Return dx of shape `x_shape`: dy / (H * W) at every pixel."""
 
-    # ------------------------------------------------------------------ block
-    def conv_block(
-        self,
-        x: ArrayLike,
-        w: ArrayLike,
-        b: ArrayLike | None = None,
-        *,
-        stride: Size2D = 1,
-        padding: Padding = 0,
-        dilation: Size2D = 1,
-        groups: int = 1,
-        pool_size: Size2D = 2,
-        pool_stride: Size2D | None = None,
-    ) -> tuple[Array, Array]:
-        """Return max_pool2d(relu(conv2d(x, w, b))) in one pass, with the places of its winners.
-
-        Arguments as in conv2d and max_pool2d; the pool has no padding and at most 255 places.
-        Returns y (N, P, Q, K) and argmax, uint8: the place of each winner in its pool window,
-        or the number of places where y is 0, since ReLU lets no gradient pass there.
-        """
-
-    def conv_block_backward(
-        self,
-        dy: ArrayLike,
-        argmax: ArrayLike,
-        x: ArrayLike,
-        w: ArrayLike,
-        *,
-        stride: Size2D = 1,
-        padding: Padding = 0,
-        dilation: Size2D = 1,
-        groups: int = 1,
-        pool_size: Size2D = 2,
-        pool_stride: Size2D | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array | None, Array, Array]:
-        """Return (dx, dw, db) as conv2d_backward does, from the winners' gradients alone."""
-
     # ------------------------------------------------------------------ batch normalization
     def batch_norm(
         self, x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5
@@ -208,37 +168,6 @@ class Backend(Protocol):
         epsilon: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
         """Return (dx, dgamma, dbeta); dx carries the terms through mean and variance."""
-
-    def batch_norm_block(
-        self,
-        x: ArrayLike,
-        gamma: ArrayLike,
-        beta: ArrayLike,
-        *,
-        epsilon: float = 1e-5,
-        pool_size: Size2D = 1,
-        pool_stride: Size2D | None = None,
-    ) -> tuple[Array, Array, Array, Array]:
-        """Return max_pool2d(relu(batch_norm(x))), the places of its winners, mean and variance.
-
-        x (N, H, W, C), y and argmax (N, P, Q, C); argmax and the pool as in conv_block. A window
-        of one place is ReLU alone, and argmax its mask: 0 where y is above 0 or NaN, else 1.
-        """
-
-    def batch_norm_block_backward(
-        self,
-        dy: ArrayLike,
-        argmax: ArrayLike,
-        x: ArrayLike,
-        gamma: ArrayLike,
-        mean: ArrayLike,
-        variance: ArrayLike,
-        *,
-        epsilon: float = 1e-5,
-        pool_size: Size2D = 1,
-        pool_stride: Size2D | None = None,
-    ) -> tuple[Array, Array, Array]:
-        """Return (dx, dgamma, dbeta) as batch_norm_backward does, from the winners' gradients."""
 
     def batch_norm_inference(
         self,

@@ -33,6 +33,7 @@ from .batch_norm import (
 from .batch_norm_block import batch_norm_block, batch_norm_block_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv_block import conv_block, conv_block_backward
+from .conv_norm_block import conv_norm_block, conv_norm_block_backward
 from .dropout import dropout, dropout_backward
 from .linear import linear, linear_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
@@ -62,6 +63,8 @@ __all__ = [
     "conv2d_backward",
     "conv_block",
     "conv_block_backward",
+    "conv_norm_block",
+    "conv_norm_block_backward",
     "dropout",
     "dropout_backward",
     "elu",

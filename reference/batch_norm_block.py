@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, Size2D, array, as_array, check_shape, float_dtype, positive, silent
+from ._checks import Array, Size2D, array, float_dtype, positive, silent, winners
 from .activations import relu
 from .batch_norm import batch_axes, batch_norm, batch_norm_backward
 from .pool2d import max_pool2d, max_pool2d_backward, places
@@ -39,7 +39,7 @@ def batch_norm_block(
     for name, vector in (("gamma", gamma), ("beta", beta)):
         array(op, name, vector, dtype, image.shape[3:])
     positive(op, "epsilon", epsilon)
-    _, count = _windows(op, image.shape, pool_size, pool_stride)
+    _, count = windows(op, image.shape, pool_size, pool_stride)
     batch_axes(op, image)
     z, mean, variance = batch_norm(x, gamma, beta, epsilon=epsilon)
     y, argmax = max_pool2d(relu(z), pool_size, stride=pool_stride)
@@ -71,20 +71,15 @@ def batch_norm_block_backward(
     for name, vector in (("gamma", gamma), ("mean", mean), ("variance", variance)):
         array(op, name, vector, dtype, image.shape[3:])
     positive(op, "epsilon", epsilon)
-    y_shape, count = _windows(op, image.shape, pool_size, pool_stride)
+    y_shape, count = windows(op, image.shape, pool_size, pool_stride)
     batch_axes(op, image)
     dy = array(op, "dy", dy, dtype, y_shape)
-    winners = as_array(op, "argmax", argmax)
-    if winners.dtype != np.uint8:
-        raise TypeError(f"{op}: argmax: expected dtype uint8, got {winners.dtype}")
-    check_shape(op, "argmax", winners.shape, y_shape)
-    if winners.max() > count:
-        raise ValueError(f"{op}: argmax: expected places up to {count}, got {winners.max()}")
+    chosen = winners(op, argmax, y_shape, count)
 
-    dead = winners == count
+    dead = chosen == count
     dz = max_pool2d_backward(
         np.where(dead, 0, dy).astype(dtype),
-        np.where(dead, 0, winners).astype(np.uint8),
+        np.where(dead, 0, chosen).astype(np.uint8),
         image.shape,
         pool_size,
         stride=pool_stride,
@@ -92,7 +87,7 @@ def batch_norm_block_backward(
     return batch_norm_backward(dz, x, gamma, mean, variance, epsilon=epsilon)
 
 
-def _windows(
+def windows(
     op: str, x_shape: tuple[int, ...], pool_size: Size2D, pool_stride: Size2D | None
 ) -> tuple[Shape4, int]:
     """Return the shape of the result, and the places of a pool window."""

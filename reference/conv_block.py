@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, Padding, Size2D, array, as_array, check_shape, flag, float_dtype, silent
+from ._checks import Array, Padding, Size2D, array, flag, float_dtype, silent, winners
 from .activations import relu
 from .conv2d import conv2d, conv2d_backward
 from .conv2d import places as conv_places
@@ -88,17 +88,12 @@ def conv_block_backward(
     z_shape, y_shape, places = _shapes(op, dtype, x, w, options, pool_size, pool_stride)
     flag(op, "input_gradient", input_gradient)
     dy = array(op, "dy", dy, dtype, y_shape)
-    winners = as_array(op, "argmax", argmax)
-    if winners.dtype != np.uint8:
-        raise TypeError(f"{op}: argmax: expected dtype uint8, got {winners.dtype}")
-    check_shape(op, "argmax", winners.shape, y_shape)
-    if winners.size and winners.max() > places:
-        raise ValueError(f"{op}: argmax: expected places up to {places}, got {winners.max()}")
+    chosen = winners(op, argmax, y_shape, places)
 
-    dead = winners == places
+    dead = chosen == places
     dz = max_pool2d_backward(
         np.where(dead, 0, dy).astype(dtype),
-        np.where(dead, 0, winners).astype(np.uint8),
+        np.where(dead, 0, chosen).astype(np.uint8),
         z_shape,
         pool_size,
         stride=pool_stride,

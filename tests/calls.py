@@ -18,7 +18,7 @@ from fastcnn.backend import Array, Backend
 
 Arguments = dict[str, Any]
 
-OPS = [name for name in vars(Backend) if not name.startswith("_")]
+OPS = [name for name in dir(Backend) if not name.startswith("_")]
 
 # What an op writes to; every other argument of every op stays as it is.
 UPDATED = {"sgd_step": ("w", "velocity"), "adam_step": ("w", "m", "v")}
@@ -206,6 +206,21 @@ def _batch_norm_block_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(*y.shape), **saved}
 
 
+def _conv_norm_block(draw: Draw) -> Arguments:
+    block = _conv_block(draw)
+    x, w, b = (block.pop(name) for name in ("x", "w", "b"))
+    gamma, beta = draw.normal(len(b)), draw.normal(len(b))
+    return {"x": x, "w": w, "b": b, "gamma": gamma, "beta": beta, "epsilon": 0.01, **block}
+
+
+def _conv_norm_block_backward(draw: Draw) -> Arguments:
+    forward = _conv_norm_block(draw)
+    y, argmax, mean, variance = draw.backend.conv_norm_block(**forward)
+    del forward["beta"]
+    saved = {"argmax": argmax, **forward, "mean": mean, "variance": variance}
+    return {"dy": draw.normal(*y.shape), **saved, "input_gradient": True}
+
+
 def _linear(draw: Draw) -> Arguments:
     filters = max(68 - draw.channels, 1)
     return {
@@ -326,6 +341,8 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "global_avg_pool2d_backward": _global_avg_pool2d_backward,
     "batch_norm_block": _batch_norm_block,
     "batch_norm_block_backward": _batch_norm_block_backward,
+    "conv_norm_block": _conv_norm_block,
+    "conv_norm_block_backward": _conv_norm_block_backward,
     "batch_norm": _normalized,
     "batch_norm_backward": _batch_norm_backward,
     "batch_norm_inference": _batch_norm_inference,

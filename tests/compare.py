@@ -48,6 +48,8 @@ TOLERANCE = {
     "batch_norm_backward": Tolerance(0, 500, 160),
     "batch_norm_block": Tolerance(0, 160),
     "batch_norm_block_backward": Tolerance(0, 500, 160),
+    "conv_norm_block": Tolerance(0, 160),
+    "conv_norm_block_backward": Tolerance(0, 500, 160),
     # One product, or one quotient and one product.
     "leaky_relu": Tolerance(2, 0),
     "dropout": Tolerance(4, 0),

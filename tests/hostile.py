@@ -66,6 +66,27 @@ CALLS: dict[str, dict[str, Any]] = {
         "variance": ones(4),
         "pool_size": 2,
     },
+    "conv_norm_block": {
+        "x": IMAGES,
+        "w": ones(3, 3, 2, 4),
+        "b": ones(4),
+        "gamma": ones(4),
+        "beta": ones(4),
+        "groups": 2,
+        "padding": 1,
+    },
+    "conv_norm_block_backward": {
+        "dy": SQUARE,
+        "argmax": PLACES,
+        "x": IMAGES,
+        "w": ones(3, 3, 2, 4),
+        "b": ones(4),
+        "gamma": ones(4),
+        "mean": ones(4),
+        "variance": ones(4),
+        "groups": 2,
+        "padding": 1,
+    },
     "batch_norm_inference": {
         "x": IMAGES,
         "gamma": ones(4),
@@ -122,7 +143,7 @@ for _op, _saved in {"relu": "y", "leaky_relu": "x", "elu": "x", "gelu": "x"}.ite
 for _op, _saved in {"silu": "x", "sigmoid": "y", "tanh": "y"}.items():
     CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
-CONVS = ("conv2d", "conv2d_backward", "conv_block", "conv_block_backward")
+CONVS = tuple(op for op in CALLS if op.startswith("conv"))
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
 NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")

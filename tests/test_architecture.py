@@ -19,10 +19,10 @@ SOURCES = [*PACKAGE, *REFERENCE, *CYTHON, *KERNELS.rglob("*.h"), ROOT / "setup.p
 SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in path.parents]
 
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
-BACKEND = {"fastcnn.backend"}
-CHECKS = {"fastcnn._checks", "fastcnn.backend"}
+BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
+CHECKS = {"fastcnn._checks", *BACKEND}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
-MODEL = {"fastcnn.backend", "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
+MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._threads": {"fastcnn._kernels", *CHECKS},
     "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS},
     # Only get_backend knows that there are two, when it is called with a name.
-    "fastcnn.backend": {"fastcnn.fast", "fastcnn.reference"},
+    "fastcnn.backend": {"fastcnn.fast", "fastcnn.reference", "fastcnn._blocks"},
+    "fastcnn._blocks": set(),
     "fastcnn.functional": CHECKS,
     # Weights lie in the memory of the pool; model.save serializes.
     "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", "fastcnn._memory", *BACKEND},

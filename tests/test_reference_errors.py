@@ -43,7 +43,7 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 
 def test_every_op_is_called() -> None:
-    assert set(CALLS) == {name for name in vars(Backend) if not name.startswith("_")}
+    assert set(CALLS) == {name for name in dir(Backend) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("op", CALLS)

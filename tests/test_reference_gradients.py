@@ -72,6 +72,30 @@ def block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
     )
 
 
+def norm_block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
+    """The bias is no input: what it adds is in the mean too, and its gradient zero."""
+    bias, options = np.linspace(-1, 1, w[-1]), {"epsilon": 0.1, **options}
+
+    def backward(
+        backend: Any, dy: Any, saved: Any, x: Any, w: Any, gamma: Any, beta: Any
+    ) -> Arrays:
+        dx, dw, db, dgamma, dbeta = backend.conv_norm_block_backward(
+            dy, saved[1], x, w, bias, gamma, *saved[2:], **options
+        )
+        assert abs(db).max() < 1e-12
+        return [dx, dw, dgamma, dbeta]
+
+    return Case(
+        "conv_norm_block",
+        normal(x, w, w[-1:], w[-1:]),
+        lambda backend, x, w, gamma, beta: backend.conv_norm_block(
+            x, w, bias, gamma, beta, **options
+        ),
+        backward,
+        options,
+    )
+
+
 def max_pool(x: tuple[int, ...], pool_size: Any, **options: Any) -> Case:
     return Case(
         "max_pool2d",
@@ -181,6 +205,8 @@ CASES = [
             ((1, 7, 6, 32), {"pool_size": 3, "pool_stride": 2}),
         ]
     ),
+    norm_block((3, 7, 6, 1), (3, 3, 1, 4)),
+    norm_block((3, 7, 6, 3), (3, 3, 3, 4), padding=1, pool_size=(3, 2), pool_stride=2),
     *(
         Case(
             "batch_norm_inference",
@@ -261,7 +287,7 @@ def test_gradients(backend: Any, case: Case, rng: np.random.Generator) -> None:
 
 
 def test_every_op_with_a_backward_is_checked() -> None:
-    ops = {name.removesuffix("_backward") for name in vars(Backend) if "_backward" in name}
+    ops = {name.removesuffix("_backward") for name in dir(Backend) if "_backward" in name}
     assert {case.op for case in CASES} == ops
 
 

@@ -26,7 +26,7 @@ BANNED = {
     *("as_strided", "sliding_window_view", "stride_tricks", "convolve", "correlate", "fft"),
     *("eval", "exec", "__import__", "import_module"),
 }
-OPS = [name for name in vars(Backend) if not name.startswith("_")]
+OPS = [name for name in dir(Backend) if not name.startswith("_")]
 
 
 def faults(source: str) -> list[str]:

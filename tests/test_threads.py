@@ -140,7 +140,7 @@ def test_a_container_s_quota(
 
 
 # ---------------------------------------------------------------------- batch and memory
-BATCH_WIDE = ("batch_norm", "batch_norm_block", "mean_squared_error")
+BATCH_WIDE = ("batch_norm", "batch_norm_block", "conv_norm_block", "mean_squared_error")
 PER_IMAGE = [op for op in OPS if not op.endswith(("_backward", "_step")) and op not in BATCH_WIDE]
 PER_ROW = ("linear", "softmax_cross_entropy")  # rows, of which an image has its height
 

@@ -52,6 +52,7 @@ MODULES = (
     "conv_block_columns",
     "conv_block_backward",
     "conv_block_backward_few",
+    "conv_norm_block",
     "max_pool2d",
     "avg_pool2d",
     "batch_norm",

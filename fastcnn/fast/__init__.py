@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._batch_norm_block import BatchNormBlock
-from fastcnn.fast._conv_block import ConvBlock
+from fastcnn.fast._conv_norm_block import ConvNormBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
@@ -14,7 +13,7 @@ from fastcnn.fast._softmax import Softmax
 __all__ = ["FastBackend"]
 
 
-class FastBackend(ConvBlock, BatchNormBlock, Linear, Softmax, Dropout, Losses, Optimizer):
+class FastBackend(ConvNormBlock, Linear, Softmax, Dropout, Losses, Optimizer):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 
     Parameters

@@ -241,23 +241,30 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         dy, x, w = float_arrays(op, dy=dy, x=x, w=w)
         block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         flag(op, "input_gradient", input_gradient)
-        output = (x.shape[0], *block.output, w.shape[3])
-        shape(op, "dy", dy, output, "that of conv_block's result")
-        places = as_array(op, "argmax", argmax)
-        if places.dtype != np.uint8:
-            raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
-        shape(op, "argmax", places, output, "that of conv_block's result")
-        places = np.ascontiguousarray(places)
+        places = self._winners(op, dy, argmax, x, w, block)
         if x.size == 0:
             dx = empty(x.shape, x.dtype) if input_gradient else None
             return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
+        path, *_ = self._gradient_paths(x, w, block, input_gradient)
+        return self._block_gradients(path, dy, places, x, w, block, input_gradient)
+
+    def _winners(
+        self, op: str, dy: Array, argmax: ArrayLike, x: Array, w: Array, block: _Block
+    ) -> Array:
+        """Return the checked argmax of a block with the gradient dy."""
+        output = (x.shape[0], *block.output, w.shape[3])
+        shape(op, "dy", dy, output, f"that of {op.removesuffix('_backward')}'s result")
+        places = as_array(op, "argmax", argmax)
+        if places.dtype != np.uint8:
+            raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
+        shape(op, "argmax", places, output, f"that of {op.removesuffix('_backward')}'s result")
+        places = np.ascontiguousarray(places)
         kernel = self._load(x).conv_block_backward
-        if kernel.places_above(places, block.places, self.num_threads):
+        if places.size and kernel.places_above(places, block.places, self.num_threads):
             raise ValueError(
                 f"{op}: argmax: expected places up to {block.places}, got {places.max()}"
             )
-        path, *_ = self._gradient_paths(x, w, block, input_gradient)
-        return self._block_gradients(path, dy, places, x, w, block, input_gradient)
+        return places
 
     def _gradient_paths(self, x: Array, w: Array, block: _Block, input_gradient: bool) -> list[str]:
         """Return what can compute a block's gradients; the first of them does, by shape alone."""

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastcnn._blocks import sees_few
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import ReLU
 from fastcnn.nn._conv import Conv2D
 from fastcnn.nn._dense import Dense
 from fastcnn.nn._module import Backward, Module, aside
 from fastcnn.nn._norm import BatchNorm
-from fastcnn.nn._options import pair
+from fastcnn.nn._options import pair, window_shape
 from fastcnn.nn._pool import MaxPool2D
 
 _MOST_PLACES = 255  # of a block's pool window
@@ -124,7 +125,7 @@ class NormBlock(Module):
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
         if not training or x.ndim != 4:
-            return self._one_by_one(x, backend, training)
+            return _in_turn(self.layers, x, backend, training, input_gradient)
         norm = self.norm
         gamma, beta, epsilon = norm.gamma, norm.beta, norm.epsilon
         options: dict[str, Any] = {
@@ -143,20 +144,88 @@ class NormBlock(Module):
 
         return y, backward
 
-    def _one_by_one(self, x: Array, backend: Backend, training: bool) -> tuple[Array, Backward]:
-        steps: list[Backward] = []
-        for layer in self.layers:
-            x, step = layer.forward(x, backend, training=training)
-            steps.append(step)
+
+class ConvNormBlock(Module):
+    """A convolution with the NormBlock behind it, as conv_norm_block where that pays.
+
+    So it does at the front of a network that sees grey images, where no gradient is needed before
+    it. Else the two run one after another.
+    """
+
+    def __init__(self, conv: Conv2D, norm_block: NormBlock) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm_block = norm_block
+        self.trainable = True
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        conv, norm = self.conv, self.norm_block.norm
+        weight, bias, gamma, beta = conv.weight, conv.bias, norm.gamma, norm.beta
+        if not training or input_gradient or not sees_few(weight.data, conv._groups):
+            return _in_turn([conv, self.norm_block], x, backend, training, input_gradient)
+        b = None if bias is None else bias.data
+        options: dict[str, Any] = {
+            "epsilon": norm.epsilon,
+            "stride": conv.stride,
+            "padding": conv.padding,
+            "dilation": conv.dilation,
+            "pool_size": self.norm_block.pool_size,
+            "pool_stride": self.norm_block.pool_stride,
+        }
+        y, argmax, mean, variance = backend.conv_norm_block(
+            x, weight.data, b, gamma.data, beta.data, **options
+        )
+        rows, columns = window_shape(
+            "Conv2D", x.shape[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        )
+        aside(backend, partial(norm.track, mean, variance, len(x) * rows * columns))
 
         def backward(dy: Array) -> Array | None:
-            gradient: Array | None = dy
-            while steps:
-                step = steps.pop()
-                gradient = None if gradient is None else step(gradient)
-            return gradient
+            _, weight.grad, db, gamma.grad, beta.grad = backend.conv_norm_block_backward(
+                dy,
+                argmax,
+                x,
+                weight.data,
+                b,
+                gamma.data,
+                mean,
+                variance,
+                **options,
+                input_gradient=False,
+            )
+            if bias is not None:
+                bias.grad = db
+            return None
 
-        return x, backward
+        return y, backward
+
+
+def _in_turn(
+    layers: list[Module], x: Array, backend: Backend, training: bool, input_gradient: bool
+) -> tuple[Array, Backward]:
+    """Run layers one after another; the first has weights, or no use for input_gradient."""
+    steps: list[Backward] = []
+    for layer in layers:
+        x, step = layer.forward(x, backend, training=training, input_gradient=input_gradient)
+        steps.append(step)
+        input_gradient = True
+
+    def backward(dy: Array) -> Array | None:
+        gradient: Array | None = dy
+        while steps:
+            step = steps.pop()
+            gradient = None if gradient is None else step(gradient)
+        return gradient
+
+    return x, backward
 
 
 def fused(layers: Sequence[Module]) -> list[Module]:
@@ -181,9 +250,13 @@ def fused(layers: Sequence[Module]) -> list[Module]:
         elif type(layer) is BatchNorm and rest and type(rest[0]) is ReLU:
             relu = rest.pop(0)
             pool = as_block_pool(rest[0]) if rest else None
-            steps.append(NormBlock(layer, cast("ReLU", relu), pool))
+            block = NormBlock(layer, cast("ReLU", relu), pool)
             if pool is not None:
                 rest.pop(0)
+                if steps and type(conv := steps[-1]) is Conv2D and conv.activation is None:
+                    steps[-1] = ConvNormBlock(conv, block)
+                    continue
+            steps.append(block)
             continue
         elif type(layer) is Dense and layer.activation is None and rest and type(rest[0]) is ReLU:
             rest.pop(0)
