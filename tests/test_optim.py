@@ -163,6 +163,28 @@ def test_an_odd_parameter_among_others(
             assert (parameters["a"].data < 1).all()
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameters_that_share_weights_take_their_steps_in_turn(name: str) -> None:
+    """Two threads that wrote to them at once would lose what one of them wrote."""
+    weights = np.ones((300, 600), np.float32)
+    gradients = np.random.default_rng(0).random((3, *weights.shape), np.float32)
+
+    def trained(num_threads: int) -> Any:
+        kept = weights.copy()
+        parameters = parameters_of({"a": weights, "b": weights, "c": weights[:200]})
+        for each, gradient in zip(parameters.values(), gradients, strict=True):
+            each.data, each.grad = kept[: each.shape[0]], gradient[: each.shape[0]]
+        optimizer = OPTIMIZERS[name][0]()
+        state, backend = optimizer.init(parameters), FastBackend(num_threads=num_threads)
+        for step in range(1, 4):
+            optimizer.step(parameters, state, backend, step=step, learning_rate=0.1)
+        return kept
+
+    one = trained(1)
+    for _ in range(20):
+        assert (trained(2) == one).all()
+
+
 def test_clip_gradients_is_pytorchs(rng: np.random.Generator) -> None:
     torch = pytest.importorskip("torch")
     for limit in (0.5, 100.0):

@@ -107,8 +107,23 @@ cdef inline Parameter block_of(const Parameter* parameters, Py_ssize_t block) no
     return p
 
 
-cdef int team(const Parameter* total, int threads) noexcept nogil:
-    return threads if total.count >= WORTH_A_TEAM else 1
+cdef int team(const Parameter* parameters, Py_ssize_t count, int threads) noexcept nogil:
+    """Return how many threads take the steps: one where parameters share weights.
+
+    Then their steps come one after another, as they are given.
+    """
+    cdef Py_ssize_t i, j
+    cdef const Parameter* p
+    cdef const Parameter* q
+    if parameters[count].count < WORTH_A_TEAM:
+        return 1
+    for i in range(count):
+        p = &parameters[i]
+        for j in range(i):
+            q = &parameters[j]
+            if p.arrays[1] < q.arrays[1] + q.count and q.arrays[1] < p.arrays[1] + p.count:
+                return 1
+    return threads
 
 
 cdef Parameter* allocate(Py_ssize_t count) except NULL:
@@ -190,7 +205,7 @@ def sgd_step(
             return False
         step.fetching = 3 * found[count].count * <Py_ssize_t> sizeof(real) < l3_bytes
         for block in prange(found[count].first, nogil=True, schedule="static",
-                            num_threads=team(&found[count], threads)):
+                            num_threads=team(found, count, threads)):
             descend_block(block_of(found, block), &step)
         return True
     finally:
@@ -247,7 +262,7 @@ def adam_step(
         if not look_at_all(parameters, 4, found):
             return False
         for block in prange(found[count].first, nogil=True, schedule="static",
-                            num_threads=team(&found[count], threads)):
+                            num_threads=team(found, count, threads)):
             adam_block(block_of(found, block), &adam)
         return True
     finally:
