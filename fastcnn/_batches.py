@@ -34,16 +34,17 @@ def batches(
     *,
     steps: int,
     order: Array | None,
+    same_arrays: bool,
 ) -> Iterator[tuple[Array, Array]]:
     """Yield `steps` batches of images, as `floats` has them, and targets, gathered in `order`.
 
-    Batches of one size come in the same arrays: the next one overwrites them.
+    With `same_arrays` batches of one size come in the same: the next one overwrites them.
     """
     count = min(len(images), steps * batch_size)
     x, target = np.empty((0,)), np.empty((0,))
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
-        if len(x) != size:
+        if len(x) != size or not same_arrays:
             x = empty((size, *images.shape[1:]), dtype)
             target = empty((size, *targets.shape[1:]), targets.dtype)
         if order is None:

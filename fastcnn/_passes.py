@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn import nn
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError
+from fastcnn.optim import SGD, Adam, AdamW, Optimizer
 
 __all__ = ["Passes"]
 
@@ -18,6 +19,7 @@ Call = Callable[[], Any]
 # Layers that do nothing but call ops, the same for each batch of a shape. Not Dropout, which draws;
 # and a subclass may do anything.
 _REPEATABLE = frozenset(vars(nn)[name] for name in nn.__all__) - {nn.Dropout}
+_OPTIMIZERS = (SGD, Adam, AdamW)
 # Numbers of a batch up to which a step's arrays are kept for the next: more overfill the caches,
 # and then the pool is faster, which gives out again what was last in use.
 _SMALL = 1 << 18
@@ -28,20 +30,24 @@ class Passes:
 
     For batches that come in the same arrays each time, a backend that can record does so at the
     first: the later ones are the same kernel calls on the same arrays, with no Python between
-    them. It is for the steps of an epoch, while layers, loss and arrays stay what they are; only
-    the numbers in the arrays may change.
+    them. It is for the steps of an epoch, while layers and loss stay what they are. Parameters
+    that were given other arrays are noticed, and the steps from there on run op by op.
+    `repeatable`: whether that may be, so that nobody keeps the arrays of a batch or a gradient.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, backend: Backend) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend
+    ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
         self._recorder: Any = None
         # Asked of the type: a wrapper that hands calls on to a fast backend wants to see them.
-        if _is_repeatable(model, loss) and hasattr(type(backend), "prepared"):
+        if _is_repeatable(model, loss, optimizer) and hasattr(type(backend), "prepared"):
             self._recorder = cast("Any", backend).prepared.recorder()
+        self.repeatable = self._recorder is not None
         self._inputs: tuple[Array, Array] | None = None  # of what is recorded:
         self._forward: list[Call] = []
         self._backward: list[Call] = []
-        self._gradients: list[tuple[nn.Parameter, Array | None]] = []
+        self._parameters: list[tuple[nn.Parameter, Array, Array | None]] = []
         self._prediction = np.empty(0)
 
     def __call__(
@@ -51,7 +57,7 @@ class Passes:
 
         The prediction is good until the next call.
         """
-        if self._inputs is not None and x is self._inputs[0] and target is self._inputs[1]:
+        if self._is_recorded(x, target):
             for call in self._forward:
                 loss = call()  # that of the last
             return self._prediction, loss, self._repeat_backward
@@ -72,22 +78,29 @@ class Passes:
                 calls = recorder.calls()
                 self._forward, self._backward = calls[:forward], calls[forward:]
                 parameters = self._model.parameters().values()
-                self._gradients = [(parameter, parameter.grad) for parameter in parameters]
+                self._parameters = [(each, each.data, each.grad) for each in parameters]
 
         return prediction, loss, backward
+
+    def _is_recorded(self, x: Array, target: Array) -> bool:
+        if self._inputs is None or x is not self._inputs[0] or target is not self._inputs[1]:
+            return False
+        return all(parameter.data is data for parameter, data, _ in self._parameters)
 
     def _repeat_backward(self) -> None:
         for call in self._backward:
             call()
-        for parameter, gradient in self._gradients:
+        for parameter, _, gradient in self._parameters:
             parameter.grad = gradient
 
 
-def _is_repeatable(model: nn.Module, loss: Loss) -> bool:
-    """Return whether the passes call the same ops for each batch, and do nothing else."""
+def _is_repeatable(model: nn.Module, loss: Loss, optimizer: Optimizer) -> bool:
+    """Return whether a step calls the same ops for each batch, and does and keeps nothing else."""
     if type(loss) is CrossEntropy:
-        weighted = loss.class_weights is not None  # then it is divided by the batch's weight
-        return not weighted and all(type(module) in _REPEATABLE for module in model.modules())
-    return type(loss) is MeanSquaredError and all(
-        type(module) in _REPEATABLE for module in model.modules()
+        if loss.class_weights is not None:  # then it is divided by the batch's weight
+            return False
+    elif type(loss) is not MeanSquaredError:
+        return False
+    return type(optimizer) in _OPTIMIZERS and all(
+        type(module) in _REPEATABLE and "forward" not in vars(module) for module in model.modules()
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -164,7 +165,8 @@ class Trainer:
                 bar = ProgressBar(self.epoch + 1, last_epoch, len(images)) if verbose else None
                 try:
                     numbers = self._train_epoch(
-                        batches(
+                        partial(
+                            batches,
                             images,
                             targets,
                             batch_size,
@@ -197,7 +199,7 @@ class Trainer:
 
     def _train_epoch(
         self,
-        data: Iterator[tuple[Array, Array]],
+        data: Callable[..., Iterator[tuple[Array, Array]]],
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
@@ -205,8 +207,8 @@ class Trainer:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
-        passes = Passes(self.model, self.loss, self.backend)
-        for x, target in data:
+        passes = Passes(self.model, self.loss, self.optimizer, self.backend)
+        for x, target in data(same_arrays=passes.repeatable):
             prediction, loss = self._train_step(passes, x, target, total_steps, interrupts)
             weight = self.loss.weight(target)
             total += loss * weight
@@ -310,6 +312,10 @@ class Trainer:
             self._run = compiled(self.model, self.backend, follow=True)
             self._run_of = self.model, self.backend
         return self._run
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: not the steps of inference, which know this model."""
+        return {**vars(self), "_run": None}
 
     # ------------------------------------------------------------------ state
     def save_state(

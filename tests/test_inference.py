@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -293,6 +294,18 @@ def test_another_model_or_backend_shows() -> None:
     np.testing.assert_array_equal(found, fastcnn.Predictor(trainer.model)(x))
     trainer.backend = fastcnn.get_backend("reference")
     assert_rounding(trainer.predict(x), found)
+
+
+def test_a_copy_of_a_trainer_asks_its_own_model() -> None:
+    trainer = trainer_of(FastBackend(), built(plain, (8, 6, 2), np.float32))
+    x, y = striped_images(8)
+    trainer.predict(x)
+    twin = copy.deepcopy(trainer)
+    found = trainer.predict(x)
+    np.testing.assert_array_equal(twin.predict(x), found)
+    twin.fit(x, y, batch_size=4, verbose=False)
+    np.testing.assert_array_equal(twin.predict(x), fastcnn.Predictor(twin.model)(x))
+    np.testing.assert_array_equal(trainer.predict(x), found)
 
 
 @pytest.mark.parametrize("make", MODELS)

@@ -214,6 +214,87 @@ def test_optimizers(options: Any, fast_backend: Any, repeated: list[None]) -> No
     assert repeated
 
 
+class Rebinding(optim.Optimizer):
+    """An optimizer of one's own, which gives parameters other arrays and keeps gradients."""
+
+    def __init__(self) -> None:
+        super().__init__(0.05, 0.0, None)
+        self.before: dict[str, Any] = {}
+
+    def step(self, parameters: Any, state: Any, backend: Any, **options: Any) -> None:
+        for name, parameter in parameters.items():
+            kept = self.before.get(name, np.float32(0))
+            parameter.data = parameter.data - np.float32(0.05) * (parameter.grad + kept)
+            self.before[name] = parameter.grad
+
+
+def test_an_optimizer_of_ones_own(fast_backend: Any, repeated: list[None]) -> None:
+    x, y = data()
+    one, other = (
+        train(backend, REPEATED["norms"], x, y, options={"optimizer": Rebinding()})
+        for backend in (OpByOp(fast_backend), fast_backend)
+    )
+    assert_same(other, one)
+    assert not repeated
+
+
+def test_parameters_that_a_schedule_gives_other_arrays(
+    fast_backend: Any, repeated: list[None]
+) -> None:
+    """They are trained from there on: no step takes the old ones for them."""
+
+    def run(backend: Any) -> dict[str, Any]:
+        model = ending(nn.Flatten())()
+
+        def schedule(step: int, total_steps: int) -> float:
+            for parameter in model.parameters().values() if step == 3 else ():
+                parameter.data = parameter.data * np.float32(0.5)
+            return 1.0
+
+        x, y = data(count=60)
+        return train(backend, lambda: model, x, y, options={"schedule": schedule})
+
+    expected = run(OpByOp(fast_backend))
+    assert_same(run(fast_backend), expected)
+    assert len(repeated) == 3, "until the schedule interferes: NumPy's arrays are not recorded"
+
+
+def test_ops_and_layers_with_a_function_put_in_their_place(fast_backend: Any) -> None:
+    """They are called at every step."""
+    x, y = data()
+    calls: list[str] = []
+
+    def counting(name: str, function: Any) -> Any:
+        def called(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            return function(*arguments, **options)
+
+        return called
+
+    backend = FastBackend(fast_backend.isa)
+    vars(backend)["gelu"] = counting("gelu", backend.gelu)
+    train(backend, REPEATED["activations"], x, y)
+    assert len(calls) == 2 * 3
+    model = ending(nn.Conv2D(5, 3))()
+    layer = next(each for each in model.modules() if type(each) is nn.Conv2D)
+    vars(layer)["forward"] = counting("forward", layer.forward)
+    train(fast_backend, lambda: model, x, y)
+    assert calls[6:] == ["forward"] * 2 * 3
+
+
+def test_a_loss_of_ones_own_may_keep_its_arrays(fast_backend: Any) -> None:
+    x, y = data()
+    kept: list[Any] = []
+
+    class Keeping(losses.CrossEntropy):
+        def __call__(self, prediction: Any, target: Any, backend: Any) -> Any:
+            kept.append(target)
+            return super().__call__(prediction, target, backend)
+
+    train(fast_backend, REPEATED["blocks"], x, y, options={"loss": Keeping()}, shuffle=False)
+    assert np.concatenate(kept).tolist() == [*y, *y]
+
+
 @pytest.mark.parametrize("fit", [{"shuffle": False}, {"drop_last": True}, {"batch_size": 1}])
 @pytest.mark.parametrize("kind", ["uint8", "float16", "float32", ">f4", "float64"])
 def test_batches(kind: str, fit: Any, fast_backend: Any, repeated: list[None]) -> None:

@@ -55,8 +55,8 @@ class _Prepared:
     def _run(self, size: int, kernel: Callable[[Array, bool], None]) -> None:
         """Call kernel(workspace, packed) with a workspace of `size` numbers."""
         if self._followed and not (self._seen and all(map(same_bytes, self._followed, self._seen))):
-            self._seen = [a.copy() for a in self._followed]
             self._idle = []  # another list: what still runs gives its workspace back to the old one
+            self._seen = [a.copy() for a in self._followed]  # last: another Python thread looks
         idle = self._idle
         try:
             workspace = idle.pop()
@@ -120,8 +120,8 @@ class _Conv2D(_Prepared):
     def refresh(self) -> None:
         """Forget what was packed of weights that have changed."""
         if self._followed and not (self._seen and all(map(same_bytes, self._followed, self._seen))):
-            self._seen = [a.copy() for a in self._followed]
             self._packed = {}
+            self._seen = [a.copy() for a in self._followed]  # last: another Python thread looks
 
     def _shape(self, x: Array) -> tuple[_conv2d._Geometry, str]:
         """Return the checked options for an x of this shape, and the algorithm."""
