@@ -12,7 +12,7 @@ from fastcnn._kernels import _memory
 from fastcnn._kernels._memory import same_bytes
 from fastcnn.backend import Array
 
-__all__ = ["copied", "empty", "is_pooled", "same_bytes", "zeros"]
+__all__ = ["copied", "empty", "is_pooled", "memory_of", "same_bytes", "zeros"]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -39,9 +39,13 @@ def copied(array: Array, dtype: np.dtype[Any]) -> Array:
     return copy
 
 
+def memory_of(array: Array) -> Array:
+    """Return the array whose memory an array is a view of: itself, unless it is one."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 def is_pooled(array: Array) -> bool:
     """Return whether an array lies in memory of the pool, as what the functions above return."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return isinstance(base, _memory.Block)
+    return isinstance(memory_of(array).base, _memory.Block)

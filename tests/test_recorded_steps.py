@@ -13,6 +13,7 @@ import fastcnn
 from fastcnn import FastBackend, losses, nn, optim
 from fastcnn._kernels import _memory
 from fastcnn._passes import Passes
+from fastcnn.fast import _recorder
 
 CLASSES = 4
 
@@ -345,6 +346,35 @@ def test_what_an_epoch_changes_is_seen_by_the_next(fast_backend: Any) -> None:
     make = ending(nn.Conv2D(16, 3), nn.BatchNorm(), nn.ReLU())
     expected = train(OpByOp(fast_backend), make, x, y, epochs=3, callbacks=[Changes()])
     assert_same(train(fast_backend, make, x, y, epochs=3, callbacks=[Changes()]), expected)
+
+
+def wide() -> nn.Module:
+    return nn.Sequential([nn.Conv2D(64, 3), nn.Tanh(), nn.GlobalAvgPool2D(), nn.Dense(CLASSES)])
+
+
+def summed() -> nn.Module:
+    """A model that is not recorded to its end."""
+    body = nn.Sequential([nn.Conv2D(32, 3, padding=1), nn.Sigmoid(), nn.Conv2D(32, 3, padding=1)])
+    return nn.Sequential(
+        [nn.Conv2D(32, 1), nn.Residual(body), nn.Tanh(), nn.GlobalAvgPool2D(), nn.Dense(CLASSES)]
+    )
+
+
+@pytest.mark.parametrize("make", [wide, summed])
+def test_what_is_not_repeated_takes_no_memory(
+    make: Callable[[], nn.Module], repeated: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_recorder, "_MOST_BYTES", 1 << 20)
+    backend = FastBackend(num_threads=1)
+    x, y = data((30, 30, 3), 8)
+    taken = []
+    for each in (OpByOp(backend), backend):
+        fastcnn.empty_cache()
+        before = sum(_memory.statistics())
+        train(each, make, x, y, batch_size=4)
+        taken.append(sum(_memory.statistics()) - before)
+    assert not repeated
+    assert taken[1] <= 1.1 * taken[0]
 
 
 @pytest.mark.parametrize("layer", [nn.ReLU, lambda: nn.Dropout(0.5)], ids=["repeated", "drawn"])

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._memory import empty, is_pooled
+from fastcnn._memory import empty, is_pooled, memory_of
 from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
 from fastcnn.fast._conv_block import _Block
 
 __all__ = ["Recorder"]
 
+# Of arrays that are kept for the next step, beyond which op after op takes less memory and as long.
+_MOST_BYTES = 64 << 20
 _WORKSPACE = "workspace"  # the kernels' argument that holds nothing before a call or after it
 
 
@@ -25,7 +27,7 @@ class Recorder(FastBackend):
     To make these again is to run the ops again on what their arrays hold by then, without the
     checks, allocations and look-ups in between. What is not the call of a kernel is not repeated,
     unless it is handed to `aside`. `whole`: whether nothing else came to light; an array that is
-    not from the pool was made by NumPy.
+    not from the pool was made by NumPy. And whether it is worth the memory: nothing is kept else.
     """
 
     def __init__(self, backend: FastBackend) -> None:
@@ -62,7 +64,8 @@ class Recorder(FastBackend):
 
     def aside(self, call: Callable[[], Any]) -> None:
         """Make a call that is no op's, and note it too."""
-        self._tape.calls.append((call, []))
+        if self.whole:
+            self._tape.calls.append((call, []))
         call()
 
     def _load(self, array: Array) -> Any:
@@ -74,7 +77,7 @@ class Recorder(FastBackend):
     def _plain_block(
         self, x: Array, w: Array, b: Array | None, block: _Block
     ) -> tuple[Array, Array]:
-        self._tape.whole = False  # it writes to argmax
+        self._tape.drop()  # it writes to argmax
         return super()._plain_block(x, w, b, block)
 
 
@@ -84,19 +87,35 @@ class _Tape:
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[..., Any], list[Any]]] = []
         self.whole = True
+        self._seen: set[int] = set()  # the memory of the arrays, by its identity,
+        self._bytes = 0  # and its size
+
+    def drop(self) -> None:
+        """Note nothing more, and let go of what was."""
+        self.whole = False
+        self.calls.clear()
 
     def note(self, kernel: Any, *arguments: Any) -> Any:
         """Call a kernel, and note the call if it does more than look or tell a size."""
         arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
-        if arrays and kernel.__name__ != "places_above":
-            self.whole = self.whole and all(map(is_pooled, arrays))
+        if self.whole and arrays and kernel.__name__ != "places_above":
             given = list(arguments)
             names = kernel.__code__.co_varnames
             if _WORKSPACE in names:
                 at = names.index(_WORKSPACE)
                 given[at] = _Room(given[at])
             self.calls.append((kernel, given))
+            self._keep(given)
+            if not all(map(is_pooled, arrays)) or self._bytes > _MOST_BYTES:
+                self.drop()
         return kernel(*arguments)
+
+    def _keep(self, given: list[Any]) -> None:
+        """Count the memory that a call keeps."""
+        for memory in (memory_of(array) for array in given if isinstance(array, np.ndarray)):
+            if id(memory) not in self._seen:
+                self._seen.add(id(memory))
+                self._bytes += memory.nbytes
 
 
 class _Room:
