@@ -294,3 +294,11 @@ def test_gradients_are_let_go(reference: Any) -> None:
     trainer = trainer_of(reference)
     trainer.fit(x, y, verbose=False)
     assert all(p.grad is None for p in trainer.model.parameters().values())
+
+
+def test_a_model_without_parameters(backend: Any) -> None:
+    """There is nothing to train, but a loss to see."""
+    x, y = np.random.default_rng(0).random((9, 5, 5, 3), np.float32), np.arange(9) % 3
+    trainer = fastcnn.Trainer(nn.GlobalAvgPool2D(), backend=backend)
+    history = trainer.fit(x, y, epochs=2, batch_size=4, verbose=False)
+    assert history["loss"][0] == pytest.approx(trainer.evaluate(x, y)["loss"])

@@ -127,9 +127,10 @@ class Optimizer(Base):
     ) -> bool:
         """Take the steps of all parameters, (dw, w, states...) each, in one parallel region.
 
-        False, with nothing changed, where the kernel turns one of the arguments down.
+        False, with nothing changed, where there are none or the kernel turns an argument down.
         """
-        if not all(type(array) is np.ndarray for arrays in parameters for array in arrays):
+        given = [array for arrays in parameters for array in arrays]
+        if not given or not all(type(array) is np.ndarray for array in given):
             return False
         kernel = getattr(self._load(parameters[0][1]).optimizer, op)
         done: bool = kernel(parameters, *options.values(), self.num_threads)
