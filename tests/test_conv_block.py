@@ -276,3 +276,17 @@ def test_where_the_image_is_blank_nothing_wins(
         assert 0 < np.count_nonzero(seen) < seen.size
         np.testing.assert_array_equal(y[~seen], 0)
         np.testing.assert_array_equal(argmax[~seen], 4)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_gradients_of_images_beyond_what_a_list_of_winners_tells(
+    padding: int, fast_backend: Any
+) -> None:
+    w = np.zeros((3, 3, 32, 32), np.float32)
+    sides = (8190, 8191, 8192, 8193)
+    for height, width in product(sides, sides):
+        x = np.broadcast_to(np.float32(0), (1, height, width, 32))
+        block = _check("conv_block", x, w, 1, padding, 1, 1, 2, None)
+        path, *_ = fast_backend._gradient_paths(x, w, block, True)
+        fits = (height + 2 * padding) * (width + 2 * padding) * 32 < 2**31
+        assert path == ("sparse" if fits else "plain")

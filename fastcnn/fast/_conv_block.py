@@ -27,6 +27,7 @@ _FEWEST_CHANNELS = 8
 _FEWEST_OF_EITHER = 16
 _FEWEST_INSTEAD = 32
 _FEWEST_CROWDED = 64
+_LARGEST_PLACE = 2**31 - 1  # in an image, that a gradient's list of winners tells
 # Lanes for a filter from which neighbouring windows fill vectors better than filters do.
 _LANES_A_FILTER = 1.25
 
@@ -74,6 +75,15 @@ def _check(
     return _Block(
         output, (*size, *step), geometry.window, geometry.groups, geometry.output, options
     )
+
+
+def _padded_size(x: Array, w: Array, block: _Block) -> int:
+    """Return how many numbers a padded image holds."""
+    size: int = x.shape[3]
+    for axis in range(2):
+        seen = (block.convolved[axis] - 1) * block.window[axis] + w.shape[axis]
+        size *= max(x.shape[1 + axis] + block.window[2 + axis], seen)
+    return size
 
 
 def _tiles_workspace(kernel: Any, y: Array, w: Array, threads: int, kept: bool = False) -> int:
@@ -273,6 +283,8 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if w.shape[1] * w.shape[2] < self._lanes(x):
             fits = not input_gradient and w.shape[3] % self._lanes(x) == 0
             return ["few", "plain"] if fits else ["plain"]
+        if _padded_size(x, w, block) > _LARGEST_PLACE:
+            return ["plain"]
         geometry = _Geometry(block.convolved, block.window, block.groups)
         crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
         if crowded and self._by_winograd("dw", w, geometry):
