@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from fastcnn._memory import empty
+from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 
 __all__ = ["batches", "floats"]
@@ -60,8 +61,8 @@ def batches(
 
 def _take(x: Array, images: Array, chosen: Array, backend: Backend) -> None:
     """Write the chosen images to x, as floats."""
-    # Asked of the type, like all that backends do beside their ops.
-    if hasattr(type(backend), "prepared") and cast("Any", backend).prepared.take(x, images, chosen):
+    prepared = preparation(backend)
+    if prepared is not None and prepared.take(x, images, chosen):
         return
     rows = x if images.dtype == x.dtype else empty(x.shape, images.dtype)
     np.take(images, chosen, axis=0, out=rows, mode="clip")

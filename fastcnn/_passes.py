@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from fastcnn import nn
+from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
@@ -40,9 +41,9 @@ class Passes:
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
         self._recorder: Any = None
-        # Asked of the type: a wrapper that hands calls on to a fast backend wants to see them.
-        if _is_repeatable(model, loss, optimizer) and hasattr(type(backend), "prepared"):
-            self._recorder = cast("Any", backend).prepared.recorder()
+        prepared = preparation(backend)
+        if prepared is not None and _is_repeatable(model, loss, optimizer):
+            self._recorder = prepared.recorder()
         self.repeatable = self._recorder is not None
         self._inputs: tuple[Array, Array] | None = None  # of what is recorded:
         self._forward: list[Call] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import floats
+from fastcnn._preparation import preparation
 from fastcnn._steps import Plan, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.nn._options import float_dtype
@@ -106,10 +106,9 @@ def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Step:
     With `follow` every call sees the weights as they are then, however they were changed: what
     was prepared is compared with them and prepared again. Without it they must not change.
     """
-    # Asked of the type: a wrapper that hands calls on to a fast backend wants to see them.
-    if not hasattr(type(backend), "prepared"):
+    prepared = preparation(backend)
+    if prepared is None:
         return lambda x: model(x, backend)
-    prepared = cast("Any", backend).prepared
     steps = steps_of(flat(model), backend, prepared, follow)
     bound: dict[tuple[int, ...], list[Plan]] = {}  # those that wait for the next call
 

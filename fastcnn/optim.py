@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from fastcnn._memory import zeros
+from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._module import Parameter
 from fastcnn.nn._options import Shape, flag, number
@@ -237,8 +238,5 @@ def _together(
     backend: Backend, op: str, parameters: list[tuple[Array, ...]], options: dict[str, Any]
 ) -> bool:
     """Take the steps of all parameters in one call, if the backend has one and takes them."""
-    # Asked of the type: a wrapper that hands calls on to a fast backend wants to see them.
-    if not hasattr(type(backend), "prepared"):
-        return False
-    done: bool = cast("Any", backend).prepared.steps(op, parameters, options)
-    return done
+    prepared = preparation(backend)
+    return prepared is not None and bool(prepared.steps(op, parameters, options))

@@ -20,6 +20,7 @@ SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in pat
 
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
 BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
+PREPARED = {"fastcnn._preparation", *BACKEND}
 CHECKS = {"fastcnn._checks", *BACKEND}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
@@ -38,15 +39,16 @@ ALLOWED: dict[str, set[str]] = {
     # Weights lie in the memory of the pool; model.save serializes.
     "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", "fastcnn._memory", *BACKEND},
     "fastcnn.losses": MODEL,
-    "fastcnn.optim": {"fastcnn._memory", *MODEL},
+    "fastcnn.optim": {"fastcnn._memory", *PREPARED, *MODEL},
     "fastcnn.schedules": MODEL,
     "fastcnn.metrics": MODEL,
     "fastcnn.serialization": {*TRAINER, "safetensors"},
     "fastcnn.callbacks": {*TRAINER, "fastcnn.trainer"},
     "fastcnn._steps": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
-    "fastcnn._batches": {"fastcnn._memory", *BACKEND},
-    "fastcnn._passes": MODEL,
-    "fastcnn.inference": {"fastcnn.nn", "fastcnn._batches", "fastcnn._steps", *BACKEND},
+    "fastcnn._preparation": BACKEND,
+    "fastcnn._batches": {"fastcnn._memory", *PREPARED},
+    "fastcnn._passes": {*PREPARED, *MODEL},
+    "fastcnn.inference": {"fastcnn.nn", "fastcnn._batches", "fastcnn._steps", *PREPARED},
     "fastcnn._interrupt": set(),
     "fastcnn._progress": {"tqdm"},
     "fastcnn.trainer": {

@@ -308,6 +308,37 @@ def test_a_copy_of_a_trainer_asks_its_own_model() -> None:
     np.testing.assert_array_equal(trainer.predict(x), found)
 
 
+class Halving(FastBackend):
+    """A fast backend with ops of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__(num_threads=1)
+        self.steps = 0
+
+    def linear(self, *arguments: Any, **options: Any) -> Any:
+        return super().linear(*arguments, **options) / 2
+
+    def sgd_step(self, *arguments: Any, **options: Any) -> None:
+        self.steps += 1
+        super().sgd_step(*arguments, **options)
+
+
+def test_ops_of_a_subclass_and_functions_in_their_place_are_called() -> None:
+    model = built(plain, (8, 6, 2), np.float32)
+    x, y = striped_images(8)
+    x = (x / 255).astype(np.float32)
+    backend, patched = Halving(), FastBackend(num_threads=1)
+    vars(patched)["linear"] = backend.linear
+    expected = model(x, backend)
+    assert not np.allclose(expected, model(x, FastBackend()))
+    for each in (backend, patched):
+        np.testing.assert_array_equal(fastcnn.Predictor(model, each)(x), expected)
+        trainer = trainer_of(each, model)
+        np.testing.assert_array_equal(trainer.predict(x), expected)
+    trainer_of(backend, model).fit(x, y, batch_size=4, verbose=False)
+    assert backend.steps == 2 * len(model.parameters())
+
+
 @pytest.mark.parametrize("make", MODELS)
 def test_a_predictor_is_a_snapshot(make: Any, backend: Any) -> None:
     trainer = trainer_of(backend, built(make, (8, 6, 2), np.float32))

@@ -386,11 +386,11 @@ class Preparation:
         """Prepare global_avg_pool2d."""
         return _prepared_pools.GlobalAvgPool2D(self._backend)
 
-    def recorder(self) -> Recorder | None:
+    def recorder(self) -> Recorder:
         """Return a backend that does the same and keeps its kernel calls, to be made again."""
         from fastcnn.fast._recorder import Recorder  # a FastBackend, and so later than this file
 
-        return Recorder.of(self._backend)
+        return Recorder(self._backend)
 
     def take(self, batch: Array, rows: Array, chosen: Array) -> bool:
         """Write rows[chosen] to a batch, uint8 divided by 255; False where no kernel can."""

@@ -39,12 +39,6 @@ class Recorder(FastBackend):
     def whole(self) -> bool:
         return self._tape.whole
 
-    @classmethod
-    def of(cls, backend: FastBackend) -> Recorder | None:
-        """Return a recorder in the place of a backend; None where that has ops of its own."""
-        own = type(backend) is not FastBackend or any(map(callable, vars(backend).values()))
-        return None if own else cls(backend)
-
     def __len__(self) -> int:
         return len(self._tape.calls)
 
