@@ -24,6 +24,7 @@ _OPTIMIZERS = (SGD, Adam, AdamW)
 # Numbers of a batch up to which a step's arrays are kept for the next: more overfill the caches,
 # and then the pool is faster, which gives out again what was last in use.
 _SMALL = 1 << 18
+_FEWEST = 3  # batches of one size: to note a step costs as much as two repetitions save
 
 
 class Passes:
@@ -33,16 +34,18 @@ class Passes:
     first: the later ones are the same kernel calls on the same arrays, with no Python between
     them. It is for the steps of an epoch, while layers and loss stay what they are. Parameters
     that were given other arrays are noticed, and the steps from there on run op by op.
-    `repeatable`: whether that may be, so that nobody keeps the arrays of a batch or a gradient.
+    alike: how many batches of one size there are. `repeatable`: whether steps may be repeated,
+    so that nobody keeps the arrays of a batch or a gradient.
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend
+        self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend, alike: int
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
         self._recorder: Any = None
         prepared = preparation(backend)
-        if prepared is not None and _is_repeatable(model, loss, optimizer):
+        repeatable = alike >= _FEWEST and _is_repeatable(model, loss, optimizer)
+        if prepared is not None and repeatable:
             self._recorder = prepared.recorder()
         self.repeatable = self._recorder is not None
         self._inputs: tuple[Array, Array] | None = None  # of what is recorded:

@@ -175,6 +175,7 @@ class Trainer:
                             steps=steps,
                             order=order,
                         ),
+                        len(images) // batch_size,
                         total_steps,
                         interrupts,
                         bar,
@@ -200,14 +201,15 @@ class Trainer:
     def _train_epoch(
         self,
         data: Callable[..., Iterator[tuple[Array, Array]]],
+        alike: int,
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
     ) -> dict[str, float]:
-        """Take a step a batch; return the epoch's mean loss and accuracy."""
+        """Take a step a batch, `alike` of one size; return the epoch's mean loss and accuracy."""
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
-        passes = Passes(self.model, self.loss, self.optimizer, self.backend)
+        passes = Passes(self.model, self.loss, self.optimizer, self.backend, alike)
         for x, target in data(same_arrays=passes.repeatable):
             prediction, loss = self._train_step(passes, x, target, total_steps, interrupts)
             weight = self.loss.weight(target)

@@ -42,7 +42,7 @@ def repeated(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return seen
 
 
-def data(shape: tuple[int, ...] = (12, 12, 3), count: int = 22, dtype: Any = np.uint8) -> Any:
+def data(shape: tuple[int, ...] = (12, 12, 3), count: int = 30, dtype: Any = np.uint8) -> Any:
     rng = np.random.default_rng(7)
     x = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
     x[:, :4] = 0  # blank margins
@@ -58,7 +58,7 @@ def train(
     options: Any = (),
     **fit: Any,
 ) -> dict[str, Any]:
-    """Train for two epochs of two batches and a rest; return all that training changes."""
+    """Train for two epochs of three batches and a rest; return all that training changes."""
     options = {"optimizer": optim.SGD(0.02, momentum=0.9), "seed": 3, **dict(options)}
     trainer = fastcnn.Trainer(make(), backend=backend, dtype=dtype, **options)
     fit = {"epochs": 2, "batch_size": 8, "verbose": False, **fit}
@@ -160,7 +160,7 @@ def test_repeated_steps_have_the_bits_of_ops(
     expected = train(OpByOp(fast_backend), REPEATED[name], x, y, dtype)
     assert not repeated
     assert_same(train(fast_backend, REPEATED[name], x, y, dtype), expected)
-    assert len(repeated) == 2, "the second step of each epoch"
+    assert len(repeated) == 4, "the second and the third step of each epoch"
 
 
 @pytest.mark.parametrize("name", OP_BY_OP)
@@ -171,6 +171,12 @@ def test_what_is_not_repeated(
     x, y = data()
     expected = train(OpByOp(fast_backend), OP_BY_OP[name], x, y, dtype)
     assert_same(train(fast_backend, OP_BY_OP[name], x, y, dtype), expected)
+    assert not repeated
+
+
+def test_two_batches_are_too_few(fast_backend: Any, repeated: list[None]) -> None:
+    x, y = data(count=23)
+    train(fast_backend, REPEATED["blocks"], x, y)
     assert not repeated
 
 
@@ -275,12 +281,12 @@ def test_ops_and_layers_with_a_function_put_in_their_place(fast_backend: Any) ->
     backend = FastBackend(fast_backend.isa)
     vars(backend)["gelu"] = counting("gelu", backend.gelu)
     train(backend, REPEATED["activations"], x, y)
-    assert len(calls) == 2 * 3
+    assert len(calls) == 2 * 4
     model = ending(nn.Conv2D(5, 3))()
     layer = next(each for each in model.modules() if type(each) is nn.Conv2D)
     vars(layer)["forward"] = counting("forward", layer.forward)
     train(fast_backend, lambda: model, x, y)
-    assert calls[6:] == ["forward"] * 2 * 3
+    assert calls[8:] == ["forward"] * 2 * 4
 
 
 def test_a_loss_of_ones_own_may_keep_its_arrays(fast_backend: Any) -> None:
@@ -309,7 +315,7 @@ def test_batches(kind: str, fit: Any, fast_backend: Any, repeated: list[None]) -
 
 
 def test_threads(fast_backend: Any) -> None:
-    x, y = data((28, 28, 1), 70)
+    x, y = data((28, 28, 1), 100)
     make = ending(relu(32), nn.MaxPool2D(2), relu(64), nn.MaxPool2D(2))
     one, *others = (
         train(FastBackend(fast_backend.isa, threads), make, x, y, batch_size=32)
@@ -327,7 +333,7 @@ def test_a_loss_that_is_not_finite_leaves_the_model(fast_backend: Any) -> None:
     trainer.fit(x[:8], y[:8], batch_size=8, verbose=False)
     before = model.state_dict()
     with pytest.raises(FloatingPointError, match="the loss of step 3 is nan"):
-        trainer.fit(x[:16], y[:16], batch_size=8, shuffle=False, verbose=False)
+        trainer.fit(x[:24], y[:24], batch_size=8, shuffle=False, verbose=False)
     assert trainer.step == 2
     assert any((model.state_dict()[name] != before[name]).any() for name in before)
     trainer.fit(x[:8], y[:8], batch_size=8, verbose=False)
@@ -366,7 +372,7 @@ def test_what_is_not_repeated_takes_no_memory(
 ) -> None:
     monkeypatch.setattr(_recorder, "_MOST_BYTES", 1 << 20)
     backend = FastBackend(num_threads=1)
-    x, y = data((30, 30, 3), 8)
+    x, y = data((30, 30, 3), 12)
     taken = []
     for each in (OpByOp(backend), backend):
         fastcnn.empty_cache()
