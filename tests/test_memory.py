@@ -153,6 +153,23 @@ GUARDS = """
         call = {"dy": dy, "argmax": argmax, "x": x, "w": w, **options}
         check(backend, "conv_block_backward", call, options)
         count += 1
+    # Moments of patches: vectors of places that end anywhere behind the last one of a patch.
+    kernels = ((3, 3, 1), (1, 9, 1), (2, 2, 2), (9, 1, 1))
+    spaces = ({}, {"padding": 4, "dilation": 3}, {"padding": (2, 3), "stride": (1, 2)})
+    for (r, s, c), space, width in itertools.product(kernels, spaces, range(10, 20)):
+        rng = np.random.default_rng(width)
+        x, w = rng.random((8, 11, width, c), np.float32), rng.random((r, s, c, 5), np.float32)
+        b, gamma, beta = rng.random((3, 5), np.float32)
+        if (r, s) != (3, 3) and "dilation" in space:
+            continue
+        print("conv_norm_block", w.shape, space, width, file=sys.stderr)
+        call = {"x": x, "w": w, "b": b, "gamma": gamma}
+        y, argmax, mean, variance = backend.conv_norm_block(**call, beta=beta, **space)
+        check(backend, "conv_norm_block", {**call, "beta": beta, **space}, space)
+        call |= {"dy": y, "argmax": argmax, "mean": mean, "variance": variance, **space}
+        call["input_gradient"] = False
+        check(backend, "conv_norm_block_backward", call, space)
+        count += 2
     for number, (shape, kernel, filters, options) in enumerate(CONVOLUTIONS):
         rng = np.random.default_rng(number)
         dtype = ("float32", "float64")[number % 3 == 0]

@@ -31,7 +31,8 @@ cdef struct Geometry:
     # Of a padded image, planes: one for each channel and place within the strides, so that each
     # number of a patch is found in its plane at the place of the output, plus an offset.
     Py_ssize_t rows, columns    # of a plane
-    Py_ssize_t planes           # numbers of all planes, and of those read behind them
+    Py_ssize_t behind           # numbers behind all planes that are read,
+    Py_ssize_t planes           # and of all planes with these
     Py_ssize_t places           # of outputs and, at the ends of their rows, of none
     Py_ssize_t L                # numbers of a patch
     Py_ssize_t tiles            # along a side of the products: L / TILE, rounded up
@@ -44,7 +45,8 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.rows = g.P + (g.R - 1) * g.dilation_h // g.stride_h
     g.columns = g.Q + (g.S - 1) * g.dilation_w // g.stride_w
     g.places = (g.P * g.columns + LANES - 1) // LANES * LANES
-    g.planes = g.rows * g.columns * g.stride_h * g.stride_w * g.C + LANES
+    g.behind = g.columns - g.Q + LANES
+    g.planes = g.rows * g.columns * g.stride_h * g.stride_w * g.C + g.behind
     g.L = g.R * g.S * g.C
     g.tiles = (g.L + TILE - 1) // TILE
     g.sums = TILE * g.tiles + TILE * TILE * (g.tiles * (g.tiles + 1) // 2)
@@ -96,7 +98,7 @@ cdef void copy_image(const Geometry* g, real* planes, const float* x) noexcept n
                     else:
                         memset(planes, 0, g.columns * sizeof(real))
                     planes += g.columns
-    memset(planes, 0, LANES * sizeof(real))
+    memset(planes, 0, g.behind * sizeof(real))
 
 
 cdef void add_tile(
@@ -178,7 +180,7 @@ def workspace_size(
     """Return how many numbers of workspace the moments take, and how many offsets."""
     cdef Geometry g = Geometry(
         N, H, W, C, P, Q, R, S, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w,
-        0, 0, 0, 0, 0, 0, 0, 0)
+        0, 0, 0, 0, 0, 0, 0, 0, 0)
     plan(&g)
     return g.places + g.parts * g.sums * LANES + threads * g.planes, TILE * g.tiles
 
@@ -192,7 +194,7 @@ def moments(
     """Write the sums (1 + L, L) over all patches: of their numbers, and of products of two."""
     cdef Geometry g = Geometry(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], P, Q, R, S, stride_h, stride_w,
-        pad_top, pad_left, dilation_h, dilation_w, 0, 0, 0, 0, 0, 0, 0, 0)
+        pad_top, pad_left, dilation_h, dilation_w, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     cdef Py_ssize_t part, n, i, j, k, tile_i, tile_j
     cdef real* ones = &workspace[0]
     cdef real* parts
