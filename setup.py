@@ -65,7 +65,7 @@ def extensions():
                 Extension(
                     f"{KERNELS}.{isa.name}.{dtype}.{module}", [f"fastcnn/_kernels/{module}.pyx"]
                 )
-                for module in ISA["MODULES"]
+                for module in ISA["modules"](dtype)
             ]
             for extension in translate(modules, folder / isa.name / dtype):
                 # Set only now: cythonize mixes up the options of extensions of one source.

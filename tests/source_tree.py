@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from fastcnn._kernels.isa import MODULES
+from fastcnn._kernels.isa import modules
 
 ROOT = Path(__file__).parent.parent
 FILES = ["setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
@@ -41,7 +41,8 @@ def copy_compiled(target: Path) -> None:
     build = f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     for path in (ROOT / "fastcnn").rglob(f"*{suffix}"):
         name = path.name.removesuffix(suffix)
-        if name not in (*MODULES, "_cpu", "_memory", "_cython_shared"):
+        kernels = modules(path.parent.name)
+        if name not in (*kernels, "_cpu", "_memory", "_cython_shared"):
             continue  # of a kernel that is no more
         copy = target / "build" / build / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

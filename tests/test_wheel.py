@@ -17,7 +17,7 @@ from source_tree import ROOT, copy_compiled, copy_sources, environment, sources
 
 import fastcnn
 from fastcnn import _kernels
-from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets
+from fastcnn._kernels.isa import DTYPES, instruction_sets, modules
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         f"fastcnn/_kernels/{isa.name}/{dtype}/{module}{SUFFIX}"
         for isa in instruction_sets()
         for dtype in DTYPES
-        for module in MODULES
+        for module in modules(dtype)
     }
     shared = {f"fastcnn/_kernels/{name}{SUFFIX}" for name in ("_cpu", "_memory", "_cython_shared")}
     package = {name for name in names if not name.startswith(info)}

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from fastcnn._kernels import _cpu
 from fastcnn._kernels.caches import cache_bytes
-from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets
+from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets, modules
 
 __all__ = ["available", "built", "cache_sizes", "has_openmp", "load", "select"]
 
@@ -65,5 +65,5 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
     module runs code compiled for its instruction set.
     """
     return SimpleNamespace(
-        **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in MODULES}
+        **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in modules(dtype)}
     )

@@ -8,7 +8,7 @@ So mean and variance of z follow from the first and second moments of the patche
 and variance = w . V w, where m is the mean of the patches and V their covariance. Where L is
 small the moments cost far less than to write z and to read it again, and the gradients need no z
 either. They are sums of products of float32 numbers in double, where each product is exact: this
-module is for float32 images and used as compiled for float64.
+module is for float32 images and compiled for float64 alone.
 """
 
 from cython.parallel cimport prange, threadid

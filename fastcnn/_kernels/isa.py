@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from typing import NamedTuple
 
-__all__ = ["DTYPES", "MODULES", "InstructionSet", "instruction_sets"]
+__all__ = ["DTYPES", "MODULES", "InstructionSet", "instruction_sets", "modules"]
 
 
 class InstructionSet(NamedTuple):
@@ -35,7 +35,8 @@ _TABLE = {
 }
 _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
-# Each source is compiled once for every instruction set and float width.
+# Each source is compiled once for every instruction set and float width; those of DOUBLE, which
+# sum up float32 numbers in double, as float64 alone.
 DTYPES = ("float32", "float64")
 MODULES = (
     "conv2d",
@@ -65,6 +66,12 @@ MODULES = (
     "batches",
     "peak",
 )
+DOUBLE = ("conv_norm_block",)
+
+
+def modules(dtype: str) -> tuple[str, ...]:
+    """Return the modules that are compiled for a float width."""
+    return tuple(name for name in MODULES if dtype == "float64" or name not in DOUBLE)
 
 
 def instruction_sets(machine: str | None = None) -> tuple[InstructionSet, ...]:
