@@ -11,7 +11,7 @@
 #                   '---- points +-B across ---'
 from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._finish cimport Finish
-from fastcnn._kernels._tile cimport ROWS, panels_of, vectors_of
+from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, vectors_of
 from fastcnn._kernels._types cimport LANES, VECTORS, real
 from fastcnn._kernels._winograd cimport POINTS, SIDE
 
@@ -61,6 +61,19 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t to) noexcept nogil:
 cdef inline Py_ssize_t group_panel(const Geometry* g, Py_ssize_t group) noexcept nogil:
     """Return the first panel of a group."""
     return group * g.panels // g.groups
+
+
+cdef inline Py_ssize_t group_start(const Geometry* g, Py_ssize_t group) noexcept nogil:
+    """Return the first filter of a group."""
+    return first_vector(g.K, group_panel(g, group)) * LANES
+
+
+cdef inline Py_ssize_t group_end(const Geometry* g, Py_ssize_t k) noexcept nogil:
+    """Return the first filter after the group that k is of."""
+    cdef Py_ssize_t group = 1
+    while group_start(g, group) <= k:
+        group += 1
+    return group_start(g, group)
 
 
 cdef inline Py_ssize_t weights_size(Py_ssize_t lanes, Py_ssize_t panels,
@@ -140,6 +153,8 @@ cdef inline void plan(Geometry* g) noexcept nogil:
         g.block = l2_bytes // 4 * 3 // (
             POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
         g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
+        if g.tiles <= FEW_TILES:
+            g.block = round_up(g.tiles, ROWS)   # the threads divide the filters
     else:
         g.c_block = g.C if g.by_points else min(g.C, C_BLOCK)
         g.block = (g.tiles + SHARED_TILES - 1) // SHARED_TILES      # as even as can be

@@ -12,11 +12,11 @@ front of ReLU and a max-pool 2x2 a tile holds whole windows: only what they leav
 
 Tiles are taken in blocks. v [e][t][c] is the transformed input of a block and u [panel][e][c][lane]
 the transformed weights; their products are 36 small matrix products m [e][t][k], for one group
-of panels at a time. Mostly all weights are transformed first, and the threads divide the blocks.
-Where few tiles meet large weights the threads divide the groups instead, and each transforms its
-weights just before it uses them: to write and read them all would take longer. Weights that are
-kept for many calls meet few tiles point by point. Either way the products of an output are added
-in the order of its channels, whatever the blocks and threads.
+of panels at a time. Mostly all weights are transformed first, and the threads divide the blocks,
+or the filters of the only one. Where few tiles meet large weights the threads divide the groups
+instead, and each transforms its weights just before it uses them: to write and read them all would
+take longer. Weights that are kept for many calls meet few tiles point by point. Either way the
+products of an output are added in the order of its channels, whatever the blocks and threads.
 """
 
 from cython.parallel cimport prange, threadid
@@ -33,7 +33,7 @@ from fastcnn._kernels._winograd cimport (
 )
 from fastcnn._kernels._winograd_plan cimport (
     CHANNELS, MOST_LANES, OUT, ROOM, TAPS, Geometry, Place, blank_of, end_with, first_with,
-    group_panel, place_of, plan, weights_size,
+    group_end, group_panel, group_start, place_of, plan, weights_size,
 )
 from fastcnn._kernels._winograd_pool cimport pool_outputs
 
@@ -106,16 +106,16 @@ cdef void transform_input(const Geometry* g, Py_ssize_t first, Py_ssize_t i, rea
         c += LANES
 
 
-cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t point_end,
-                   Py_ssize_t first_tile, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t c_end,
-                   const real* u, const real* v, real* m) noexcept nogil:
-    """Add the products of some points and channels of a group to m; the first ones begin it.
+cdef void multiply(const Geometry* g, Py_ssize_t k, Py_ssize_t k_end, Py_ssize_t point,
+                   Py_ssize_t point_end, Py_ssize_t first_tile, Py_ssize_t tiles, Py_ssize_t c,
+                   Py_ssize_t c_end, const real* u, Py_ssize_t u_panel, const real* v,
+                   real* m) noexcept nogil:
+    """Add the products of some points and channels to m, for filters k to k_end, whole vectors.
 
-    u is that of the group, v that of channel 0.
+    The first ones begin it. u are the weights from panel u_panel on, v that of channel 0.
     """
-    cdef Py_ssize_t panel_start = group_panel(g, group), panel_end = group_panel(g, group + 1)
-    cdef Py_ssize_t start = first_vector(g.K, panel_start) * LANES, first, width, e, t, i, panel
-    cdef Py_ssize_t run = 0, end, row
+    cdef Py_ssize_t start = first_vector(g.K, u_panel) * LANES, first, end, width, e, t, t_end, i
+    cdef Py_ssize_t from_, run = 0, row, panel, panel_start = u_panel
     cdef const real* u_e
     cdef const real* a[ROWS]
     cdef real* to[ROWS]
@@ -128,20 +128,27 @@ cdef void multiply(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssi
     begin = init
     if c > 0:
         begin = <const real**> to
+    while first_vector(g.K, panel_start + 1) * LANES <= k:
+        panel_start += 1
     for e in range(point, point_end):
-        t, end = max(0, first_with(g, e) - first_tile), min(tiles, end_with(g, e) - first_tile)
-        while t < end:
-            for panel in range(panel_start, panel_end):
+        t = max(0, first_with(g, e) - first_tile)
+        t_end = min(tiles, end_with(g, e) - first_tile)
+        while t < t_end:
+            panel, from_ = panel_start, k
+            while from_ < k_end:
                 first = first_vector(g.K, panel) * LANES
-                width = first_vector(g.K, panel + 1) * LANES - first
-                first -= start
-                u_e = u + weights_size(first, panel - panel_start, g.c_block)
-                u_e += e * (g.c_block * width + LANES)
+                end = first_vector(g.K, panel + 1) * LANES
+                width = end - first
+                end = min(end, k_end)
+                u_e = u + weights_size(first - start, panel - u_panel, g.c_block)
+                u_e += e * (g.c_block * width + LANES) + from_ - first
                 for i in range(ROWS):       # a short last tile repeats its last row
-                    row = min(t + i, end - 1)
+                    row = min(t + i, t_end - 1)
                     a[i] = v + e * g.point_v + row * g.depth + c
-                    to[i] = m + e * g.point_m + row * g.group_lanes + first
-                tile(width // LANES, to, begin, a, &run, 1, u_e, &run, width, 1, c_end - c)
+                    to[i] = m + e * g.point_m + row * g.group_lanes + from_ - k
+                tile((end - from_) // LANES, to, begin, a, &run, 1, u_e, &run, width, 1,
+                     c_end - c)
+                panel, from_ = panel + 1, end
             t += ROWS
 
 
@@ -161,14 +168,13 @@ cdef inline void outputs_of(const Geometry* g, const Place* place, unsigned int 
         blank &= blank - 1
 
 
-cdef void transform_output(const Geometry* g, Py_ssize_t group, Py_ssize_t first_tile,
-                           Py_ssize_t tile_, const real* v, const real* m, real* y,
-                           const real* bias, real* t) noexcept nogil:
-    """Write what becomes of one tile of a block and group of filters."""
+cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end,
+                           Py_ssize_t first_tile, Py_ssize_t tile_, const real* v, const real* m,
+                           real* y, const real* bias, real* t) noexcept nogil:
+    """Write what becomes of one tile of a block and of filters k to end."""
     cdef Place place = place_of(g, first_tile + tile_)
     cdef unsigned int blank = blank_of(g, v)[tile_]
-    cdef Py_ssize_t k = first_vector(g.K, group_panel(g, group)) * LANES, i, j
-    cdef Py_ssize_t end = first_vector(g.K, group_panel(g, group + 1)) * LANES
+    cdef Py_ssize_t i, j
     cdef Py_ssize_t rows = OUT if place.tall else 2, columns = OUT if place.wide else 2, lanes
     cdef bint full = place.p + rows <= g.P and place.q + columns <= g.Q
     cdef Py_ssize_t first = ((place.n * g.P + place.p) * g.Q + place.q) * g.K, at
@@ -206,44 +212,46 @@ cdef void weights_task(const Geometry* g, Py_ssize_t task, real* u, const real* 
                       u + weights_size(first, panel, g.C) + c * width, w, t, t + ROOM * LANES)
 
 
-cdef void block_task(const Geometry* g, Py_ssize_t task, real* y, const real* x, const real* u,
-                     const real* bias, const real* zeros, real* t) noexcept nogil:
-    """Compute one block of tiles with the weights that were transformed ahead."""
-    cdef Py_ssize_t first = task * g.block, tiles = min(g.block, g.tiles - first), i, group, panel
+cdef void block_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* y,
+                     const real* x, const real* u, const real* bias, const real* zeros,
+                     real* t) noexcept nogil:
+    """Compute a share of the filters of a block of tiles; the weights were transformed ahead."""
+    cdef Py_ssize_t first = task // shares * g.block, tiles = min(g.block, g.tiles - first), i, end
+    cdef Py_ssize_t k = task % shares * vectors_of(g.K) // shares * LANES
+    cdef Py_ssize_t k_end = (task % shares + 1) * vectors_of(g.K) // shares * LANES
     cdef real* v = t + ROOM * LANES + POINTS * g.depth
     cdef real* m = v + g.size_v
     for i in range(tiles):
         transform_input(g, first, i, v, x, zeros, t)
-    for group in range(g.groups):
-        panel = group_panel(g, group)
-        multiply(g, group, 0, POINTS, first, tiles, 0, g.C,
-                 u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v, m)
+    while k < k_end:
+        end = min(k_end, group_end(g, k))
+        multiply(g, k, end, 0, POINTS, first, tiles, 0, g.C, u, 0, v, m)
         for i in range(tiles):
-            transform_output(g, group, first, i, v, m + i * g.group_lanes, y, bias, t)
+            transform_output(g, k, end, first, i, v, m + i * g.group_lanes, y, bias, t)
+        k = end
 
 
 cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real* y,
                      const real* v, const real* w, const real* bias, real* t) noexcept nogil:
     """Compute one group of filters of a block whose input is transformed."""
-    cdef Py_ssize_t tiles = min(g.block, g.tiles - first), c = 0, c_end, panel, start, from_, width
-    cdef Py_ssize_t i
+    cdef Py_ssize_t tiles = min(g.block, g.tiles - first), c = 0, c_end, panel, from_, width, i
+    cdef Py_ssize_t start = group_start(g, group), end = group_start(g, group + 1)
+    cdef Py_ssize_t panel_start = group_panel(g, group)
     cdef real* gathered = t + ROOM * LANES
     cdef real* m = gathered + TAPS * CHANNELS * g.group_lanes
     cdef real* u = m + POINTS * g.point_m
-    start = first_vector(g.K, group_panel(g, group)) * LANES
     while c < g.C:
         c_end = min(c + g.c_block, g.C)
-        for panel in range(group_panel(g, group), group_panel(g, group + 1)):
+        for panel in range(panel_start, group_panel(g, group + 1)):
             from_ = first_vector(g.K, panel) * LANES
             width = first_vector(g.K, panel + 1) * LANES - from_
             transform_weights(
                 g, panel, c, c_end, g.c_block * width + LANES,
-                u + weights_size(from_ - start, panel - group_panel(g, group), g.c_block),
-                w, t, gathered)
-        multiply(g, group, 0, POINTS, first, tiles, c, c_end, u, v, m)
+                u + weights_size(from_ - start, panel - panel_start, g.c_block), w, t, gathered)
+        multiply(g, start, end, 0, POINTS, first, tiles, c, c_end, u, panel_start, v, m)
         c = c_end
     for i in range(tiles):
-        transform_output(g, group, first, i, v, m + i * g.group_lanes, y, bias, t)
+        transform_output(g, start, end, first, i, v, m + i * g.group_lanes, y, bias, t)
 
 
 cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const real* x,
@@ -258,17 +266,15 @@ cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const re
         multiply_point(g, task // POINTS, task % POINTS, first, tiles, u, v, m)
     for task in prange(g.groups * tiles, num_threads=threads, schedule="static"):
         group, tile_ = task % g.groups, task // g.groups
-        transform_output(g, group, first, tile_, v,
+        transform_output(g, group_start(g, group), group_start(g, group + 1), first, tile_, v,
                          m + group * POINTS * g.point_m + tile_ * g.group_lanes, y, bias,
                          scratch + threadid() * g.scratch)
 
 
 cdef void multiply_point(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t first,
                          Py_ssize_t tiles, const real* u, const real* v, real* m) noexcept nogil:
-    cdef Py_ssize_t panel = group_panel(g, group)
-    multiply(g, group, point, point + 1, first, tiles, 0, g.C,
-             u + weights_size(first_vector(g.K, panel) * LANES, panel, g.C), v,
-             m + group * POINTS * g.point_m)
+    multiply(g, group_start(g, group), group_start(g, group + 1), point, point + 1, first, tiles, 0,
+             g.C, u, 0, v, m + group * POINTS * g.point_m)
 
 
 cdef void transform_ahead(const Geometry* g, real* u, const real* w, real* scratch,
@@ -280,7 +286,7 @@ cdef void transform_ahead(const Geometry* g, real* u, const real* w, real* scrat
 
 cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, const real* b,
                    const real* kept, real* workspace, int threads) noexcept nogil:
-    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, first = 0, tiles
+    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, first = 0, tiles, shares = 1
     cdef real* bias = workspace
     cdef real* zeros = bias + lanes
     cdef real* shared = zeros + g.depth         # weights or input, transformed
@@ -299,9 +305,11 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
             u = kept
         else:
             transform_ahead(g, shared, w, scratch, threads)
-        for task in prange((g.tiles + g.block - 1) // g.block, num_threads=threads,
+        if g.tiles <= g.block:
+            shares = min(threads, vectors_of(g.K))
+        for task in prange((g.tiles + g.block - 1) // g.block * shares, num_threads=threads,
                            schedule="dynamic"):
-            block_task(g, task, y, x, u, bias, zeros, scratch + threadid() * g.scratch)
+            block_task(g, task, shares, y, x, u, bias, zeros, scratch + threadid() * g.scratch)
         return
     while first < g.tiles:
         tiles = min(g.block, g.tiles - first)
