@@ -1,8 +1,9 @@
-"""Ctrl-C that never cuts a training step in two."""
+"""Ctrl-C that never cuts a training step in two, and is never lost."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,15 @@ from types import FrameType, TracebackType
 class Interrupts:
     """While entered, Ctrl-C works as ever, except inside `held()`, at whose end it arrives.
 
-    Where Ctrl-C is nobody's (other threads, an ignored signal) nothing is changed.
+    Python drops what is raised inside `__del__` and other callbacks that have no caller; a
+    Ctrl-C that lands there arrives at the end of the next `held()` too, or of all. Where
+    Ctrl-C is nobody's (other threads, an ignored signal) nothing is changed.
     """
 
     def __init__(self) -> None:
         self._holding = False
         self._pending: tuple[int, FrameType | None] | None = None
+        self._raised: BaseException | None = None
         self._installed = False
 
     def __enter__(self) -> Interrupts:
@@ -25,7 +29,9 @@ class Interrupts:
             previous = signal.getsignal(signal.SIGINT)
             if callable(previous):
                 self._previous = previous
+                self._previous_hook = sys.unraisablehook
                 self._installed = True
+                sys.unraisablehook = self._unraisable
                 signal.signal(signal.SIGINT, self._handle)
         return self
 
@@ -38,12 +44,31 @@ class Interrupts:
         if self._installed:
             self._installed = False
             signal.signal(signal.SIGINT, self._previous)
+            sys.unraisablehook = self._previous_hook
+            self._raised = None
+            self._deliver()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._holding:
             self._pending = (number, frame)
-        else:
+            return
+        try:
             self._previous(number, frame)
+        except BaseException as error:
+            self._raised = error
+            raise
+
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if self._raised is not None and unraisable.exc_value is self._raised:
+            self._raised = None
+            self._pending = (signal.SIGINT, None)
+        else:
+            self._previous_hook(unraisable)
+
+    def _deliver(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._previous(*pending)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -53,6 +78,4 @@ class Interrupts:
             yield
         finally:
             self._holding = False
-            pending, self._pending = self._pending, None
-            if pending is not None:
-                self._previous(*pending)
+            self._deliver()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastcnn import datasets, nn, optim
+from fastcnn._interrupt import Interrupts
 from fastcnn.callbacks import Callback
 from fastcnn.nn._options import choice, integer, number
 from fastcnn.schedules import SCHEDULES
@@ -224,14 +225,19 @@ class _RunFiles(Callback):
             trainer.save_state(self.folder / STATE, notes={"run": asdict(self.settings)})
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Write all files, the state last: it never is ahead of the others."""
-        trainer.model.save(self.folder / MODEL)
-        write_atomically(self.folder / HISTORY, json.dumps(trainer.history).encode())
-        curves = _draw_curves(trainer.history)
-        if curves is not None:
-            write_atomically(self.folder / CURVES, curves)
-            self.written = [MODEL, STATE, HISTORY, CURVES]
-        trainer.save_state(self.folder / STATE, notes={"run": asdict(self.settings)})
+        """Write all files, the state last: it never is ahead of the others.
+
+        Ctrl-C waits for them: where it meets the import of matplotlib's compiled modules, some
+        of them swallow it and others end the process.
+        """
+        with Interrupts() as interrupts, interrupts.held():
+            trainer.model.save(self.folder / MODEL)
+            write_atomically(self.folder / HISTORY, json.dumps(trainer.history).encode())
+            curves = _draw_curves(trainer.history)
+            if curves is not None:
+                write_atomically(self.folder / CURVES, curves)
+                self.written = [MODEL, STATE, HISTORY, CURVES]
+            trainer.save_state(self.folder / STATE, notes={"run": asdict(self.settings)})
 
 
 def _draw_curves(history: Mapping[str, list[float]]) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainers import (
 
 import fastcnn
 from fastcnn import nn, optim
+from fastcnn.callbacks import Callback
 
 
 # ---------------------------------------------------------------------- learning
@@ -277,6 +279,27 @@ def test_ctrl_c_in_the_middle_of_the_update(handler: str, backend: Any) -> None:
         signal.signal(signal.SIGINT, previous)
     assert calls == len(trainer.model.parameters()), "the update was brought to its end"
     assert_same_state(state_of(trainer) | {"epoch": 1}, state_of(stepped))
+
+
+def test_ctrl_c_where_python_drops_exceptions(backend: Any) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    class Dropping(Callback):
+        def on_epoch_end(self, trainer: Any) -> None:
+            Dying()
+
+    x, y = striped_images(12)
+    trainer = trainer_of(backend)
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, y, epochs=5, callbacks=[Dropping()], verbose=False)
+    assert (trainer.epoch, trainer.step) == (1, 2), "it arrived at the end of the next step"
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, y, epochs=1, callbacks=[Dropping()], verbose=False)
+    assert trainer.epoch == 2, "it arrived at the end of fit"
+    assert sys.unraisablehook is hook
 
 
 def test_fit_in_a_thread(reference: Any) -> None:
