@@ -15,9 +15,9 @@ import pytest
 from compare import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
-from windows import CONVOLUTIONS, POOLS, convolutions, pools
+from windows import CONVOLUTIONS, FEW_FILTERS, POOLS, convolutions, pools
 
-from fastcnn import FastBackend, reference
+from fastcnn import FastBackend, _kernels, reference
 from fastcnn.backend import Array
 
 DTYPES = ["float32", "float64"]
@@ -73,6 +73,16 @@ def test_conv2d(number: int, dtype: str, fast_backends: list[Any]) -> None:
     w_shape = (*kernel, x_shape[3] // options.get("groups", 1), filters)
     x, w, b = integers(number, dtype, x_shape, w_shape, (filters,))
     check_conv2d(x, w, b, number, fast_backends, options)
+
+
+@pytest.mark.parametrize("number", range(len(FEW_FILTERS)))
+def test_few_filters_change_places(number: int) -> None:
+    """The cases of that name are what they say, in float32 with eight lanes or more."""
+    x_shape, (r, s), k, options = FEW_FILTERS[number]
+    y = FastBackend().conv2d(np.zeros(x_shape), np.zeros((r, s, x_shape[3], k)), **options)
+    for isa in set(_kernels.available()) - {"baseline"}:
+        kernel = _kernels.load(isa, "float32").conv2d_backward_weights
+        assert kernel.swaps(*x_shape[1:], *y.shape[1:], r, s), isa
 
 
 @given(case=convolutions(), dtype=st.sampled_from(DTYPES), seed=st.integers(0))

@@ -40,6 +40,15 @@ def test_any_number_of_threads(
         assert_same_bits(run(backend, op, call), expected, f"{op} with {num_threads} threads")
 
 
+def test_few_filters_with_any_number_of_threads(dtype: Any, fast_backend: Any, rng: Any) -> None:
+    x, w = (rng.standard_normal(s).astype(dtype) for s in ((9, 40, 33, 24), (3, 3, 24, 2)))
+    dy = rng.standard_normal((9, 38, 31, 2)).astype(dtype)
+    serial, *others = (FastBackend(fast_backend.isa, threads) for threads in range(1, 9))
+    expected = serial.conv2d_backward(dy, x, w)
+    for backend in others:
+        assert_same_bits(backend.conv2d_backward(dy, x, w), expected)
+
+
 def trained(num_threads: int, isa: str) -> dict[str, Array]:
     """Return the weights after some steps of a network with a layer of every kind."""
     rng = np.random.default_rng(0)

@@ -7,6 +7,18 @@ from typing import Any
 from hypothesis import strategies as st
 
 # x (N, H, W, C), kernel (R, S), filters, options
+# So few filters for their channels that x and dy change places in the weight gradient.
+FEW_FILTERS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[str, Any]]] = [
+    ((2, 5, 6, 70), (3, 3), 1, {}),
+    ((2, 5, 6, 21), (3, 3), 1, {"padding": "same"}),
+    ((1, 6, 5, 40), (2, 4), 2, {"padding": "same"}),
+    ((2, 4, 7, 33), (3, 2), 1, {"padding": ((0, 2), (1, 0))}),
+    ((1, 4, 3, 40), (3, 3), 1, {"padding": ((2, 5), (0, 4))}),
+    ((1, 9, 8, 35), (3, 2), 2, {"dilation": (2, 3), "padding": (3, 1)}),
+    ((2, 9, 7, 64), (5, 5), 3, {"padding": 2}),
+    ((2, 7, 4, 39), (1, 1), 1, {}),
+    ((3, 41, 43, 24), (1, 1), 1, {}),
+]
 CONVOLUTIONS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[str, Any]]] = [
     # Every form of padding, alone and with a stride.
     ((2, 5, 6, 3), (3, 3), 5, {}),
@@ -86,6 +98,11 @@ CONVOLUTIONS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[s
     # The layers of the sample network, one image, fewer pixels.
     ((1, 7, 7, 1), (3, 3), 32, {}),
     ((1, 5, 5, 32), (3, 3), 64, {}),
+    *FEW_FILTERS,
+    # As few, but with a stride, in groups, and with more padding than the kernel reaches.
+    ((1, 7, 8, 200), (3, 3), 1, {"stride": 2}),
+    ((1, 5, 4, 200), (3, 3), 2, {"groups": 2}),
+    ((1, 4, 5, 60), (2, 2), 1, {"padding": 3}),
 ]
 
 

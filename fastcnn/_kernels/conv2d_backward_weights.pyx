@@ -10,6 +10,9 @@ time. So what the tiles read is dense, aligned and in the caches, whatever the s
 
 The pixels are cut into parts, as many as the shape asks for (never the threads), each with a
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
+
+Few filters leave lanes idle. But for the order of the taps the sum treats x and dy alike: where
+that fills more lanes they change places, and `swap_back` puts the result in order.
 """
 
 from cython.parallel cimport prange, threadid
@@ -33,6 +36,7 @@ cdef enum:
     MOST_PARTS_BYTES = 4194304
     PART_CHANNELS = 524288      # bytes of x: parts are counted for tasks of so many channels
     WIDEST = 64                 # lanes of a panel, at most
+    SUMMED_ROWS = 128           # of dy, whose columns swap_back sums up at a time
 
 
 cdef struct Geometry:
@@ -396,3 +400,50 @@ def conv2d_backward_weights(
         return
     for task in prange((g.J + 1) * g.G, nogil=True, num_threads=threads, schedule="static"):
         reduce(&g, task, parts, &dw[0, 0, 0, 0], &db[0])
+
+
+# ---------------------------------------------------------------- x and dy in each other's place
+def swaps(
+    Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t P, Py_ssize_t Q, Py_ssize_t K,
+    Py_ssize_t R, Py_ssize_t S,
+):
+    """Return whether x and dy, for a stride of 1, had better change places: an eighth less work."""
+    cdef Py_ssize_t work = ceil_div(R * S * C, ROWS) * vectors_of(K) * P * Q
+    return 8 * ceil_div(R * S * K, ROWS) * vectors_of(C) * H * W <= 7 * work
+
+
+def swapped_workspace_size(Py_ssize_t count, Py_ssize_t K):
+    """Return how many numbers of workspace swap_back takes for a dy of `count` numbers."""
+    return ceil_div(count // (K * LANES), SUMMED_ROWS) * K * LANES
+
+
+def swap_back(
+    real[:, :, :, ::1] dw, real[::1] db, const real[:, :, :, ::1] swapped,
+    const real[:, :, :, ::1] dy, real[::1] workspace, int threads,
+):
+    """Write dw (R, S, C, K) from swapped (R, S, K, C), its taps reversed, and db, by rows of dy.
+
+    A row is LANES pixels: what belongs to a filter is repeated along it.
+    """
+    cdef Py_ssize_t K = db.shape[0], width = K * LANES, i, j, k, r, s, c
+    cdef Py_ssize_t count = dy.shape[0] * dy.shape[1] * dy.shape[2] * K, rows = count // width
+    cdef Py_ssize_t parts = ceil_div(rows, SUMMED_ROWS), R = dw.shape[0], S = dw.shape[1]
+    cdef const real* numbers = &dy[0, 0, 0, 0]
+    cdef double total
+    for i in prange(parts, nogil=True, num_threads=threads, schedule="static"):
+        add_pixels(&workspace[i * width], True, numbers + i * SUMMED_ROWS * width,
+                   min(<Py_ssize_t> SUMMED_ROWS, rows - i * SUMMED_ROWS), width, width)
+    with nogil:
+        for k in range(K):
+            total = 0
+            for i in range(parts):
+                for j in range(LANES):
+                    total += workspace[i * width + j * K + k]
+            for i in range(rows * LANES, count // K):
+                total += numbers[i * K + k]
+            db[k] = <real> total
+        for r in range(R):
+            for s in range(S):
+                for c in range(dw.shape[2]):
+                    for k in range(K):
+                        dw[r, s, c, k] = swapped[R - 1 - r, S - 1 - s, k, c]

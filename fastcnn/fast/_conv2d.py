@@ -31,7 +31,7 @@ __all__ = ["Conv2D"]
 # products a tile of 4x4 outputs instead of 9 an output, and the transforms cost as much as so many
 # channels. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
 _TRANSFORMS = 24
-_FEWEST_FILTERS = 3
+_FEWEST_FILTERS = 8
 
 
 class _Geometry(NamedTuple):
@@ -298,6 +298,9 @@ class Conv2D(Base):
         if self._by_winograd("dw", w, geometry):
             self._winograd_backward_weights(dw, db, dy, x, geometry)
             return dw, db
+        if self._swaps(x, w, geometry):
+            self._swapped_backward_weights(dw, db, dy, x, geometry)
+            return dw, db
         kernel = self._load(x).conv2d_backward_weights
         n, height, width, _ = x.shape
         r, s, c, k = w.shape
@@ -307,6 +310,34 @@ class Conv2D(Base):
         )
         kernel.conv2d_backward_weights(dw, db, dy, x, empty((workspace,), x.dtype), *options)
         return dw, db
+
+    def _swaps(self, x: Array, w: Array, geometry: _Geometry) -> bool:
+        """Whether x and dy change places for the weight gradient, for lanes of the few filters."""
+        if geometry.groups > 1 or geometry.strides != (1, 1):
+            return False
+        r, s, c, k = w.shape
+        kernel = self._load(x).conv2d_backward_weights
+        swaps: bool = kernel.swaps(*x.shape[1:3], c, *geometry.output, k, r, s)
+        return swaps
+
+    def _swapped_backward_weights(
+        self, dw: Array, db: Array, dy: Array, x: Array, geometry: _Geometry
+    ) -> None:
+        kernel = self._load(x).conv2d_backward_weights
+        n, height, width, c = x.shape
+        r, s, _, k = dw.shape
+        dilations, threads = geometry.window[4:], self.num_threads
+        axes = zip((r, s), geometry.pads, dilations, strict=True)
+        # Below zero where padding is more than the kernel reaches: that much of dy sees no input.
+        swapped_pads = [(size - 1) * dilation - pad for size, pad, dilation in axes]
+        options = (*geometry.strides, *swapped_pads, *dilations, 1, threads)
+        workspace = kernel.workspace_size(n, *geometry.output, k, height, width, c, r, s, *options)
+        swapped, unused = empty((r, s, k, c), x.dtype), empty((c,), x.dtype)
+        kernel.conv2d_backward_weights(
+            swapped, unused, x, dy, empty((workspace,), x.dtype), *options
+        )
+        workspace = kernel.swapped_workspace_size(dy.size, k)
+        kernel.swap_back(dw, db, swapped, dy, empty((workspace,), x.dtype), threads)
 
     def _winograd_backward_weights(
         self, dw: Array, db: Array, dy: Array, x: Array, geometry: _Geometry
