@@ -92,9 +92,13 @@ BLOCKS = (
     *(Shape(c, c, n, padding=1) for c, n in [(128, 28), (256, 14), (512, 14)]),
     *(Shape(c, k, n, 5) for c, k, n in [(1, 6, 32), (6, 16, 14), (32, 64, 16), (64, 64, 28)]),
     *(Shape(c, k, 28, 1) for c, k in [(3, 32), (32, 64), (128, 128)]),
-    *(Shape(c, k, 28, padding=1, pool=3) for c, k in [(3, 32), (16, 32), (64, 64), (128, 128)]),
-    *(Shape(c, k, 28, padding=1, pool_stride=1) for c, k in [(3, 32), (16, 32), (64, 64)]),
-    *(Shape(c, c, 28, padding=1, pool=3, pool_stride=1) for c in (32, 128)),
+    *(Shape(c, k, 28, padding=1, pool=3) for c, k in [(3, 32), (8, 16), (16, 16), (16, 32)]),
+    *(Shape(c, c, 28, padding=1, pool=3) for c in (24, 64, 128)),
+    *(
+        Shape(c, k, 28, padding=1, pool_stride=1)
+        for c, k in [(3, 32), (16, 32), (24, 24), (64, 64)]
+    ),
+    *(Shape(c, c, 28, padding=1, pool=3, pool_stride=1) for c in (16, 32, 128)),
     *(Shape(c, k, 57, stride=2) for c, k in [(3, 32), (32, 64), (64, 128)]),
     Shape(3, 64, 112, 7, 3, 2, 3, 2),
 )

@@ -22,11 +22,13 @@ WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
 # Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's, from
 # eight of both and 16 of either on; op after op, by Winograd's algorithm, where no tile of it holds
-# whole windows; op after op in the gradients, where windows at every output leave many winners.
+# whole windows, with fewer channels where these are large; op after op in both gradients, where
+# windows at every output leave many winners.
 _FEWEST_CHANNELS = 8
 _FEWEST_OF_EITHER = 16
-_FEWEST_INSTEAD = 32
-_FEWEST_CROWDED = 64
+_FEWEST_INSTEAD = 24
+_FEWEST_OF_LARGE_WINDOWS = 16
+_FEWEST_CROWDED = 80
 _LARGEST_PLACE = 2**31 - 1  # in an image, that a gradient's list of winners tells
 # Lanes for a filter from which neighbouring windows fill vectors better than filters do.
 _LANES_A_FILTER = 1.25
@@ -131,7 +133,9 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         if self._is_winograd(w, block):
             return "winograd"
         geometry = _Geometry(block.convolved, block.window, block.groups)
-        if self.convolution == "auto" and min(w.shape[2:]) >= _FEWEST_INSTEAD:
+        c, k = w.shape[2:]
+        fewest = _FEWEST_INSTEAD if block.places <= 4 else _FEWEST_OF_LARGE_WINDOWS
+        if self.convolution == "auto" and c >= fewest and k >= _FEWEST_OF_EITHER:
             return "plain" if self._by_winograd("y", w, geometry) else "direct"
         return "direct"
 
@@ -287,7 +291,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return ["plain"]
         geometry = _Geometry(block.convolved, block.window, block.groups)
         crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
-        if crowded and self._by_winograd("dw", w, geometry):
+        if input_gradient and crowded and self._by_winograd("dw", w, geometry):
             return ["plain", "sparse"]
         return ["sparse", "plain"]
 
