@@ -34,11 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     page = options.docs / "benchmarks.md"
     figures = options.docs / "figures"
-    for path in sorted(figures.glob("*.json")) if options.again else []:
+    paths = sorted(figures.glob("*.json"), key=lambda path: path.stem)
+    for path in paths if options.again else []:
         command = shlex.split(_records.read(path).command)
         print(f"{path}: {shlex.join(command)}\n", flush=True)
         peers.main([*command[len(peers.COMMAND) :], "--json", str(path)])
-    runs = [_records.read(path) for path in sorted(figures.glob("*.json"))]
+    runs = [_records.read(path) for path in paths]
     if not runs:
         print(f"{figures}: no figures; write some with python -m benchmarks.peers --json FILE")
         return 1
