@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     page = options.docs / "benchmarks.md"
     figures = options.docs / "figures"
+    # By stem: t1.json before t1-batch-1.json, which adds to it.
     paths = sorted(figures.glob("*.json"), key=lambda path: path.stem)
     for path in paths if options.again else []:
         command = shlex.split(_records.read(path).command)

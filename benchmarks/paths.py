@@ -5,6 +5,7 @@
     python -m benchmarks.paths --only gradient     its gradients
     python -m benchmarks.paths --only norm         the block with batch normalization, and back
     python -m benchmarks.paths --only winograd     3x3 convolutions, direct or Winograd's
+    python -m benchmarks.paths --only swap         weight gradients, x and dy in each other's place
     python -m benchmarks.paths --batch 1 --threads 1 --dtype float64
 
 A line is a shape: microseconds of every path that can compute it, taken in turns, medians of the
@@ -118,6 +119,13 @@ NORMS = (
     *(Shape(c, k, 28, 2) for c, k in [(2, 16), (3, 16), (2, 64)]),
     *(Shape(1, k, 28, 5) for k in (6, 16, 32)),
     *(Shape(c, k, 32, padding=1) for c, k in [(2, 32), (3, 16), (3, 32), (3, 64)]),
+)
+FEW_FILTERS = (
+    *(Shape(c, k, 28, padding=1) for c, k in product((3, 8, 16, 64), (1, 2, 4))),
+    *(Shape(64, k, 28, padding=1) for k in (6, 7)),
+    *(Shape(c, k, 28, 1) for c, k in [(16, 1), (64, 1), (64, 10), (64, 24)]),
+    *(Shape(c, k, 28, 5) for c, k in [(6, 16), (16, 6), (32, 3), (64, 1), (64, 20), (64, 40)]),
+    *(Shape(c, k, n, padding=1) for c, k, n in [(256, 1, 14), (64, 1, 56), (16, 2, 64)]),
 )
 EPSILON = 1e-5
 RESULTS = dict(zip(PASSES, ("y", "dx", "dw"), strict=True))
@@ -262,7 +270,37 @@ def winograd(options: argparse.Namespace) -> Iterator[Paths]:
         yield Paths(f"{shape}, {direction}", "winograd" if by_winograd else "direct", runs)
 
 
-RULES = {"block": blocks, "gradient": gradients, "norm": norms, "winograd": winograd}
+def swap(options: argparse.Namespace) -> Iterator[Paths]:
+    """Yield the weight gradients that Winograd does not take: as they are, x and dy swapped."""
+    backend = FastBackend(num_threads=options.threads, convolution="direct")
+    for shape in FEW_FILTERS:
+        x, w, b = _arrays(shape, options)
+        geometry = _geometry("paths", x, w, 1, shape.padding, 1, 1)
+        dy = np.random.default_rng(1).standard_normal((len(x), *geometry.output, shape.filters))
+        arguments = (w, b, dy.astype(options.dtype), x, geometry)
+        runs = {
+            "direct": partial(_weight_gradient, backend._direct_backward_weights, *arguments),
+            "swapped": partial(_weight_gradient, backend._swapped_backward_weights, *arguments),
+        }
+        chosen = "swapped" if backend._swaps(x, w, geometry) else "direct"
+        yield Paths(f"{shape}, weight gradient", chosen, runs)
+
+
+def _weight_gradient(
+    path: Callable[..., None], w: Array, b: Array, *arguments: Any
+) -> tuple[Array, Array]:
+    dw, db = np.empty_like(w), np.empty_like(b)
+    path(dw, db, *arguments)
+    return dw, db
+
+
+RULES = {
+    "block": blocks,
+    "gradient": gradients,
+    "norm": norms,
+    "winograd": winograd,
+    "swap": swap,
+}
 
 
 def _block(shape: Shape, x: Array, w: Array) -> Any:

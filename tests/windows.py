@@ -7,8 +7,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 # x (N, H, W, C), kernel (R, S), filters, options
+Convolution = tuple[tuple[int, int, int, int], tuple[int, int], int, dict[str, Any]]
+
 # So few filters for their channels that x and dy change places in the weight gradient.
-FEW_FILTERS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[str, Any]]] = [
+FEW_FILTERS: list[Convolution] = [
     ((2, 5, 6, 70), (3, 3), 1, {}),
     ((2, 5, 6, 21), (3, 3), 1, {"padding": "same"}),
     ((1, 6, 5, 40), (2, 4), 2, {"padding": "same"}),
@@ -19,7 +21,8 @@ FEW_FILTERS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[st
     ((2, 7, 4, 39), (1, 1), 1, {}),
     ((3, 41, 43, 24), (1, 1), 1, {}),
 ]
-CONVOLUTIONS: list[tuple[tuple[int, int, int, int], tuple[int, int], int, dict[str, Any]]] = [
+
+CONVOLUTIONS: list[Convolution] = [
     # Every form of padding, alone and with a stride.
     ((2, 5, 6, 3), (3, 3), 5, {}),
     ((2, 5, 6, 3), (3, 3), 5, {"padding": "valid", "stride": 2}),

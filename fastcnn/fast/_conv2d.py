@@ -29,7 +29,8 @@ __all__ = ["Conv2D"]
 
 # When Winograd pays (benchmarks/paths.py): for each channel that a sum runs over it takes 36
 # products a tile of 4x4 outputs instead of 9 an output, and the transforms cost as much as so many
-# channels. Where tiles fit, 8 channels are enough. The weight gradient needs some filters too.
+# channels. Where tiles fit, 8 channels are enough. The weight gradient needs as many filters too:
+# fewer leave the direct sum no lanes idle, for it may swap x and dy.
 _TRANSFORMS = 24
 _FEWEST_FILTERS = 8
 
@@ -297,22 +298,26 @@ class Conv2D(Base):
         dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
         if self._by_winograd("dw", w, geometry):
             self._winograd_backward_weights(dw, db, dy, x, geometry)
-            return dw, db
-        if self._swaps(x, w, geometry):
+        elif self._swaps(x, w, geometry):
             self._swapped_backward_weights(dw, db, dy, x, geometry)
-            return dw, db
+        else:
+            self._direct_backward_weights(dw, db, dy, x, geometry)
+        return dw, db
+
+    def _direct_backward_weights(
+        self, dw: Array, db: Array, dy: Array, x: Array, geometry: _Geometry
+    ) -> None:
         kernel = self._load(x).conv2d_backward_weights
         n, height, width, _ = x.shape
-        r, s, c, k = w.shape
+        r, s, c, k = dw.shape
         options = (*geometry.window, geometry.groups, self.num_threads)
         workspace = kernel.workspace_size(
             n, height, width, c, *geometry.output, k // geometry.groups, r, s, *options
         )
         kernel.conv2d_backward_weights(dw, db, dy, x, empty((workspace,), x.dtype), *options)
-        return dw, db
 
     def _swaps(self, x: Array, w: Array, geometry: _Geometry) -> bool:
-        """Whether x and dy change places for the weight gradient, for lanes of the few filters."""
+        """Whether x and dy change places: few filters would leave lanes idle."""
         if geometry.groups > 1 or geometry.strides != (1, 1):
             return False
         r, s, c, k = w.shape
@@ -332,9 +337,9 @@ class Conv2D(Base):
         swapped_pads = [(size - 1) * dilation - pad for size, pad, dilation in axes]
         options = (*geometry.strides, *swapped_pads, *dilations, 1, threads)
         workspace = kernel.workspace_size(n, *geometry.output, k, height, width, c, r, s, *options)
-        swapped, unused = empty((r, s, k, c), x.dtype), empty((c,), x.dtype)
+        swapped, sums_of_x = empty((r, s, k, c), x.dtype), empty((c,), x.dtype)
         kernel.conv2d_backward_weights(
-            swapped, unused, x, dy, empty((workspace,), x.dtype), *options
+            swapped, sums_of_x, x, dy, empty((workspace,), x.dtype), *options
         )
         workspace = kernel.swapped_workspace_size(dy.size, k)
         kernel.swap_back(dw, db, swapped, dy, empty((workspace,), x.dtype), threads)
