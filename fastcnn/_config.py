@@ -20,7 +20,10 @@ def config_text() -> str:
     """Return what `show_config` prints."""
     from fastcnn import __version__
 
-    openmp = "yes" if _kernels.has_openmp() else "no (every op runs on one thread)"
+    if not _kernels.has_openmp():
+        threading = "none (every op runs on one thread)"
+    else:
+        threading = "fastcnn's own" if _kernels.has_team() else "the compiler's OpenMP"
     caches = zip(("L1", "L2", "L3"), _kernels.cache_sizes(), strict=True)
     rows = {
         "fastcnn": __version__,
@@ -30,9 +33,9 @@ def config_text() -> str:
         "instruction sets built": ", ".join(_kernels.built()),
         "instruction sets available": ", ".join(_kernels.available()),
         "instruction set used": _kernels.select(),
-        "OpenMP": openmp,
         "caches": ", ".join(f"{name} {size // 1024:,} KB" for name, size in caches),
         "threads": str(_threads.get_num_threads()),
+        "thread runtime": threading,
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from fastcnn._checks import integer
-from fastcnn._kernels import has_openmp
+from fastcnn._kernels import has_openmp, has_team
 
 __all__ = ["default_num_threads", "get_num_threads", "set_num_threads"]
 
-# Far above any machine; gcc's OpenMP runtime ends the process when it cannot start a thread.
+# Far above any machine; MOST_PARTS of _team.pyx is as many.
 MOST_THREADS = 1024
 
 _chosen: int | None = None
@@ -19,7 +19,6 @@ _forked = False
 
 
 def _after_fork_in_child() -> None:
-    # gcc's OpenMP runtime hangs in a child whose parent ran a parallel region: stay serial.
     global _forked
     _forked = True
 
@@ -78,7 +77,8 @@ def checked_num_threads(op: str, num_threads: int | None) -> int | None:
 def get_num_threads(num_threads: int | None = None) -> int:
     """Return how many threads an op uses: `num_threads`, else the process-wide default."""
     global _chosen
-    if _forked or not has_openmp():
+    # A compiler's OpenMP may hang in a child whose parent ran a parallel region: stay serial.
+    if not has_openmp() or (_forked and not has_team()):
         return 1
     if num_threads is not None:
         return num_threads

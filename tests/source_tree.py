@@ -42,7 +42,7 @@ def copy_compiled(target: Path) -> None:
     for path in (ROOT / "fastcnn").rglob(f"*{suffix}"):
         name = path.name.removesuffix(suffix)
         kernels = modules(path.parent.name)
-        if name not in (*kernels, "_cpu", "_memory", "_cython_shared"):
+        if name not in (*kernels, "_cpu", "_memory", "_team", "_cython_shared"):
             continue  # of a kernel that is no more
         copy = target / "build" / build / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -51,5 +51,6 @@ def copy_compiled(target: Path) -> None:
 
 def environment(**changes: str) -> dict[str, str]:
     """Return the environment without what would lead a process back to the repository."""
-    dropped = {"PYTHONPATH", "FASTCNN_ISA", "FASTCNN_OPENMP", "FASTCNN_DEBUG", "OMP_NUM_THREADS"}
+    dropped = {"PYTHONPATH", "OMP_NUM_THREADS"}
+    dropped |= {f"FASTCNN_{name}" for name in ("ISA", "OPENMP", "TEAM", "DEBUG")}
     return {k: v for k, v in os.environ.items() if k not in dropped} | changes

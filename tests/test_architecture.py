@@ -246,6 +246,13 @@ def test_the_one_header_holds_no_loop() -> None:
     assert sum(map(bool, map(str.strip, without_comments.splitlines()))) < 125
 
 
+def test_every_parallel_region_is_one_prange() -> None:
+    """_team.pyx answers a barrier with nothing: no thread may wait for another within a region."""
+    for path in CYTHON:
+        source = path.read_text("utf-8")
+        assert re.search(r"\bparallel\s*\(|\bimport parallel\b", source) is None, path.name
+
+
 def test_no_hand_written_c() -> None:
     """Every C file comes from Cython and lies in the build folder, none beside the sources."""
     found = [p for kind in ("c", "cpp", "cc", "S") for p in (ROOT / "fastcnn").rglob(f"*.{kind}")]
@@ -256,7 +263,7 @@ def test_verbatim_c_in_cython_is_small() -> None:
     """What Cython cannot say (a builtin, an allocation) is a line or two of C, never a loop."""
     for path in CYTHON:
         for block in re.findall(
-            r'cdef extern from \*:\s+"""(.*?)"""', path.read_text("utf-8"), re.S
+            r'cdef extern from \*(?: nogil)?:\s+"""(.*?)"""', path.read_text("utf-8"), re.S
         ):
             assert re.search(r"\b(for|while|do)\b", block) is None, path.name
             assert len(block.splitlines()) <= 30, path.name

@@ -81,6 +81,6 @@ def test_without_openmp_it_runs_on_one_thread_and_says_so(tree: Path) -> None:
         check=False,
     )
     assert used.returncode == 0, used.stderr
-    assert "no (every op runs on one thread)" in used.stdout
+    assert "none (every op runs on one thread)" in used.stdout
     threads = next(line for line in used.stdout.splitlines() if line.startswith("threads"))
     assert threads.split() == ["threads", "1"]

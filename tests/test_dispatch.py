@@ -186,7 +186,7 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
         platform.python_version(),
         platform.machine(),
         *_kernels.available(),
-        "OpenMP",
+        "thread runtime",
     ):
         assert part in text
     used = [line for line in text.splitlines() if "instruction set used" in line]
@@ -323,7 +323,7 @@ GUESTS = ["torch", *(name for name in ("sklearn", "onnxruntime") if find_spec(na
 @pytest.mark.parametrize("guest", GUESTS)
 @pytest.mark.parametrize("first", ["fastcnn", "guest"])
 def test_guests_in_any_order(guest: str, first: str) -> None:
-    """Two OpenMP runtimes may meet in one process: both compute, and it ends."""
+    """Two thread runtimes may meet in one process: both compute, and it ends."""
     if find_spec(guest) is None:
         pytest.skip(f"{guest} is not installed: no guest to try")
     names = ("fastcnn", guest) if first == "fastcnn" else (guest, "fastcnn")

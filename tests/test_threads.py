@@ -251,8 +251,7 @@ import os, signal, warnings
 import numpy as np
 from calls import OPS, arguments, run
 from compare import assert_same_bits
-import fastcnn
-from fastcnn import FastBackend
+from fastcnn import FastBackend, _kernels
 
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on fork beside threads
 backend = FastBackend(num_threads=4)
@@ -272,8 +271,7 @@ for n in range(10):
         signal.alarm(30)
         status = 1
         try:
-            assert backend.num_threads == 1
-            fastcnn.set_num_threads(4)
+            assert backend.num_threads == (4 if _kernels.has_team() else 1)
             compute()
             if n == 0:  # and so does a child's child
                 grandchild = os.fork()
@@ -295,7 +293,7 @@ print("done")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.skipif(not _kernels.has_openmp(), reason="built without OpenMP: nothing to inherit")
 def test_fork_after_a_parallel_op() -> None:
-    """gcc's OpenMP hangs in such a child: there the ops are serial, and they end."""
+    """The child has none of the threads and starts its own, or is serial on a compiler's OpenMP."""
     assert in_a_process(FORKS) == "done\n"
 
 
@@ -320,3 +318,82 @@ for num_threads in (1, 4):
 def test_threads_are_what_was_asked_for() -> None:
     """None of our own for one thread, three more for four: OpenMP is really on."""
     assert in_a_process(TASKS).split() == ["0", "3"]
+
+
+# ---------------------------------------------------------------------- the team
+NEEDS_TEAM = pytest.mark.skipif(
+    not _kernels.has_team(), reason="built for the compiler's OpenMP: it has the threads"
+)
+
+WORKERS = """
+import numpy as np
+from calls import arguments, run
+from fastcnn import FastBackend
+from fastcnn._kernels import _team
+
+for num_threads in (1, 4, 3):
+    backend = FastBackend(num_threads=num_threads)
+    call = arguments("conv2d", np.random.default_rng(0), "float32", backend, images=48, height=72,
+                     width=3, channels=32)
+    run(backend, "conv2d", call)
+    print(_team.num_workers())
+"""
+
+
+@NEEDS_TEAM
+def test_kernels_run_on_the_team() -> None:
+    assert in_a_process(WORKERS).split() == ["0", "3", "3"]
+
+
+NO_THREADS = """
+import os, resource, sys
+import numpy as np
+from calls import OPS, arguments, run
+from compare import assert_same_bits
+from fastcnn import FastBackend
+
+serial, backend = FastBackend(num_threads=1), FastBackend(num_threads=int(sys.argv[1]))
+calls = []
+for op in OPS:
+    call = arguments(op, np.random.default_rng(0), "float32", serial, images=48, height=72,
+                     width=3, channels=32)
+    calls.append((op, call, run(serial, op, call)))
+if os.getuid() == 0:  # whom the limit does not bind
+    os.setgid(65534)
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+for op, call, expected in calls:
+    assert_same_bits(run(backend, op, call), expected, op)
+print("computed")
+"""
+
+
+@NEEDS_TEAM
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the limit is Linux's")
+@pytest.mark.parametrize("num_threads", [2, 8])
+def test_where_no_thread_can_be_started_the_caller_does_all(num_threads: int) -> None:
+    assert in_a_process(NO_THREADS, str(num_threads)) == "computed\n"
+
+
+SIGNALS = """
+import os, signal, threading
+import numpy as np
+from calls import arguments, run
+from fastcnn import FastBackend
+
+backend = FastBackend(num_threads=4)
+call = arguments("conv2d", np.random.default_rng(0), "float32", backend, images=48, height=72,
+                 width=3, channels=32)
+before = set(os.listdir("/proc/self/task"))
+run(backend, "conv2d", call)
+for task in set(os.listdir("/proc/self/task")) - before:
+    status = open(f"/proc/self/task/{task}/status").read()
+    blocked = int(next(line.split()[1] for line in status.splitlines() if "SigBlk" in line), 16)
+    print(blocked >> signal.SIGINT - 1 & 1, blocked >> signal.SIGTERM - 1 & 1)
+"""
+
+
+@NEEDS_TEAM
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to look into")
+def test_signals_are_for_threads_that_python_knows() -> None:
+    assert in_a_process(SIGNALS).split() == ["1"] * 6

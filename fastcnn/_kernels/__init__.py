@@ -12,11 +12,17 @@ from fastcnn._kernels import _cpu
 from fastcnn._kernels.caches import cache_bytes
 from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets, modules
 
-__all__ = ["available", "built", "cache_sizes", "has_openmp", "load", "select"]
+__all__ = ["available", "built", "cache_sizes", "has_openmp", "has_team", "load", "select"]
 
 has_openmp = _cpu.has_openmp
 cache_sizes = _cpu.cache_bytes
 _cpu.set_cache_bytes(*cache_bytes())
+
+
+@cache
+def has_team() -> bool:
+    """Return whether the kernels run on threads of _team.pyx, not on the compiler's OpenMP."""
+    return find_spec(f"{__name__}._team") is not None
 
 
 @cache
