@@ -77,7 +77,6 @@ int main(int count, char **arguments)
 """ + "".join(f"void __wrap_{name}(void) {{ }}\n" for name in WRAPPED)
 
 
-
 def extensions():
     """Translate every module to C, once for each variant; return the extensions to compile."""
     folder = Path("build", "cython")

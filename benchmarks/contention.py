@@ -11,9 +11,9 @@ crowded    the same beside --loops processes that do nothing but compute
 workers    --workers processes that each answer requests of 8 images, as gunicorn's workers do
 
 The other build, say one with FASTCNN_TEAM=0, runs with its default settings and, as "passive",
-with OMP_WAIT_POLICY=passive, the wait of an OpenMP runtime that gives way. The choices take turns;
-a figure is the median of the rounds, a ratio that of the ratios within them, to the best of the
-other choices.
+with OMP_WAIT_POLICY=passive, the wait of an OpenMP runtime that gives way. The choices take turns.
+A figure is the median of the rounds and, in brackets, the median of the default's ratios to it
+within the rounds: above 1 the default is faster.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from statistics import median
 
 from benchmarks._environment import environment
 from benchmarks._options import duration, positive
-from benchmarks._timing import spread
+from benchmarks._timing import SETTLE
 
 __all__ = ["main"]
 
@@ -56,11 +58,12 @@ run = {
     "predict": lambda: predictor(x),
 }[task]
 run()
-images, start = 0, time.perf_counter()
-while (taken := time.perf_counter() - start) < seconds:
-    run()
-    images += len(x)
-print(images / taken)
+for _ in sys.stdin:  # a line a turn
+    images, start = 0, time.perf_counter()
+    while (taken := time.perf_counter() - start) < seconds:
+        run()
+        images += len(x)
+    print(images / taken, flush=True)
 """
 LOOP = "while True: pass"
 CASES = {
@@ -84,58 +87,86 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.against is not None:
         choices["other"] = (options.against, "0", {})
         choices["other, passive"] = (options.against, "0", {"OMP_WAIT_POLICY": "passive"})
-    print(f"{'':<24}" + "".join(f"{name:>16}" for name in choices) + f"{'ratio':>10}")
+    print(f"{'':<26}" + "".join(f"{name:>24}" for name in choices))
     for name in [options.only] if options.only else CASES:
         for task, batch in CASES[name]:
             processes = options.workers if name == "workers" else 1
-            rows: list[dict[str, float]] = []
-            with _loops(options.loops if name == "crowded" else 0):
-                for first in range(options.rounds):
-                    turns = list(choices)[first % len(choices) :]
-                    turns += list(choices)[: first % len(choices)]
-                    rows.append(
-                        {
-                            turn: _rate(choices[turn], task, batch, options.seconds, processes)
-                            for turn in turns
-                        }
-                    )
-            ratios = spread(
-                [
-                    row["default"] / max(row[other] for other in row if other != "default")
-                    for row in rows
-                ]
-            )
-            print(
-                f"{f'{name}, {task}, batch {batch}':<24}"
-                + "".join(f"{median(row[choice] for row in rows):>16,.0f}" for choice in choices)
-                + f"{ratios.median:>10.2f} ({ratios.least:.2f} to {ratios.most:.2f})",
-                flush=True,
-            )
+            crowd = options.loops if name == "crowded" else 0
+            rates = _race(choices, task, batch, processes, crowd, options.rounds, options.seconds)
+            cells = [
+                f"{median(taken):,.0f} ({ratio(rates['default'], taken)})"
+                for taken in rates.values()
+            ]
+            title = f"{name}, {task}, batch {batch}"
+            print(f"{title:<26}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
     return 0
 
 
-def _rate(choice: Choice, task: str, batch: int, seconds: float, processes: int) -> float:
-    """Return images a second, of all processes together."""
-    interpreter, threads, variables = choice
+def ratio(rates: Sequence[float], of_other: Sequence[float]) -> str:
+    """Return the median of the ratios, round by round."""
+    return f"{median(a / b for a, b in zip(rates, of_other, strict=True)):.2f} x"
+
+
+def _race(
+    choices: Mapping[str, Choice],
+    task: str,
+    batch: int,
+    processes: int,
+    crowd: int,
+    rounds: int,
+    seconds: float,
+) -> dict[str, list[float]]:
+    """Return images a second of every round, all processes of a choice together."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    command = [interpreter, "-c", CHILD, task, str(batch), str(seconds), threads]
-    running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=kept | variables)
-        for _ in range(processes)
-    ]
-    return sum(float(process.communicate()[0]) for process in running)
+    rates: dict[str, list[float]] = {name: [] for name in choices}
+    with ExitStack() as running:
+        children = {
+            name: [
+                running.enter_context(
+                    subprocess.Popen(
+                        [interpreter, "-c", CHILD, task, str(batch), str(seconds), threads],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        env=kept | variables,
+                    )
+                )
+                for _ in range(processes)
+            ]
+            for name, (interpreter, threads, variables) in choices.items()
+        }
+        turns = {name: partial(_turn, children[name]) for name in choices}
+        _race_once(turns, rates)  # which waits until all have started, and does not count
+        for taken in rates.values():
+            taken.clear()
+        loops = [
+            running.enter_context(subprocess.Popen([sys.executable, "-c", LOOP]))
+            for _ in range(crowd)
+        ]
+        try:
+            for _ in range(rounds):
+                _race_once(turns, rates)
+                turns = dict([*turns.items()][1:] + [*turns.items()][:1])  # another begins
+        finally:
+            for loop in loops:
+                loop.kill()
+            for child in (child for group in children.values() for child in group):
+                child.kill()
+    return rates
 
 
-@contextmanager
-def _loops(count: int) -> Iterator[None]:
-    """Keep so many processes computing."""
-    running = [subprocess.Popen([sys.executable, "-c", LOOP]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
+def _race_once(turns: Mapping[str, Callable[[], float]], rates: dict[str, list[float]]) -> None:
+    for name, turn in turns.items():
+        time.sleep(SETTLE)
+        rates[name].append(turn())
+
+
+def _turn(children: Sequence[subprocess.Popen[str]]) -> float:
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    return sum(float(child.stdout.readline()) for child in children if child.stdout is not None)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,8 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cpus", type=positive, default=2, help="CPUs of it all (default: 2)")
     parser.add_argument("--loops", type=positive, default=8, help="that crowd it (default: 8)")
     parser.add_argument("--workers", type=positive, default=4, help="processes (default: 4)")
-    parser.add_argument("--rounds", type=positive, default=5, help="turns each (default: 5)")
-    parser.add_argument("--seconds", type=duration, default=1.0, help="of a turn (default: 1)")
+    parser.add_argument("--rounds", type=positive, default=15, help="turns each (default: 15)")
+    parser.add_argument("--seconds", type=duration, default=0.3, help="of a turn (default: 0.3)")
     return parser
 
 

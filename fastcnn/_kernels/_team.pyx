@@ -95,6 +95,8 @@ cdef enum:
     DONE_SPIN = 200_000         # ns a caller spins for parts that others compute
     GAP = 300_000               # ns between two looks at the clock: the thread did not run
     CROWDED_FOR = 20_000_000    # ns after a gap in which nobody spins
+    IN_VAIN = 4                 # wakings that brought no help, in a row, before some are left out
+    MOST_LEFT_OUT = 5           # 2 to the power of it, at most
     RETRY_AFTER = 1_000_000_000   # ns after a thread could not be started
     STACK = 1 << 20             # bytes of a worker's stack
 
@@ -120,6 +122,8 @@ cdef int generation = 0         # counts jobs: what idle workers look at
 cdef int sleepers = 0
 cdef int workers = 0
 cdef long long crowded_until = 0
+cdef int in_vain = 0            # wakings in a row that brought no help
+cdef int left_out = 0           # jobs for which nobody will be woken
 cdef long long no_thread_before = 0
 cdef pthread_mutex_t idle_lock, starting
 cdef pthread_cond_t work
@@ -156,16 +160,36 @@ cdef void wait_for_work(int seen) noexcept nogil:
     pthread_mutex_unlock(&idle_lock)
 
 
-cdef void wake(int count) noexcept nogil:
-    """Wake workers, `generation` having changed: who does not sleep by now will see that."""
+cdef bint wake(int count) noexcept nogil:
+    """Wake workers, `generation` having changed: who does not sleep by now will see that.
+
+    Return whether any were woken. It takes microseconds, and is in vain where work is done before
+    they run: it is small, or other processes have the CPUs. Then most jobs are left out.
+    """
+    global left_out
     count = min(count, load(&sleepers))
     if count <= 0:
-        return
+        return False
+    if left_out > 0:
+        left_out -= 1
+        return False
     pthread_mutex_lock(&idle_lock)
     pthread_mutex_unlock(&idle_lock)
     while count > 0:
         pthread_cond_signal(&work)
         count -= 1
+    return True
+
+
+cdef void note_help(bint woken, bint helped) noexcept nogil:
+    """Note whether anybody else ran a part of a job; threads may overwrite each other's notes."""
+    global in_vain, left_out
+    if helped:
+        in_vain = left_out = 0
+    elif woken:
+        in_vain += 1
+        if in_vain >= IN_VAIN:
+            left_out = 1 << min(in_vain - IN_VAIN, MOST_LEFT_OUT)
 
 
 cdef void wait_for_parts(Job* job) noexcept nogil:
@@ -272,6 +296,7 @@ cdef public void team_parallel "__wrap_GOMP_parallel"(
     cdef long long number, begun = 0
     cdef Job* job = NULL
     cdef Mine outer = mine
+    cdef bint woken, helped = False
     if parts > 1 and outer.parts == 0:
         job = free_job()
     if job is NULL:             # a team of one: inside of another prange too
@@ -289,12 +314,15 @@ cdef public void team_parallel "__wrap_GOMP_parallel"(
         store_long(&job.open[part], number)
     store_long(&job.number, number)
     add(&generation, 1)
-    wake(parts - 1)
+    woken = wake(parts - 1)
     run_part(function, data, 0, parts, &job.begun)
     for part in range(parts - 1, 0, -1):
         if take(job, number, part):
             run_part(function, data, part, parts, &job.begun)
             add(&job.left, -1)
+        else:
+            helped = True
+    note_help(woken, helped)
     wait_for_parts(job)
     store_long(&job.number, 0)
     store(&job.busy, 0)
