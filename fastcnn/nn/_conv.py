@@ -26,6 +26,7 @@ class _Conv(Module):
 
     weight: Parameter
     bias: Parameter | None
+    _hidden = Module._hidden | {"_activation"}
 
     def __init__(
         self,
@@ -134,6 +135,8 @@ class Conv2D(_Conv):
 
     Parameters: weight (R, S, C // groups, filters), bias (filters,).
     """
+
+    _hint = "; the number of input channels is found by build"
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ class Dense(Module):
 
     weight: Parameter
     bias: Parameter | None
+    _hidden = Module._hidden | {"_activation"}
+    _hint = "; the number of inputs is found by build, the activation is given by name"
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,13 @@ class BatchNorm(Module):
     beta: Parameter
     _running_mean: Buffer
     _running_variance: Buffer
+    _settings: ClassVar = {
+        "momentum": partial(number, where="BatchNorm: momentum", low=0.0, high=1.0),
+        "epsilon": partial(number, where="BatchNorm: epsilon", low=0.0, open_low=True),
+        "running_variance": partial(
+            choice, where="BatchNorm: running_variance", choices=("unbiased", "biased")
+        ),
+    }
 
     def __init__(
         self,
@@ -36,11 +44,9 @@ class BatchNorm(Module):
         running_variance: str = "unbiased",
     ) -> None:
         super().__init__()
-        self.momentum = number(momentum, "BatchNorm: momentum", 0.0, 1.0)
-        self.epsilon = number(epsilon, "BatchNorm: epsilon", 0.0, open_low=True)
-        self.running_variance = choice(
-            running_variance, "BatchNorm: running_variance", ("unbiased", "biased")
-        )
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.running_variance = running_variance
 
     def declare(self, input_shape: Shape) -> Shape:
         shape = input_shape[-1:]
