@@ -135,7 +135,7 @@ class Module:
         object.__setattr__(self, name, value if check is None else check(value))
 
     def __delattr__(self, name: str) -> None:
-        _rules.refuse_change(self, name, None)
+        _rules.refuse_change(self, name, ...)
         object.__delattr__(self, name)
 
     if not TYPE_CHECKING:  # with it, type checkers would take any attribute
@@ -229,14 +229,14 @@ class Module:
                     f"for, got {input_shape}"
                 )
             return self._output_shape
-        _rules.require_methods(self, Module)
+        _rules.require_methods(self)
         for _ in self.modules():
             pass  # each at one place
         self._declared = set()
         self._output_shape = _rules.shape_of(
             self.declare(input_shape), f"{name}: declare: its result"
         )
-        _rules.require_declared(self, (Variable,))
+        _rules.require_declared(self)
         self._input_shape = input_shape
         self._trains = bool(self.parameters())
         self._tracked = list(self.buffers().values())

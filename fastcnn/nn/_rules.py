@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
 from fastcnn.nn._options import Shape, integer
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def hold_to_rules(cls: type[Module]) -> None:
         )
     else:
         cls._known = None
-        if "forward" in vars(cls):
+        if "forward" in vars(cls) or "declare" in vars(cls):
             cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
 
 
@@ -135,14 +136,14 @@ def _checked(forward: Function) -> Function:
     return run
 
 
-def require_methods(module: Module, base: type[Module]) -> None:
+def require_methods(module: Module) -> None:
     """Refuse a layer without declare or forward, or with a forward that is called otherwise."""
     cls = type(module)
     for method, what in (
         ("declare", "declare(self, input_shape), which returns the shape of one output"),
         ("forward", "forward(self, x, backend, ...), which returns (y, backward)"),
     ):
-        if getattr(cls, method) is getattr(base, method):
+        if getattr(cls, method) is getattr(_module.Module, method):
             raise TypeError(f"{cls.__name__}: expected a method {what}, got none")
     signature = inspect.signature(cls.forward)
     try:
@@ -154,7 +155,7 @@ def require_methods(module: Module, base: type[Module]) -> None:
         ) from None
 
 
-def require_declared(module: Module, variables: tuple[type, ...]) -> None:
+def require_declared(module: Module) -> None:
     """Refuse what declare forgot: a layer that it did not plan, a parameter made otherwise."""
     name = type(module).__name__
     for key, child in module.children().items():
@@ -165,7 +166,7 @@ def require_declared(module: Module, variables: tuple[type, ...]) -> None:
             )
     declared = {id(variable) for variable in module.variables().values()}
     for key, value in vars(module).items():
-        if isinstance(value, variables) and id(value) not in declared:
+        if isinstance(value, _module.Variable) and id(value) not in declared:
             raise TypeError(
                 f"{name}: {key}: expected what declare_parameter or declare_buffer returns, got a "
                 f"{type(value).__name__} made otherwise"
@@ -185,7 +186,7 @@ def shape_of(value: object, where: str) -> Shape:
 # ---------------------------------------------------------------------- layers in attributes
 def held(name: str, value: object, who: str) -> Iterator[tuple[str, Module]]:
     """Yield the layers in an attribute by name: of a list "blocks.0", of a dict "heads.a"."""
-    if isinstance(value, _base()):
+    if isinstance(value, _module.Module):
         yield name, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
@@ -202,7 +203,7 @@ def held(name: str, value: object, who: str) -> Iterator[tuple[str, Module]]:
 
 def fixed(value: Any) -> Any:
     """Return lists and dicts of layers as what can't be changed any more."""
-    if not _holds(value) or isinstance(value, _base()):
+    if not _holds(value) or isinstance(value, _module.Module):
         return value
     if isinstance(value, dict):
         return FixedDict({key: fixed(item) for key, item in value.items()})
@@ -227,14 +228,8 @@ def _holds(value: object) -> bool:
     return next(held("", value, ""), None) is not None
 
 
-def _base() -> type[Module]:
-    from fastcnn.nn._module import Module
-
-    return Module
-
-
 # ---------------------------------------------------------------------- attributes
-_FREEZING = "freezing layers is not there yet; expected nobody to set it"
+_FREEZING = "can't be set, for freezing layers is not there yet: all layers are trained"
 _FIXED = "expected the layers that the model was built with; make a new model of them and others"
 
 
@@ -245,12 +240,12 @@ def refuse_change(module: Module, name: str, value: object) -> None:
     built = state.get("_built", False)
     if name == "trainable":
         raise AttributeError(f"{where}: {_FREEZING}")
-    if hasattr(_base(), name) and not name.startswith("_"):
+    if hasattr(_module.Module, name) and not name.startswith("_"):
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
     if name in cls._options and name in state:
         if type(value) not in _PLAIN or value != present:
             raise AttributeError(
-                f"{where}: is decided when a layer is made and holds from then on; "
+                f"{where}: can't be changed, for options hold from when a layer is made; "
                 f"make a new {cls.__name__} instead"
             )
     elif cls._known is not None and not name.startswith("_"):
@@ -260,27 +255,20 @@ def refuse_change(module: Module, name: str, value: object) -> None:
                 f"{', '.join(sorted(cls._options)) or 'none'}"
             )
         if name not in cls._options:
-            _refuse_variable(where, name, built, None, value, strict=True)
-    _refuse_variable(where, name, built, present, value, strict=False)
-    if built and value is not present and (_holds(present) or _holds(value)):
+            present = present or _VARIABLE
+    if present is _VARIABLE or isinstance(present, _module.Variable):
+        declared = [*state.get("_parameters", {}).values(), *state.get("_buffers", {}).values()]
+        if built or not (value is None or any(value is each for each in declared)):
+            raise TypeError(
+                f"{where}: expected the parameter that the layer declares, got "
+                f"{type(value).__name__}; put an array into {name}.data, or use load_state_dict"
+            )
+    elif built and value is not present and (_holds(present) or _holds(value)):
         raise AttributeError(f"{where}: {_FIXED}")
 
 
 _PLAIN = (int, float, str, bool, tuple, type(None))
-
-
-def _refuse_variable(
-    where: str, name: str, built: bool, present: object, value: object, *, strict: bool
-) -> None:
-    """Refuse another object in the place of a layer's parameter or buffer."""
-    from fastcnn.nn._module import Variable
-
-    fits = value is None or isinstance(value, Variable)
-    if (strict or isinstance(present, Variable)) and (built or not fits):
-        raise TypeError(
-            f"{where}: expected the parameter that the layer has, got {type(value).__name__}; put "
-            f"an array into {name}.data, or use load_state_dict"
-        )
+_VARIABLE: Any = object()  # in the place of a parameter that is not declared yet
 
 
 def not_there(module: Module, name: str) -> str:
