@@ -230,7 +230,7 @@ def _gathered(
         if parameter.grad is None:
             raise ValueError(f"{name}: expected a gradient, got none; call backward first")
         kept = [state[f"{slot}.{name}"] for slot in slots]
-        gathered.append((parameter.grad, parameter.data, *kept))
+        gathered.append((parameter.grad, parameter._data, *kept))
     return gathered
 
 

@@ -63,8 +63,8 @@ class ConvBlock(Block):
         weight, bias = conv.weight, conv.bias
         y, argmax = backend.conv_block(
             x,
-            weight.data,
-            None if bias is None else bias.data,
+            weight._data,
+            None if bias is None else bias._data,
             stride=conv.stride,
             padding=conv.padding,
             dilation=conv.dilation,
@@ -78,7 +78,7 @@ class ConvBlock(Block):
                 dy,
                 argmax,
                 x,
-                weight.data,
+                weight._data,
                 stride=conv.stride,
                 padding=conv.padding,
                 dilation=conv.dilation,
@@ -139,12 +139,12 @@ class NormBlock(Block):
             "pool_size": self.pool_size,
             "pool_stride": self.pool_stride,
         }
-        y, argmax, mean, variance = backend.batch_norm_block(x, gamma.data, beta.data, **options)
+        y, argmax, mean, variance = backend.batch_norm_block(x, gamma._data, beta._data, **options)
         aside(backend, partial(norm.track, mean, variance, x.size // len(mean)))
 
         def backward(dy: Array) -> Array | None:
             dx, gamma.grad, beta.grad = backend.batch_norm_block_backward(
-                dy, argmax, x, gamma.data, mean, variance, **options
+                dy, argmax, x, gamma._data, mean, variance, **options
             )
             return dx
 
@@ -173,9 +173,9 @@ class ConvNormBlock(Block):
     ) -> tuple[Array, Backward]:
         conv, norm = self.conv, self.norm_block.norm
         weight, bias, gamma, beta = conv.weight, conv.bias, norm.gamma, norm.beta
-        if not training or input_gradient or not sees_few(weight.data, conv._groups):
+        if not training or input_gradient or not sees_few(weight._data, conv._groups):
             return _in_turn([conv, self.norm_block], x, backend, training, input_gradient)
-        b = None if bias is None else bias.data
+        b = None if bias is None else bias._data
         options: dict[str, Any] = {
             "epsilon": norm.epsilon,
             "stride": conv.stride,
@@ -185,7 +185,7 @@ class ConvNormBlock(Block):
             "pool_stride": self.norm_block.pool_stride,
         }
         y, argmax, mean, variance = backend.conv_norm_block(
-            x, weight.data, b, gamma.data, beta.data, **options
+            x, weight._data, b, gamma._data, beta._data, **options
         )
         rows, columns = window_shape(
             "Conv2D", x.shape[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
@@ -197,9 +197,9 @@ class ConvNormBlock(Block):
                 dy,
                 argmax,
                 x,
-                weight.data,
+                weight._data,
                 b,
-                gamma.data,
+                gamma._data,
                 mean,
                 variance,
                 **options,

@@ -95,8 +95,8 @@ class _Conv(Module):
         weight, bias = self.weight, self.bias
         y = backend.conv2d(
             x,
-            weight.data,
-            None if bias is None else bias.data,
+            weight._data,
+            None if bias is None else bias._data,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -107,7 +107,7 @@ class _Conv(Module):
             dx, weight.grad, db = backend.conv2d_backward(
                 dy,
                 x,
-                weight.data,
+                weight._data,
                 stride=self.stride,
                 padding=self.padding,
                 dilation=self.dilation,

@@ -92,13 +92,13 @@ class Dense(Module):
         """Return what `forward` does, with a ReLU behind the layer or no activation."""
         self._require_built()
         weight, bias = self.weight, self.bias
-        y = backend.linear(x, weight.data, None if bias is None else bias.data, relu=relu)
+        y = backend.linear(x, weight._data, None if bias is None else bias._data, relu=relu)
 
         def backward(dy: Array) -> Array | None:
             if relu:
                 dy = backend.relu_backward(dy, y)
             dx, weight.grad, db = backend.linear_backward(
-                dy, x, weight.data, input_gradient=input_gradient
+                dy, x, weight._data, input_gradient=input_gradient
             )
             if bias is not None:
                 bias.grad = db

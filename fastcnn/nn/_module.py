@@ -103,6 +103,10 @@ class Module:
     and keep every constructor argument as an attribute of the same name.
     """
 
+    built: bool  # whether it has weights
+    input_shape: Shape  # of one input, () before it is planned
+    output_shape: Shape
+
     # Options that may be set at any time, as all parts of the library read them at each call; and
     # how each is checked. The other options of a layer hold from when it is made.
     _settings: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
@@ -114,9 +118,8 @@ class Module:
 
     @_rules.explained
     def __init__(self) -> None:
-        self._built = False
-        self._input_shape: Shape | None = None  # until it is planned
-        self._output_shape: Shape = ()
+        vars(self).update(built=False, input_shape=(), output_shape=())
+        self._planned = False
         self._trains = False
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Buffer] = {}
@@ -194,7 +197,7 @@ class Module:
         already (taken from another model) keep their weights. A second build is a ValueError.
         """
         name = type(self).__name__
-        if self._built:
+        if self.built:
             raise ValueError(
                 f"build: expected a model without weights, got a {name} that was built already "
                 f"for inputs of shape {self.input_shape}"
@@ -213,7 +216,7 @@ class Module:
                     f"layer was built with, got {kind}"
                 )
         for module in self.modules():
-            if not module._built:
+            if not module.built:
                 for name, variable in module._own().items():
                     variable.fill(rng, kind, f"{type(module).__name__}: {name}")
         self._settle()
@@ -222,25 +225,24 @@ class Module:
     def plan(self, input_shape: Shape) -> Shape:
         """Declare this layer and record its shapes; containers call it for their layers."""
         name = type(self).__name__
-        if self._built:
-            if input_shape != self._input_shape:
+        if self.built:
+            if input_shape != self.input_shape:
                 raise ValueError(
-                    f"{name}: expected inputs of shape {self._input_shape}, which it was built "
+                    f"{name}: expected inputs of shape {self.input_shape}, which it was built "
                     f"for, got {input_shape}"
                 )
-            return self._output_shape
+            return self.output_shape
         _rules.require_methods(self)
         for _ in self.modules():
             pass  # each at one place
         self._declared = set()
-        self._output_shape = _rules.shape_of(
-            self.declare(input_shape), f"{name}: declare: its result"
-        )
+        output_shape = _rules.shape_of(self.declare(input_shape), f"{name}: declare: its result")
         _rules.require_declared(self)
-        self._input_shape = input_shape
+        vars(self).update(input_shape=input_shape, output_shape=output_shape)
+        self._planned = True
         self._trains = bool(self.parameters())
         self._tracked = list(self.buffers().values())
-        return self._output_shape
+        return self.output_shape
 
     def declare_parameter(self, name: str, shape: Shape, draw: Draw) -> Parameter:
         """Register a trained array under `name`; `draw(rng)` gives its initial values."""
@@ -281,35 +283,20 @@ class Module:
     def _settle(self) -> None:
         """Make this and all that it holds built: what they hold is then fixed."""
         for module in list(self.modules()):
-            if not module._built:
+            if not module.built:
                 for name, value in vars(module).items():
                     vars(module)[name] = _rules.fixed(value)
                 module._children = module.children()
-                module._built = True
+                vars(module)["built"] = True
 
     def _require_built(self) -> None:
-        if not self._built:
+        if not self.built:
             raise RuntimeError(
                 f"{type(self).__name__}: expected a built layer, got one without weights; call "
                 "build(input_shape) on the model first"
             )
 
     # ------------------------------------------------------------------ what it holds
-    @property
-    def built(self) -> bool:
-        """Whether it has weights."""
-        return self._built
-
-    @property
-    def input_shape(self) -> Shape:
-        """The shape of one input; () before `build`."""
-        return self._input_shape or ()
-
-    @property
-    def output_shape(self) -> Shape:
-        """The shape of one output; () before `build`."""
-        return self._output_shape
-
     @property
     def trainable(self) -> bool:
         """Whether it has weights that are trained."""
@@ -321,7 +308,7 @@ class Module:
         A layer in a list or tuple is called "blocks.0", one in a dict "heads.left". Once the
         model is built they are fixed: lists have become tuples.
         """
-        if self._built:
+        if self.built:
             return dict(self._children)
         found: dict[str, Module] = {}
         for name, value in vars(self).items():
@@ -384,7 +371,7 @@ class Module:
     def dtype(self) -> np.dtype[Any] | None:
         """The dtype of the weights; None before `build`, or where there are none."""
         for module in self.modules():
-            if module._built:
+            if module.built:
                 for variable in module._own().values():
                     kind: np.dtype[Any] = variable.data.dtype
                     return kind

@@ -79,17 +79,17 @@ class BatchNorm(Module):
         self._require_built()
         gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
         if training:
-            y, mean, variance = backend.batch_norm(x, gamma.data, beta.data, epsilon=epsilon)
+            y, mean, variance = backend.batch_norm(x, gamma._data, beta._data, epsilon=epsilon)
             aside(backend, partial(self.track, mean, variance, x.size // len(mean)))
         else:
-            mean, variance = self._running_mean.data, self._running_variance.data
+            mean, variance = self._running_mean._data, self._running_variance._data
             y = backend.batch_norm_inference(
-                x, gamma.data, beta.data, mean, variance, epsilon=epsilon
+                x, gamma._data, beta._data, mean, variance, epsilon=epsilon
             )
 
         def backward(dy: Array) -> Array | None:
             op = backend.batch_norm_backward if training else backend.batch_norm_inference_backward
-            dx, gamma.grad, beta.grad = op(dy, x, gamma.data, mean, variance, epsilon=epsilon)
+            dx, gamma.grad, beta.grad = op(dy, x, gamma._data, mean, variance, epsilon=epsilon)
             return dx
 
         return y, backward
@@ -100,4 +100,4 @@ class BatchNorm(Module):
             variance = variance * (count / (count - 1))
         new = 1.0 - self.momentum
         for buffer, batch in ((self._running_mean, mean), (self._running_variance, variance)):
-            buffer.update = self.momentum * buffer.data + new * batch
+            buffer.update = self.momentum * buffer._data + new * batch

@@ -74,7 +74,8 @@ def hold_to_rules(cls: type[Module]) -> None:
         )
     else:
         cls._known = None
-        if "forward" in vars(cls) or "declare" in vars(cls):
+        own = "forward" in vars(cls) or "declare" in vars(cls)
+        if own and cls.forward is not _module.Module.forward:
             cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
 
 
@@ -98,7 +99,7 @@ def explained(init: Function) -> Function:
                     f"{error!s:.160}{cls._hint}"
                 ) from None
             raise
-        if cls.__init__ is make and "_built" not in vars(self):
+        if cls.__init__ is make and "built" not in vars(self):
             raise TypeError(_without_init(cls))
 
     return make
@@ -159,7 +160,7 @@ def require_declared(module: Module) -> None:
     """Refuse what declare forgot: a layer that it did not plan, a parameter made otherwise."""
     name = type(module).__name__
     for key, child in module.children().items():
-        if child._input_shape is None:
+        if not child._planned:
             raise TypeError(
                 f"{name}: declare: expected it to call plan(input_shape) of every layer that it "
                 f"holds, got none for {key!r:.80}, a {type(child).__name__}"
@@ -237,10 +238,10 @@ def refuse_change(module: Module, name: str, value: object) -> None:
     """Refuse an attribute that would hold for a part of the library only."""
     cls, state = type(module), vars(module)
     where, present = f"{cls.__name__}: {name:.80}", state.get(name)
-    built = state.get("_built", False)
+    built = state.get("built", False)
     if name == "trainable":
         raise AttributeError(f"{where}: {_FREEZING}")
-    if hasattr(_module.Module, name) and not name.startswith("_"):
+    if name in _OWN or (hasattr(_module.Module, name) and not name.startswith("_")):
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
     if name in cls._options and name in state:
         if type(value) not in _PLAIN or value != present:
@@ -267,6 +268,7 @@ def refuse_change(module: Module, name: str, value: object) -> None:
         raise AttributeError(f"{where}: {_FIXED}")
 
 
+_OWN = ("built", "input_shape", "output_shape")
 _PLAIN = (int, float, str, bool, tuple, type(None))
 _VARIABLE: Any = object()  # in the place of a parameter that is not declared yet
 
@@ -275,7 +277,7 @@ def not_there(module: Module, name: str) -> str:
     """Return what to say of an attribute that a layer doesn't have."""
     cls = type(module)
     special = name.startswith("__") and name.endswith("__")
-    if not special and "_built" not in vars(module):
+    if not special and "built" not in vars(module):
         return _without_init(cls)
     if name in _ELSEWHERE:
         return f"{cls.__name__} has no {name}: {_ELSEWHERE[name]}"
