@@ -46,11 +46,10 @@ class Variable:
             raise TypeError(f"{who}: data: expected an array, got {type(array).__name__}")
         if array.shape != self.shape:
             raise ValueError(f"{who}: data: expected shape {self.shape}, got {array.shape}")
-        kind = array.dtype.newbyteorder("=")
         kinds = _FLOATS
         if present is not None and present.shape == self.shape:  # it is filled
-            kinds = (present.dtype.newbyteorder("="),)
-        if kind not in kinds:
+            kinds = (present.dtype,)
+        if array.dtype not in kinds:
             wanted = " or ".join(map(str, kinds))
             raise TypeError(f"{who}: data: expected {wanted}, got {array.dtype}")
         self._data = array
