@@ -16,8 +16,8 @@ import numpy as np
 from fastcnn._memory import zeros
 from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._module import Parameter
 from fastcnn.nn._options import Shape, flag, number
+from fastcnn.nn._variable import Parameter
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients"]
 

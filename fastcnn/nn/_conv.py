@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backend import Array, Backend, Padding, Size2D
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
-from fastcnn.nn._module import Backward, Module, Parameter
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import (
     Shape,
     choice,
@@ -19,6 +19,7 @@ from fastcnn.nn._options import (
     size2d,
     window_shape,
 )
+from fastcnn.nn._variable import Parameter
 
 
 class _Conv(Module):

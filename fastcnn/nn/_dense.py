@@ -9,8 +9,9 @@ import numpy as np
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
-from fastcnn.nn._module import Backward, Module, Parameter
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, choice, flag, integer
+from fastcnn.nn._variable import Parameter
 
 
 class Dense(Module):

@@ -1,11 +1,10 @@
-"""Module, the base of every layer, with its parameters and buffers."""
+"""Module, the base of every layer."""
 
 from __future__ import annotations
 
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -15,83 +14,12 @@ from fastcnn._memory import copied
 from fastcnn.backend import Array, Backend
 from fastcnn.nn import _rules, _words
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
 
 Backward = Callable[[Array], "Array | None"]
-Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import
-
-
-class Variable:
-    """A named array of a layer: its shape is known first, `data` once the model is built."""
-
-    __slots__ = ("_data", "_draw", "shape")
-
-    def __init__(self, shape: Shape, draw: Draw) -> None:
-        self.shape = shape
-        self._draw = draw
-        self._data: Array = np.empty(0)
-
-    def fill(self, rng: np.random.Generator, dtype: np.dtype[Any], where: str = "Variable") -> None:
-        """Draw the initial values."""
-        drawn = np.asarray(self._draw(rng))
-        if drawn.shape != self.shape or drawn.dtype.kind not in "biuf":
-            raise ValueError(
-                f"{where}: draw: expected numbers of shape {self.shape}, got {drawn.dtype} of "
-                f"shape {drawn.shape}"
-            )
-        self._data = copied(drawn, dtype)
-
-    def _set(self, array: Array) -> None:
-        present, who = getattr(self, "_data", None), type(self).__name__
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{who}: data: expected an array, got {type(array).__name__}")
-        if array.shape != self.shape:
-            raise ValueError(f"{who}: data: expected shape {self.shape}, got {array.shape}")
-        kinds = _FLOATS
-        if present is not None and present.shape == self.shape:  # it is filled
-            kinds = (present.dtype,)
-        if array.dtype not in kinds:
-            wanted = " or ".join(map(str, kinds))
-            raise TypeError(f"{who}: data: expected {wanted}, got {array.dtype}")
-        self._data = array
-
-    if TYPE_CHECKING:
-
-        @property
-        def data(self) -> Array: ...
-        @data.setter
-        def data(self, array: Array) -> None: ...
-    else:  # read by each op: no function in Python stands between it and the slot
-        data = property(attrgetter("_data"), _set, doc="Its numbers, of its shape and dtype.")
-
-
-class Parameter(Variable):
-    """An array that is trained; a backward pass leaves its gradient in `grad`."""
-
-    __slots__ = ("grad",)
-
-    def __init__(self, shape: Shape, draw: Draw) -> None:
-        super().__init__(shape, draw)
-        self.grad: Array | None = None
-
-
-class Buffer(Variable):
-    """An array that training changes without a gradient, such as a running mean.
-
-    A forward pass leaves the next value in `update`; Module.apply_updates makes it the value.
-    So a step that fails halfway, or whose loss is NaN, leaves buffers as it leaves weights.
-    """
-
-    __slots__ = ("update",)
-
-    def __init__(self, shape: Shape, draw: Draw) -> None:
-        super().__init__(shape, draw)
-        self.update: Array | None = None
 
 
 V = TypeVar("V", bound=Variable)
-
-_LONGEST_NAME = 100
-_FLOATS: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Module:
@@ -245,33 +173,15 @@ class Module:
 
     def declare_parameter(self, name: str, shape: Shape, draw: Draw) -> Parameter:
         """Register a trained array under `name`; `draw(rng)` gives its initial values."""
-        shape = self._declares(name, shape, draw)
+        shape = _rules.declared(self, name, shape, draw)
         self._parameters[name] = Parameter(shape, draw)
         return self._parameters[name]
 
     def declare_buffer(self, name: str, shape: Shape, draw: Draw) -> Buffer:
         """Register an array that is saved but not trained."""
-        shape = self._declares(name, shape, draw)
+        shape = _rules.declared(self, name, shape, draw)
         self._buffers[name] = Buffer(shape, draw)
         return self._buffers[name]
-
-    def _declares(self, name: str, shape: Shape, draw: Draw) -> Shape:
-        """Check what is declared, and return its shape."""
-        who = type(self).__name__
-        if not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
-            raise ValueError(
-                f"{who}: name: expected letters, digits and underscores, at most {_LONGEST_NAME}, "
-                f"got {name!r:.80}"
-            )
-        if name in self._declared:
-            raise ValueError(f"{who}: name: expected each once, got {name} twice")
-        if not callable(draw):
-            raise TypeError(
-                f"{who}: {name}: draw: expected a function of a numpy Generator, got "
-                f"{type(draw).__name__}"
-            )
-        self._declared.add(name)
-        return _rules.shape_of(shape, f"{who}: {name}: shape")
 
     def adopt(self, state: Mapping[str, Array]) -> None:
         """Take these arrays as data of a planned model: how a model file becomes a model."""

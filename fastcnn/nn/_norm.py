@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._module import Backward, Buffer, Module, Parameter, aside
+from fastcnn.nn._module import Backward, Module, aside
 from fastcnn.nn._options import Shape, choice, number
+from fastcnn.nn._variable import Buffer, Parameter
 
 
 class BatchNorm(Module):

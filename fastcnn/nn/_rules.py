@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
 from fastcnn.nn._options import Shape, integer
+from fastcnn.nn._variable import Variable
 
 if TYPE_CHECKING:
     from fastcnn.nn._module import Module
 
 __all__ = [
+    "declared",
     "explained",
     "fixed",
     "held",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 Function = Callable[..., Any]
+
+_LONGEST_NAME = 100
 
 # What people look for on a model and find elsewhere.
 _ELSEWHERE = {
@@ -165,13 +169,32 @@ def require_declared(module: Module) -> None:
                 f"{name}: declare: expected it to call plan(input_shape) of every layer that it "
                 f"holds, got none for {key!r:.80}, a {type(child).__name__}"
             )
-    declared = {id(variable) for variable in module.variables().values()}
+    known = {id(variable) for variable in module.variables().values()}
     for key, value in vars(module).items():
-        if isinstance(value, _module.Variable) and id(value) not in declared:
+        if isinstance(value, Variable) and id(value) not in known:
             raise TypeError(
                 f"{name}: {key}: expected what declare_parameter or declare_buffer returns, got a "
                 f"{type(value).__name__} made otherwise"
             )
+
+
+def declared(module: Module, name: str, shape: Shape, draw: object) -> Shape:
+    """Check what a layer declares, each name once; return its shape."""
+    who = type(module).__name__
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
+        raise ValueError(
+            f"{who}: name: expected letters, digits and underscores, at most {_LONGEST_NAME}, "
+            f"got {name!r:.80}"
+        )
+    if name in module._declared:
+        raise ValueError(f"{who}: name: expected each once, got {name} twice")
+    if not callable(draw):
+        raise TypeError(
+            f"{who}: {name}: draw: expected a function of a numpy Generator, got "
+            f"{type(draw).__name__}"
+        )
+    module._declared.add(name)
+    return shape_of(shape, f"{who}: {name}: shape")
 
 
 def shape_of(value: object, where: str) -> Shape:
@@ -257,9 +280,9 @@ def refuse_change(module: Module, name: str, value: object) -> None:
             )
         if name not in cls._options:
             present = present or _VARIABLE
-    if present is _VARIABLE or isinstance(present, _module.Variable):
-        declared = [*state.get("_parameters", {}).values(), *state.get("_buffers", {}).values()]
-        if built or not (value is None or any(value is each for each in declared)):
+    if present is _VARIABLE or isinstance(present, Variable):
+        own = [*state.get("_parameters", {}).values(), *state.get("_buffers", {}).values()]
+        if built or not (value is None or any(value is each for each in own)):
             raise TypeError(
                 f"{where}: expected the parameter that the layer declares, got "
                 f"{type(value).__name__}; put an array into {name}.data, or use load_state_dict"
