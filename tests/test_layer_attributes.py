@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pydoc
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -372,3 +374,32 @@ def test_a_notebook_shows_a_table() -> None:
 
     assert "<b>" not in Odd(2, "<b>")._repr_html_()
     assert "&lt;b&gt;" in Odd(2, "<b>")._repr_html_()
+
+
+def test_help_of_a_layer_is_about_that_layer() -> None:
+    for name in nn.__all__:
+        layer = vars(nn)[name]
+        if issubclass(layer, nn.Module) and layer is not nn.Module:
+            page = pydoc.plain(pydoc.render_doc(layer))
+            assert layer.__doc__.splitlines()[0] in page
+            assert "state_dict" not in page
+            assert len(page.splitlines()) < 50
+    assert "Conv2D(filters: 'int', kernel_size: 'Size2D', *, stride" in pydoc.render_doc(nn.Conv2D)
+    for method in ("build", "forward", "state_dict", "summary", "save"):
+        assert f"\n |  {method}(" in pydoc.plain(pydoc.render_doc(nn.Module))
+    assert {"build", "summary", "weight"} <= set(dir(_built_dense()))
+
+    class Abstract(nn.Module, ABC):
+        """With another metaclass."""
+
+        @abstractmethod
+        def more(self) -> None: ...
+
+    with pytest.raises(TypeError, match="abstract"):
+        Abstract()  # type: ignore[abstract]
+
+
+def _built_dense() -> nn.Dense:
+    layer = nn.Dense(2)
+    layer.build((3,))
+    return layer

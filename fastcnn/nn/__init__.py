@@ -1,4 +1,7 @@
-"""Layers and models; they are built without a backend, and whoever runs them hands them one."""
+"""Layers and models; they are built without a backend, and whoever runs them hands them one.
+
+help(nn.Conv2D) is about that layer; what every layer and model can do is in help(nn.Module).
+"""
 
 from __future__ import annotations
 

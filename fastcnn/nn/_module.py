@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABCMeta
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -22,12 +23,26 @@ Backward = Callable[[Array], "Array | None"]
 V = TypeVar("V", bound=Variable)
 
 
-class Module:
+class _LayerType(ABCMeta):
+    """The type of layers' classes; of ABCMeta, so that a layer may have an abstract base too."""
+
+    def __dir__(cls) -> Iterable[str]:
+        """Return what a class has beside Module: help() of a layer is a page about that layer."""
+        names = super().__dir__()
+        return names if cls is Module else [name for name in names if not hasattr(Module, name)]
+
+
+class Module(metaclass=_LayerType):
     """A layer, or a model made of layers.
 
     Shapes are those of one input, without the batch axis: (28, 28, 1). Arrays that pass through
     have the batch axis first. To write a layer of one's own, override `declare` and `forward`,
-    and keep every constructor argument as an attribute of the same name.
+    and keep every constructor argument as an attribute of the same name. Layers in its
+    attributes, in lists, tuples and dicts too, are its children: `declare` calls `plan` of each,
+    `forward` their `forward`.
+
+    Once a model is built, its layers stay. So do the options of the library's layers, but those
+    that are read at each call, such as Dropout's rate.
     """
 
     built: bool  # whether it has weights
