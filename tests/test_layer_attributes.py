@@ -283,6 +283,7 @@ def test_an_array_does_not_take_a_parameters_place(value: Any) -> None:
         for name in ("weight", "bias"):
             with pytest.raises(TypeError, match=rf"^Conv2D: {name}: expected the parameter .*data"):
                 setattr(model[0], name, value)
+    model[0].weight = model[0].weight
     for name in ("weight", "bias"):
         for give in (lambda name=name: setattr(model[0], name, None),
                      lambda name=name: delattr(model[0], name)):  # fmt: skip
@@ -307,6 +308,7 @@ TYPED: list[tuple[Callable[[Any, Any], object], type[Exception], str]] = [
     (lambda m, x: m[8].weight, AttributeError, r"Dense has no weight yet: build\(input_shape\)"),
     (lambda m, x: m.paramters, AttributeError, "'Sequential' object has no attribute 'paramters'"),
     (lambda m, x: nn.Sequential(m[0], m[1]), TypeError, r"one list, as in nn.Sequential\(\[a, b\]"),
+    (lambda m, x: nn.Sequential(m[0]), TypeError, r"got Conv2D; put the layers into one list"),
     (lambda m, x: nn.Conv2D(1, 32, 3), TypeError, r"Conv2D\(filters, kernel_size, \*, stride=1"),
     (lambda m, x: nn.Conv2D(4, 3, bias=False), TypeError, "unexpected keyword argument 'bias'"),
     (lambda m, x: nn.Conv2D(), TypeError, "missing a required argument: 'filters'"),

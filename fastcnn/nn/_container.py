@@ -29,6 +29,7 @@ class Sequential(Module):
         if isinstance(layers, (Module, str)) or not isinstance(layers, Iterable):
             raise TypeError(
                 f"Sequential: layers: expected a list of layers, got {type(layers).__name__}"
+                f"{self._hint}"
             )
         self.layers = tuple(layers)
         if not self.layers:
@@ -158,7 +159,8 @@ def _add(a: Array | None, b: Array | None) -> Array | None:
 
 def _require_module(value: object, where: str) -> None:
     if not isinstance(value, Module):
-        raise TypeError(f"{where}: expected a layer, got {type(value).__name__}")
+        kind = f"type {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{where}: expected a layer, got {kind}")
 
 
 def _require_distinct(holder: Module) -> None:

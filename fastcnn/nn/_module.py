@@ -385,14 +385,19 @@ def check_state(
     unexpected = [str(name) for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(name[:80] for name in names[:5])}{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]
         raise ValueError(f"state: expected the names of this model's arrays; {'; '.join(parts)}")
     arrays = {}
     for name, shape in shapes.items():
-        array = np.asarray(state[name])
+        try:
+            array = np.asarray(state[name])
+        except ValueError as error:
+            raise ValueError(
+                f"state: {name}: expected an array, got what is none: {error}"
+            ) from None
         if dtype is None or array.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"state: {name}: expected dtype {dtype}, got {array.dtype}")
         if array.shape != shape:
