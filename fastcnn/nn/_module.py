@@ -382,10 +382,10 @@ def check_state(
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
     missing = [name for name in shapes if name not in state]
-    unexpected = [str(name) for name in state if name not in shapes]
+    unexpected = [f"{name!s:.80}" for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(name[:80] for name in names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]
@@ -395,9 +395,7 @@ def check_state(
         try:
             array = np.asarray(state[name])
         except ValueError as error:
-            raise ValueError(
-                f"state: {name}: expected an array, got what is none: {error}"
-            ) from None
+            raise ValueError(f"state: {name}: expected an array, got {error}") from None
         if dtype is None or array.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"state: {name}: expected dtype {dtype}, got {array.dtype}")
         if array.shape != shape:
