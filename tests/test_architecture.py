@@ -51,6 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.inference": {"fastcnn.nn", "fastcnn._batches", "fastcnn._steps", *PREPARED},
     "fastcnn._interrupt": set(),
     "fastcnn._progress": {"tqdm"},
+    "fastcnn._step_lock": set(),
+    "fastcnn._stream": set(),
     "fastcnn.trainer": {
         *TRAINER,
         "fastcnn.inference",
@@ -59,6 +61,8 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._memory",
         "fastcnn._passes",
         "fastcnn._progress",
+        "fastcnn._step_lock",
+        "fastcnn._stream",
     },
 }
 # What runs the library rather than being it may import all of it, and these when they are used.

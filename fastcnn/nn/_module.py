@@ -145,7 +145,7 @@ class Module:
             if not module.built:
                 for variable in module._variables():
                     variable.fill(rng, kind)
-        for module in self.modules():
+        for module in reversed(list(self.modules())):  # the whole last, which threads ask
             module.built = True
         return output_shape
 
@@ -178,7 +178,7 @@ class Module:
         """Take these arrays as data of a planned model: how a model file becomes a model."""
         for name, variable in self.variables().items():
             variable.data = copied(state[name], state[name].dtype)
-        for module in self.modules():
+        for module in reversed(list(self.modules())):  # the whole last, which threads ask
             module.built = True
 
     def _require_built(self) -> None:
