@@ -14,6 +14,7 @@ from fastcnn._preparation import preparation
 from fastcnn._steps import Plan, Step, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.nn._options import float_dtype
+from fastcnn.nn._repr import model_in_words
 
 __all__ = ["Predictor", "as_images", "compiled"]
 
@@ -55,7 +56,12 @@ class Predictor:
         self.input_shape = model.input_shape
         self.output_shape = model.output_shape
         self.dtype = model.dtype or float_dtype(np.float32 if dtype is None else dtype)
+        self._words = model_in_words(model)
         self._run = compiled(copy.deepcopy(model), get_backend(backend), follow=False)
+
+    def __repr__(self) -> str:
+        shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"
+        return f"Predictor({self._words}, {shapes}, dtype={self.dtype})"
 
     def __call__(self, x: ArrayLike) -> Array:
         """Return the model's outputs (n, ...) for x (n, *input_shape), n at least one.

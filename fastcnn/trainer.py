@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import batches, floats
+from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
@@ -25,13 +26,12 @@ from fastcnn.inference import Predictor, Run, as_images, compiled
 from fastcnn.losses import CrossEntropy, Loss, get_loss
 from fastcnn.metrics import correct
 from fastcnn.nn._options import flag, float_dtype, integer, number
+from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import SGD, Optimizer, clip_gradients
 from fastcnn.schedules import Schedule, get_schedule
 from fastcnn.serialization import HISTORY, Progress, read_state, write_state
 
 __all__ = ["Trainer"]
-
-History = dict[str, list[float]]
 
 # The purposes of randomness. Each draw comes from a stream of (seed, purpose, number of the epoch
 # or step), so the counters are the whole random state, and a step cut short leaves no trace.
@@ -95,11 +95,17 @@ class Trainer:
         self.step = 0
         self.stop = False
         self.measured: tuple[str, ...] = ()
-        self.history: History = {name: [] for name in HISTORY}
+        self.history = History({name: [] for name in HISTORY})
         self._parameters: dict[str, nn.Parameter] = {}
         self._optimizer_state: dict[str, Array] = {}
         self._run: tuple[nn.Module, Backend, Run] | None = None  # what `compiled` made of the two
         self._steps = StepLock()
+
+    def __repr__(self) -> str:
+        parts = {"model": model_in_words(self.model)}
+        parts |= {name: in_a_line(getattr(self, name)) for name in ("optimizer", "loss", "backend")}
+        said = ", ".join(f"{name}={words}" for name, words in parts.items())
+        return f"Trainer({said}, epoch {self.epoch:,}, step {self.step:,})"
 
     # ------------------------------------------------------------------ training
     def fit(
@@ -120,7 +126,8 @@ class Trainer:
         x (n, ...), y: see the class. Each epoch goes through the data once, in an order drawn
         for it (in the given order without `shuffle`), batch_size images a step; `drop_last`
         leaves out the rest that fills no batch. validation_data (x, y) is evaluated after each
-        epoch. verbose shows a progress bar (tqdm) and otherwise nothing is printed.
+        epoch. verbose shows a progress bar on stderr (a line an epoch where that is a file or a
+        pipe), and otherwise nothing is printed.
 
         The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}: lists of
         floats, one a step or an epoch; those of an epoch are means over its steps as they were
@@ -157,6 +164,7 @@ class Trainer:
         total_steps = self.step + epochs * steps
         last_epoch = self.epoch + epochs
         self.stop = False
+        bar = ProgressBar(last_epoch, len(images)) if verbose else None
         with Interrupts() as interrupts:
             for callback in callbacks:
                 callback.on_fit_begin(self)
@@ -164,7 +172,8 @@ class Trainer:
                 order = None
                 if shuffle:
                     order = Stream(self.seed, _SHUFFLE, self.epoch).permutation(len(images))
-                bar = ProgressBar(self.epoch + 1, last_epoch, len(images)) if verbose else None
+                if bar is not None:
+                    bar.begin(self.epoch + 1)
                 try:
                     numbers = self._train_epoch(
                         partial(
@@ -198,7 +207,7 @@ class Trainer:
                     callback.on_epoch_end(self)
             for callback in callbacks:
                 callback.on_fit_end(self)
-        return {name: list(values) for name, values in self.history.items()}
+        return History({name: list(values) for name, values in self.history.items()})
 
     def _train_epoch(
         self,
@@ -362,7 +371,7 @@ class Trainer:
             self.seed = progress.seed
             self.epoch = progress.epoch
             self.step = progress.step
-            self.history = progress.history
+            self.history = History(progress.history)
             self._parameters = self.model.parameters()
             self._optimizer_state = {
                 name: copied(array, self.dtype) for name, array in progress.optimizer_state.items()
