@@ -14,13 +14,16 @@ from fastcnn.backend import Array, Backend
 __all__ = ["batches", "floats"]
 
 
+_FEW_CHANNELS = 16  # that are copied one after another where they do not lie side by side
+
+
 def floats(images: Array, dtype: np.dtype[Any], out: Array | None = None) -> Array:
     """Return a batch in the model's dtype, uint8 divided by 255; in `out` if given."""
     if out is None:
-        if images.dtype == dtype:
+        if images.dtype == dtype and images.flags.c_contiguous:
             return images
         out = empty(images.shape, dtype)
-    np.copyto(out, images, casting="same_kind")
+    _copy(out, images if images.flags.c_contiguous else _gathered(images, slice(None)))
     if images.dtype == np.uint8:
         np.divide(out, 255, out=out)
     return out
@@ -50,21 +53,56 @@ def batches(
             target = empty((size, *targets.shape[1:]), targets.dtype)
         if order is None:
             floats(images[start : start + size], dtype, x)
-            np.copyto(target, targets[start : start + size])
+            _copy(target, targets[start : start + size])
         else:
             chosen = order[start : start + size]
             _take(x, images, chosen, backend)
-            # "raise" would make a copy first.
-            np.take(targets, chosen, axis=0, out=target, mode="clip")
+            if targets.flags.c_contiguous:
+                # "raise" would make a copy first.
+                np.take(targets, chosen, axis=0, out=target, mode="clip")
+            else:
+                _copy(target, _gathered(targets, chosen))
         yield x, target
 
 
 def _take(x: Array, images: Array, chosen: Array, backend: Backend) -> None:
     """Write the chosen images to x, as floats."""
     prepared = preparation(backend)
-    if prepared is not None and prepared.take(x, images, chosen):
-        return
-    rows = x if images.dtype == x.dtype else empty(x.shape, images.dtype)
-    np.take(images, chosen, axis=0, out=rows, mode="clip")
-    if rows is not x:
-        floats(rows, x.dtype, x)
+    if prepared is None or not prepared.take(x, images, chosen):
+        floats(_gathered(images, chosen), x.dtype, x)
+
+
+def _gathered(images: Array, chosen: Array | slice) -> Array:
+    """Return images[chosen], read and written in the order in which the images lie in memory.
+
+    Whatever that is: channels first, images side by side (Fortran's order), every other row.
+    NumPy's take makes a copy of all images first where they do not lie one after another.
+    """
+    shape = images.shape[1:]
+    # Along a stride of 0, as broadcast_to makes it, one is read for all.
+    images = images[(slice(None), *(slice(None if stride else 1) for stride in images.strides[1:]))]
+    order = sorted(range(images.ndim), key=lambda axis: -abs(images.strides[axis]))
+    if images.strides[0] == 0:
+        order = [0, *(axis for axis in order if axis)]
+    at = order.index(0)
+    view = images.transpose(order)
+    if isinstance(chosen, slice):
+        rows = view[(slice(None),) * at + (chosen,)]
+        rows = rows.copy() if at else rows
+    elif view.flags.c_contiguous and view.flags.aligned:
+        rows = empty((*view.shape[:at], len(chosen), *view.shape[at + 1 :]), view.dtype)
+        np.take(view, chosen, axis=at, out=rows, mode="clip")
+    else:
+        rows = view[(slice(None),) * at + (chosen,)]
+    rows = rows.transpose(sorted(range(len(order)), key=order.__getitem__))
+    return np.broadcast_to(rows, (len(rows), *shape))
+
+
+def _copy(out: Array, images: Array) -> None:
+    """Copy images to `out`, which is C-contiguous, in long inner loops."""
+    channels = out.shape[-1]
+    if out.ndim > 2 and channels <= _FEW_CHANNELS and images.strides[-1] != images.itemsize:
+        for channel in range(channels):
+            np.copyto(out[..., channel], images[..., channel], casting="same_kind")
+    else:
+        np.copyto(out, images, casting="same_kind")

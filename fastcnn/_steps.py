@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._memory import empty, same_bytes
+from fastcnn._memory import copied, empty, same_bytes
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._block import as_block_pool
 
@@ -22,20 +23,23 @@ class Plan:
     """Steps with arrays of their own: all is looked up, checked and allocated beforehand.
 
     That leaves next to nothing around the arithmetic of one image. `whole`: whether every step
-    can be bound.
+    can be bound, in at most `most_bytes`; nothing is kept else. `nbytes`: what is kept.
     """
 
-    def __init__(self, steps: list[Step], x: Array) -> None:
+    def __init__(self, steps: list[Step], x: Array, most_bytes: int) -> None:
         self.calls: list[Call] = []
-        self._ops: list[tuple[_Product, Any]] = []
+        self._ops: list[tuple[_Product, int, Any]] = []
         self._rooms: dict[int, Array] = {}  # memory of arrays by their addresses
         self._free: list[Array] = []
         self._x = x.copy()
+        self.nbytes = x.nbytes
         y = self.bind(steps, self._x)
-        self.whole = y is not None
-        if y is None:
-            self.calls, self._rooms, self._free = [], {}, []
-        self._y = x if y is None else y
+        self.whole = y is not None and self.nbytes <= most_bytes
+        if y is None or not self.whole:
+            self.calls, self._ops, self._rooms, self._free = [], [], {}, []
+            self._x = y = np.empty(0)
+            self.nbytes = 0
+        self._y = y
 
     def bind(self, steps: list[Step], x: Array) -> Array | None:
         """Bind steps to x, which they leave as it is, and return their result's array, or None."""
@@ -57,9 +61,15 @@ class Plan:
             room = min(fitting, key=len)
             self._free = [other for other in self._free if other is not room]
         else:
-            room = empty((size,), np.dtype(np.uint8))
+            room = self.keep((size,), np.dtype(np.uint8))
         array: Array = np.ndarray(shape, dtype, room)
         self._rooms[array.__array_interface__["data"][0]] = room
+        return array
+
+    def keep(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array for a step alone, such as its workspace."""
+        array = empty(shape, dtype)
+        self.nbytes += array.nbytes
         return array
 
     def release(self, array: Array) -> None:
@@ -68,15 +78,17 @@ class Plan:
         if room is not None:
             self._free.append(room)
 
-    def add(self, call: Call, product: _Product | None = None, op: Any = None) -> None:
-        """Add what computes a step, and the op of a product that it came from."""
+    def add(self, call: Call) -> None:
+        """Add what computes a step."""
         self.calls.append(call)
-        if product is not None:
-            self._ops.append((product, op))
+
+    def made_by(self, product: _Product, rows: int, op: Any) -> None:
+        """Note the op of a product that a call came from."""
+        self._ops.append((product, rows, op))
 
     def current(self) -> bool:
         """Return whether the ops are those of the weights as they are now."""
-        return all(product.op() is op for product, op in self._ops)
+        return all(product.op(rows) is op for product, rows, op in self._ops)
 
     def __call__(self, x: Array) -> Array:
         self._x[...] = x
@@ -162,7 +174,7 @@ class _Pool:
         return y
 
     def bind(self, plan: Plan, x: Array) -> Array | None:
-        call, y = self._op.bind(x, plan.make)
+        call, y = self._op.bind(x, plan)
         plan.add(call)
         result: Array = y
         return result
@@ -242,11 +254,22 @@ class _Sum:
         return y
 
 
+class _Made(NamedTuple):
+    """An op and what it was made from, in one: another Python thread sees both or neither."""
+
+    op: Any
+    weights: list[Array]  # copies, or, where the op reads them as they lie, the arrays themselves
+    epsilon: float | None
+
+
 class _Product:
     """A convolution or dense layer with what can be joined to it of the layers behind it.
 
     That is batch normalization, whose factors go into the weights, then ReLU, then max-pool.
     Takes what it joins from the front of `behind`.
+
+    With `follow` an op is made from a copy of the weights, and made again when they differ from
+    that copy. Whatever other threads do to them meanwhile, what is in use is what was compared.
     """
 
     def __init__(
@@ -270,11 +293,17 @@ class _Product:
             self._pool = as_block_pool(behind[0])
             if self._pool is not None:
                 behind.pop(0)
-        self._op: Any = None
-        self._weights: tuple[Array | None, Array | None] = (None, None)
-        self._folds: list[Any] = []  # the variables that are folded together
-        self._folded: list[Array] = []  # copies of what they held
-        self._epsilon = 0.0
+        # To compare the weights of a dense layer with a copy takes longer than to use them once:
+        # a few rows read them where they are.
+        in_place = follow and isinstance(layer, nn.Dense) and self._norm is None
+        self._rows_in_place = prepared.few_rows if in_place else 0
+        # What the op depends on: w, b if there is one, those of the norm.
+        self._variables = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        if self._norm is not None:
+            norm = self._norm
+            self._variables += [norm.gamma, norm.beta, norm._running_mean, norm._running_variance]
+        self._made: _Made | None = None
+        self._made_in_place: _Made | None = None
 
     @property
     def adds(self) -> bool:
@@ -287,62 +316,61 @@ class _Product:
         """Take a ReLU along that comes behind the sum with a residual."""
         self._relu = True
 
-    def op(self) -> Any:
-        """Return the op of the weights as they are now."""
-        if self._op is None or (self._follow and not self._current()):
-            self._op = self._prepare()
-        return self._op
+    def op(self, rows: int) -> Any:
+        """Return the op of the weights as they are now, for a batch of so many rows."""
+        made = self._made
+        if made is not None and not self._follow:
+            return made.op
+        weights = [variable.data for variable in self._variables]
+        if rows <= self._rows_in_place:
+            made = self._made_in_place
+            if made is not None and all(map(operator.is_, weights, made.weights)):
+                return made.op
+            if all(array.flags.c_contiguous and array.flags.aligned for array in weights):
+                made = self._made_in_place = self._make(weights)
+                return made.op
+            made = self._made
+        if made is None or not self._is_made_of(weights, made):
+            if self._follow or isinstance(self._layer, nn.Dense):
+                weights = [copied(array, array.dtype) for array in weights]
+            made = self._made = self._make(weights)
+        return made.op
 
     def __call__(self, x: Array, residual: Array | None = None) -> Array:
-        y: Array = self.op()(x) if residual is None else self.op()(x, residual)
+        op = self.op(len(x))
+        y: Array = op(x) if residual is None else op(x, residual)
         return y if self._activation is None else self._activation(y, self._backend)
 
     def bind(self, plan: Plan, x: Array, residual: Array | None = None) -> Array | None:
-        op = self.op()
+        op = self.op(len(x))
         if self._activation is not None or not hasattr(op, "bind"):
             return None
-        bound = op.bind(x, plan.make) if residual is None else op.bind(x, plan.make, residual)
+        bound = op.bind(x, plan) if residual is None else op.bind(x, plan, residual)
         if bound is None:
             return None
         call, y = bound
-        plan.add(call, self, op)
+        plan.add(call)
+        plan.made_by(self, len(x), op)
         result: Array = y
         return result
 
-    def _current(self) -> bool:
-        """Return whether what was prepared is that of the weights as they are now.
+    def _is_made_of(self, weights: list[Array], made: _Made) -> bool:
+        """Return whether an op is that of these weights, compared number by number."""
+        if self._norm is not None and self._norm.epsilon != made.epsilon:
+            return False
+        return all(map(same_bytes, weights, made.weights))
 
-        An op follows changes in place of the weights that it was given; here it only counts
-        that they are the same arrays. What was folded is compared number by number.
-        """
-        if self._norm is None:
-            weight, bias = self._arrays()
-            return weight is self._weights[0] and bias is self._weights[1]
-        present = [variable._data for variable in self._folds]
-        return self._norm.epsilon == self._epsilon and all(map(same_bytes, present, self._folded))
-
-    def _arrays(self) -> tuple[Array, Array | None]:
-        layer = self._layer
-        return layer.weight._data, None if layer.bias is None else layer.bias._data
-
-    def _prepare(self) -> Any:
-        weight, bias = self._arrays()
-        follow = self._follow and self._norm is None
-        if self._norm is not None:
-            layer, norm = self._layer, self._norm
-            self._epsilon = norm.epsilon
-            self._folds = [layer.weight, norm.gamma, norm.beta]
-            self._folds += [norm._running_mean, norm._running_variance]
-            self._folds += [] if layer.bias is None else [layer.bias]
-            self._folded = [variable.data.copy() for variable in self._folds]
-            weight, bias = _fold(weight, bias, self._norm)
+    def _make(self, weights: list[Array]) -> _Made:
+        """Make the op of these weights, which stay as they are."""
+        layer, pool = self._layer, self._pool
+        epsilon = None if self._norm is None else self._norm.epsilon
+        weight, bias = weights[0], None if layer.bias is None else weights[1]
+        if epsilon is not None:
+            weight, bias = _fold(weight, bias, weights[-4:], epsilon)
         w = np.require(weight, requirements=("C", "A"))
         b = None if bias is None else np.require(bias, requirements=("C", "A"))
-        # Where a kernel can't read the array itself the op has a copy: prepare at every call.
-        self._weights = (weight, bias) if w is weight and b is bias else (None, None)
-        if isinstance(self._layer, nn.Dense):
-            return self._prepared.linear(w, b, relu=self._relu, follow=follow)
-        layer, pool = self._layer, self._pool
+        if isinstance(layer, nn.Dense):
+            return _Made(self._prepared.linear(w, b, relu=self._relu), weights, epsilon)
         options: dict[str, Any] = {
             "stride": layer.stride,
             "padding": layer.padding,
@@ -350,22 +378,23 @@ class _Product:
             "groups": layer._groups,
         }
         if pool is None:
-            return self._prepared.conv2d(w, b, relu=self._relu, follow=follow, **options)
+            op = self._prepared.conv2d(w, b, relu=self._relu, **options)
+            return _Made(op, weights, epsilon)
         options |= {"pool_size": pool.pool_size, "pool_stride": pool.stride}
-        return self._prepared.conv_block(w, b, follow=follow, **options)
+        return _Made(self._prepared.conv_block(w, b, **options), weights, epsilon)
 
 
-def _fold(weight: Array, bias: Array | None, norm: nn.BatchNorm) -> tuple[Array, Array]:
+def _fold(
+    weight: Array, bias: Array | None, norm: list[Array], epsilon: float
+) -> tuple[Array, Array]:
     """Return weight and bias of the layer that does what a layer and its norm do.
 
-    gamma * (x @ w + b - mean) / s + beta = x @ (w * gamma / s) + (b - mean) * gamma / s + beta,
-    s = sqrt(variance + epsilon): Jacob et al., 2018, arXiv:1712.05877.
+    norm: gamma, beta, mean and variance. gamma * (x @ w + b - mean) / s + beta =
+    x @ (w * gamma / s) + (b - mean) * gamma / s + beta, s = sqrt(variance + epsilon): Jacob et
+    al., 2018, arXiv:1712.05877.
     """
-    gamma, beta, mean, variance = (
-        variable.data.astype(np.float64)
-        for variable in (norm.gamma, norm.beta, norm._running_mean, norm._running_variance)
-    )
+    gamma, beta, mean, variance = (array.astype(np.float64) for array in norm)
     with np.errstate(all="ignore"):  # what is not finite shows in the results, as it would unfolded
-        scale = gamma / np.sqrt(variance + norm.epsilon)
+        scale = gamma / np.sqrt(variance + epsilon)
         b = ((0.0 if bias is None else bias) - mean) * scale + beta
         return (weight * scale).astype(weight.dtype), b.astype(weight.dtype)

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastcnn.nn._options import choice, flag, integer, number
+from fastcnn.nn._repr import OptionsRepr
 
 if TYPE_CHECKING:
     from fastcnn.backend import Array
@@ -17,7 +18,7 @@ __all__ = ["Callback", "Checkpoint", "EarlyStopping"]
 MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
-class Callback:
+class Callback(OptionsRepr):
     """Base of the callbacks: override what is needed.
 
     Each method is given the trainer, whose `history`, `epoch` and `model` it may read. Setting

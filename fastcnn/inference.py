@@ -11,16 +11,18 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastcnn import nn
 from fastcnn._batches import floats
 from fastcnn._preparation import preparation
-from fastcnn._steps import Plan, flat, in_turn, steps_of
+from fastcnn._steps import Plan, Step, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.nn._options import float_dtype
+from fastcnn.nn._repr import model_in_words
 
 __all__ = ["Predictor", "as_images", "compiled"]
 
-Step = Callable[[Array], Array]
+Run = Callable[[Array], Array]
 
 _SMALL = 1 << 18  # numbers of a batch up to which its arrays are kept for the next of its shape
 _MOST_SHAPES = 16  # of small batches
+_MOST_BYTES = 64 << 20  # that are kept for them: a batch that needs more gains nothing by it
 
 
 class Predictor:
@@ -54,7 +56,12 @@ class Predictor:
         self.input_shape = model.input_shape
         self.output_shape = model.output_shape
         self.dtype = model.dtype or float_dtype(np.float32 if dtype is None else dtype)
+        self._words = model_in_words(model)
         self._run = compiled(copy.deepcopy(model), get_backend(backend), follow=False)
+
+    def __repr__(self) -> str:
+        shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"
+        return f"Predictor({self._words}, {shapes}, dtype={self.dtype})"
 
     def __call__(self, x: ArrayLike) -> Array:
         """Return the model's outputs (n, ...) for x (n, *input_shape), n at least one.
@@ -100,7 +107,7 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
 
 
 # ---------------------------------------------------------------------- steps
-def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Step:
+def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Run:
     """Return a function of x that computes model(x, backend) in inference.
 
     With `follow` every call sees the weights as they are then, however they were changed: what
@@ -110,27 +117,54 @@ def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Step:
     if prepared is None:
         return lambda x: model(x, backend)
     steps = steps_of(flat(model), backend, prepared, follow)
-    bound: dict[tuple[int, ...], list[Plan]] = {}  # those that wait for the next call
+    plans = _Plans(steps)
 
     def run(x: Array) -> Array:
         if x.size > _SMALL:
             return in_turn(steps, x)
-        key = (prepared.num_threads, *x.shape)
-        if key not in bound and len(bound) >= _MOST_SHAPES:
-            bound.clear()
-        idle = bound.setdefault(key, [])
+        idle = plans.idle((prepared.num_threads, *x.shape))
+        # Only calls that no other Python thread comes between: a plan is in one place.
         try:
             plan = idle.pop()
         except IndexError:
-            plan = Plan(steps, x)
-        if not plan.whole:
-            y = in_turn(steps, x)
-        elif follow and not plan.current():
-            plan = Plan(steps, x)
-            y = plan(x)
-        else:
-            y = plan(x)
+            plan = plans.new(x)
+        if plan.whole and follow and not plan.current():
+            plan = Plan(steps, x, _MOST_BYTES)
+        y = plan(x) if plan.whole else in_turn(steps, x)
         idle.append(plan)
         return y
 
     return run
+
+
+class _Plans:
+    """The plans of a model's small batches, by their shapes, of a bounded number of bytes."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
+        self._by_key: dict[tuple[int, ...], list[Plan]] = {}  # those that wait for the next call
+        self._bytes = 0
+
+    def idle(self, key: tuple[int, ...]) -> list[Plan]:
+        """Return the list of a shape's plans, to take one from and give it back to."""
+        found = self._by_key.get(key)
+        if found is None:
+            if len(self._by_key) >= _MOST_SHAPES:
+                self._clear()
+            found = self._by_key.setdefault(key, [])
+        return found
+
+    def new(self, x: Array) -> Plan:
+        """Return a plan more, for which the others may be forgotten.
+
+        Who still runs one gives it back to a list that nobody looks at any more.
+        """
+        plan = Plan(self._steps, x, _MOST_BYTES)
+        if self._bytes + plan.nbytes > _MOST_BYTES:
+            self._clear()
+        self._bytes += plan.nbytes
+        return plan
+
+    def _clear(self) -> None:
+        self._by_key.clear()
+        self._bytes = 0

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike
 
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, choice, number
+from fastcnn.nn._repr import OptionsRepr
 
 __all__ = ["CrossEntropy", "Loss", "MeanSquaredError", "get_loss"]
 
 LossBackward = Callable[[], Array]
 
 
-class Loss:
+class Loss(OptionsRepr):
     """Base of the losses: the mean of a cost over samples, or a weighted mean."""
 
     def __call__(

@@ -17,6 +17,7 @@ from fastcnn._memory import zeros
 from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, flag, number
+from fastcnn.nn._repr import OptionsRepr
 from fastcnn.nn._variable import Parameter
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients"]
@@ -24,7 +25,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients"]
 State = dict[str, Array]
 
 
-class Optimizer:
+class Optimizer(OptionsRepr):
     """Base of the optimizers.
 
     learning_rate: above 0 (0 trains nothing and is allowed). weight_decay: at least 0, on every
@@ -74,10 +75,6 @@ class Optimizer:
         learning_rate: this step's, which a schedule may have scaled.
         """
         raise NotImplementedError
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
-        return f"{type(self).__name__}({options})"
 
 
 class SGD(Optimizer):

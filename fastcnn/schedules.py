@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 
 from fastcnn.nn._options import choice, number
+from fastcnn.nn._repr import OptionsRepr
 
 __all__ = ["Constant", "Cosine", "Schedule", "Step", "WarmUp", "get_schedule"]
 
 Schedule = Callable[[int, int], float]
 
 
-class Constant:
+class Constant(OptionsRepr):
     """The learning rate as it is."""
 
     def __call__(self, step: int, total_steps: int) -> float:
@@ -25,7 +26,7 @@ class Constant:
         return 1.0
 
 
-class Step:
+class Step(OptionsRepr):
     """The learning rate times `factor` at each of the milestones.
 
     milestones: rising shares of the training between 0 and 1, factor: above 0.
@@ -46,7 +47,7 @@ class Step:
         return self.factor ** sum(step >= m * total_steps for m in self.milestones)
 
 
-class Cosine:
+class Cosine(OptionsRepr):
     """From the full learning rate down to `final` of it along half a cosine wave.
 
     final + (1 - final) * (1 + cos(pi * step / total_steps)) / 2 (Loshchilov and Hutter, 2017).
@@ -61,7 +62,7 @@ class Cosine:
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-class WarmUp:
+class WarmUp(OptionsRepr):
     """A linear rise to the full learning rate, then another schedule over the remaining steps.
 
     share: the part of the training that the rise takes; the first step has 1 / rise of the rate.

@@ -13,23 +13,25 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import batches, floats
+from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
+from fastcnn._step_lock import StepLock
+from fastcnn._stream import Stream
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.callbacks import Callback
-from fastcnn.inference import Predictor, Step, as_images, compiled
+from fastcnn.inference import Predictor, Run, as_images, compiled
 from fastcnn.losses import CrossEntropy, Loss, get_loss
 from fastcnn.metrics import correct
 from fastcnn.nn._options import flag, float_dtype, integer, number
+from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import SGD, Optimizer, clip_gradients
 from fastcnn.schedules import Schedule, get_schedule
 from fastcnn.serialization import HISTORY, Progress, read_state, write_state
 
 __all__ = ["Trainer"]
-
-History = dict[str, list[float]]
 
 # The purposes of randomness. Each draw comes from a stream of (seed, purpose, number of the epoch
 # or step), so the counters are the whole random state, and a step cut short leaves no trace.
@@ -93,11 +95,17 @@ class Trainer:
         self.step = 0
         self.stop = False
         self.measured: tuple[str, ...] = ()
-        self.history: History = {name: [] for name in HISTORY}
+        self.history = History({name: [] for name in HISTORY})
         self._parameters: dict[str, nn.Parameter] = {}
         self._optimizer_state: dict[str, Array] = {}
-        self._run: Step | None = None  # what `compiled` made of these:
-        self._run_of: tuple[nn.Module, Backend] | None = None
+        self._run: tuple[nn.Module, Backend, Run] | None = None  # what `compiled` made of the two
+        self._steps = StepLock()
+
+    def __repr__(self) -> str:
+        parts = {"model": model_in_words(self.model)}
+        parts |= {name: in_a_line(getattr(self, name)) for name in ("optimizer", "loss", "backend")}
+        said = ", ".join(f"{name}={words}" for name, words in parts.items())
+        return f"Trainer({said}, epoch {self.epoch:,}, step {self.step:,})"
 
     # ------------------------------------------------------------------ training
     def fit(
@@ -118,7 +126,8 @@ class Trainer:
         x (n, ...), y: see the class. Each epoch goes through the data once, in an order drawn
         for it (in the given order without `shuffle`), batch_size images a step; `drop_last`
         leaves out the rest that fills no batch. validation_data (x, y) is evaluated after each
-        epoch. verbose shows a progress bar (tqdm) and otherwise nothing is printed.
+        epoch. verbose shows a progress bar on stderr (a line an epoch where that is a file or a
+        pipe), and otherwise nothing is printed.
 
         The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}: lists of
         floats, one a step or an epoch; those of an epoch are means over its steps as they were
@@ -155,14 +164,16 @@ class Trainer:
         total_steps = self.step + epochs * steps
         last_epoch = self.epoch + epochs
         self.stop = False
+        bar = ProgressBar(last_epoch, len(images)) if verbose else None
         with Interrupts() as interrupts:
             for callback in callbacks:
                 callback.on_fit_begin(self)
             while self.epoch < last_epoch and not self.stop:
                 order = None
                 if shuffle:
-                    order = _Stream(self.seed, _SHUFFLE, self.epoch).permutation(len(images))
-                bar = ProgressBar(self.epoch + 1, last_epoch, len(images)) if verbose else None
+                    order = Stream(self.seed, _SHUFFLE, self.epoch).permutation(len(images))
+                if bar is not None:
+                    bar.begin(self.epoch + 1)
                 try:
                     numbers = self._train_epoch(
                         partial(
@@ -196,7 +207,7 @@ class Trainer:
                     callback.on_epoch_end(self)
             for callback in callbacks:
                 callback.on_fit_end(self)
-        return {name: list(values) for name, values in self.history.items()}
+        return History({name: list(values) for name, values in self.history.items()})
 
     def _train_epoch(
         self,
@@ -231,7 +242,7 @@ class Trainer:
 
         Everything that may fail comes first; what changes the model comes last, undisturbed.
         """
-        rng = cast(np.random.Generator, _Stream(self.seed, _STEP, self.step))
+        rng = cast(np.random.Generator, Stream(self.seed, _STEP, self.step))
         prediction, loss, backward = passes(x, target, rng)
         factor = number(self.schedule(self.step, total_steps), "schedule: its result", 0.0)
         learning_rate = self.optimizer.learning_rate * factor
@@ -244,7 +255,7 @@ class Trainer:
         backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
-        with interrupts.held():
+        with self._steps.changing(), interrupts.held():
             self.optimizer.step(
                 self._parameters,
                 self._optimizer_state,
@@ -268,7 +279,8 @@ class Trainer:
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
         images = self._images(x, "x")
-        return self._measure(images, self._targets(y, len(images), "y"), batch_size)
+        targets = self._targets(y, len(images), "y")
+        return self._steps.unchanged(lambda: self._measure(images, targets, batch_size))
 
     def _measure(self, images: Array, targets: Array, batch_size: int) -> dict[str, float]:
         run = self._compiled()
@@ -288,9 +300,16 @@ class Trainer:
         return numbers
 
     def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
-        """Return the model's outputs, for a classifier logits (n, classes)."""
+        """Return the model's outputs, for a classifier logits (n, classes).
+
+        While another thread trains, they are those of the model between two steps, as is what
+        `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
+        """
         batch_size = integer(batch_size, "predict: batch_size")
         images = self._images(x, "x")
+        return self._steps.unchanged(lambda: self._predict(images, batch_size))
+
+    def _predict(self, images: Array, batch_size: int) -> Array:
         run = self._compiled()
         if len(images) <= batch_size:
             return run(floats(images, self.dtype))
@@ -306,14 +325,14 @@ class Trainer:
 
     def predictor(self) -> Predictor:
         """Return a snapshot of the model as it is now, made ready to serve on this backend."""
-        return Predictor(self.model, self.backend, dtype=self.dtype)
+        return self._steps.unchanged(lambda: Predictor(self.model, self.backend, dtype=self.dtype))
 
-    def _compiled(self) -> Step:
+    def _compiled(self) -> Run:
         """Return the model in inference; it sees every change of the weights."""
-        if self._run is None or self._run_of != (self.model, self.backend):
-            self._run = compiled(self.model, self.backend, follow=True)
-            self._run_of = self.model, self.backend
-        return self._run
+        model, backend, made = self.model, self.backend, self._run
+        if made is None or made[0] is not model or made[1] is not backend:
+            made = self._run = model, backend, compiled(model, backend, follow=True)
+        return made[2]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along: not the steps of inference, which know this model."""
@@ -329,8 +348,11 @@ class Trainer:
         history. The file is replaced whole or not at all. notes: values of JSON to keep with it,
         for fastcnn.serialization.read_notes.
         """
-        progress = Progress(self.seed, self.epoch, self.step, self.history, self._optimizer_state)
-        write_state(path, self.model, self.optimizer, progress, notes)
+        with self._steps.held():
+            progress = Progress(
+                self.seed, self.epoch, self.step, self.history, self._optimizer_state
+            )
+            write_state(path, self.model, self.optimizer, progress, notes)
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Take up training where `save_state` left it; the seed becomes the saved one.
@@ -340,26 +362,29 @@ class Trainer:
         ValueError, with nothing changed, for a file that is damaged or of another training.
         """
         weights, input_shape, progress = read_state(path, self.model, self.optimizer, self.dtype)
-        if self.model.built:
-            self.model.load_state_dict(weights)
-        else:
-            self.model.plan(input_shape)
-            self.model.adopt(weights)
-        self.seed = progress.seed
-        self.epoch = progress.epoch
-        self.step = progress.step
-        self.history = progress.history
-        self._parameters = self.model.parameters()
-        self._optimizer_state = {
-            name: copied(array, self.dtype) for name, array in progress.optimizer_state.items()
-        }
+        with self._steps.changing():
+            if self.model.built:
+                self.model.load_state_dict(weights)
+            else:
+                self.model.plan(input_shape)
+                self.model.adopt(weights)
+            self.seed = progress.seed
+            self.epoch = progress.epoch
+            self.step = progress.step
+            self.history = History(progress.history)
+            self._parameters = self.model.parameters()
+            self._optimizer_state = {
+                name: copied(array, self.dtype) for name, array in progress.optimizer_state.items()
+            }
 
     # ------------------------------------------------------------------ data
     def _images(self, x: ArrayLike, where: str) -> Array:
         """Check images, and build the model for them where it has no weights yet."""
         images = as_images(x, where, self.model.input_shape if self.model.built else None)
         if not self.model.built:
-            self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
+            with self._steps.held():  # of several threads, one builds it
+                if not self.model.built:
+                    self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
         if not self._parameters:
             if self.model.dtype is not None and self.model.dtype != self.dtype:
                 raise ValueError(
@@ -402,25 +427,6 @@ class Trainer:
                 f"batches of {batch_size}, the last with {smallest}; choose another batch_size "
                 "or pass drop_last=True"
             )
-
-
-class _Stream:
-    """The np.random.Generator of (seed, purpose, number), made at its first draw.
-
-    Most steps draw nothing, and to make one takes as long as a small op.
-    """
-
-    def __init__(self, seed: int, purpose: int, number: int) -> None:
-        self._origin = seed, purpose, number
-        self._generator: np.random.Generator | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        if self._generator is None:
-            seed, *spawn_key = self._origin
-            self._generator = np.random.default_rng(
-                np.random.SeedSequence(seed, spawn_key=spawn_key)
-            )
-        return getattr(self._generator, name)
 
 
 def _array(value: ArrayLike, where: str) -> Array:

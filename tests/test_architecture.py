@@ -49,16 +49,22 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
     "fastcnn._passes": {*PREPARED, *MODEL},
     "fastcnn.inference": {"fastcnn.nn", "fastcnn._batches", "fastcnn._steps", *PREPARED},
+    "fastcnn._history": set(),
     "fastcnn._interrupt": set(),
     "fastcnn._progress": {"tqdm"},
+    "fastcnn._step_lock": set(),
+    "fastcnn._stream": set(),
     "fastcnn.trainer": {
         *TRAINER,
         "fastcnn.inference",
         "fastcnn._batches",
+        "fastcnn._history",
         "fastcnn._interrupt",
         "fastcnn._memory",
         "fastcnn._passes",
         "fastcnn._progress",
+        "fastcnn._step_lock",
+        "fastcnn._stream",
     },
 }
 # What runs the library rather than being it may import all of it, and these when they are used.

@@ -7,14 +7,16 @@ is done beforehand, and `linear_few` sums in the order of `linear`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn._checks import float_arrays, rank, shape
-from fastcnn._memory import copied, empty, same_bytes, zeros
+from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
 from fastcnn.fast import _conv2d, _conv_block, _linear, _prepared_pools
+from fastcnn.fast._prepared_pools import FRESH, Room
 
 if TYPE_CHECKING:
     from fastcnn.fast import FastBackend
@@ -24,27 +26,21 @@ __all__ = ["Preparation"]
 
 Op = Callable[[Array], Array]
 Call = Callable[[], object]
-Make = Callable[[tuple[int, ...], np.dtype[Any]], Array]  # of an array, as fastcnn._memory.empty
 _FEW = 2  # rows that a linear layer multiplies by the weights as they lie; six packed cost no more
 _MOST_SHAPES = 16  # that a prepared op remembers
 _WORTH_A_TEAM = 1 << 14  # numbers of a batch: its rows come from memory, one after another
 
 
 class _Prepared:
-    """What prepared ops share: weights, and workspaces that hold them packed.
+    """What prepared ops share: weights, which stay, and workspaces that hold them packed."""
 
-    follow: the weights may change in place between calls. They are then compared with a copy,
-    which costs little beside what the op does with them, and packed again.
-    """
-
-    def __init__(self, backend: FastBackend, w: Array, b: Array | None, follow: bool) -> None:
+    def __init__(self, backend: FastBackend, w: Array, b: Array | None) -> None:
         self._backend = backend
         self._w, self._b = w, b
         self._kernels = backend._load(w)
-        self._followed = [a for a in (w, b) if a is not None and follow]
-        self._seen: list[Array] = []
-        # Each call that runs has a workspace of its own; these wait for the next call.
-        self._idle: list[Array] = []
+        # Each call that runs has a workspace of its own; these wait for the next call. How the
+        # weights lie in one depends on the images' shape and on the number of threads.
+        self._idle: list[tuple[tuple[Any, ...], Array]] = []
 
     def _floats(self, op: str, x: Array) -> Array:
         """Return x as a kernel takes it."""
@@ -52,21 +48,19 @@ class _Prepared:
             return x
         return float_arrays(op, x=x, w=self._w)[0]
 
-    def _run(self, size: int, kernel: Callable[[Array, bool], None]) -> None:
-        """Call kernel(workspace, packed) with a workspace of `size` numbers."""
-        if self._followed and not (self._seen and all(map(same_bytes, self._followed, self._seen))):
-            self._idle = []  # another list: what still runs gives its workspace back to the old one
-            self._seen = [a.copy() for a in self._followed]  # last: another Python thread looks
-        idle = self._idle
+    def _run(
+        self, shape: tuple[int, ...], size: int, kernel: Callable[[Array, bool], None]
+    ) -> None:
+        """Call kernel(workspace, packed) with a workspace of `size` numbers, for such images."""
+        key = *shape, size
         try:
-            workspace = idle.pop()
+            found, workspace = self._idle.pop()
         except IndexError:
-            workspace = empty((0,), self._w.dtype)
-        packed = workspace.size == size  # it is not after a change of the number of threads
-        if not packed:
+            found, workspace = (), empty((0,), self._w.dtype)
+        if workspace.size != size:
             workspace = empty((size,), self._w.dtype)
-        kernel(workspace, packed)
-        idle.append(workspace)
+        kernel(workspace, found == key)
+        self._idle.append((key, workspace))
 
 
 class _Conv2D(_Prepared):
@@ -79,9 +73,8 @@ class _Conv2D(_Prepared):
         b: Array | None,
         relu: bool,
         options: dict[str, Any],
-        follow: bool,
     ) -> None:
-        super().__init__(backend, w, b, follow)
+        super().__init__(backend, w, b)
         self._relu = relu
         self._options = options
         self._shapes: dict[tuple[int, ...], tuple[_conv2d._Geometry, str]] = {}
@@ -92,36 +85,13 @@ class _Conv2D(_Prepared):
         residual = None if residual is None else self._floats("conv2d", residual)
         y = empty(self._output_shape(x), x.dtype)
         if y.size:
-            self.refresh()
-            self._call(y, x, residual)()
+            self._call(y, x, residual, FRESH)()
         return y
 
-    def bind(self, x: Array, make: Make, residual: Array | None = None) -> tuple[Call, Array]:
-        """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
-        y = make(self._output_shape(x), x.dtype)
-        return self.renewed(lambda: self._call(y, x, residual)), y
-
-    def renewed(self, make_call: Callable[[], Call]) -> Call:
-        """Return a call on packed weights that is made anew when they have changed."""
-        self.refresh()
-        call, packed = make_call(), self._packed
-        if not self._followed:
-            return call
-
-        def following() -> None:
-            nonlocal call, packed
-            self.refresh()
-            if self._packed is not packed:
-                call, packed = make_call(), self._packed
-            call()
-
-        return following
-
-    def refresh(self) -> None:
-        """Forget what was packed of weights that have changed."""
-        if self._followed and not (self._seen and all(map(same_bytes, self._followed, self._seen))):
-            self._packed = {}
-            self._seen = [a.copy() for a in self._followed]  # last: another Python thread looks
+    def bind(self, x: Array, room: Room, residual: Array | None = None) -> tuple[Call, Array]:
+        """Return (call, y): each call computes y, an array of room's, from what is in x then."""
+        y = room.make(self._output_shape(x), x.dtype)
+        return self._call(y, x, residual, room), y
 
     def _shape(self, x: Array) -> tuple[_conv2d._Geometry, str]:
         """Return the checked options for an x of this shape, and the algorithm."""
@@ -129,7 +99,7 @@ class _Conv2D(_Prepared):
         if found is None:
             geometry = _conv2d._geometry("conv2d", x, self._w, **self._options)
             found = geometry, self._backend._conv2d_algorithm(x, self._w, geometry)
-            if len(self._shapes) == _MOST_SHAPES:
+            if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             self._shapes[x.shape] = found
         return found
@@ -137,7 +107,7 @@ class _Conv2D(_Prepared):
     def _output_shape(self, x: Array) -> tuple[int, ...]:
         return (x.shape[0], *self._shape(x)[0].output, self._w.shape[3])
 
-    def _call(self, y: Array, x: Array, residual: Array | None) -> Call:
+    def _call(self, y: Array, x: Array, residual: Array | None, room: Room) -> Call:
         geometry, algorithm = self._shape(x)
         w, b, threads, kernels = self._w, self._b, self._backend.num_threads, self._kernels
         last = threads, self._relu, residual
@@ -152,7 +122,7 @@ class _Conv2D(_Prepared):
             call = kernels.pointwise_conv2d.bound(y, x, w[0, 0], b, packed, *strides, *last)
         elif algorithm == "winograd":
             size = kernels.winograd.workspace_size(*y.shape[:3], *w.shape[2:], threads, True)
-            scratch = empty((size,), w.dtype)
+            scratch = room.keep((size,), w.dtype)
             call = kernels.winograd.bound(y, x, w, b, scratch, *geometry.pads, packed, *last)
         else:
             call = kernels.conv2d.bound(
@@ -160,11 +130,12 @@ class _Conv2D(_Prepared):
             )
         return call
 
-    def pooled(self, y: Array, argmax: Array, x: Array, block: _conv_block._Block) -> Call:
+    def pooled(self, y: Array, x: Array, block: _conv_block._Block, room: Room) -> Call:
         """Return a call that writes ReLU and max-pool of it to y, by Winograd's kernel."""
         kernel, threads = self._kernels.winograd, self._backend.num_threads
         size = _conv_block._tiles_workspace(kernel, y, self._w, threads, kept=True)
-        scratch, u = empty((size,), self._w.dtype), self._weights("winograd", 1)
+        scratch, u = room.keep((size,), self._w.dtype), self._weights("winograd", 1)
+        argmax = room.keep(y.shape, np.dtype(np.uint8))
         pads = block.window[2:4]
         call: Call = kernel.bound_block(y, argmax, x, self._w, self._b, scratch, *pads, threads, u)
         return call
@@ -209,15 +180,14 @@ class _ConvBlock(_Prepared):
         w: Array,
         b: Array | None,
         options: dict[str, Any],
-        follow: bool,
     ) -> None:
-        super().__init__(backend, w, b, follow)
+        super().__init__(backend, w, b)
         self._options = options
         self._blocks: dict[tuple[int, ...], tuple[_conv_block._Block, str]] = {}
         pools = ("pool_size", "pool_stride")
         convolution = {name: options[name] for name in options if name not in pools}
         # Where it is plain or by Winograd's algorithm:
-        self._convolution = _Conv2D(backend, w, b, True, convolution, follow)
+        self._convolution = _Conv2D(backend, w, b, True, convolution)
         self._pool = _prepared_pools.MaxPool2D(
             backend,
             pool_size=options["pool_size"],
@@ -232,7 +202,7 @@ class _ConvBlock(_Prepared):
         if found is None:
             block = _conv_block._check("conv_block", x, self._w, **self._options)
             found = block, self._backend._algorithm(x, self._w, block)
-            if len(self._blocks) == _MOST_SHAPES:
+            if len(self._blocks) >= _MOST_SHAPES:
                 self._blocks.clear()
             self._blocks[x.shape] = found
         return found
@@ -245,62 +215,44 @@ class _ConvBlock(_Prepared):
         if algorithm == "winograd":
             y = empty((x.shape[0], *block.output, self._w.shape[3]), x.dtype)
             if y.size:
-                self._convolution.refresh()
-                self._convolution.pooled(y, empty(y.shape, np.dtype(np.uint8)), x, block)()
+                self._convolution.pooled(y, x, block, FRESH)()
             return y
-        return self._backend._fused_block(x, self._w, self._b, block, algorithm, self._run)[0]
+        run = partial(self._run, x.shape[1:])
+        return self._backend._fused_block(x, self._w, self._b, block, algorithm, run)[0]
 
-    def bind(self, x: Array, make: Make) -> tuple[Call, Array]:
-        """Return (call, y): each call computes y, an array of `make`, from what is in x then."""
+    def bind(self, x: Array, room: Room) -> tuple[Call, Array]:
+        """Return (call, y): each call computes y, an array of room's, from what is in x then."""
         w, b, threads = self._w, self._b, self._backend.num_threads
         block, algorithm = self._block(x)
         if algorithm == "plain":
-            convolve, z = self._convolution.bind(x, make)
-            pool, y = self._pool.bind(z, make)
+            convolve, z = self._convolution.bind(x, room)
+            pool, y = self._pool.bind(z, room)
 
             def plain() -> None:
                 convolve()
                 pool()
 
             return plain, y
-        y = make((x.shape[0], *block.output, w.shape[3]), w.dtype)
-        argmax = empty(y.shape, np.dtype(np.uint8))
+        y = room.make((x.shape[0], *block.output, w.shape[3]), w.dtype)
         if algorithm == "winograd":
-            convolution = self._convolution
-            return convolution.renewed(lambda: convolution.pooled(y, argmax, x, block)), y
+            return self._convolution.pooled(y, x, block, room), y
+        argmax = room.keep(y.shape, np.dtype(np.uint8))
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
             few = self._kernels.conv_block_few
             return few.bound(y, argmax, x, w, bias, *block.pool[2:], threads), y
         kernel, size, options = self._backend._block_kernel(w, block, algorithm, threads)
-        arrays = y, argmax, x, w, b, empty((size,), w.dtype)
-        seen: list[Array] = []
-
-        def packing() -> None:
-            seen[:] = [a.copy() for a in self._followed]
-            kernel.conv_block(*arrays, *options, threads)
-
-        packing()
-        packed: Call = kernel.bound(*arrays, *options, threads)
-        if not self._followed:
-            return packed, y
-
-        def following() -> None:
-            if all(map(same_bytes, self._followed, seen)):
-                packed()
-            else:
-                packing()
-
-        return following, y
+        arrays = y, argmax, x, w, b, room.keep((size,), w.dtype)
+        kernel.conv_block(*arrays, *options, threads)  # it packs the weights
+        call: Call = kernel.bound(*arrays, *options, threads)
+        return call, y
 
 
 class _Linear(_Prepared):
     """linear, with ReLU if asked for."""
 
-    def __init__(
-        self, backend: FastBackend, w: Array, b: Array | None, relu: bool, follow: bool
-    ) -> None:
-        super().__init__(backend, w if follow else copied(w, w.dtype), b, follow)
+    def __init__(self, backend: FastBackend, w: Array, b: Array | None, relu: bool) -> None:
+        super().__init__(backend, w, b)
         self._relu = relu
 
     def __call__(self, x: Array) -> Array:
@@ -315,6 +267,7 @@ class _Linear(_Prepared):
             return y
         kernel = self._kernels.conv2d
         self._run(
+            (),
             kernel.workspace_size(1, 1, *w.shape),
             lambda workspace, packed: kernel.conv2d(
                 _linear._as_image(y),
@@ -332,11 +285,11 @@ class _Linear(_Prepared):
             self._kernels.activations.relu(y.reshape(-1), y.reshape(-1), self._backend._team(y))
         return y
 
-    def bind(self, x: Array, make: Make) -> tuple[Call, Array] | None:
+    def bind(self, x: Array, room: Room) -> tuple[Call, Array] | None:
         """Return (call, y): each call computes y from what is in x then; None for many rows."""
         if len(x) > _FEW:
             return None
-        y = make((x.shape[0], self._w.shape[1]), self._w.dtype)
+        y = room.make((x.shape[0], self._w.shape[1]), self._w.dtype)
         few = self._kernels.linear_few
         threads = self._backend.num_threads
         return few.bound(y, x, self._w, self._b, self._relu, threads), y
@@ -345,9 +298,11 @@ class _Linear(_Prepared):
 class Preparation:
     """Makes ops of a fast backend ready: each method returns a function of x.
 
-    w, b: C-contiguous arrays of one float dtype. With `follow` a change of them in place is
-    noticed, without it they must not change.
+    w, b: C-contiguous arrays of one float dtype, which must not change. Those of `linear` may, as
+    long as it is called with at most `few_rows` rows: it reads them as they are then.
     """
+
+    few_rows = _FEW
 
     def __init__(self, backend: FastBackend) -> None:
         self._backend = backend
@@ -357,22 +312,20 @@ class Preparation:
         """How many threads an op would use now; what is bound keeps the number of then."""
         return self._backend.num_threads
 
-    def conv2d(
-        self, w: Array, b: Array | None, *, relu: bool, follow: bool, **options: Any
-    ) -> _Conv2D:
+    def conv2d(self, w: Array, b: Array | None, *, relu: bool, **options: Any) -> _Conv2D:
         """Prepare conv2d, with ReLU if asked for; the op takes a residual too."""
-        return _Conv2D(self._backend, w, b, relu, options, follow)
+        return _Conv2D(self._backend, w, b, relu, options)
 
-    def conv_block(self, w: Array, b: Array | None, *, follow: bool, **options: Any) -> Op:
+    def conv_block(self, w: Array, b: Array | None, **options: Any) -> Op:
         """Prepare conv_block; the result is y alone."""
         backend = self._backend
         if options["groups"] > 1:
             return lambda x: backend.conv_block(x, w, b, **options)[0]
-        return _ConvBlock(backend, w, b, options, follow)
+        return _ConvBlock(backend, w, b, options)
 
-    def linear(self, w: Array, b: Array | None, *, relu: bool, follow: bool) -> Op:
+    def linear(self, w: Array, b: Array | None, *, relu: bool) -> Op:
         """Prepare linear, with ReLU if asked for."""
-        return _Linear(self._backend, w, b, relu, follow)
+        return _Linear(self._backend, w, b, relu)
 
     def max_pool2d(self, **options: Any) -> Op:
         """Prepare max_pool2d; the result is y alone."""

@@ -206,7 +206,7 @@ class Module(metaclass=_LayerType):
 
     def _settle(self) -> None:
         """Make this and all that it holds built: what they hold is then fixed."""
-        for module in list(self.modules()):
+        for module in reversed(list(self.modules())):  # the whole last, which threads ask
             if not module.built:
                 for name, value in vars(module).items():
                     vars(module)[name] = _rules.fixed(value)
