@@ -132,7 +132,7 @@ def test_predict_reads_all_before_it_prints_any(
     assert fail("predict", run, "good.npy", "missing.npy").startswith("missing.npy: No such")
     assert capsys.readouterr().out == ""
     Path("folder").mkdir()
-    assert fail("predict", run, "folder") == "folder: Is a directory"
+    assert fail("predict", run, "folder").startswith("folder: expected a .npy or an image file, ")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
@@ -151,8 +151,6 @@ def test_predict_an_image_that_has_no_answer(
 
 def test_predict_bad_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("PIL.Image")
-    image.fromarray(np.zeros((28, 28), np.uint16)).save("deep.png")
-    assert "8 bits a pixel are expected" in fail("predict", run, "deep.png")
     image.fromarray(np.zeros((280, 280), np.uint8)).save("cut.png")
     whole = Path("cut.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
@@ -162,7 +160,7 @@ def test_predict_bad_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         image.fromarray(np.zeros((side, side), np.uint8)).save("bomb.png")
         assert "bomb.png: expected an image that can be" in fail("predict", run, "bomb.png")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    assert "image files need Pillow" in fail("predict", run, "deep.png")
+    assert "image files need Pillow" in fail("predict", run, "bomb.png")
 
 
 def test_predict_needs_a_classifier(digits: np.ndarray) -> None:
