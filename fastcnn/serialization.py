@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MODEL_FORMAT = "fastcnn-model"
 STATE_FORMAT = "fastcnn-state"
 HISTORY = ("step_loss", "loss", "accuracy", "val_loss", "val_accuracy")
 VERSION = 1
+_MOST_BITS = 1024  # of an integer in notes: Python refuses to read those of thousands of digits
 
 _LAYERS: dict[str, type[nn.Module]] = {
     cls.__name__: cls
@@ -37,13 +39,19 @@ _LAYERS: dict[str, type[nn.Module]] = {
 
 
 # ---------------------------------------------------------------------- models
-def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def save_model(
+    model: nn.Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None
+) -> None:
     """Write a built model to `path`; see Module.save."""
-    write_tensors(path, model.state_dict(), describe(model))
+    kept = checked_notes(notes, "save: notes")
+    description = describe(model)
+    if kept:
+        description["notes"] = kept
+    write_tensors(path, model.state_dict(), description)
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
-    """Return the model that Module.save wrote to `path`, built and with its weights.
+    """Return the model that Module.save wrote to `path`, built, with its weights and notes.
 
     Raises ValueError for a file that is damaged or no fastcnn model, OSError for one that cannot
     be read.
@@ -53,6 +61,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
         model = rebuild(description)
         dtype = float_dtype(str(description.get("dtype")))
         model.adopt(check_state(model.shapes(), tensors, dtype))
+        model.notes = checked_notes(description.get("notes"), "notes")
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: expected a fastcnn model: {error}") from None
     return model
@@ -117,6 +126,50 @@ def _option(value: object) -> Any:
     return value
 
 
+# ---------------------------------------------------------------------- notes
+def checked_notes(notes: object, where: str) -> dict[str, Any]:
+    """Return notes as a dict of what JSON can hold; None is empty.
+
+    TypeError, or ValueError for a number that JSON has not, names the first value that is wrong.
+    """
+    if notes is None:
+        return {}
+    if not isinstance(notes, Mapping):
+        raise TypeError(f"{where}: expected a dict, got {type(notes).__name__}")
+    try:
+        plain: dict[str, Any] = _json_value(notes, where)
+    except RecursionError:
+        raise ValueError(f"{where}: expected values of JSON, got some nested too deep") from None
+    return plain
+
+
+def _json_value(value: object, where: str) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            raise ValueError(
+                f"{where}: expected an integer of at most {_MOST_BITS} bits, got one of "
+                f"{value.bit_length()}"
+            )
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: expected a number that JSON can hold, got {value}")
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"{where}: expected keys that are strings, got {type(key).__name__} {key!r:.80}"
+                )
+        return {key: _json_value(item, f"{where}[{key!r:.80}]") for key, item in value.items()}
+    hint = "; .tolist() makes one" if isinstance(value, (np.ndarray, np.generic)) else ""
+    raise TypeError(f"{where}: expected a value of JSON, got {type(value).__name__}{hint}")
+
+
 # ---------------------------------------------------------------------- training state
 @dataclass
 class Progress:
@@ -150,7 +203,7 @@ def write_state(
         "seed": progress.seed,
         "epoch": progress.epoch,
         "step": progress.step,
-        "notes": dict(notes or {}),
+        "notes": checked_notes(notes, "save_state: notes"),
     }
     write_tensors(path, tensors, description)
 
@@ -211,11 +264,18 @@ def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Array], description: Mapping[str, Any]
 ) -> None:
     """Write arrays and a JSON description to one safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
     # One entry of metadata: with several, their order in the file would differ between runs.
     metadata = {"fastcnn": json.dumps(description)}
-    write_atomically(path, save(dict(tensors), metadata))
+    try:
+        data = save(dict(tensors), metadata)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{os.fspath(path)}: expected names and notes of less than 100 MB, got more: {error}"
+        ) from None
+    write_atomically(path, data)
 
 
 def read_tensors(
