@@ -336,7 +336,8 @@ def check_state(
     unexpected = [str(name) for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(f'{name:.80}' for name in names[:5])}"
+            f"{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]
