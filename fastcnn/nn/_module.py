@@ -66,6 +66,9 @@ class Module:
     Shapes are those of one input, without the batch axis: (28, 28, 1). Arrays that pass through
     have the batch axis first. To write a layer of one's own, override `declare` and `forward`,
     and keep every constructor argument as an attribute of the same name.
+
+    `notes` is a dict for values of JSON that belong with a model, such as the names of its
+    classes: `save` writes it to the file, `fastcnn.load` brings it back.
     """
 
     def __init__(self) -> None:
@@ -77,6 +80,7 @@ class Module:
         self._buffers: dict[str, Buffer] = {}
         self._children: dict[str, Module] = {}
         self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
+        self.notes: dict[str, Any] = {}
 
     # ------------------------------------------------------------------ to override
     def declare(self, input_shape: Shape) -> Shape:
@@ -265,14 +269,17 @@ class Module:
         for name, variable in self.variables().items():
             np.copyto(variable.data, arrays[name])
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture and weights to a safetensors file; fastcnn.load reads it.
+    def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> None:
+        """Write architecture, weights and notes to a safetensors file; fastcnn.load reads it.
 
-        The file appears whole or not at all: an older one survives any failure.
+        The file appears whole or not at all: an older one survives any failure. notes: values
+        of JSON for this file, such as {"classes": ["cat", "dog"]}, instead of the model's own
+        `notes`; after fastcnn.load they are the model's. Raises TypeError or ValueError for
+        notes that JSON cannot hold, OSError where the file cannot be written.
         """
         from fastcnn.serialization import save_model
 
-        save_model(self, path)
+        save_model(self, path, self.notes if notes is None else notes)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments by name (each is an attribute of that name)."""
@@ -329,7 +336,8 @@ def check_state(
     unexpected = [str(name) for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(f'{name:.80}' for name in names[:5])}"
+            f"{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]
