@@ -55,12 +55,12 @@ def read_picture(file: BinaryIO, path: str, height: int, width: int, channels: i
             coefficients = _coefficients(file)
             with Image.open(file) as opened:
                 size = opened.size
-                _admit(opened, coefficients, 4 * max(height, width))
+                extent = _admit(opened, coefficients, 4 * max(height, width))
                 _scale_key(opened)
                 # no part of a container is larger than what its header told
                 Image.MAX_IMAGE_PIXELS = max(opened.width * opened.height, 1 << 20)
                 opened.load()
-                image = _scaled(opened, (width, height), MODES[channels])
+                image = _scaled(opened, extent, (width, height), MODES[channels])
     except UnidentifiedImageError:
         raise ValueError(
             f"{path}: expected a .npy or an image file, got neither{_kind(file)}"
@@ -103,23 +103,25 @@ def _kind(file: BinaryIO) -> str:
 
 
 # ---------------------------------------------------------------------- memory
-def _admit(image: Image.Image, coefficients: float, least: int) -> None:
-    """Raise ValueError for a picture too large to decode; a JPEG is drafted before.
+def _admit(image: Image.Image, coefficients: float, least: int) -> tuple[float, float]:
+    """Return (width, height) that are decoded, ValueError if they are too large.
 
-    `least`: pixels of the shorter side that a draft keeps.
+    A large JPEG is drafted before: decoded at a half to an eighth, of `least` pixels a side or
+    more. Its width and height may end within a pixel then.
     """
     if image.format == "EPS":  # Pillow would run Ghostscript
         raise ValueError("it is EPS, a drawing")
     width, height = image.size
     held = _HELD.get(image.format or "", 4) + coefficients
-    if width * height > _WHOLE:
-        image.draft(None, (least, least))  # nothing but a JPEG takes notice
+    # nothing but a JPEG takes notice
+    drafted = image.draft(None, (least, least)) if width * height > _WHOLE else None
     taken = image.width * image.height * _STORED.get(image.mode, 4) + width * height * held
     if taken > _MEMORY:
         raise ValueError(
             f"its {width} x {height} pixels would take {taken / 1e6:,.0f} MB to decode, of "
             f"{_MEMORY / 1e6:.0f} MB at most; make it smaller"
         )
+    return image.size if drafted is None else drafted[1][2:]
 
 
 def _coefficients(file: BinaryIO) -> float:
@@ -167,38 +169,39 @@ def _jpeg_components(file: BinaryIO) -> tuple[list[int], int]:
 
 
 # ---------------------------------------------------------------------- pixels
-def _scaled(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+def _scaled(
+    image: Image.Image, extent: tuple[float, float], size: tuple[int, int], mode: str
+) -> Image.Image:
     """Return the picture in 8 bits, `mode` L or RGB, upright and of a size (width, height).
 
+    `extent` (width, height): of the picture in the image's pixels, of which it may fill the last
+    in part.
     A large one is averaged over blocks of pixels before it is resized, at least four to a pixel
-    of the result each way, and tile by tile: another whole picture would double the memory. The
-    rim that fills no block is left out.
+    of the result each way, and tile by tile: another whole picture would double the memory.
     """
     from PIL import Image, ImageOps
 
     orientation = image.getexif().get(_ORIENTATION, 1)  # 1 where loading has turned it
     wanted = size[::-1] if orientation in _ON_ITS_SIDE else size
+    large = image.width * image.height > _WHOLE
     across, down = (
-        max(1, pixels // (4 * least)) if image.width * image.height > _WHOLE else 1
+        max(1, pixels // (4 * least)) if large else 1
         for pixels, least in zip(image.size, wanted, strict=True)
     )
-    left, upper = image.width % across // 2, image.height % down // 2
-    columns, rows = max(1, _TILE // across), max(1, _TILE // down)
     tags = getattr(image, "tag_v2", {})
-    blocks = Image.new(mode, (image.width // across, image.height // down))
-    for y in range(0, blocks.height, rows):
-        for x in range(0, blocks.width, columns):
-            right, lower = min(x + columns, blocks.width), min(y + rows, blocks.height)
-            corners = (
-                x * across + left,
-                y * down + upper,
-                right * across + left,
-                lower * down + upper,
-            )
-            tile = _as_seen(image.crop(corners), tags, mode)
-            blocks.paste(tile.reduce((across, down)), (x, y))
-    blocks.getexif()[_ORIENTATION] = orientation
-    upright = ImageOps.exif_transpose(blocks)
+    scaled = Image.new(mode, (-(-image.width // across), -(-image.height // down)))
+    columns, rows = max(1, _TILE // across), max(1, _TILE // down)
+    for y in range(0, scaled.height, rows):
+        for x in range(0, scaled.width, columns):
+            right = min((x + columns) * across, image.width)
+            lower = min((y + rows) * down, image.height)
+            tile = _as_seen(image.crop((x * across, y * down, right, lower)), tags, mode)
+            scaled.paste(tile.reduce((across, down)), (x, y))
+    if large:  # at once: the last blocks may be cut off, and are the last before it is turned
+        box = (0, 0, extent[0] / across, extent[1] / down)
+        scaled = scaled.resize(wanted, Image.Resampling.BILINEAR, box)
+    scaled.getexif()[_ORIENTATION] = orientation
+    upright = ImageOps.exif_transpose(scaled)
     return upright if upright.size == size else upright.resize(size, Image.Resampling.BILINEAR)
 
 

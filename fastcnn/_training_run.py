@@ -143,6 +143,11 @@ def train(
     remove_leftovers(folder)
     model = sample_network()
     model.build(INPUT_SHAPE, seed=settings.seed)
+    # the images' ground is dark, and fastcnn predict takes them so
+    model.notes = {
+        "classes": list(datasets.CLASSES[settings.dataset]),
+        "preprocessing": {"invert": False},
+    }
     trainer = Trainer(
         model,
         optimizer=settings.make_optimizer(),
