@@ -29,9 +29,9 @@ def read_images(
             f"{path}: expected a .npy or an image file, got a folder; name the files in it, as "
             f"{os.path.join(path, '*')} does"
         )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: expected a .npy or an image file, got a pipe or a device")
     with open(path, "rb") as file:
-        if not file.seekable():
-            raise ValueError(f"{path}: expected a .npy or an image file, got a pipe or a device")
         is_array = file.read(6) == b"\x93NUMPY"
         file.seek(0)
         if not is_array:

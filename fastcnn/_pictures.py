@@ -9,16 +9,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 
 from fastcnn.backend import Array
 
-if TYPE_CHECKING:
-    from PIL import Image, ImageFile
-
 __all__ = ["MODES", "read_picture"]
+
+_Image: TypeAlias = Any  # of Pillow, which is imported when it is used
 
 MODES: Final = {1: "L", 3: "RGB"}  # Pillow's names by number of channels
 
@@ -103,7 +102,7 @@ def _kind(file: BinaryIO) -> str:
 
 
 # ---------------------------------------------------------------------- memory
-def _admit(image: Image.Image, coefficients: float, least: int) -> tuple[float, float]:
+def _admit(image: _Image, coefficients: float, least: int) -> tuple[float, float]:
     """Return (width, height) that are decoded, ValueError if they are too large.
 
     A large JPEG is drafted before: decoded at a half to an eighth, of `least` pixels a side or
@@ -121,7 +120,8 @@ def _admit(image: Image.Image, coefficients: float, least: int) -> tuple[float, 
             f"its {width} x {height} pixels would take {taken / 1e6:,.0f} MB to decode, of "
             f"{_MEMORY / 1e6:.0f} MB at most; make it smaller"
         )
-    return image.size if drafted is None else drafted[1][2:]
+    extent: tuple[float, float] = image.size if drafted is None else drafted[1][2:]
+    return extent
 
 
 def _coefficients(file: BinaryIO) -> float:
@@ -169,9 +169,7 @@ def _jpeg_components(file: BinaryIO) -> tuple[list[int], int]:
 
 
 # ---------------------------------------------------------------------- pixels
-def _scaled(
-    image: Image.Image, extent: tuple[float, float], size: tuple[int, int], mode: str
-) -> Image.Image:
+def _scaled(image: _Image, extent: tuple[float, float], size: tuple[int, int], mode: str) -> _Image:
     """Return the picture in 8 bits, `mode` L or RGB, upright and of a size (width, height).
 
     `extent` (width, height): of the picture in the image's pixels, of which it may fill the last
@@ -205,7 +203,7 @@ def _scaled(
     return upright if upright.size == size else upright.resize(size, Image.Resampling.BILINEAR)
 
 
-def _as_seen(tile: Image.Image, tags: Mapping[int, Any], mode: str) -> Image.Image:
+def _as_seen(tile: _Image, tags: Mapping[int, Any], mode: str) -> _Image:
     """Return a part of an image in 8 bits, `mode` L or RGB, what is transparent laid on white.
 
     `tags`: of the TIFF that it comes from.
@@ -225,7 +223,7 @@ def _as_seen(tile: Image.Image, tags: Mapping[int, Any], mode: str) -> Image.Ima
     return tile.convert(mode)
 
 
-def _grey(tile: Image.Image, tags: Mapping[int, Any]) -> Array:
+def _grey(tile: _Image, tags: Mapping[int, Any]) -> Array:
     """Return grey of more than 8 bits in 8: integers as parts of 65535, floats as parts of 1."""
     levels = np.asarray(tile)
     top = 1 if tile.mode == "F" else 4095 if tags.get(_BITS) == (12,) else 65535
@@ -243,16 +241,14 @@ def _grey(tile: Image.Image, tags: Mapping[int, Any]) -> Array:
     return grey
 
 
-def _from_lab(tile: Image.Image) -> Image.Image:
+def _from_lab(tile: _Image) -> _Image:
     from PIL import ImageCms
 
     profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(tile, *profiles, outputMode="RGB")
-    assert converted is not None  # it is not done in place
-    return converted
+    return ImageCms.profileToProfile(tile, *profiles, outputMode="RGB")
 
 
-def _scale_key(image: ImageFile.ImageFile) -> None:
+def _scale_key(image: _Image) -> None:
     """Bring the colour that a PNG calls transparent to 8 bits, as Pillow does with the pixels."""
     key = image.info.get("transparency")
     rawmode = image.tile[0][3] if image.tile else None
