@@ -172,11 +172,11 @@ def test_predict_an_image_that_has_no_answer(
 
 
 def classifier(path: str, notes: dict[str, Any] | None = None, last: Any = None) -> None:
-    """Save a model of two inputs a pixel, whose three outputs are what is in the first pixel."""
+    """Save a model whose three outputs are the first pixel."""
     layers = [fastcnn.nn.Flatten(), fastcnn.nn.Dense(3)]
     model = fastcnn.nn.Sequential(layers if last is None else [*layers, last])
     model.build((2, 2, 3))
-    layers[1].weight[...] = np.eye(12, 3)
+    layers[1].weight.data[...] = np.eye(12, 3)
     model.save(path, notes=notes)
 
 
