@@ -179,7 +179,8 @@ def _scaled(image: _Image, extent: tuple[float, float], size: tuple[int, int], m
     """
     from PIL import Image, ImageOps
 
-    orientation = image.getexif().get(_ORIENTATION, 1)  # 1 where loading has turned it
+    # loading has turned a TIFF, and older Pillows leave the tag there
+    orientation = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
     wanted = size[::-1] if orientation in _ON_ITS_SIDE else size
     large = image.width * image.height > _WHOLE
     across, down = (

@@ -137,7 +137,7 @@ ROUNDED = np.rint(DEEP / 257).astype(np.uint8)
         saved(Image.fromarray(DEEP), "TIFF"),
         saved(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"),
         saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"),
-        saved(Image.fromarray(DEEP), "PPM"),
+        b"P5 28 28 65535\n" + DEEP.astype(">u2").tobytes(),
         saved(Image.fromarray(DEEP), "JPEG2000"),
         tiff(DEEP.astype("<u2")),
         tiff(DEEP.astype(">u2")),
