@@ -59,7 +59,7 @@ def read_picture(file: BinaryIO, path: str, height: int, width: int, channels: i
                 # no part of a container is larger than what its header told
                 Image.MAX_IMAGE_PIXELS = max(opened.width * opened.height, 1 << 20)
                 opened.load()
-                image = _scaled(opened, extent, (width, height), MODES[channels])
+                image = _scaled(opened, extent or opened.size, (width, height), MODES[channels])
     except UnidentifiedImageError:
         raise ValueError(
             f"{path}: expected a .npy or an image file, got neither{_kind(file)}"
@@ -102,11 +102,11 @@ def _kind(file: BinaryIO) -> str:
 
 
 # ---------------------------------------------------------------------- memory
-def _admit(image: _Image, coefficients: float, least: int) -> tuple[float, float]:
-    """Return (width, height) that are decoded, ValueError if they are too large.
+def _admit(image: _Image, coefficients: float, least: int) -> tuple[float, float] | None:
+    """Draft a large JPEG; raise ValueError for what is too large to decode.
 
-    A large JPEG is drafted before: decoded at a half to an eighth, of `least` pixels a side or
-    more. Its width and height may end within a pixel then.
+    A draft is decoded at a half to an eighth, of `least` pixels a side or more. Returned are its
+    width and height, which may end within a pixel; None of what is decoded as it is.
     """
     if image.format == "EPS":  # Pillow would run Ghostscript
         raise ValueError("it is EPS, a drawing")
@@ -120,8 +120,7 @@ def _admit(image: _Image, coefficients: float, least: int) -> tuple[float, float
             f"its {width} x {height} pixels would take {taken / 1e6:,.0f} MB to decode, of "
             f"{_MEMORY / 1e6:.0f} MB at most; make it smaller"
         )
-    extent: tuple[float, float] = image.size if drafted is None else drafted[1][2:]
-    return extent
+    return None if drafted is None else (drafted[1][2], drafted[1][3])
 
 
 def _coefficients(file: BinaryIO) -> float:
