@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastcnn._pictures import MODES, read_picture
 from fastcnn.backend import Array
 
 __all__ = ["read_images"]
-
-_MODES: Final = {1: "L", 3: "RGB"}  # Pillow's names by number of channels
 
 
 def read_images(
@@ -22,34 +20,60 @@ def read_images(
     """Return (labels, x): x (n, *input_shape) of a .npy or an image file, and a name for each.
 
     Arrays may lack the batch axis, or the channel axis of one channel. Image files become grey
-    or RGB uint8 of the input's size, `invert`ed on demand. Raises ValueError for content of
-    another kind or shape, OSError for a file that cannot be read.
+    or RGB uint8 of the input's size (`read_picture` says how), `invert`ed on demand. Raises
+    ValueError for content of another kind or shape, OSError for a file that cannot be read,
+    MemoryError for one that memory does not hold.
     """
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{path}: expected a .npy or an image file, got a folder; name the files in it, as "
+            f"{os.path.join(path, '*')} does"
+        )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: expected a .npy or an image file, got a pipe or a device")
     with open(path, "rb") as file:
         is_array = file.read(6) == b"\x93NUMPY"
-    if not is_array:
-        return [path], _read_image(path, input_shape, invert)
-    x = _read_array(path, input_shape)
+        file.seek(0)
+        if not is_array:
+            x = _read_picture(file, path, input_shape)
+            return [path], 255 - x if invert else x
+        x = _read_array(file, path, input_shape)
     # only the file of a single image goes by its bare name
     return ([path] if len(x) == 1 else [f"{path}[{i}]" for i in range(len(x))]), x
 
 
-def _read_array(path: str, input_shape: tuple[int, ...]) -> Array:
-    with open(path, "rb") as file:
-        try:
-            shape, fortran_order, dtype = _read_header(file)
-        except Exception as error:  # NumPy's parser fails in many ways, TokenError among them
-            raise ValueError(f"{path}: expected a .npy file of an array: {error}") from None
-        if dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
-            raise ValueError(f"{path}: expected uint8 or float numbers, got {dtype}")
-        # believed only as far as the file goes, before anything is allocated
-        size = math.prod(shape) * dtype.itemsize
-        held = os.fstat(file.fileno()).st_size - file.tell()
-        if size != held:
-            raise ValueError(
-                f"{path}: expected the {size} bytes of an array of shape {shape}, got {held}"
-            )
+def _read_picture(file: BinaryIO, path: str, input_shape: tuple[int, ...]) -> Array:
+    if len(input_shape) != 3 or input_shape[2] not in MODES:
+        raise ValueError(
+            f"{path}: expected a .npy file, since the model's input {input_shape} is no grey or "
+            "RGB image"
+        )
+    try:
+        return read_picture(file, path, *input_shape)[np.newaxis]
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{path}: expected a .npy file; image files need Pillow: pip install 'fastcnn[images]'"
+        ) from None
+
+
+def _read_array(file: BinaryIO, path: str, input_shape: tuple[int, ...]) -> Array:
+    try:
+        shape, fortran_order, dtype = _read_header(file)
+    except Exception as error:  # NumPy's parser fails in many ways, TokenError among them
+        raise ValueError(f"{path}: expected a .npy file of an array: {str(error)[:200]}") from None
+    if dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
+        raise ValueError(f"{path}: expected uint8 or float numbers, got {str(dtype)[:80]}")
+    # believed only as far as the file goes, before anything is allocated
+    size = math.prod(shape) * dtype.itemsize
+    held = os.fstat(file.fileno()).st_size - file.tell()
+    if size != held:
+        raise ValueError(
+            f"{path}: expected the {size} bytes of an array of shape {shape}, got {held}"
+        )
+    try:
         flat = np.frombuffer(file.read(), dtype)
+    except MemoryError:
+        raise MemoryError(f"{path}, an array of {size:,} bytes") from None
     array = flat.reshape(shape, order="F" if fortran_order else "C")
     shapes = [input_shape]
     if input_shape[-1] == 1 and len(input_shape) > 1:
@@ -79,41 +103,4 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _native(array: Array) -> Array:
-    return array.astype(array.dtype.newbyteorder("="), order="C")
-
-
-def _read_image(path: str, input_shape: tuple[int, ...], invert: bool) -> Array:
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"{path}: expected a .npy file; image files need Pillow: pip install 'fastcnn[images]'"
-        ) from None
-
-    if len(input_shape) != 3 or input_shape[2] not in _MODES:
-        raise ValueError(
-            f"{path}: expected a .npy file, since the model's input {input_shape} is no grey or "
-            "RGB image"
-        )
-    height, width, channels = input_shape
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                if opened.mode.startswith(("I", "F")):  # Pillow would clip these at 255
-                    raise ValueError(f"8 bits a pixel are expected, its mode is {opened.mode}")
-                image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: expected a .npy or an image file, got neither") from None
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,  # Pillow's word for a broken PNG
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise ValueError(f"{path}: expected an image that can be read: {error}") from None
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    x = np.asarray(image, dtype=np.uint8).reshape(1, *input_shape)
-    return 255 - x if invert else x
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")

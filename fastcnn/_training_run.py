@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastcnn import datasets, nn, optim
+from fastcnn._files import remove_leftovers, write_atomically
 from fastcnn._interrupt import Interrupts
 from fastcnn.callbacks import Callback
 from fastcnn.nn._options import choice, integer, number
 from fastcnn.schedules import SCHEDULES
-from fastcnn.serialization import read_notes, write_atomically
+from fastcnn.serialization import MODEL, read_notes
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ INPUT_SHAPE: Final = (28, 28, 1)
 LEARNING_RATES: Final = {"sgd": 0.05, "adam": 0.001, "adamw": 0.001}
 MOMENTUM: Final = 0.9  # of sgd
 
-MODEL: Final = "model.safetensors"
 STATE: Final = "state.safetensors"
 HISTORY: Final = "history.json"
 CURVES: Final = "curves.png"
@@ -140,8 +140,14 @@ def train(
     )
     (x_train, y_train), (x_test, y_test) = data
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     model = sample_network()
     model.build(INPUT_SHAPE, seed=settings.seed)
+    # the images' ground is dark, and fastcnn predict takes them so
+    model.notes = {
+        "classes": list(datasets.CLASSES[settings.dataset]),
+        "preprocessing": {"invert": False},
+    }
     trainer = Trainer(
         model,
         optimizer=settings.make_optimizer(),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -26,7 +27,8 @@ from fastcnn._training_run import (
 from fastcnn.schedules import SCHEDULES
 
 if TYPE_CHECKING:
-    from fastcnn.backend import Array, Backend
+    from fastcnn._prediction import Answer
+    from fastcnn.backend import Backend
 
 __all__ = ["main"]
 
@@ -43,22 +45,28 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 for a user's error, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        options.run(options)
+        code: int = options.run(options) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C; what was saved before is whole", 130)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MemoryError as error:
-        return _fail(f"not enough memory: {error}")
-    except OSError as error:
+    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError) as error:
+        return _fail(_sentence(error))
+    return code
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}" if str(error) else "not enough memory"
+    if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        return _fail(reason if error.filename is None else f"{error.filename}: {reason}")
-    except (ValueError, TypeError, FloatingPointError) as error:
-        return _fail(str(error))
-    return 0
+        return reason if error.filename is None else f"{error.filename}: {reason}"
+    return str(error)
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -103,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(
-        name: str, run: Callable[[argparse.Namespace], None], summary: str, text: str = ""
+        name: str, run: Callable[[argparse.Namespace], int | None], summary: str, text: str = ""
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
@@ -186,15 +194,38 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         _predict,
         "print class and probability of images",
-        "Image files (these need Pillow) are made grey, or RGB for a model of three channels, "
-        "and resized to the model's input; the data sets' digits are light on a dark ground. "
-        ".npy arrays of one image or a batch are taken in the model's input size, uint8 from 0 "
-        "to 255 or floats as the model was trained on (0 to 1).",
+        "Image files (these need Pillow) are turned as their orientation says, laid on white "
+        "where they are transparent, made grey, or RGB for a model of three channels, and resized "
+        "to the model's input; of an animation the first frame counts. Grey of 16 bits is scaled "
+        "to 8, floats are taken from 0 to 1. What would take more than 200 MB to decode is "
+        "refused: above 50 megapixels of colour in a PNG or BMP, 25 in a TIFF, 12 in a WebP; a "
+        "JPEG may have 89. The data sets' digits are light on a dark ground. .npy arrays of one "
+        "image or a batch are taken in the model's input size, uint8 from 0 to 255 or floats as "
+        "the model was trained on (0 to 1). Class names and preprocessing are those in the "
+        "model's notes, if it has any. A file that cannot be read is passed over, with a "
+        "sentence, and the exit code is 2.",
     )
     _add_model(predict)
-    predict.add_argument("files", nargs="+", metavar="FILE", help="image files or .npy arrays")
-    predict.add_argument(
-        "--invert", action="store_true", help="turn image files from dark on light to light on dark"
+    add = predict.add_argument
+    add("files", nargs="+", metavar="FILE", help="image files or .npy arrays")
+    add(
+        "--invert",
+        action=argparse.BooleanOptionalAction,
+        help="turn image files from dark on light to light on dark (default: as in the model's "
+        "notes, else not)",
+    )
+    add(
+        "--format",
+        choices=("text", "json", "csv"),
+        default="text",
+        help="of what is printed; json has the probabilities of all classes (default: text)",
+    )
+    add(
+        "--top",
+        type=_integer(1),
+        default=1,
+        metavar="N",
+        help="tell of the N most probable classes (default: 1)",
     )
     _add_backend(predict)
 
@@ -285,29 +316,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"test accuracy: {measured['accuracy']:.4f}")
 
 
-def _predict(options: argparse.Namespace) -> None:
-    from fastcnn._images import read_images
+def _predict(options: argparse.Namespace) -> int:
+    from fastcnn._prediction import FORMATS, Classifier
 
     model = fastcnn.load(_model_path(options.model))
-    if len(model.output_shape) != 1:
-        raise ValueError(
-            f"predict: expected a model that gives classes, got one that gives {model.output_shape}"
-        )
-    trainer = fastcnn.Trainer(model, backend=_backend(options))
-    # everything is read and answered before anything is printed
-    batches: list[tuple[list[str], Array]] = [
-        read_images(file, model.input_shape, invert=options.invert) for file in options.files
-    ]
-    answers = []
-    for labels, x in batches:
-        for label, p in zip(labels, trainer.predict_proba(x), strict=True):
-            if math.isnan(p.max()):
-                raise ValueError(
-                    f"{label}: expected probabilities, got NaN: there are NaN, infinite or far too "
-                    "large numbers in the image or in the model's weights"
-                )
-            answers.append(f"{label}: class {p.argmax()}, probability {p.max():.4f}")
-    print("\n".join(answers))
+    classifier = Classifier(model, _backend(options), invert=options.invert)
+    code = 0
+
+    def answers() -> Iterator[Answer]:
+        nonlocal code
+        for found in classifier.ask(options.files):
+            if isinstance(found, Exception):
+                sys.stdout.flush()
+                code = _fail(_sentence(found))
+            else:
+                yield found
+
+    FORMATS[options.format](answers(), options.top)
+    return code
 
 
 def _info(options: argparse.Namespace) -> None:

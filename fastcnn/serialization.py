@@ -6,28 +6,38 @@ a file builds only these layers; nothing in it is ever run as code.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastcnn import nn
+from fastcnn._files import name_of, write_atomically
+from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn.backend import Array
 from fastcnn.nn._module import check_state
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 from fastcnn.optim import Optimizer
 
-__all__ = ["load", "read_notes", "read_tensors", "save_model", "write_atomically", "write_tensors"]
+__all__ = ["MODEL", "load", "read_notes", "read_tensors", "save_model", "write_tensors"]
 
+MODEL = "model.safetensors"  # its name in the folder of a run
 MODEL_FORMAT = "fastcnn-model"
 STATE_FORMAT = "fastcnn-state"
 HISTORY = ("step_loss", "loss", "accuracy", "val_loss", "val_accuracy")
 VERSION = 1
+_DTYPES = {"F32": "f4", "F64": "f8"}
+_READERS = {
+    MODEL_FORMAT: ", a model, which fastcnn.load reads",
+    STATE_FORMAT: ", a state of training, which Trainer.load_state reads",
+}
+_MOST_BITS = 1024  # of an integer in notes: Python refuses to read those of thousands of digits
 
 _LAYERS: dict[str, type[nn.Module]] = {
     cls.__name__: cls
@@ -37,24 +47,38 @@ _LAYERS: dict[str, type[nn.Module]] = {
 
 
 # ---------------------------------------------------------------------- models
-def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def save_model(
+    model: nn.Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None
+) -> None:
     """Write a built model to `path`; see Module.save."""
-    write_tensors(path, model.state_dict(), describe(model))
+    kept = checked_notes(notes, "save: notes")
+    description = describe(model)
+    if kept:
+        description["notes"] = kept
+    write_tensors(path, model.state_dict(), description)
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
-    """Return the model that Module.save wrote to `path`, built and with its weights.
+    """Return the model that Module.save wrote to `path`, built, with its weights and notes.
 
-    Raises ValueError for a file that is damaged or no fastcnn model, OSError for one that cannot
-    be read.
+    path: the file, or the folder of a run of `fastcnn train`, in which it is model.safetensors.
+    Raises ValueError for a file that is damaged or no fastcnn model, which it names for what it
+    is, OSError for one that cannot be read. Nothing in a file is ever run as code.
     """
+    path = name_of(path)
+    if os.path.isdir(path):
+        if not os.path.exists(os.path.join(path, MODEL)):
+            said = f"expected a model file, or a directory with {MODEL} in it"
+            raise FileNotFoundError(errno.ENOENT, said, path)
+        path = os.path.join(path, MODEL)
     tensors, description = read_tensors(path, MODEL_FORMAT)
     try:
         model = rebuild(description)
         dtype = float_dtype(str(description.get("dtype")))
         model.adopt(check_state(model.shapes(), tensors, dtype))
+        model.notes = checked_notes(description.get("notes"), "notes")
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{os.fspath(path)}: expected a fastcnn model: {error}") from None
+        raise ValueError(f"{path}: expected a fastcnn model: {brief(error)}") from None
     return model
 
 
@@ -117,6 +141,50 @@ def _option(value: object) -> Any:
     return value
 
 
+# ---------------------------------------------------------------------- notes
+def checked_notes(notes: object, where: str) -> dict[str, Any]:
+    """Return notes as a dict of what JSON can hold; None is empty.
+
+    TypeError, or ValueError for a number that JSON has not, names the first value that is wrong.
+    """
+    if notes is None:
+        return {}
+    if not isinstance(notes, Mapping):
+        raise TypeError(f"{where}: expected a dict, got {type(notes).__name__}")
+    try:
+        plain: dict[str, Any] = _json_value(notes, where)
+    except RecursionError:
+        raise ValueError(f"{where}: expected values of JSON, got some nested too deep") from None
+    return plain
+
+
+def _json_value(value: object, where: str) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            raise ValueError(
+                f"{where}: expected an integer of at most {_MOST_BITS} bits, got one of "
+                f"{value.bit_length()}"
+            )
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: expected a number that JSON can hold, got {value}")
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"{where}: expected keys that are strings, got {type(key).__name__} {key!r:.80}"
+                )
+        return {key: _json_value(item, f"{where}[{key!r:.80}]") for key, item in value.items()}
+    hint = "; .tolist() makes one" if isinstance(value, (np.ndarray, np.generic)) else ""
+    raise TypeError(f"{where}: expected a value of JSON, got {type(value).__name__}{hint}")
+
+
 # ---------------------------------------------------------------------- training state
 @dataclass
 class Progress:
@@ -150,7 +218,7 @@ def write_state(
         "seed": progress.seed,
         "epoch": progress.epoch,
         "step": progress.step,
-        "notes": dict(notes or {}),
+        "notes": checked_notes(notes, "save_state: notes"),
     }
     write_tensors(path, tensors, description)
 
@@ -190,7 +258,9 @@ def read_state(
                 raise ValueError(f"history: expected rows of float64, got {name!r:.80}")
             history[name] = values.tolist()
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{os.fspath(path)}: expected a state of this training: {error}") from None
+        raise ValueError(
+            f"{name_of(path)}: expected a state of this training: {brief(error)}"
+        ) from None
     return weights, planned.input_shape, Progress(seed, epoch, step, history, state)
 
 
@@ -211,11 +281,18 @@ def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Array], description: Mapping[str, Any]
 ) -> None:
     """Write arrays and a JSON description to one safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
     # One entry of metadata: with several, their order in the file would differ between runs.
     metadata = {"fastcnn": json.dumps(description)}
-    write_atomically(path, save(dict(tensors), metadata))
+    try:
+        data = save(dict(tensors), metadata)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{name_of(path)}: expected names and notes of less than 100 MB, got more: {error}"
+        ) from None
+    write_atomically(path, data)
 
 
 def read_tensors(
@@ -226,71 +303,59 @@ def read_tensors(
     Raises ValueError where the file is damaged or of another format, OSError where it cannot
     be read.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
-    name = os.fspath(path)
-    with open(name, "rb"):
-        pass  # a missing file, a folder or a lack of rights is an OSError that says so
-    try:
-        with safe_open(name, framework="numpy") as file:
-            description = _description_of(file.metadata(), expected_format)
-            tensors = {}
-            for key in file.keys():  # noqa: SIM118 (it is no dict)
-                kind = file.get_slice(key).get_dtype()
-                if kind not in ("F32", "F64"):
-                    raise ValueError(f"{key!r:.80}: expected float32 or float64, got {kind}")
-                tensors[key] = np.require(file.get_tensor(key), requirements=["C", "W"])
-    except (SafetensorError, ValueError, RecursionError) as error:
-        said = expected_format.replace("-", " ")
-        raise ValueError(f"{name}: expected a {said} file: {error}") from None
-    return tensors, description
+    path = name_of(path)
+    expected = f"{path}: expected a {expected_format.replace('-', ' ')} file"
+    with open_regular(path) as file:
+        head = header_of(file)
+        if head is None:
+            raise ValueError(f"{expected}, got {kind_of(file)}")
+        try:
+            description = _description_of(head, expected_format)
+            file.seek(0)
+            data = file.read()
+            if not data.startswith(head):
+                raise ValueError("it was written to while it was read")
+            return _tensors_of(data), description
+        except SafetensorError as error:
+            raise ValueError(f"{expected}: {brief(error, 100)}") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{expected}: {brief(error)}") from None
 
 
-def _description_of(metadata: Mapping[str, str] | None, expected_format: str) -> dict[str, Any]:
-    description = json.loads((metadata or {}).get("fastcnn", "null"))
+def _tensors_of(data: bytes) -> dict[str, Array]:
+    """Return the arrays of a safetensors file, given as bytes.
+
+    safetensors would also map the file into memory, and then the process dies where another
+    one cuts the file short.
+    """
+    from safetensors import deserialize
+
+    tensors = {}
+    for name, tensor in deserialize(data):  # type: ignore[no-untyped-call]
+        if tensor["dtype"] not in _DTYPES:
+            raise ValueError(
+                f"{name!r:.80}: expected float32 or float64, got {tensor['dtype']:.80}"
+            )
+        array = np.frombuffer(tensor["data"], f"<{_DTYPES[tensor['dtype']]}")
+        dtype = array.dtype.newbyteorder("=")
+        tensors[name] = np.require(array.reshape(tensor["shape"]), dtype, ("C", "W"))
+    return tensors
+
+
+def _description_of(head: bytes, expected_format: str) -> dict[str, Any]:
+    metadata = json.loads(head[8:].decode()).get("__metadata__")
+    said = metadata.get("fastcnn") if isinstance(metadata, dict) else None
+    description = json.loads(said) if isinstance(said, str) else None
     if not isinstance(description, dict) or "format" not in description:
-        raise ValueError("its metadata is not fastcnn's")
+        raise ValueError("its metadata is not fastcnn's; another program wrote it")
     if description["format"] != expected_format:
-        raise ValueError(f"its metadata says {description['format']!r:.80}")
+        hint = _READERS.get(str(description["format"]), "")
+        raise ValueError(f"its metadata says {description['format']!r:.80}{hint}")
     if description.get("version") != VERSION:
         raise ValueError(
             f"expected version {VERSION}, got {description.get('version')!r:.80}; a newer fastcnn "
             "may have written it"
         )
     return description
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that, whatever happens, `path` holds all of the old or all of the new.
-
-    The bytes go to a temporary file beside the target, are flushed to the disk, and then take
-    the target's name. Raises OSError; the target is then as it was.
-    """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise OSError(f"path: expected a regular file or a new one, got {os.fspath(path)}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"path: expected a file in an existing folder, got {os.fspath(path)}"
-        )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where folders can be opened (not on Windows)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

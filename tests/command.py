@@ -17,7 +17,7 @@ SMALL = ["--limit-train", "40", "--limit-test", "20", "--batch-size", "20", "--s
 
 def succeed(*arguments: object) -> str:
     """Run the command, expecting success; return what it printed."""
-    code, out, error = _run(arguments)
+    code, out, error = run_command(arguments)
     assert code == 0, error
     return out
 
@@ -28,7 +28,7 @@ def fail(*arguments: object) -> str:
     Whatever files lie below the current folder must be as they were.
     """
     before = contents(Path())
-    code, out, error = _run(arguments)
+    code, out, error = run_command(arguments)
     assert code == 2
     assert out == "" or out.endswith("\n")
     # a progress bar may come before it
@@ -39,7 +39,7 @@ def fail(*arguments: object) -> str:
     return sentence.removeprefix("fastcnn: ")
 
 
-def _run(arguments: tuple[object, ...]) -> tuple[int, str, str]:
+def run_command(arguments: tuple[object, ...]) -> tuple[int, str, str]:
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         try:

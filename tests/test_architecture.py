@@ -23,6 +23,7 @@ BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
 PREPARED = {"fastcnn._preparation", *BACKEND}
 CHECKS = {"fastcnn._checks", *BACKEND}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
+FILES = {"fastcnn._files", "fastcnn._reading"}
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
 ALLOWED: dict[str, set[str]] = {
@@ -42,8 +43,10 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.optim": {"fastcnn._memory", *PREPARED, *MODEL},
     "fastcnn.schedules": MODEL,
     "fastcnn.metrics": MODEL,
-    "fastcnn.serialization": {*TRAINER, "safetensors"},
-    "fastcnn.callbacks": {*TRAINER, "fastcnn.trainer"},
+    "fastcnn.serialization": {*TRAINER, *FILES, "safetensors"},
+    "fastcnn._files": set(),
+    "fastcnn._reading": set(),
+    "fastcnn.callbacks": {*TRAINER, *FILES, "fastcnn.trainer"},
     "fastcnn._steps": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
     "fastcnn._preparation": BACKEND,
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},

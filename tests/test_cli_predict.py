@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 import re
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from command import fail, small_run, succeed
+from command import fail, run_command, small_run, succeed
 
 import fastcnn
 from fastcnn import datasets
@@ -125,34 +130,179 @@ def test_predict_bad_files(run: Path, content: bytes, message: str) -> None:
     assert re.match(f"bad: {message}", fail("predict", run, "bad"))
 
 
-def test_predict_reads_all_before_it_prints_any(
-    run: Path, capsys: pytest.CaptureFixture[str], digits: np.ndarray
+def ask(*arguments: object) -> tuple[int, str, list[str]]:
+    """Return what the command gives: exit code, standard output, sentences."""
+    code, out, error = run_command(("predict", *arguments))
+    return code, out, error.splitlines()
+
+
+def test_predict_goes_on_past_a_broken_file(
+    run: Path, digits: np.ndarray, expected: list[str]
 ) -> None:
     np.save("good.npy", digits[0])
-    assert fail("predict", run, "good.npy", "missing.npy").startswith("missing.npy: No such")
-    assert capsys.readouterr().out == ""
+    Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     Path("folder").mkdir()
-    assert fail("predict", run, "folder") == "folder: Is a directory"
+    files = ["missing.npy", "good.npy", "broken.png", "folder", "good.npy"]
+    code, out, sentences = ask(run, *files)
+    assert code == 2
+    assert out == f"good.npy: {expected[0]}\n" * 2
+    assert [sentence.split(":")[:2] for sentence in sentences] == [
+        ["fastcnn", f" {name}"] for name in ("missing.npy", "broken.png", "folder")
+    ]
+    assert "got a folder; name the files in it" in sentences[2]
+    code, out, _ = ask(run, "--format", "json", *files)
+    assert code == 2
+    assert [told["file"] for told in json.loads(out)] == ["good.npy"] * 2
+    code, out, _ = ask(run, "--format", "json", "missing.npy")
+    assert (code, json.loads(out)) == (2, [])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_predict_an_image_that_has_no_answer(
-    run: Path, value: float, digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+    run: Path, value: float, digits: np.ndarray, expected: list[str]
 ) -> None:
     batch = digits / 255
-    np.save("good.npy", batch)
     batch[1, 14, 14] = value
     np.save("bad.npy", batch)
-    with np.errstate(over="ignore"):
-        message = fail("predict", run, "good.npy", "bad.npy")
-    assert message.startswith("bad.npy[1]: expected probabilities, got NaN")
-    assert capsys.readouterr().out == ""
+    code, out, sentences = ask(run, "bad.npy")
+    assert code == 2
+    assert out.splitlines() == [f"bad.npy[{i}]: {expected[i]}" for i in (0, 2)]
+    assert len(sentences) == 1
+    assert sentences[0].startswith("fastcnn: bad.npy[1]: expected probabilities, got NaN")
+
+
+def classifier(path: str, notes: dict[str, Any] | None = None, last: Any = None) -> None:
+    """Save a model whose three outputs are the first pixel."""
+    layers = [fastcnn.nn.Flatten(), fastcnn.nn.Dense(3)]
+    model = fastcnn.nn.Sequential(layers if last is None else [*layers, last])
+    model.build((2, 2, 3))
+    layers[1].weight.data[...] = np.eye(12, 3)
+    model.save(path, notes=notes)
+
+
+def softmax(values: Any) -> np.ndarray:
+    shares = np.exp(np.asarray(values, np.float64))
+    return shares / shares.sum()
+
+
+def test_predict_names_and_formats() -> None:
+    classifier("model", {"classes": ["cat", "dog, old", "猫"]})
+    np.save("x.npy", np.array([[1, 3, 2], [2, 0, 1]], np.float32).repeat(4, 0).reshape(2, 2, 2, 3))
+    p = softmax([1, 3, 2]), softmax([2, 0, 1])
+    assert succeed("predict", "model", "x.npy") == (
+        f"x.npy[0]: class 1, dog, old, probability {p[0][1]:.4f}\n"
+        f"x.npy[1]: class 0, cat, probability {p[1][0]:.4f}\n"
+    )
+    top = succeed("predict", "model", "x.npy", "--top", "2").splitlines()[0]
+    assert top.endswith(f"{p[0][1]:.4f}; class 2, 猫, probability {p[0][2]:.4f}")
+    rows = list(csv.DictReader(io.StringIO(succeed("predict", "model", "x.npy", "--format=csv"))))
+    assert [(row["file"], row["class"], row["name"]) for row in rows] == [
+        ("x.npy[0]", "1", "dog, old"),
+        ("x.npy[1]", "0", "cat"),
+    ]
+    assert float(rows[1]["probability"]) == pytest.approx(p[1][0], rel=1e-5)
+    told = json.loads(succeed("predict", "model", "x.npy", "--format=json", "--top=9"))
+    assert [answer["name"] for answer in told] == ["dog, old", "cat"]
+    for answer, shares in zip(told, p, strict=True):
+        np.testing.assert_allclose(answer["probabilities"], shares, rtol=1e-5)
+        assert answer["class"] == shares.argmax()
+        assert answer["probability"] == answer["probabilities"][answer["class"]]
+        assert [best["class"] for best in answer["top"]] == np.argsort(-shares).tolist()
+    classifier("model")
+    told = json.loads(succeed("predict", "model", "x.npy", "--format=json"))
+    assert told[0]["name"] is None
+    assert "top" not in told[0]
+
+
+@pytest.mark.parametrize("last", [fastcnn.nn.Softmax(), None])
+def test_predict_applies_softmax_once(last: Any) -> None:
+    classifier("model", last=last)
+    np.save("x.npy", np.array([1, 3, 2], np.float32)[[[0, 1, 2]] * 4].reshape(2, 2, 3))
+    told = json.loads(succeed("predict", "model", "x.npy", "--format=json"))
+    np.testing.assert_allclose(told[0]["probabilities"], softmax([1, 3, 2]), rtol=1e-5)
+
+
+def test_predict_preprocessing() -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.full((2, 2, 3), (10, 100, 200), np.uint8)
+    image.fromarray(pixels).save("x.png")
+    np.save("x.npy", pixels)
+    np.save("floats.npy", pixels / 255)
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.25, 2.0]
+    x = pixels[0, 0] / 255
+
+    def given(file: str, *options: str) -> np.ndarray:
+        told = json.loads(succeed("predict", "model", file, "--format=json", *options))
+        return np.array(told[0]["probabilities"])
+
+    classifier("model", {"preprocessing": {"mean": mean, "std": std, "invert": True}})
+    for file, options, seen in (
+        ("x.png", [], (1 - x - mean) / std),
+        ("x.png", ["--invert"], (1 - x - mean) / std),
+        ("x.png", ["--no-invert"], (x - mean) / std),
+        ("x.npy", [], (x - mean) / std),
+        ("floats.npy", [], x),
+    ):
+        np.testing.assert_allclose(given(file, *options), softmax(seen), rtol=1e-5)
+    classifier("model", {"preprocessing": {"std": 0.5}})
+    np.testing.assert_allclose(given("x.png"), softmax(x / 0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        ({"classes": ["a", "b"]}, r'"classes" in the model\'s notes: expected a list of 3 names'),
+        ({"classes": 3}, r'"classes" in .*: expected a list of 3 names, got 3'),
+        ({"preprocessing": []}, r'"preprocessing" in .*: expected a dict'),
+        ({"preprocessing": {"invert": 1}}, r'"invert" in .*: expected true or false, got 1'),
+        ({"preprocessing": {"mean": [1, 2]}}, r'"mean" in .*: expected a number or 3 of them'),
+        ({"preprocessing": {"mean": "x" * 500}}, r'"mean" in .*: expected a number or 3 of'),
+        ({"preprocessing": {"std": 0}}, r'"std" in .*, none of them 0, got 0'),
+        ({"preprocessing": {"std": None}}, r'"std" in .*, none of them 0, got None'),
+    ],
+)
+def test_predict_notes_of_another_form(notes: dict[str, Any], message: str) -> None:
+    classifier("model", notes)
+    said = fail("predict", "model", "x.npy")
+    assert re.match(f"predict: {message}", said)
+    assert len(said) < 250
+
+
+def test_predict_needs_more_than_one_output(digits: np.ndarray) -> None:
+    model = fastcnn.nn.Sequential([fastcnn.nn.Flatten(), fastcnn.nn.Dense(1)])
+    model.build((28, 28, 1))
+    model.save("one")
+    assert "two classes or more" in fail("predict", "one", "x.npy")
+
+
+def test_train_notes_its_classes(run: Path) -> None:
+    assert fastcnn.load(run).notes == {
+        "classes": list("0123456789"),
+        "preprocessing": {"invert": False},
+    }
+    assert set(datasets.CLASSES) == set(datasets.NAMES)
+    assert all(len(set(names)) == 10 for names in datasets.CLASSES.values())
+
+
+def test_predict_without_memory(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.zeros((28, 28), np.uint8)).save("x.png")
+
+    def load(self: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    assert fail("predict", run, "x.png") == ("not enough memory: x.png, an image of 28 x 28 pixels")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_predict_a_pipe(run: Path) -> None:
+    os.mkfifo("pipe")
+    assert "got a pipe or a device" in fail("predict", run, "pipe")
 
 
 def test_predict_bad_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("PIL.Image")
-    image.fromarray(np.zeros((28, 28), np.uint16)).save("deep.png")
-    assert "8 bits a pixel are expected" in fail("predict", run, "deep.png")
     image.fromarray(np.zeros((280, 280), np.uint8)).save("cut.png")
     whole = Path("cut.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
@@ -162,7 +312,7 @@ def test_predict_bad_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         image.fromarray(np.zeros((side, side), np.uint8)).save("bomb.png")
         assert "bomb.png: expected an image that can be" in fail("predict", run, "bomb.png")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    assert "image files need Pillow" in fail("predict", run, "deep.png")
+    assert "image files need Pillow" in fail("predict", run, "bomb.png")
 
 
 def test_predict_needs_a_classifier(digits: np.ndarray) -> None:

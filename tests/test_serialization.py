@@ -258,6 +258,7 @@ HOSTILE: list[tuple[Any, str]] = [
     (layer("Dense", units=3, self=1), "Dense: expected its options, got 'self'"),
     (layer("Dense", units=3, activation=[[]]), "Dense: activation"),
     (layer("ReLU", built=True), "ReLU: expected its options, got 'built'"),
+    (layer("Dropout", rate=10**400), "Dropout: rate: expected a number that fits a float"),
     (sequential(), "Sequential: layers"),
     (sequential("ReLU"), "expected a layer, got str"),
     (layer("Sequential", layers=layer("ReLU")), "Sequential: layers"),

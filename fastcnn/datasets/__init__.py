@@ -12,9 +12,25 @@ from typing import Final
 from fastcnn.backend import Array
 from fastcnn.datasets import mnist, strokes
 
-__all__ = ["NAMES", "load", "mnist", "strokes"]
+__all__ = ["CLASSES", "NAMES", "load", "mnist", "strokes"]
 
 NAMES: Final = ("strokes", "mnist", "fashion-mnist")
+
+_DIGITS: Final = tuple("0123456789")
+_GARMENTS: Final = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# what the labels of each data set stand for
+CLASSES: Final = {"strokes": _DIGITS, "mnist": _DIGITS, "fashion-mnist": _GARMENTS}
 
 
 def load(
@@ -26,10 +42,10 @@ def load(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return (x_train, y_train), (x_test, y_test) of the data set called `name`.
 
-    x (n, 28, 28, 1) uint8, y (n,) int64 with labels from 0 to 9. The IDX files lie in
-    DIR/mnist and DIR/fashion-mnist, DIR being `data_dir`, else the environment variable
-    FASTCNN_DATA, else the platform's cache folder; missing files are downloaded. A DIR that is
-    named must exist. `limit_train` and `limit_test` keep the first so many images. Raises
+    x (n, 28, 28, 1) uint8, y (n,) int64 with labels from 0 to 9, which CLASSES[name] names. The
+    IDX files lie in DIR/mnist and DIR/fashion-mnist, DIR being `data_dir`, else the environment
+    variable FASTCNN_DATA, else the platform's cache folder; missing files are downloaded. A DIR
+    that is named must exist. `limit_train` and `limit_test` keep the first so many images. Raises
     ValueError for an unknown name, a limit below one or a file of the wrong form, TypeError for a
     limit that is no integer, OSError for files that cannot be had.
     """

@@ -43,11 +43,15 @@ class Module(metaclass=_LayerType):
 
     Once a model is built, its layers stay. So do the options of the library's layers, but those
     that are read at each call, such as Dropout's rate.
+
+    `notes` is a dict for values of JSON that belong with a model, such as the names of its
+    classes: `save` writes it to the file, `fastcnn.load` brings it back.
     """
 
     built: bool  # whether it has weights
     input_shape: Shape  # of one input, () before it is planned
     output_shape: Shape
+    notes: dict[str, Any]
 
     # Options that may be set at any time, as all parts of the library read them at each call; and
     # how each is checked. The other options of a layer hold from when it is made.
@@ -68,6 +72,7 @@ class Module(metaclass=_LayerType):
         self._declared: set[str] = set()  # names of these, in this plan
         self._children: dict[str, Module] = {}  # once built
         self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
+        self.notes = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -331,14 +336,17 @@ class Module(metaclass=_LayerType):
         for name, variable in self.variables().items():
             np.copyto(variable.data, arrays[name])
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture and weights to a safetensors file; fastcnn.load reads it.
+    def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> None:
+        """Write architecture, weights and notes to a safetensors file; fastcnn.load reads it.
 
-        The file appears whole or not at all: an older one survives any failure.
+        The file appears whole or not at all: an older one survives any failure. notes: values
+        of JSON for this file, such as {"classes": ["cat", "dog"]}, instead of the model's own
+        `notes`; after fastcnn.load they are the model's. Raises TypeError or ValueError for
+        notes that JSON cannot hold, OSError where the file cannot be written.
         """
         from fastcnn.serialization import save_model
 
-        save_model(self, path)
+        save_model(self, path, self.notes if notes is None else notes)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments by name (each is an attribute of that name)."""
@@ -385,7 +393,8 @@ def check_state(
     unexpected = [f"{name!s:.80}" for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(f'{name:.80}' for name in names[:5])}"
+            f"{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]

@@ -20,7 +20,7 @@ def integer(value: object, where: str, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{where}: expected an integer, got {_said(value)}")
     if value < minimum:
-        raise ValueError(f"{where}: expected an integer of at least {minimum}, got {value}")
+        raise ValueError(f"{where}: expected an integer of at least {minimum}, got {value!s:.80}")
     return int(value)
 
 
@@ -33,7 +33,10 @@ def number(
         value, (int, float, np.integer, np.floating)
     ):
         raise TypeError(f"{where}: expected a number, got {_said(value)}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{where}: expected a number that fits a float, got more") from None
     above = result > low if open_low else result >= low
     below = result < high if open_high else result <= high
     if not (math.isfinite(result) and above and below):
@@ -54,7 +57,7 @@ def choice(value: object, where: str, choices: Collection[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{where}: expected one of {_listed(choices)}, got {_said(value)}")
     if value not in choices:
-        raise ValueError(f"{where}: expected one of {_listed(choices)}, got {value!r}")
+        raise ValueError(f"{where}: expected one of {_listed(choices)}, got {value!r:.80}")
     return value
 
 
@@ -62,7 +65,7 @@ def size2d(value: object, where: str) -> Size2D:
     """Return a positive integer or a (height, width) pair of them, as it was given."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"{where}: expected a number or a pair, got {value!r}")
+            raise ValueError(f"{where}: expected a number or a pair, got {value!r:.80}")
         return integer(value[0], where), integer(value[1], where)
     return integer(value, where)
 
@@ -88,7 +91,7 @@ def padding2d(value: object, where: str) -> Padding:
         return integer(value[0], where, 0), integer(value[1], where, 0)
     raise ValueError(
         f'{where}: expected a number, a pair, ((top, bottom), (left, right)), "valid" or "same", '
-        f"got {value!r}"
+        f"got {value!r:.80}"
     )
 
 
@@ -164,7 +167,7 @@ def float_dtype(value: DTypeLike, where: str = "dtype") -> np.dtype[Any]:
     try:
         dtype = np.dtype(value)
     except TypeError:
-        raise TypeError(f"{where}: expected float32 or float64, got {value!r}") from None
+        raise TypeError(f"{where}: expected float32 or float64, got {value!r:.80}") from None
     if dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise TypeError(f"{where}: expected float32 or float64, got {dtype}")
     return dtype.newbyteorder("=")
