@@ -7,6 +7,7 @@ process, so each instruction set has one of its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import FastBackend
+from fastcnn import FastBackend, inference, nn
 from fastcnn._kernels import _memory
 from fastcnn._memory import empty, zeros
 
@@ -304,3 +305,19 @@ STARVED = """
 @LINUX
 def test_no_memory_is_a_memory_error_and_the_model_stays() -> None:
     assert run(STARVED).splitlines() == ["(8, 6, 6, 2)", "done"]
+
+
+def test_what_is_kept_for_small_batches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many shapes come: each has arrays of its own ready."""
+    monkeypatch.setattr(inference, "_MOST_BYTES", 2 << 20)
+    model = nn.Sequential([nn.Conv2D(32, 3, padding=1, activation="relu"), nn.Conv2D(32, 3)])
+    model.build((16, 16, 8))
+    predict = fastcnn.Predictor(model)
+    x = np.random.default_rng(0).random((40, 16, 16, 8), dtype=np.float32)
+    expected = predict(x)
+    gc.collect()
+    before = _memory.statistics()[0]
+    for count in (40, *range(1, 16), 1, 2):
+        np.testing.assert_array_equal(predict(x[:count]), expected[:count])
+    gc.collect()
+    assert _memory.statistics()[0] - before < 3 << 20
