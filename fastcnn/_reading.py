@@ -103,7 +103,7 @@ def _kind_of_zip(file: BinaryIO) -> str:
     return "a zip archive" if by_name is None else f"{by_name}, by its name"
 
 
-def brief(text: object, limit: int = 200) -> str:
+def brief(text: object, limit: int = 240) -> str:
     """Return an error's text on one line, cut, without characters that a terminal would act on."""
     line = " ".join(str(text).split())
     line = "".join(character if character.isprintable() else "?" for character in line)

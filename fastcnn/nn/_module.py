@@ -58,6 +58,7 @@ class Buffer(Variable):
 
 
 V = TypeVar("V", bound=Variable)
+_MISSING = object()
 
 
 class Module:
@@ -282,9 +283,23 @@ class Module:
         save_model(self, path, self.notes if notes is None else notes)
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments by name (each is an attribute of that name)."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return {name: getattr(self, name) for name in names}
+        """Return the constructor's arguments by name: each is an attribute of that name.
+
+        What collects others (*layers, **options) is an attribute too, a sequence or a dict.
+        Raises ValueError, which names layer and argument, where an attribute is missing.
+        """
+        options: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(type(self).__init__).parameters.items())[1:]:
+            value: Any = getattr(self, name, _MISSING)
+            collects = parameter.kind is parameter.VAR_KEYWORD
+            if value is _MISSING or (collects and not isinstance(value, Mapping)):
+                kind = "a dict" if collects else "an attribute"
+                raise ValueError(
+                    f"{type(self).__name__}: {name}: expected the constructor's argument as "
+                    f"{kind} self.{name}, got none; set it, or override config()"
+                )
+            options.update(value if collects else {name: value})
+        return options
 
     # ------------------------------------------------------------------ in words
     def summary(self) -> str:
@@ -307,10 +322,14 @@ class Module:
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
+        try:
+            config = self.config()
+        except ValueError:  # a layer of one's own that does not keep its arguments
+            return f"{type(self).__name__}(...)"
         options = ", ".join(
             f"{name}={value!r}"
-            for name, value in self.config().items()
-            if value != defaults[name].default
+            for name, value in config.items()
+            if name not in defaults or np.any(value != defaults[name].default)
         )
         return f"{type(self).__name__}({options})"
 
