@@ -26,7 +26,15 @@ from fastcnn.nn._module import check_state
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 from fastcnn.optim import Optimizer
 
-__all__ = ["MODEL", "load", "read_notes", "read_tensors", "save_model", "write_tensors"]
+__all__ = [
+    "MODEL",
+    "load",
+    "read_notes",
+    "read_tensors",
+    "require_saveable",
+    "save_model",
+    "write_tensors",
+]
 
 MODEL = "model.safetensors"  # its name in the folder of a run
 MODEL_FORMAT = "fastcnn-model"
@@ -50,6 +58,12 @@ def save_model(
     if kept:
         description["notes"] = kept
     write_tensors(path, model.state_dict(), description)
+
+
+def require_saveable(model: nn.Module) -> None:
+    """Raise what save_model would raise of a built model that no file can hold."""
+    checked_notes(model.notes, "save: notes")
+    describe(model)
 
 
 def load(path: str | os.PathLike[str], *, layers: Iterable[type[nn.Module]] = ()) -> nn.Module:

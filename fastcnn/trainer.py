@@ -18,7 +18,7 @@ from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
 from fastcnn.backend import Array, Backend, get_backend
-from fastcnn.callbacks import Callback
+from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Step, as_images, compiled
 from fastcnn.losses import CrossEntropy, Loss, get_loss
 from fastcnn.metrics import correct
@@ -126,7 +126,8 @@ class Trainer:
         training follows the same curve.
 
         Raises FloatingPointError if a step's loss is not finite, before the step changes
-        anything. Any error and Ctrl-C leave the model as it was before or after a step.
+        anything. Any error and Ctrl-C leave the model as it was before or after a step, or as
+        a callback puts it then: EarlyStopping with restore_best its best weights.
         """
         epochs = integer(epochs, "fit: epochs")
         batch_size = integer(batch_size, "fit: batch_size")
@@ -155,9 +156,7 @@ class Trainer:
         total_steps = self.step + epochs * steps
         last_epoch = self.epoch + epochs
         self.stop = False
-        with Interrupts() as interrupts:
-            for callback in callbacks:
-                callback.on_fit_begin(self)
+        with Interrupts() as interrupts, called_around(callbacks, self, interrupts):
             while self.epoch < last_epoch and not self.stop:
                 order = None
                 if shuffle:
@@ -194,8 +193,6 @@ class Trainer:
                         bar.close()
                 for callback in callbacks:
                     callback.on_epoch_end(self)
-            for callback in callbacks:
-                callback.on_fit_end(self)
         return {name: list(values) for name, values in self.history.items()}
 
     def _train_epoch(

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._files": set(),
     "fastcnn._json": set(),
     "fastcnn._reading": set(),
-    "fastcnn.callbacks": {*TRAINER, *FILES, "fastcnn.trainer"},
+    "fastcnn.callbacks": {*TRAINER, *FILES, "fastcnn.trainer", "fastcnn._interrupt"},
     "fastcnn._steps": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
     "fastcnn._preparation": BACKEND,
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
