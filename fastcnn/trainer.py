@@ -17,7 +17,7 @@ from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
-from fastcnn.backend import Array, Backend, get_backend
+from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Step, as_images, compiled
 from fastcnn.losses import CrossEntropy, Loss, get_loss
@@ -314,7 +314,14 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along: not the steps of inference, which know this model."""
-        return {**vars(self), "_run": None}
+        state = {**vars(self), "_run": None, "_run_of": None}
+        return {**state, "backend": packed_backend(self.backend)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, backend=unpacked_backend(state["backend"]))
+        self._optimizer_state = {
+            name: copied(array, array.dtype) for name, array in self._optimizer_state.items()
+        }
 
     # ------------------------------------------------------------------ state
     def save_state(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,15 @@ def test_states_of_other_models_are_refused(tmp_path: Path) -> None:
         )
         assert not model.built
         assert not model.parameters(), "nothing was declared either"
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_they_pickle(make: Any) -> None:
+    trainer = trainer_of(make(), epochs=1)
+    twin = pickle.loads(pickle.dumps(trainer))
+    for each in (trainer, twin):
+        each.fit(*data(), batch_size=4, verbose=False)
+    np.testing.assert_array_equal(twin.predict(data()[0]), trainer.predict(data()[0]))
 
 
 # ---------------------------------------------------------------------- errors

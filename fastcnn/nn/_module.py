@@ -18,6 +18,13 @@ Backward = Callable[[Array], "Array | None"]
 Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import
 
 
+def _undeclared(rng: np.random.Generator) -> Array:
+    raise RuntimeError(
+        "build: expected a layer that declares its variables in declare(), got a copy of one that "
+        "declared them before"
+    )
+
+
 class Variable:
     """A named array of a layer: its shape is known first, `data` once the model is built."""
 
@@ -31,6 +38,20 @@ class Variable:
     def fill(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> None:
         """Draw the initial values."""
         self.data = copied(self._draw(rng), dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: not the draw, which few pickles can hold.
+
+        A layer without weights declares its variables anew before they are drawn.
+        """
+        slots = {name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())}
+        return {name: getattr(self, name) for name in sorted(slots - {"_draw"})}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._draw = _undeclared
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.data = copied(self.data, self.data.dtype)
 
 
 class Parameter(Variable):
