@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import zipfile
 from typing import BinaryIO
 
 __all__ = ["brief", "header_of", "kind_of", "open_regular"]
@@ -87,6 +86,8 @@ def kind_of(file: BinaryIO) -> str:
 
 
 def _kind_of_zip(file: BinaryIO) -> str:
+    import zipfile  # takes time, and is for errors only
+
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
