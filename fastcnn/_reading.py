@@ -75,11 +75,12 @@ def kind_of(file: BinaryIO) -> str:
     for start, kind in _BY_CONTENT:
         if head.startswith(start):
             return kind
+    head = head.ljust(8, b"\0")
     if head[4:8] == b"TFL3":
         return "a model of TFLite (.tflite)"
     # A protobuf message that begins as ONNX's do: field 1, a small version; then a field of text
-    # or a message: producer's name and version, domain, documentation, graph or opsets.
-    if head[:1] == b"\x08" and 0 < head[1] < 32 and head[2:3] in (b"\x12", b"\x1a", b":", b"B"):
+    # or a message: producer's name and version, domain, version, documentation, graph or opsets.
+    if head[:1] == b"\x08" and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42":
         return "a model of ONNX (.onnx)"
     by_name = _BY_NAME.get(os.path.splitext(str(file.name))[1].lower())
     return "a file of another kind" if by_name is None else f"{by_name}, by its name"

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._architecture import architecture_of, known_layers, layer_from, outline_of
-from fastcnn._files import name_of, write_atomically
+from fastcnn._files import name_of, naming, write_atomically
 from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn.backend import Array
@@ -239,7 +239,7 @@ def read_tensors(
 
     path = name_of(path)
     expected = f"{path}: expected a {expected_format.replace('-', ' ')} file"
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         head = header_of(file)
         if head is None:
             raise ValueError(f"{expected}, got {kind_of(file)}")

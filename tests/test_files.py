@@ -229,6 +229,17 @@ def test_errors_of_writing_name_the_file(
     assert left_in(tmp_path) == []
 
 
+def test_errors_of_reading_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    small_model().save(tmp_path / "m")
+    monkeypatch.setattr(serialization, "header_of", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        fastcnn.load(tmp_path / "m")
+    assert caught.value.filename == str(tmp_path / "m")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = open
