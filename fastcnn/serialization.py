@@ -18,7 +18,7 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._architecture import architecture_of, known_layers, layer_from, outline_of
-from fastcnn._files import name_of, naming, write_atomically
+from fastcnn._files import name_of, naming, remove_leftovers, write_atomically
 from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn.backend import Array
@@ -158,6 +158,7 @@ def read_state(
 ) -> tuple[dict[str, Array], Shape, Progress]:
     """Return (model's arrays, its input shape, progress) of a state that fits this training.
 
+    What writers that died left beside it is removed, as with the next save.
     Raises ValueError where the file is damaged, or of another model, optimizer or dtype.
     """
     tensors, description = read_tensors(path, STATE_FORMAT)
@@ -193,6 +194,7 @@ def read_state(
         raise ValueError(
             f"{name_of(path)}: expected a state of this training: {brief(error)}"
         ) from None
+    remove_leftovers(os.path.dirname(os.path.realpath(name_of(path))))
     return weights, input_shape, Progress(seed, epoch, step, history, state)
 
 

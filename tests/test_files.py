@@ -101,8 +101,9 @@ def test_the_next_save_removes_what_a_dead_writer_left(tmp_path: Path) -> None:
     (left,) = (entry for entry in tmp_path.iterdir() if entry != path)
     for clean in (
         lambda: small_model().save(path),
-        lambda: fastcnn.Trainer(small_model(), backend="reference").save_state(path),
         lambda: _files.remove_leftovers(tmp_path),
+        lambda: fastcnn.Trainer(small_model(), backend="reference").save_state(path),
+        lambda: fastcnn.Trainer(small_model(), backend="reference").load_state(path),
     ):
         clean()
         assert left_in(tmp_path) == ["m"]

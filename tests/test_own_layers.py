@@ -151,12 +151,12 @@ class Careless(nn.Module):
         self._size = size
 
     def declare(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        self.declare_parameter("w", (self._size,), lambda rng: np.ones(self._size))
+        self.w = self.declare_parameter("w", (self._size,), lambda rng: np.ones(self._size))
         return input_shape
 
     def forward(self, x: Any, backend: Any, **options: Any) -> Any:
         def backward(dy: Any) -> Any:
-            self._parameters["w"].grad = np.ones(self._size, np.float32)
+            self.w.grad = np.ones(self._size, np.float32)
             return dy
 
         return x, backward
