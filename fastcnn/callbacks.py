@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from string import Formatter
 from typing import TYPE_CHECKING
 
 from fastcnn._files import name_of, require_writable
@@ -196,6 +195,8 @@ class _Best:
 
 def _fields_of(path: str) -> set[str]:
     """Return the names that are filled in in a path; ValueError for those that cannot be."""
+    from string import Formatter  # takes time, and few training runs need it
+
     known = ("epoch", *MONITORS)
     in_name = "braces of the name itself are doubled"
     try:
