@@ -89,7 +89,7 @@ class Passes:
     def _is_recorded(self, x: Array, target: Array) -> bool:
         if self._inputs is None or x is not self._inputs[0] or target is not self._inputs[1]:
             return False
-        return all(parameter.data is data for parameter, data, _ in self._parameters)
+        return all(parameter._data is data for parameter, data, _ in self._parameters)
 
     def _repeat_backward(self) -> None:
         for call in self._backward:

@@ -318,12 +318,12 @@ class _Product:
         if self._norm is None:
             weight, bias = self._arrays()
             return weight is self._weights[0] and bias is self._weights[1]
-        present = [variable.data for variable in self._folds]
+        present = [variable._data for variable in self._folds]
         return self._norm.epsilon == self._epsilon and all(map(same_bytes, present, self._folded))
 
     def _arrays(self) -> tuple[Array, Array | None]:
         layer = self._layer
-        return layer.weight.data, None if layer.bias is None else layer.bias.data
+        return layer.weight._data, None if layer.bias is None else layer.bias._data
 
     def _prepare(self) -> Any:
         weight, bias = self._arrays()

@@ -16,8 +16,8 @@ import numpy as np
 from fastcnn._memory import zeros
 from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._module import Parameter
 from fastcnn.nn._options import Shape, flag, number
+from fastcnn.nn._variable import Parameter
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients"]
 
@@ -230,7 +230,7 @@ def _gathered(
         if parameter.grad is None:
             raise ValueError(f"{name}: expected a gradient, got none; call backward first")
         kept = [state[f"{slot}.{name}"] for slot in slots]
-        gathered.append((parameter.grad, parameter.data, *kept))
+        gathered.append((parameter.grad, parameter._data, *kept))
     return gathered
 
 

@@ -75,7 +75,7 @@ def test_call_is_forward_in_inference(
 def test_every_option_is_an_attribute(make: Any, shape: tuple[int, ...]) -> None:
     layer = make()
     assert set(layer.config()) <= set(vars(layer))
-    assert re.fullmatch(r"\w+\(.*\)", repr(layer))
+    assert re.fullmatch(r"\w+\(.*\)", repr(layer), re.DOTALL)
 
 
 def test_activation_argument_is_the_layer(backend: Any, rng: np.random.Generator) -> None:

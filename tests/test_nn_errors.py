@@ -207,6 +207,8 @@ def test_load_state_dict_takes_any_layout() -> None:
     [
         (lambda s: s.pop("1.bias"), ValueError, "missing: 1.bias"),
         (lambda s: s.update({"x": s["1.bias"]}), ValueError, "unexpected: x"),
+        (lambda s: s.update({"x" * 250: s["1.bias"]}), ValueError, "unexpected: x{80}$"),
+        (lambda s: s.update({"1.bias": [[1], [1, 2]]}), ValueError, "1.bias: expected an array"),
         (lambda s: s.update({"y": s.pop("1.bias")}), ValueError, "missing: 1.bias; unexpected: y"),
         (
             lambda s: s.update({"1.bias": np.zeros(3, np.float32)}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,9 +52,13 @@ class ReLU(Activation):
 class LeakyReLU(Activation):
     """y = x where x > 0, else negative_slope * x."""
 
+    _settings: ClassVar = {
+        "negative_slope": partial(number, where="LeakyReLU: negative_slope", low=0.0)
+    }
+
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", 0.0)
+        self.negative_slope = negative_slope
 
     def forward(
         self,
@@ -71,9 +77,11 @@ class LeakyReLU(Activation):
 class ELU(Activation):
     """y = x where x > 0, else alpha * (exp(x) - 1) (Clevert et al., 2016)."""
 
+    _settings: ClassVar = {"alpha": partial(number, where="ELU: alpha", low=0.0)}
+
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = number(alpha, "ELU: alpha", 0.0)
+        self.alpha = alpha
 
     def forward(
         self,

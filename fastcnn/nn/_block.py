@@ -22,17 +22,33 @@ _MOST_PLACES = 255  # of a block's pool window
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
-class ConvBlock(Module):
-    """A convolution with ReLU and the max-pool behind it, as the backend's conv_block.
+class Block:
+    """Layers as one; it stands for them while the model runs and is no layer itself."""
 
-    It stands for layers of a model while the model runs and is no layer itself.
-    """
+    _trains = True
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        """Return what the layers do; see Module.forward."""
+        raise NotImplementedError
+
+    def __call__(self, x: Array, backend: Backend) -> Array:
+        return self.forward(x, backend)[0]
+
+
+class ConvBlock(Block):
+    """A convolution with ReLU and the max-pool behind it, as the backend's conv_block."""
 
     def __init__(self, conv: Conv2D, pool: MaxPool2D) -> None:
-        super().__init__()
         self.conv = conv
         self.pool = pool
-        self.trainable = True
 
     def forward(
         self,
@@ -47,8 +63,8 @@ class ConvBlock(Module):
         weight, bias = conv.weight, conv.bias
         y, argmax = backend.conv_block(
             x,
-            weight.data,
-            None if bias is None else bias.data,
+            weight._data,
+            None if bias is None else bias._data,
             stride=conv.stride,
             padding=conv.padding,
             dilation=conv.dilation,
@@ -62,7 +78,7 @@ class ConvBlock(Module):
                 dy,
                 argmax,
                 x,
-                weight.data,
+                weight._data,
                 stride=conv.stride,
                 padding=conv.padding,
                 dilation=conv.dilation,
@@ -78,16 +94,11 @@ class ConvBlock(Module):
         return y, backward
 
 
-class DenseBlock(Module):
-    """A dense layer with the ReLU layer behind it, as one call of the backend's linear.
-
-    It stands for layers of a model while the model runs, as ConvBlock does.
-    """
+class DenseBlock(Block):
+    """A dense layer with the ReLU layer behind it, as one call of the backend's linear."""
 
     def __init__(self, dense: Dense) -> None:
-        super().__init__()
         self.dense = dense
-        self.trainable = True
 
     def forward(
         self,
@@ -101,19 +112,14 @@ class DenseBlock(Module):
         return self.dense.linear(x, backend, relu=True, input_gradient=input_gradient)
 
 
-class NormBlock(Module):
-    """Batch normalization with ReLU, and maybe a max-pool behind it, as batch_norm_block.
-
-    It stands for layers of a model while the model trains, as ConvBlock does.
-    """
+class NormBlock(Block):
+    """Batch normalization with ReLU, and maybe a max-pool behind it, as batch_norm_block."""
 
     def __init__(self, norm: BatchNorm, relu: ReLU, pool: MaxPool2D | None) -> None:
-        super().__init__()
         self.norm = norm
         self.layers: list[Module] = [norm, relu] if pool is None else [norm, relu, pool]
         self.pool_size = 1 if pool is None else pool.pool_size
         self.pool_stride = None if pool is None else pool.stride
-        self.trainable = True
 
     def forward(
         self,
@@ -133,19 +139,19 @@ class NormBlock(Module):
             "pool_size": self.pool_size,
             "pool_stride": self.pool_stride,
         }
-        y, argmax, mean, variance = backend.batch_norm_block(x, gamma.data, beta.data, **options)
+        y, argmax, mean, variance = backend.batch_norm_block(x, gamma._data, beta._data, **options)
         aside(backend, partial(norm.track, mean, variance, x.size // len(mean)))
 
         def backward(dy: Array) -> Array | None:
             dx, gamma.grad, beta.grad = backend.batch_norm_block_backward(
-                dy, argmax, x, gamma.data, mean, variance, **options
+                dy, argmax, x, gamma._data, mean, variance, **options
             )
             return dx
 
         return y, backward
 
 
-class ConvNormBlock(Module):
+class ConvNormBlock(Block):
     """A convolution with the NormBlock behind it, as conv_norm_block where that pays.
 
     So it does at the front of a network that sees grey images, where no gradient is needed before
@@ -153,10 +159,8 @@ class ConvNormBlock(Module):
     """
 
     def __init__(self, conv: Conv2D, norm_block: NormBlock) -> None:
-        super().__init__()
         self.conv = conv
         self.norm_block = norm_block
-        self.trainable = True
 
     def forward(
         self,
@@ -169,9 +173,9 @@ class ConvNormBlock(Module):
     ) -> tuple[Array, Backward]:
         conv, norm = self.conv, self.norm_block.norm
         weight, bias, gamma, beta = conv.weight, conv.bias, norm.gamma, norm.beta
-        if not training or input_gradient or not sees_few(weight.data, conv._groups):
+        if not training or input_gradient or not sees_few(weight._data, conv._groups):
             return _in_turn([conv, self.norm_block], x, backend, training, input_gradient)
-        b = None if bias is None else bias.data
+        b = None if bias is None else bias._data
         options: dict[str, Any] = {
             "epsilon": norm.epsilon,
             "stride": conv.stride,
@@ -181,7 +185,7 @@ class ConvNormBlock(Module):
             "pool_stride": self.norm_block.pool_stride,
         }
         y, argmax, mean, variance = backend.conv_norm_block(
-            x, weight.data, b, gamma.data, beta.data, **options
+            x, weight._data, b, gamma._data, beta._data, **options
         )
         rows, columns = window_shape(
             "Conv2D", x.shape[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
@@ -193,9 +197,9 @@ class ConvNormBlock(Module):
                 dy,
                 argmax,
                 x,
-                weight.data,
+                weight._data,
                 b,
-                gamma.data,
+                gamma._data,
                 mean,
                 variance,
                 **options,
@@ -209,7 +213,11 @@ class ConvNormBlock(Module):
 
 
 def _in_turn(
-    layers: list[Module], x: Array, backend: Backend, training: bool, input_gradient: bool
+    layers: Sequence[Module | Block],
+    x: Array,
+    backend: Backend,
+    training: bool,
+    input_gradient: bool,
 ) -> tuple[Array, Backward]:
     """Run layers one after another; the first has weights, or no use for input_gradient."""
     steps: list[Backward] = []
@@ -228,12 +236,12 @@ def _in_turn(
     return x, backward
 
 
-def fused(layers: Sequence[Module]) -> list[Module]:
+def fused(layers: Sequence[Module]) -> list[Module | Block]:
     """Return what to run for the layers: blocks where they line up, else the layers.
 
     A subclass may compute something else: only the layers themselves are taken into a block.
     """
-    steps: list[Module] = []
+    steps: list[Module | Block] = []
     rest = list(layers)
     while rest:
         layer = rest.pop(0)

@@ -10,36 +10,46 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._block import fused
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape
+from fastcnn.nn._rules import no_backend
 
 
 class Sequential(Module):
     """Layers that run one after another.
 
-    layers: modules, at least one, each at one place only.
+    layers: modules, at least one, each at one place only. As an attribute it is a tuple:
+    nn.Sequential([*model.layers, layer]) is a model with one more, and they keep their weights.
     """
+
+    _hidden = Module._hidden | {"layers", "_steps"}
+    _hint = "; put the layers into one list, as in nn.Sequential([a, b])"
+    _has_row = False
 
     def __init__(self, layers: Iterable[Module]) -> None:
         super().__init__()
         if isinstance(layers, (Module, str)) or not isinstance(layers, Iterable):
             raise TypeError(
                 f"Sequential: layers: expected a list of layers, got {type(layers).__name__}"
+                f"{self._hint}"
             )
-        self.layers = list(layers)
+        self.layers = tuple(layers)
         if not self.layers:
             raise ValueError("Sequential: layers: expected at least one layer, got none")
         for index, layer in enumerate(self.layers):
             _require_module(layer, f"Sequential: layers[{index}]")
         _require_distinct(self)
-        self._children = {str(index): layer for index, layer in enumerate(self.layers)}
         self._steps = fused(self.layers)
+
+    def children(self) -> dict[str, Module]:
+        return {**{str(i): layer for i, layer in enumerate(self.layers)}, **super().children()}
 
     def declare(self, input_shape: Shape) -> Shape:
         shape = input_shape
         for index, layer in enumerate(self.layers):
             try:
                 shape = layer.plan(shape)
-            except ValueError as error:
-                raise ValueError(f"layer {index}: {error}") from error
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"layer {index}: {error}") from error
         return shape
 
     def forward(
@@ -59,7 +69,7 @@ class Sequential(Module):
             )
             steps.append(step)
             # Nothing in front of the first trained layer needs a gradient.
-            input_gradient = input_gradient or layer.trainable
+            input_gradient = input_gradient or layer._trains
 
         def backward(dy: Array) -> Array | None:
             if not steps:
@@ -72,7 +82,9 @@ class Sequential(Module):
 
         return x, backward
 
-    def __call__(self, x: Array, backend: Backend) -> Array:
+    def __call__(self, x: Array, backend: Backend | None = None) -> Array:
+        if backend is None or isinstance(backend, str):
+            raise no_backend(self, backend)
         self._require_built()
         for layer in self._steps:
             x = layer(x, backend)
@@ -86,12 +98,6 @@ class Sequential(Module):
 
     def __getitem__(self, index: int) -> Module:
         return self.layers[index]
-
-    def _rows(self, prefix: str) -> list[tuple[str, str, str]]:
-        dot = f"{prefix}." if prefix else ""
-        return [
-            row for index, layer in enumerate(self.layers) for row in layer._rows(f"{dot}{index}")
-        ]
 
 
 class Residual(Module):
@@ -107,9 +113,6 @@ class Residual(Module):
             _require_module(shortcut, "Residual: shortcut")
         self.body = body
         self.shortcut = shortcut
-        self._children = (
-            {"body": body} if shortcut is None else {"body": body, "shortcut": shortcut}
-        )
         _require_distinct(self)
 
     def declare(self, input_shape: Shape) -> Shape:
@@ -142,16 +145,12 @@ class Residual(Module):
         )
         return y + shortcut, lambda dy: _add(body_backward(dy), shortcut_backward(dy))
 
-    def __call__(self, x: Array, backend: Backend) -> Array:
+    def __call__(self, x: Array, backend: Backend | None = None) -> Array:
+        if backend is None or isinstance(backend, str):
+            raise no_backend(self, backend)
         shortcut = x if self.shortcut is None else self.shortcut(x, backend)
         y: Array = self.body(x, backend) + shortcut
         return y
-
-    def _rows(self, prefix: str) -> list[tuple[str, str, str]]:
-        rows = self.body._rows(f"{prefix}.body".strip("."))
-        if self.shortcut is not None:
-            rows += self.shortcut._rows(f"{prefix}.shortcut".strip("."))
-        return rows + super()._rows(prefix)
 
 
 def _add(a: Array | None, b: Array | None) -> Array | None:
@@ -160,18 +159,11 @@ def _add(a: Array | None, b: Array | None) -> Array | None:
 
 def _require_module(value: object, where: str) -> None:
     if not isinstance(value, Module):
-        raise TypeError(f"{where}: expected a layer, got {type(value).__name__}")
+        kind = f"type {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{where}: expected a layer, got {kind}")
 
 
 def _require_distinct(holder: Module) -> None:
-    """Refuse a layer at two places: its second backward would overwrite the first's gradients."""
-    children = holder.layers if isinstance(holder, Sequential) else holder._children.values()
-    seen: set[int] = set()
-    for child in children:
-        for module in child.modules():
-            if id(module) in seen:
-                raise ValueError(
-                    f"{type(holder).__name__}: expected each layer at one place, got the same "
-                    f"{type(module).__name__} twice; make a new one for each place"
-                )
-            seen.add(id(module))
+    """Refuse a layer at two places."""
+    for _ in holder.modules():
+        pass

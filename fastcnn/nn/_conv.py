@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backend import Array, Backend, Padding, Size2D
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
-from fastcnn.nn._module import Backward, Module, Parameter
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import (
     Shape,
     choice,
@@ -19,6 +19,7 @@ from fastcnn.nn._options import (
     size2d,
     window_shape,
 )
+from fastcnn.nn._variable import Parameter
 
 
 class _Conv(Module):
@@ -26,6 +27,7 @@ class _Conv(Module):
 
     weight: Parameter
     bias: Parameter | None
+    _hidden = Module._hidden | {"_activation"}
 
     def __init__(
         self,
@@ -94,8 +96,8 @@ class _Conv(Module):
         weight, bias = self.weight, self.bias
         y = backend.conv2d(
             x,
-            weight.data,
-            None if bias is None else bias.data,
+            weight._data,
+            None if bias is None else bias._data,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -106,7 +108,7 @@ class _Conv(Module):
             dx, weight.grad, db = backend.conv2d_backward(
                 dy,
                 x,
-                weight.data,
+                weight._data,
                 stride=self.stride,
                 padding=self.padding,
                 dilation=self.dilation,
@@ -134,6 +136,8 @@ class Conv2D(_Conv):
 
     Parameters: weight (R, S, C // groups, filters), bias (filters,).
     """
+
+    _hint = "; the number of input channels is found by build"
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ import numpy as np
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
-from fastcnn.nn._module import Backward, Module, Parameter
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, choice, flag, integer
+from fastcnn.nn._variable import Parameter
 
 
 class Dense(Module):
@@ -25,6 +26,8 @@ class Dense(Module):
 
     weight: Parameter
     bias: Parameter | None
+    _hidden = Module._hidden | {"_activation"}
+    _hint = "; the number of inputs is found by build, the activation is given by name"
 
     def __init__(
         self,
@@ -90,13 +93,13 @@ class Dense(Module):
         """Return what `forward` does, with a ReLU behind the layer or no activation."""
         self._require_built()
         weight, bias = self.weight, self.bias
-        y = backend.linear(x, weight.data, None if bias is None else bias.data, relu=relu)
+        y = backend.linear(x, weight._data, None if bias is None else bias._data, relu=relu)
 
         def backward(dy: Array) -> Array | None:
             if relu:
                 dy = backend.relu_backward(dy, y)
             dx, weight.grad, db = backend.linear_backward(
-                dy, x, weight.data, input_gradient=input_gradient
+                dy, x, weight._data, input_gradient=input_gradient
             )
             if bias is not None:
                 bias.grad = db

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import ClassVar
+
 import numpy as np
 
 from fastcnn.backend import Array, Backend
@@ -17,9 +20,13 @@ class Dropout(Module):
     means the same masks on every backend and in both dtypes.
     """
 
+    _settings: ClassVar = {
+        "rate": partial(number, where="Dropout: rate", low=0.0, high=1.0, open_high=True)
+    }
+
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = number(rate, "Dropout: rate", 0.0, 1.0, open_high=True)
+        self.rate = rate
 
     def declare(self, input_shape: Shape) -> Shape:
         return input_shape

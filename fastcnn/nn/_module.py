@@ -1,116 +1,106 @@
-"""Module, the base of every layer, with its parameters and buffers."""
+"""Module, the base of every layer."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from abc import ABCMeta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn._memory import copied
 from fastcnn.backend import Array, Backend
+from fastcnn.nn import _rules, _words
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
 
 Backward = Callable[[Array], "Array | None"]
-Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import
-
-
-def _undeclared(rng: np.random.Generator) -> Array:
-    raise RuntimeError(
-        "build: expected a layer that declares its variables in declare(), got a copy of one that "
-        "declared them before"
-    )
-
-
-class Variable:
-    """A named array of a layer: its shape is known first, `data` once the model is built."""
-
-    __slots__ = ("_draw", "data", "shape")
-
-    def __init__(self, shape: Shape, draw: Draw) -> None:
-        self.shape = shape
-        self._draw = draw
-        self.data: Array = np.empty(0)
-
-    def fill(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> None:
-        """Draw the initial values."""
-        self.data = copied(self._draw(rng), dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along: not the draw, which few pickles can hold.
-
-        A layer without weights declares its variables anew before they are drawn.
-        """
-        slots = {name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())}
-        return {name: getattr(self, name) for name in sorted(slots - {"_draw"})}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self._draw = _undeclared
-        for name, value in state.items():
-            setattr(self, name, value)
-        self.data = copied(self.data, self.data.dtype)
-
-
-class Parameter(Variable):
-    """An array that is trained; a backward pass leaves its gradient in `grad`."""
-
-    __slots__ = ("grad",)
-
-    def __init__(self, shape: Shape, draw: Draw) -> None:
-        super().__init__(shape, draw)
-        self.grad: Array | None = None
-
-
-class Buffer(Variable):
-    """An array that training changes without a gradient, such as a running mean.
-
-    A forward pass leaves the next value in `update`; Module.apply_updates makes it the value.
-    So a step that fails halfway, or whose loss is NaN, leaves buffers as it leaves weights.
-    """
-
-    __slots__ = ("update",)
-
-    def __init__(self, shape: Shape, draw: Draw) -> None:
-        super().__init__(shape, draw)
-        self.update: Array | None = None
 
 
 V = TypeVar("V", bound=Variable)
 _MISSING = object()
 
 
-class Module:
+class _LayerType(ABCMeta):
+    """The type of layers' classes; of ABCMeta, so that a layer may have an abstract base too."""
+
+    def __dir__(cls) -> Iterable[str]:
+        """Return what a class has beside Module: help() of a layer is a page about that layer."""
+        names = super().__dir__()
+        return names if cls is Module else [name for name in names if not hasattr(Module, name)]
+
+
+class Module(metaclass=_LayerType):
     """A layer, or a model made of layers.
 
     Shapes are those of one input, without the batch axis: (28, 28, 1). Arrays that pass through
     have the batch axis first. To write a layer of one's own, override `declare` and `forward`,
-    and keep every constructor argument as an attribute of the same name.
+    and keep every constructor argument as an attribute of the same name. Layers in its
+    attributes, in lists, tuples and dicts too, are its children: `declare` calls `plan` of each,
+    `forward` their `forward`.
+
+    Once a model is built, its layers stay. So do the options of the library's layers, but those
+    that are read at each call, such as Dropout's rate.
 
     `notes` is a dict for values of JSON that belong with a model, such as the names of its
     classes: `save` writes it to the file, `fastcnn.load` brings it back.
     """
 
+    built: bool  # whether it has weights
+    input_shape: Shape  # of one input, () before it is planned
+    output_shape: Shape
+    notes: dict[str, Any]
+
+    # Options that may be set at any time, as all parts of the library read them at each call; and
+    # how each is checked. The other options of a layer hold from when it is made.
+    _settings: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
+    _hidden: ClassVar[frozenset[str]] = frozenset({"_children"})  # attributes with no child in them
+    _options: ClassVar[frozenset[str]] = frozenset()  # of a layer of the house, and with its arrays
+    _known: ClassVar[frozenset[str] | None] = None
+    _hint: ClassVar[str] = ""  # to wrong arguments of the constructor
+    _has_row: ClassVar[bool] = True  # of its own in a summary
+
+    @_rules.explained
     def __init__(self) -> None:
-        self.built = False
-        self.input_shape: Shape = ()
-        self.output_shape: Shape = ()
-        self.trainable = False
+        vars(self).update(built=False, input_shape=(), output_shape=(), notes={})
+        self._planned = False
+        self._trains = False
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Buffer] = {}
-        self._children: dict[str, Module] = {}
+        self._declared: set[str] = set()  # names of these, in this plan
+        self._children: dict[str, Module] = {}  # once built
         self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
-        self.notes: dict[str, Any] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _rules.hold_to_rules(cls)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        check = self._settings.get(name)
+        if check is None and name != "notes":
+            _rules.refuse_change(self, name, value)
+        object.__setattr__(self, name, value if check is None else check(value))
+
+    def __delattr__(self, name: str) -> None:
+        _rules.refuse_change(self, name, ...)
+        object.__delattr__(self, name)
+
+    if not TYPE_CHECKING:  # with it, type checkers would take any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(_rules.not_there(self, name), name=name, obj=self)
 
     # ------------------------------------------------------------------ to override
     def declare(self, input_shape: Shape) -> Shape:
         """Declare parameters and buffers for inputs of this shape; return the output's shape.
 
         Nothing is allocated here: a model file is compared with these shapes before it is read.
+        A layer that holds others calls `plan` of each with the shape that it will see.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: expected a method declare, got none")
 
     def forward(
         self,
@@ -127,10 +117,15 @@ class Module:
         called at most once: it lets go of what forward saved. Without `input_gradient` it may
         return None. `rng` draws the masks of dropout in training.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: expected a method forward, got none")
 
-    def __call__(self, x: Array, backend: Backend) -> Array:
-        """Return the output in inference, keeping nothing for a backward pass."""
+    def __call__(self, x: Array, backend: Backend | None = None) -> Array:
+        """Return the output in inference, keeping nothing for a backward pass.
+
+        Models know no backend: a call without one is a TypeError that says who has.
+        """
+        if backend is None or isinstance(backend, str):
+            raise _rules.no_backend(self, backend)
         return self.forward(x, backend)[0]
 
     # ------------------------------------------------------------------ building
@@ -169,34 +164,42 @@ class Module:
                 )
         for module in self.modules():
             if not module.built:
-                for variable in module._variables():
-                    variable.fill(rng, kind)
-        for module in self.modules():
-            module.built = True
+                for name, variable in module._own().items():
+                    variable.fill(rng, kind, f"{type(module).__name__}: {name}")
+        self._settle()
         return output_shape
 
     def plan(self, input_shape: Shape) -> Shape:
         """Declare this layer and record its shapes; containers call it for their layers."""
+        name = type(self).__name__
         if self.built:
             if input_shape != self.input_shape:
                 raise ValueError(
-                    f"{type(self).__name__}: expected inputs of shape {self.input_shape}, which "
-                    f"it was built for, got {input_shape}"
+                    f"{name}: expected inputs of shape {self.input_shape}, which it was built "
+                    f"for, got {input_shape}"
                 )
             return self.output_shape
-        self.output_shape = self.declare(input_shape)
-        self.input_shape = input_shape
-        self.trainable = bool(self.parameters())
+        _rules.require_methods(self)
+        for _ in self.modules():
+            pass  # each at one place
+        self._declared = set()
+        output_shape = _rules.shape_of(self.declare(input_shape), f"{name}: declare: its result")
+        _rules.require_declared(self)
+        vars(self).update(input_shape=input_shape, output_shape=output_shape)
+        self._planned = True
+        self._trains = bool(self.parameters())
         self._tracked = list(self.buffers().values())
         return self.output_shape
 
     def declare_parameter(self, name: str, shape: Shape, draw: Draw) -> Parameter:
         """Register a trained array under `name`; `draw(rng)` gives its initial values."""
+        shape = _rules.declared(self, name, shape, draw)
         self._parameters[name] = Parameter(shape, draw)
         return self._parameters[name]
 
     def declare_buffer(self, name: str, shape: Shape, draw: Draw) -> Buffer:
         """Register an array that is saved but not trained."""
+        shape = _rules.declared(self, name, shape, draw)
         self._buffers[name] = Buffer(shape, draw)
         return self._buffers[name]
 
@@ -204,8 +207,16 @@ class Module:
         """Take these arrays as data of a planned model: how a model file becomes a model."""
         for name, variable in self.variables().items():
             variable.data = copied(state[name], state[name].dtype)
-        for module in self.modules():
-            module.built = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make this and all that it holds built: what they hold is then fixed."""
+        for module in list(self.modules()):
+            if not module.built:
+                for name, value in vars(module).items():
+                    vars(module)[name] = _rules.fixed(value)
+                module._children = module.children()
+                vars(module)["built"] = True
 
     def _require_built(self) -> None:
         if not self.built:
@@ -215,11 +226,44 @@ class Module:
             )
 
     # ------------------------------------------------------------------ what it holds
+    @property
+    def trainable(self) -> bool:
+        """Whether it has weights that are trained."""
+        return self._trains
+
+    def children(self) -> dict[str, Module]:
+        """Return the layers in this one's attributes by name, in the order of assignment.
+
+        A layer in a list or tuple is called "blocks.0", one in a dict "heads.left". Once the
+        model is built they are fixed: lists have become tuples.
+        """
+        if self.built:
+            return dict(self._children)
+        found: dict[str, Module] = {}
+        for name, value in vars(self).items():
+            if name not in self._hidden:
+                found.update(_rules.held(name, value, type(self).__name__))
+        return found
+
     def modules(self) -> Iterator[Module]:
-        """Yield this module and all that it holds."""
-        yield self
-        for child in self._children.values():
-            yield from child.modules()
+        """Yield this module and all that it holds; one at two places is a ValueError."""
+        return (module for _, module in self._named())
+
+    def _named(self) -> Iterator[tuple[str, Module]]:
+        """Yield all modules, each with what the names of its arrays start with."""
+        seen: set[int] = set()
+        rest: list[tuple[str, Module]] = [("", self)]
+        while rest:
+            prefix, module = rest.pop()
+            if id(module) in seen:  # its second backward would overwrite the first's gradients
+                raise ValueError(
+                    f"{type(self).__name__}: expected each layer at one place, got the same "
+                    f"{type(module).__name__} twice; make a new one for each place"
+                )
+            seen.add(id(module))
+            yield prefix, module
+            children = module.children().items()
+            rest += [(f"{prefix}{name}.", child) for name, child in reversed(children)]
 
     def parameters(self) -> dict[str, Parameter]:
         """Return every trained array by its dotted name, in the order of the layers."""
@@ -231,40 +275,41 @@ class Module:
 
     def variables(self) -> dict[str, Variable]:
         """Return parameters and buffers by their dotted names, layer by layer."""
-        return self._collect(lambda module: {**module._parameters, **module._buffers})
+        return self._collect(Module._own)
 
     def shapes(self) -> dict[str, Shape]:
         """Return the shape of every parameter and buffer by its dotted name."""
         return {name: variable.shape for name, variable in self.variables().items()}
 
-    def _variables(self) -> list[Variable]:
-        return [*self._parameters.values(), *self._buffers.values()]
+    def _own(self) -> dict[str, Variable]:
+        return {**self._parameters, **self._buffers}
 
     def _collect(self, own: Callable[[Module], Mapping[str, V]]) -> dict[str, V]:
-        found = dict(own(self))
-        for prefix, child in self._children.items():
-            for name, variable in child._collect(own).items():
-                found[f"{prefix}.{name}"] = variable
-        return found
+        return {
+            f"{prefix}{name}": variable
+            for prefix, module in self._named()
+            for name, variable in own(module).items()
+        }
 
     @property
     def parameter_count(self) -> int:
         """The number of trained numbers."""
-        return sum(_size(parameter.shape) for parameter in self.parameters().values())
+        return sum(_words.size(parameter.shape) for parameter in self.parameters().values())
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
         """The dtype of the weights; None before `build`, or where there are none."""
         for module in self.modules():
             if module.built:
-                for variable in module._variables():
-                    return variable.data.dtype
+                for variable in module._own().values():
+                    kind: np.dtype[Any] = variable.data.dtype
+                    return kind
         return None
 
     @property
     def min_batch(self) -> int:
         """The smallest batch that this model can train on; batch normalization may need two."""
-        return max((child.min_batch for child in self._children.values()), default=1)
+        return max((child.min_batch for child in self.children().values()), default=1)
 
     def apply_updates(self) -> None:
         """Give buffers the values that the last forward pass in training left for them.
@@ -273,7 +318,7 @@ class Module:
         """
         for buffer in self._tracked:
             if buffer.update is not None:
-                buffer.data, buffer.update = buffer.update, None
+                buffer._data, buffer.update = buffer.update, None
 
     # ------------------------------------------------------------------ weights in and out
     def state_dict(self) -> dict[str, Array]:
@@ -326,33 +371,13 @@ class Module:
     def summary(self) -> str:
         """Return a table of the layers, their output shapes and numbers of parameters."""
         self._require_built()
-        rows = [("Layer", "Output shape", "Parameters"), *self._rows("")]
-        first, second, third = (max(len(row[i]) for row in rows) for i in range(3))
-        lines = [f"{a:<{first}}  {b:<{second}}  {c:>{third}}" for a, b, c in rows]
-        lines.insert(1, "-" * len(lines[0]))
-        statistics = sum(_size(buffer.shape) for buffer in self.buffers().values())
-        also = f" (and {statistics:,} running statistics)" if statistics else ""
-        return "\n".join([*lines, lines[1], f"Input {self.input_shape}, {self.dtype}"]) + (
-            f"\nTrained parameters: {self.parameter_count:,}{also}"
-        )
-
-    def _rows(self, prefix: str) -> list[tuple[str, str, str]]:
-        own = sum(_size(parameter.shape) for parameter in self._parameters.values())
-        label = f"{prefix} {type(self).__name__}".strip()
-        return [(label, str(self.output_shape), f"{own:,}")]
+        return _words.as_table(self)
 
     def __repr__(self) -> str:
-        defaults = inspect.signature(type(self).__init__).parameters
-        try:
-            config = self.config()
-        except ValueError:  # a layer of one's own that does not keep its arguments
-            return f"{type(self).__name__}(...)"
-        options = ", ".join(
-            f"{name}={value!r}"
-            for name, value in config.items()
-            if name not in defaults or np.any(value != defaults[name].default)
-        )
-        return f"{type(self).__name__}({options})"
+        return _words.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return _words.as_html(self)
 
 
 def aside(backend: Backend, call: Callable[[], None]) -> None:
@@ -373,28 +398,23 @@ def check_state(
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
     missing = [name for name in shapes if name not in state]
-    unexpected = [str(name) for name in state if name not in shapes]
+    unexpected = [f"{name!s:.80}" for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(f'{name:.80}' for name in names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]
         raise ValueError(f"state: expected the names of this model's arrays; {'; '.join(parts)}")
     arrays = {}
     for name, shape in shapes.items():
-        array = np.asarray(state[name])
+        try:
+            array = np.asarray(state[name])
+        except ValueError as error:
+            raise ValueError(f"state: {name}: expected an array, got {error}") from None
         if dtype is None or array.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"state: {name}: expected dtype {dtype}, got {array.dtype}")
         if array.shape != shape:
             raise ValueError(f"state: {name}: expected shape {shape}, got {array.shape}")
         arrays[name] = array
     return arrays
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for count in shape:
-        size *= count
-    return size

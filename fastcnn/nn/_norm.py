@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._module import Backward, Buffer, Module, Parameter, aside
+from fastcnn.nn._module import Backward, Module, aside
 from fastcnn.nn._options import Shape, choice, number
+from fastcnn.nn._variable import Buffer, Parameter
 
 
 class BatchNorm(Module):
@@ -27,6 +29,13 @@ class BatchNorm(Module):
     beta: Parameter
     _running_mean: Buffer
     _running_variance: Buffer
+    _settings: ClassVar = {
+        "momentum": partial(number, where="BatchNorm: momentum", low=0.0, high=1.0),
+        "epsilon": partial(number, where="BatchNorm: epsilon", low=0.0, open_low=True),
+        "running_variance": partial(
+            choice, where="BatchNorm: running_variance", choices=("unbiased", "biased")
+        ),
+    }
 
     def __init__(
         self,
@@ -36,11 +45,9 @@ class BatchNorm(Module):
         running_variance: str = "unbiased",
     ) -> None:
         super().__init__()
-        self.momentum = number(momentum, "BatchNorm: momentum", 0.0, 1.0)
-        self.epsilon = number(epsilon, "BatchNorm: epsilon", 0.0, open_low=True)
-        self.running_variance = choice(
-            running_variance, "BatchNorm: running_variance", ("unbiased", "biased")
-        )
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.running_variance = running_variance
 
     def declare(self, input_shape: Shape) -> Shape:
         shape = input_shape[-1:]
@@ -73,17 +80,17 @@ class BatchNorm(Module):
         self._require_built()
         gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
         if training:
-            y, mean, variance = backend.batch_norm(x, gamma.data, beta.data, epsilon=epsilon)
+            y, mean, variance = backend.batch_norm(x, gamma._data, beta._data, epsilon=epsilon)
             aside(backend, partial(self.track, mean, variance, x.size // len(mean)))
         else:
-            mean, variance = self._running_mean.data, self._running_variance.data
+            mean, variance = self._running_mean._data, self._running_variance._data
             y = backend.batch_norm_inference(
-                x, gamma.data, beta.data, mean, variance, epsilon=epsilon
+                x, gamma._data, beta._data, mean, variance, epsilon=epsilon
             )
 
         def backward(dy: Array) -> Array | None:
             op = backend.batch_norm_backward if training else backend.batch_norm_inference_backward
-            dx, gamma.grad, beta.grad = op(dy, x, gamma.data, mean, variance, epsilon=epsilon)
+            dx, gamma.grad, beta.grad = op(dy, x, gamma._data, mean, variance, epsilon=epsilon)
             return dx
 
         return y, backward
@@ -94,4 +101,4 @@ class BatchNorm(Module):
             variance = variance * (count / (count - 1))
         new = 1.0 - self.momentum
         for buffer, batch in ((self._running_mean, mean), (self._running_variance, variance)):
-            buffer.update = self.momentum * buffer.data + new * batch
+            buffer.update = self.momentum * buffer._data + new * batch

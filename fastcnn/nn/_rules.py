@@ -1,0 +1,324 @@
+"""What classes of layers and their attributes are held to, so that all parts of the library agree.
+
+Forward, training, inference and a saved file each look at a layer at another time. An attribute
+that only some of them would see is refused where it is set, and a layer of one's own that lacks
+something is told what.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
+from fastcnn.nn._options import Shape, integer
+from fastcnn.nn._variable import Variable
+
+if TYPE_CHECKING:
+    from fastcnn.nn._module import Module
+
+__all__ = [
+    "declared",
+    "explained",
+    "fixed",
+    "held",
+    "hold_to_rules",
+    "no_backend",
+    "not_there",
+    "refuse_change",
+    "require_declared",
+    "require_methods",
+    "shape_of",
+]
+
+Function = Callable[..., Any]
+
+_LONGEST_NAME = 100
+
+# What people look for on a model and find elsewhere.
+_ELSEWHERE = {
+    "fit": "fastcnn.Trainer(model).fit(x, y) trains a model",
+    "train": "fastcnn.Trainer(model).fit(x, y) trains a model; forward(..., training=True) is one "
+    "pass in training",
+    "eval": "a model has no modes: forward(..., training=False) is a pass in inference",
+    "compile": "fastcnn.Trainer(model, optimizer=..., loss=...) takes what compile would",
+    "predict": "fastcnn.Trainer(model).predict(x) or fastcnn.Predictor(model)(x) runs a model",
+    "predict_proba": "fastcnn.Trainer(model).predict_proba(x) gives probabilities",
+    "evaluate": "fastcnn.Trainer(model).evaluate(x, y) measures a model",
+    "backward": "forward(x, backend) returns (y, backward)",
+    "zero_grad": "each backward pass leaves new gradients",
+    "to": "a model runs on CPUs; build(..., dtype=...) chooses float32 or float64",
+    "cuda": "a model runs on CPUs",
+    "cpu": "a model runs on CPUs",
+    "add": "nn.Sequential([*model.layers, layer]) is a model with one layer more",
+    "append": "nn.Sequential([*model.layers, layer]) is a model with one layer more",
+    "pop": "nn.Sequential(model.layers[:-1]) is a model with one layer less",
+    "get_weights": "state_dict() returns the weights by name",
+    "set_weights": "load_state_dict(state) takes weights by name",
+    "save_weights": "save(path) writes weights and architecture",
+    "load_weights": "fastcnn.load(path) reads a model, load_state_dict(state) takes weights",
+    "load": "fastcnn.load(path) reads a model",
+    "requires_grad_": "freezing layers is not there yet",
+}
+
+
+# ---------------------------------------------------------------------- classes
+def hold_to_rules(cls: type[Module]) -> None:
+    """Prepare a class of layers when it is defined: what it takes, and what it must give."""
+    if "trainable" in vars(cls):
+        raise TypeError(f"{cls.__name__}: trainable: {_FREEZING}")
+    if "__init__" in vars(cls):
+        cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
+    if cls.__module__.startswith("fastcnn.nn."):
+        cls._options = frozenset(list(inspect.signature(cls.__init__).parameters)[1:])
+        cls._known = cls._options.union(
+            *(vars(base).get("__annotations__", ()) for base in cls.__mro__)
+        )
+    else:
+        cls._known = None
+        own = "forward" in vars(cls) or "declare" in vars(cls)
+        if own and cls.forward is not _module.Module.forward:
+            cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
+
+
+def explained(init: Function) -> Function:
+    """Let a constructor name its arguments where it is given others, or wasn't run to its base."""
+
+    @wraps(init)
+    def make(self: Module, *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        try:
+            init(self, *args, **kwargs)
+        except TypeError:
+            signature = inspect.signature(init)
+            try:
+                signature.bind(self, *args, **kwargs)
+            except TypeError as error:
+                plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()][1:]
+                takes = signature.replace(parameters=plain, return_annotation=signature.empty)
+                raise TypeError(
+                    f"{cls.__name__}: expected {cls.__name__}{takes}, got other arguments: "
+                    f"{error!s:.160}{cls._hint}"
+                ) from None
+            raise
+        if cls.__init__ is make and "built" not in vars(self):
+            raise TypeError(_without_init(cls))
+
+    return make
+
+
+def _checked(forward: Function) -> Function:
+    """Let the forward pass of a layer of one's own be compared with what the layer declared."""
+
+    @wraps(forward)
+    def run(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if type(self).forward is not run:  # a part of what a subclass does
+            return forward(self, *args, **kwargs)
+        self._require_built()
+        result = forward(self, *args, **kwargs)
+        name = type(self).__name__
+        if not isinstance(result, tuple) or len(result) != 2 or not callable(result[1]):
+            raise TypeError(
+                f"{name}: forward: expected to return (y, backward), an array and a function, got "
+                f"{type(result).__name__}"
+            )
+        shape = getattr(result[0], "shape", None)
+        if shape is None:
+            raise TypeError(f"{name}: forward: expected an array, got {type(result[0]).__name__}")
+        count = len(args[0] if args else kwargs["x"])
+        if shape != (count, *self.output_shape):
+            raise ValueError(
+                f"{name}: declare: expected the shape that forward gives, which is {shape[1:]} for "
+                f"inputs {self.input_shape}, got {self.output_shape}"
+                if shape[:1] == (count,)
+                else f"{name}: forward: expected {count} outputs for {count} inputs, got an array "
+                f"of shape {shape}"
+            )
+        return result
+
+    return run
+
+
+def require_methods(module: Module) -> None:
+    """Refuse a layer without declare or forward, or with a forward that is called otherwise."""
+    cls = type(module)
+    for method, what in (
+        ("declare", "declare(self, input_shape), which returns the shape of one output"),
+        ("forward", "forward(self, x, backend, ...), which returns (y, backward)"),
+    ):
+        if getattr(cls, method) is getattr(_module.Module, method):
+            raise TypeError(f"{cls.__name__}: expected a method {what}, got none")
+    signature = inspect.signature(cls.forward)
+    try:
+        signature.bind(module, None, None, training=False, rng=None, input_gradient=True)
+    except TypeError:
+        raise TypeError(
+            f"{cls.__name__}: forward: expected forward(self, x, backend, *, training=False, "
+            f"rng=None, input_gradient=True), got forward({', '.join(signature.parameters)})"
+        ) from None
+
+
+def require_declared(module: Module) -> None:
+    """Refuse what declare forgot: a layer that it did not plan, a parameter made otherwise."""
+    name = type(module).__name__
+    for key, child in module.children().items():
+        if not child._planned:
+            raise TypeError(
+                f"{name}: declare: expected it to call plan(input_shape) of every layer that it "
+                f"holds, got none for {key!r:.80}, a {type(child).__name__}"
+            )
+    known = {id(variable) for variable in module.variables().values()}
+    for key, value in vars(module).items():
+        if isinstance(value, Variable) and id(value) not in known:
+            raise TypeError(
+                f"{name}: {key}: expected what declare_parameter or declare_buffer returns, got a "
+                f"{type(value).__name__} made otherwise"
+            )
+
+
+def declared(module: Module, name: str, shape: Shape, draw: object) -> Shape:
+    """Check what a layer declares, each name once; return its shape."""
+    who = type(module).__name__
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
+        raise ValueError(
+            f"{who}: name: expected letters, digits and underscores, at most {_LONGEST_NAME}, "
+            f"got {name!r:.80}"
+        )
+    if name in module._declared:
+        raise ValueError(f"{who}: name: expected each once, got {name} twice")
+    if not callable(draw):
+        raise TypeError(
+            f"{who}: {name}: draw: expected a function of a numpy Generator, got "
+            f"{type(draw).__name__}"
+        )
+    module._declared.add(name)
+    return shape_of(shape, f"{who}: {name}: shape")
+
+
+def shape_of(value: object, where: str) -> Shape:
+    """Return the shape of one input, output or array as a tuple of positive ints."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(
+            f"{where}: expected a shape such as (28, 28, 1), got {type(value).__name__} "
+            f"{value!r:.80}"
+        )
+    return tuple(integer(size, where) for size in value)
+
+
+# ---------------------------------------------------------------------- layers in attributes
+def held(name: str, value: object, who: str) -> Iterator[tuple[str, Module]]:
+    """Yield the layers in an attribute by name: of a list "blocks.0", of a dict "heads.a"."""
+    if isinstance(value, _module.Module):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from held(f"{name}.{index}", item, who)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            found = list(held(f"{name}.{key}", item, who))
+            if found and (not isinstance(key, str) or not key or "." in key):
+                raise ValueError(
+                    f"{who}: {name}: expected layers under names without dots, got {key!r:.80}"
+                )
+            yield from found
+
+
+def fixed(value: Any) -> Any:
+    """Return lists and dicts of layers as what can't be changed any more."""
+    if not _holds(value) or isinstance(value, _module.Module):
+        return value
+    if isinstance(value, dict):
+        return FixedDict({key: fixed(item) for key, item in value.items()})
+    items = [fixed(item) for item in value]
+    return tuple(items) if type(value) in (list, tuple) else value
+
+
+class FixedDict(dict[str, Any]):
+    """Layers by name, of a model that is built."""
+
+    def _refuse(self, *args: object, **kwargs: object) -> Any:
+        raise TypeError(_FIXED)
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    update = pop = popitem = clear = setdefault = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return FixedDict, (dict(self),)
+
+
+def _holds(value: object) -> bool:
+    return next(held("", value, ""), None) is not None
+
+
+# ---------------------------------------------------------------------- attributes
+_FREEZING = "can't be set, for freezing layers is not there yet: all layers are trained"
+_FIXED = "expected the layers that the model was built with; make a new model of them and others"
+
+
+def refuse_change(module: Module, name: str, value: object) -> None:
+    """Refuse an attribute that would hold for a part of the library only."""
+    cls, state = type(module), vars(module)
+    where, present = f"{cls.__name__}: {name:.80}", state.get(name)
+    built = state.get("built", False)
+    if name == "trainable":
+        raise AttributeError(f"{where}: {_FREEZING}")
+    if name in _OWN or (hasattr(_module.Module, name) and not name.startswith("_")):
+        raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
+    if name in state and value is present:
+        return
+    if name in cls._options and name in state:
+        if type(value) not in _PLAIN or value != present:
+            raise AttributeError(
+                f"{where}: can't be changed, for options hold from when a layer is made; "
+                f"make a new {cls.__name__} instead"
+            )
+    elif cls._known is not None and not name.startswith("_"):
+        if name not in cls._known:
+            raise AttributeError(
+                f"{where}: expected an attribute that the layer has, got another; its options are "
+                f"{', '.join(sorted(cls._options)) or 'none'}"
+            )
+        if name not in cls._options:
+            present = present or _VARIABLE
+    if present is _VARIABLE or isinstance(present, Variable):
+        own = [*state.get("_parameters", {}).values(), *state.get("_buffers", {}).values()]
+        if built or not (value is None or any(value is each for each in own)):
+            raise TypeError(
+                f"{where}: expected the parameter that the layer declares, got "
+                f"{type(value).__name__}; put an array into {name}.data, or use load_state_dict"
+            )
+    elif built and value is not present and (_holds(present) or _holds(value)):
+        raise AttributeError(f"{where}: {_FIXED}")
+
+
+_OWN = ("built", "input_shape", "output_shape")
+_PLAIN = (int, float, str, bool, tuple, type(None))
+_VARIABLE: Any = object()  # in the place of a parameter that is not declared yet
+
+
+def not_there(module: Module, name: str) -> str:
+    """Return what to say of an attribute that a layer doesn't have."""
+    cls = type(module)
+    special = name.startswith("__") and name.endswith("__")
+    if not special and "built" not in vars(module):
+        return _without_init(cls)
+    if name in _ELSEWHERE:
+        return f"{cls.__name__} has no {name}: {_ELSEWHERE[name]}"
+    if cls._known is not None and name in cls._known - cls._options:
+        return f"{cls.__name__} has no {name} yet: build(input_shape) makes it"
+    return f"{cls.__name__!r} object has no attribute {name!r:.80}"
+
+
+def _without_init(cls: type[Module]) -> str:
+    return f"{cls.__name__}: __init__: expected it to call super().__init__(), got a layer without"
+
+
+def no_backend(module: Module, backend: object) -> TypeError:
+    """Return the error of a call without a backend."""
+    got = "none" if backend is None else f"{backend!r:.80}"
+    return TypeError(
+        f"{type(module).__name__}: backend: expected one, as in model(x, fastcnn.FastBackend()), "
+        f"got {got}; fastcnn.Predictor(model)(x) and fastcnn.Trainer(model).predict(x) have one"
+    )
