@@ -80,8 +80,11 @@ class Around(nn.Residual):
 
     def __init__(self, layer: nn.Module, table: Any = None) -> None:
         super().__init__(layer)
-        self.layer = layer
         self.table = table
+
+    @property
+    def layer(self) -> nn.Module:
+        return self.body
 
 
 OWN = [Scale, Net, Wide, Row, Block, Around]
@@ -289,12 +292,9 @@ class Refusing(nn.Sequential):
         self.width = -width
 
 
-class Handing(nn.Module):
+class Handing(nn.Flatten):
     def __init__(self, **options: Any) -> None:
         super().__init__()
-
-    def declare(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return input_shape
 
 
 def shadow() -> nn.Module:
