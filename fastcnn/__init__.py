@@ -13,6 +13,7 @@ says what the right answer is, and the same model and trainer run on either.
 from __future__ import annotations
 
 from fastcnn import functional, nn, optim, schedules
+from fastcnn._architecture import register
 from fastcnn._config import show_config
 from fastcnn._kernels._memory import empty_cache
 from fastcnn._threads import set_num_threads
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "nn",
     "optim",
+    "register",
     "schedules",
     "set_num_threads",
     "show_config",

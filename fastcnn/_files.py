@@ -14,7 +14,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["name_of", "remove_leftovers", "require_writable", "write_atomically"]
+__all__ = ["name_of", "naming", "remove_leftovers", "require_writable", "write_atomically"]
 
 # The name of a temporary says nothing of its target's, which may be as long as names can be.
 _PREFIX, _SUFFIX = ".fastcnn-", ".tmp"
@@ -32,7 +32,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     target = _target(path)
     remove_leftovers(target.parent)
-    with _naming(path):
+    with naming(path):
         for left in reversed(range(_TRIES)):
             try:
                 _replace(target, data)
@@ -46,7 +46,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Raise the OSError that write_atomically would raise, as far as can be known before."""
     target = _target(path)
-    with _naming(path):
+    with naming(path):
         temporary = _temporary(target)
         try:
             with open(temporary, "wb"):
@@ -99,7 +99,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let an OSError name the file that was asked for, not the temporary, or none."""
     try:
         yield

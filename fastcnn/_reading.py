@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import zipfile
 from typing import BinaryIO
 
 __all__ = ["brief", "header_of", "kind_of", "open_regular"]
@@ -76,17 +75,20 @@ def kind_of(file: BinaryIO) -> str:
     for start, kind in _BY_CONTENT:
         if head.startswith(start):
             return kind
+    head = head.ljust(8, b"\0")
     if head[4:8] == b"TFL3":
         return "a model of TFLite (.tflite)"
     # A protobuf message that begins as ONNX's do: field 1, a small version; then a field of text
-    # or a message: producer's name and version, domain, documentation, graph or opsets.
-    if head[:1] == b"\x08" and 0 < head[1] < 32 and head[2:3] in (b"\x12", b"\x1a", b":", b"B"):
+    # or a message: producer's name and version, domain, version, documentation, graph or opsets.
+    if head[:1] == b"\x08" and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42":
         return "a model of ONNX (.onnx)"
     by_name = _BY_NAME.get(os.path.splitext(str(file.name))[1].lower())
     return "a file of another kind" if by_name is None else f"{by_name}, by its name"
 
 
 def _kind_of_zip(file: BinaryIO) -> str:
+    import zipfile  # takes time, and is for errors only
+
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -103,7 +105,7 @@ def _kind_of_zip(file: BinaryIO) -> str:
     return "a zip archive" if by_name is None else f"{by_name}, by its name"
 
 
-def brief(text: object, limit: int = 200) -> str:
+def brief(text: object, limit: int = 240) -> str:
     """Return an error's text on one line, cut, without characters that a terminal would act on."""
     line = " ".join(str(text).split())
     line = "".join(character if character.isprintable() else "?" for character in line)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastcnn import datasets, nn, optim
-from fastcnn._files import remove_leftovers, write_atomically
+from fastcnn._files import remove_leftovers, require_writable, write_atomically
 from fastcnn._interrupt import Interrupts
 from fastcnn.callbacks import Callback
 from fastcnn.nn._options import choice, integer, number
@@ -226,7 +226,12 @@ class _RunFiles(Callback):
         self.written = [MODEL, STATE, HISTORY]
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Make the run resumable from its start; a run that is there stays until it is replaced."""
+        """Make the run resumable from its start; a run that is there stays until it is replaced.
+
+        What could not be written later is an error now.
+        """
+        for name in self.written:
+            require_writable(self.folder / name)
         if not (self.folder / STATE).exists():
             trainer.save_state(self.folder / STATE, notes={"run": asdict(self.settings)})
 

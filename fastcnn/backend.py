@@ -28,13 +28,22 @@ number, a pair (height, width), four numbers ((top, bottom), (left, right)), "va
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
 
 from numpy.typing import ArrayLike
 
 from fastcnn._blocks import Array, Blocks, Padding, Size2D
 
-__all__ = ["Array", "Backend", "Padding", "Size2D", "get_backend"]
+__all__ = [
+    "Array",
+    "Backend",
+    "Padding",
+    "Size2D",
+    "get_backend",
+    "packed_backend",
+    "unpacked_backend",
+]
 
 
 @runtime_checkable
@@ -372,3 +381,13 @@ def get_backend(name: str | Backend) -> Backend:
         f'backend: expected "fast", "reference" or an object with every op of '
         f"fastcnn.backend.Backend, got {type(name).__name__}"
     )
+
+
+def packed_backend(backend: Backend) -> Backend | str:
+    """Return what copies and pickles take along of a backend: of a module its name."""
+    return backend.__name__ if isinstance(backend, ModuleType) else backend
+
+
+def unpacked_backend(packed: Backend | str) -> Backend:
+    """Return the backend of which packed_backend made this."""
+    return cast("Backend", import_module(packed)) if isinstance(packed, str) else packed

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastcnn._files import name_of, require_writable
+from fastcnn._interrupt import Interrupts
 from fastcnn.nn._options import choice, flag, integer, number
 from fastcnn.nn._repr import OptionsRepr
+from fastcnn.serialization import require_saveable
 
 if TYPE_CHECKING:
     from fastcnn.backend import Array
     from fastcnn.trainer import Trainer
 
-__all__ = ["Callback", "Checkpoint", "EarlyStopping"]
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "called_around"]
 
 MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -34,13 +39,46 @@ class Callback(OptionsRepr):
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last epoch; not after an error or Ctrl-C."""
 
+    def on_fit_interrupted(self, trainer: Trainer) -> None:
+        """Instead of on_fit_end, after an error or Ctrl-C, which goes on to fit's caller.
+
+        The model is as it was before or after a step. Ctrl-C waits until it returns.
+        """
+
+
+@contextmanager
+def called_around(
+    callbacks: Sequence[Callback], trainer: Trainer, interrupts: Interrupts
+) -> Iterator[None]:
+    """Call on_fit_begin before a block and on_fit_end after it, or else on_fit_interrupted."""
+    begun: list[Callback] = []
+    try:
+        for callback in callbacks:
+            callback.on_fit_begin(trainer)
+            begun.append(callback)
+        yield
+        for callback in callbacks:
+            callback.on_fit_end(trainer)
+    except BaseException as error:
+        failed: list[Exception] = []
+        with interrupts.held():
+            for callback in begun:
+                try:
+                    callback.on_fit_interrupted(trainer)
+                except Exception as another:  # the others are called all the same
+                    failed.append(another)
+        if failed:
+            raise failed[0] from error
+        raise
+
 
 class EarlyStopping(Callback):
     """Stop when the monitored number has not become better for `patience` epochs.
 
     monitor: "loss", "accuracy", "val_loss" or "val_accuracy"; losses should fall, accuracies
     rise, by more than min_delta to count; a NaN never counts. restore_best: at the end put back
-    the weights of the best epoch. Each call of fit starts to count anew.
+    the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished. Each
+    call of fit starts to count anew.
     """
 
     def __init__(
@@ -61,7 +99,7 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Forget an earlier call of fit."""
-        _require_measured(self.monitor, "EarlyStopping", trainer)
+        _require_measured(self.monitor, "EarlyStopping: monitor", trainer)
         self._best = _Best(self.monitor, self.min_delta)
         self._waited = 0
         self._weights = None
@@ -83,26 +121,43 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self._weights)
             self._weights = None
 
+    def on_fit_interrupted(self, trainer: Trainer) -> None:
+        """Put the best weights back, as at the end."""
+        self.on_fit_end(trainer)
+
 
 class Checkpoint(Callback):
     """Save after every epoch, or, with a `monitor`, after each that was the best so far.
 
-    path: the model file (Module.save). state: save the training state (Trainer.save_state)
-    instead, from which training can resume. The file is replaced whole or not at all.
+    path: the model file (Module.save), in a folder that is there. In its name {epoch} and the
+    names of measured numbers are filled in, "{epoch:03d}-{val_accuracy:.3f}.safetensors"; {{ and
+    }} are braces. state: save the training state (Trainer.save_state) instead, from which
+    training can resume. The file is replaced whole or not at all. Whether the folder takes a
+    file and a file can hold the model is found out before the first epoch.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, monitor: str | None = None, state: bool = False
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = name_of(path)
         self.monitor = None if monitor is None else choice(monitor, "Checkpoint: monitor", MONITORS)
         self.state = flag(state, "Checkpoint: state")
+        self._fields = _fields_of(self.path)
         self._best = _Best(self.monitor or "loss")
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Learn from the history what was best so far, in training that was resumed too."""
+        """Refuse what could not be saved, and learn from the history what was best so far.
+
+        That is so in training that was resumed too.
+        """
+        for name in self._fields:
+            if name != "epoch":
+                _require_measured(name, "Checkpoint: path", trainer)
+        require_writable(self.path.format(epoch=trainer.epoch + 1, **dict.fromkeys(MONITORS, 0.5)))
+        if not self.state:
+            require_saveable(trainer.model)
         if self.monitor is not None:
-            _require_measured(self.monitor, "Checkpoint", trainer)
+            _require_measured(self.monitor, "Checkpoint: monitor", trainer)
             self._best = _Best(self.monitor)
             for value in trainer.history[self.monitor]:
                 self._best.improved(value)
@@ -111,10 +166,12 @@ class Checkpoint(Callback):
         """Save, if this epoch deserves it."""
         if self.monitor is not None and not self._best.improved(trainer.history[self.monitor][-1]):
             return
+        numbers = {name: trainer.history[name][-1] for name in self._fields if name != "epoch"}
+        path = self.path.format(epoch=trainer.epoch, **numbers)
         if self.state:
-            trainer.save_state(self.path)
+            trainer.save_state(path)
         else:
-            trainer.model.save(self.path)
+            trainer.model.save(path)
 
 
 class _Best:
@@ -137,10 +194,41 @@ class _Best:
         return better
 
 
-def _require_measured(monitor: str, who: str, trainer: Trainer) -> None:
-    if monitor not in trainer.measured:
-        hint = "; pass validation_data to fit" if monitor.startswith("val_") else ""
+def _fields_of(path: str) -> set[str]:
+    """Return the names that are filled in in a path; ValueError for those that cannot be."""
+    from string import Formatter  # takes time, and few training runs need it
+
+    known = ("epoch", *MONITORS)
+    in_name = "braces of the name itself are doubled"
+    try:
+        parts = [part[1:3] for part in Formatter().parse(path) if part[1] is not None]
+        fields = {str(name) for name, _ in parts}
+        unknown = sorted(fields - set(known))
+        if not unknown:
+            path.format(epoch=1, **dict.fromkeys(MONITORS, 0.5))
+        in_folder = any(part[1] is not None for part in Formatter().parse(os.path.dirname(path)))
+    except (ValueError, LookupError) as error:
         raise ValueError(
-            f"{who}: monitor: expected one of {', '.join(trainer.measured)}, which this training "
-            f"gives, got {monitor}{hint}"
+            f"Checkpoint: path: expected fields such as {{epoch:03d}} or {{loss:.4f}}, got "
+            f"{path!r:.80}: {error!s:.80}; {in_name}"
+        ) from None
+    if unknown:
+        raise ValueError(
+            f"Checkpoint: path: expected {', '.join(known)} in braces, got {unknown[0]!r:.80}; "
+            f"{in_name}"
+        )
+    if in_folder or any("{" in str(form) for _, form in parts):
+        raise ValueError(
+            "Checkpoint: path: expected fields in the file's name only, and none in another, got "
+            f"{path!r:.80}"
+        )
+    return fields
+
+
+def _require_measured(name: str, who: str, trainer: Trainer) -> None:
+    if name not in trainer.measured:
+        hint = "; pass validation_data to fit" if name.startswith("val_") else ""
+        raise ValueError(
+            f"{who}: expected one of {', '.join(trainer.measured)}, which this training "
+            f"gives, got {name}{hint}"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,7 +13,7 @@ from fastcnn import nn
 from fastcnn._batches import floats
 from fastcnn._preparation import preparation
 from fastcnn._steps import Plan, Step, flat, in_turn, steps_of
-from fastcnn.backend import Array, Backend, get_backend
+from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._repr import model_in_words
 
@@ -57,7 +58,18 @@ class Predictor:
         self.output_shape = model.output_shape
         self.dtype = model.dtype or float_dtype(np.float32 if dtype is None else dtype)
         self._words = model_in_words(model)
-        self._run = compiled(copy.deepcopy(model), get_backend(backend), follow=False)
+        self._model = copy.deepcopy(model)
+        self._backend = get_backend(backend)
+        self._run = compiled(self._model, self._backend, follow=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: what is made ready is made again."""
+        state = {name: value for name, value in vars(self).items() if name != "_run"}
+        return {**state, "_backend": packed_backend(self._backend)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, _backend=unpacked_backend(state["_backend"]))
+        self._run = compiled(self._model, self._backend, follow=False)
 
     def __repr__(self) -> str:
         shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"

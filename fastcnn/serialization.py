@@ -6,26 +6,35 @@ a file builds only these layers; nothing in it is ever run as code.
 
 from __future__ import annotations
 
+import copy
 import errno
-import inspect
 import json
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._files import name_of, write_atomically
+from fastcnn._architecture import architecture_of, known_layers, layer_from, outline_of
+from fastcnn._files import name_of, naming, remove_leftovers, write_atomically
+from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn.backend import Array
 from fastcnn.nn._module import check_state
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 from fastcnn.optim import Optimizer
 
-__all__ = ["MODEL", "load", "read_notes", "read_tensors", "save_model", "write_tensors"]
+__all__ = [
+    "MODEL",
+    "load",
+    "read_notes",
+    "read_tensors",
+    "require_saveable",
+    "save_model",
+    "write_tensors",
+]
 
 MODEL = "model.safetensors"  # its name in the folder of a run
 MODEL_FORMAT = "fastcnn-model"
@@ -36,13 +45,6 @@ _DTYPES = {"F32": "f4", "F64": "f8"}
 _READERS = {
     MODEL_FORMAT: ", a model, which fastcnn.load reads",
     STATE_FORMAT: ", a state of training, which Trainer.load_state reads",
-}
-_MOST_BITS = 1024  # of an integer in notes: Python refuses to read those of thousands of digits
-
-_LAYERS: dict[str, type[nn.Module]] = {
-    cls.__name__: cls
-    for cls in vars(nn).values()
-    if isinstance(cls, type) and issubclass(cls, nn.Module) and cls is not nn.Module
 }
 
 
@@ -58,14 +60,21 @@ def save_model(
     write_tensors(path, model.state_dict(), description)
 
 
-def load(path: str | os.PathLike[str]) -> nn.Module:
+def require_saveable(model: nn.Module) -> None:
+    """Raise what save_model would raise of a built model that no file can hold."""
+    checked_notes(model.notes, "save: notes")
+    describe(model)
+
+
+def load(path: str | os.PathLike[str], *, layers: Iterable[type[nn.Module]] = ()) -> nn.Module:
     """Return the model that Module.save wrote to `path`, built, with its weights and notes.
 
     path: the file, or the folder of a run of `fastcnn train`, in which it is model.safetensors.
+    layers: classes of one's own that the file may name, beside those of fastcnn.register.
     Raises ValueError for a file that is damaged or no fastcnn model, which it names for what it
     is, OSError for one that cannot be read. Nothing in a file is ever run as code.
     """
-    path = name_of(path)
+    path, known = name_of(path), known_layers(layers)
     if os.path.isdir(path):
         if not os.path.exists(os.path.join(path, MODEL)):
             said = f"expected a model file, or a directory with {MODEL} in it"
@@ -73,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
         path = os.path.join(path, MODEL)
     tensors, description = read_tensors(path, MODEL_FORMAT)
     try:
-        model = rebuild(description)
+        model = rebuild(description, known)
         dtype = float_dtype(str(description.get("dtype")))
         model.adopt(check_state(model.shapes(), tensors, dtype))
         model.notes = checked_notes(description.get("notes"), "notes")
@@ -83,106 +92,27 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """Return what a file says of a built model beside its arrays."""
+    """Return what a file says of a built model beside its arrays.
+
+    Raises ValueError for a model that would not come back from a file.
+    """
+    return {**_outside(model), "architecture": architecture_of(model)}
+
+
+def _outside(model: nn.Module) -> dict[str, Any]:
     return {
         "format": MODEL_FORMAT,
         "version": VERSION,
         "input_shape": list(model.input_shape),
         "dtype": str(model.dtype or np.dtype(np.float32)),
-        "architecture": architecture_of(model),
     }
 
 
-def rebuild(description: Mapping[str, Any]) -> nn.Module:
+def rebuild(description: Mapping[str, Any], layers: Mapping[str, type[nn.Module]]) -> nn.Module:
     """Return the model that `describe` described, planned but without weights."""
-    model = _layer_from(description.get("architecture"))
+    model = layer_from(description.get("architecture"), layers)
     model.plan(input_shape_of(description.get("input_shape"), "input_shape"))
     return model
-
-
-def architecture_of(module: nn.Module) -> dict[str, Any]:
-    """Return a layer, and those it holds, as JSON can hold it: {"layer": name, options...}."""
-    name = type(module).__name__
-    if _LAYERS.get(name) is not type(module):
-        raise ValueError(
-            f"save: expected layers of fastcnn.nn, got {name}, which a file cannot name; keep its "
-            "state_dict() instead"
-        )
-    return {"layer": name, **{key: _plain(value) for key, value in module.config().items()}}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, nn.Module):
-        return architecture_of(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _layer_from(description: object) -> nn.Module:
-    if not isinstance(description, dict) or not isinstance(description.get("layer"), str):
-        raise ValueError('architecture: expected objects with a "layer"')
-    options = dict(description)
-    name = options.pop("layer")
-    if name not in _LAYERS:
-        raise ValueError(f"architecture: expected a layer of fastcnn.nn, got {name!r:.80}")
-    known = inspect.signature(_LAYERS[name]).parameters
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"architecture: {name}: expected its options, got {unknown[0]!r:.80}")
-    return _LAYERS[name](**{key: _option(value) for key, value in options.items()})
-
-
-def _option(value: object) -> Any:
-    if isinstance(value, dict):
-        return _layer_from(value)
-    if isinstance(value, list):
-        return tuple(_option(item) for item in value)
-    return value
-
-
-# ---------------------------------------------------------------------- notes
-def checked_notes(notes: object, where: str) -> dict[str, Any]:
-    """Return notes as a dict of what JSON can hold; None is empty.
-
-    TypeError, or ValueError for a number that JSON has not, names the first value that is wrong.
-    """
-    if notes is None:
-        return {}
-    if not isinstance(notes, Mapping):
-        raise TypeError(f"{where}: expected a dict, got {type(notes).__name__}")
-    try:
-        plain: dict[str, Any] = _json_value(notes, where)
-    except RecursionError:
-        raise ValueError(f"{where}: expected values of JSON, got some nested too deep") from None
-    return plain
-
-
-def _json_value(value: object, where: str) -> Any:
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        if value.bit_length() > _MOST_BITS:
-            raise ValueError(
-                f"{where}: expected an integer of at most {_MOST_BITS} bits, got one of "
-                f"{value.bit_length()}"
-            )
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where}: expected a number that JSON can hold, got {value}")
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [_json_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(
-                    f"{where}: expected keys that are strings, got {type(key).__name__} {key!r:.80}"
-                )
-        return {key: _json_value(item, f"{where}[{key!r:.80}]") for key, item in value.items()}
-    hint = "; .tolist() makes one" if isinstance(value, (np.ndarray, np.generic)) else ""
-    raise TypeError(f"{where}: expected a value of JSON, got {type(value).__name__}{hint}")
 
 
 # ---------------------------------------------------------------------- training state
@@ -213,7 +143,7 @@ def write_state(
     description = {
         "format": STATE_FORMAT,
         "version": VERSION,
-        "model": describe(model),
+        "model": {**_outside(model), "architecture": outline_of(model)},
         "optimizer": type(optimizer).__name__,
         "seed": progress.seed,
         "epoch": progress.epoch,
@@ -228,23 +158,26 @@ def read_state(
 ) -> tuple[dict[str, Array], Shape, Progress]:
     """Return (model's arrays, its input shape, progress) of a state that fits this training.
 
+    What writers that died left beside it is removed, as with the next save.
     Raises ValueError where the file is damaged, or of another model, optimizer or dtype.
     """
     tensors, description = read_tensors(path, STATE_FORMAT)
     try:
         saved = description.get("model")
-        if not isinstance(saved, dict) or saved.get("architecture") != architecture_of(model):
+        if not isinstance(saved, dict) or saved.get("architecture") != outline_of(model):
             raise ValueError("it is of a model with another architecture")
         if saved.get("dtype") != str(dtype):
             raise ValueError(f"expected dtype {dtype}, got {saved.get('dtype')!r:.80}")
         kind = type(optimizer).__name__
         if description.get("optimizer") != kind:
             raise ValueError(f"expected optimizer {kind}, got {description.get('optimizer')!r:.80}")
-        planned = rebuild(saved)
-        if model.built and model.input_shape != planned.input_shape:
-            raise ValueError(
-                f"expected a model for inputs {model.input_shape}, got {planned.input_shape}"
-            )
+        input_shape = input_shape_of(saved.get("input_shape"), "input_shape")
+        if model.built and model.input_shape != input_shape:
+            raise ValueError(f"expected a model for inputs {model.input_shape}, got {input_shape}")
+        planned = model
+        if not model.built:
+            planned = copy.deepcopy(model)  # not the model itself: nothing may change on an error
+            planned.plan(input_shape)
         weights = check_state(planned.shapes(), _part(tensors, "model."), dtype)
         seed, epoch, step = (
             integer(description.get(name), name, 0) for name in ("seed", "epoch", "step")
@@ -261,7 +194,8 @@ def read_state(
         raise ValueError(
             f"{name_of(path)}: expected a state of this training: {brief(error)}"
         ) from None
-    return weights, planned.input_shape, Progress(seed, epoch, step, history, state)
+    remove_leftovers(os.path.dirname(os.path.realpath(name_of(path))))
+    return weights, input_shape, Progress(seed, epoch, step, history, state)
 
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -307,7 +241,7 @@ def read_tensors(
 
     path = name_of(path)
     expected = f"{path}: expected a {expected_format.replace('-', ' ')} file"
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         head = header_of(file)
         if head is None:
             raise ValueError(f"{expected}, got {kind_of(file)}")

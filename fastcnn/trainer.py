@@ -20,8 +20,8 @@ from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._step_lock import StepLock
 from fastcnn._stream import Stream
-from fastcnn.backend import Array, Backend, get_backend
-from fastcnn.callbacks import Callback
+from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
+from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, as_images, compiled
 from fastcnn.losses import CrossEntropy, Loss, get_loss
 from fastcnn.metrics import correct
@@ -135,7 +135,8 @@ class Trainer:
         training follows the same curve.
 
         Raises FloatingPointError if a step's loss is not finite, before the step changes
-        anything. Any error and Ctrl-C leave the model as it was before or after a step.
+        anything. Any error and Ctrl-C leave the model as it was before or after a step, or as
+        a callback puts it then: EarlyStopping with restore_best its best weights.
         """
         epochs = integer(epochs, "fit: epochs")
         batch_size = integer(batch_size, "fit: batch_size")
@@ -165,9 +166,7 @@ class Trainer:
         last_epoch = self.epoch + epochs
         self.stop = False
         bar = ProgressBar(last_epoch, len(images)) if verbose else None
-        with Interrupts() as interrupts:
-            for callback in callbacks:
-                callback.on_fit_begin(self)
+        with Interrupts() as interrupts, called_around(callbacks, self, interrupts):
             while self.epoch < last_epoch and not self.stop:
                 order = None
                 if shuffle:
@@ -205,8 +204,6 @@ class Trainer:
                         bar.close()
                 for callback in callbacks:
                     callback.on_epoch_end(self)
-            for callback in callbacks:
-                callback.on_fit_end(self)
         return History({name: list(values) for name, values in self.history.items()})
 
     def _train_epoch(
@@ -336,7 +333,14 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along: not the steps of inference, which know this model."""
-        return {**vars(self), "_run": None}
+        state = {**vars(self), "_run": None, "_run_of": None}
+        return {**state, "backend": packed_backend(self.backend)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, backend=unpacked_backend(state["backend"]))
+        self._optimizer_state = {
+            name: copied(array, array.dtype) for name, array in self._optimizer_state.items()
+        }
 
     # ------------------------------------------------------------------ state
     def save_state(

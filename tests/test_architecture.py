@@ -23,7 +23,7 @@ BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
 PREPARED = {"fastcnn._preparation", *BACKEND}
 CHECKS = {"fastcnn._checks", *BACKEND}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
-FILES = {"fastcnn._files", "fastcnn._reading"}
+FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
 ALLOWED: dict[str, set[str]] = {
@@ -44,9 +44,11 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.schedules": MODEL,
     "fastcnn.metrics": MODEL,
     "fastcnn.serialization": {*TRAINER, *FILES, "safetensors"},
+    "fastcnn._architecture": {"fastcnn.nn", "fastcnn._json", *BACKEND},
     "fastcnn._files": set(),
+    "fastcnn._json": set(),
     "fastcnn._reading": set(),
-    "fastcnn.callbacks": {*TRAINER, *FILES, "fastcnn.trainer"},
+    "fastcnn.callbacks": {*TRAINER, *FILES, "fastcnn.trainer", "fastcnn._interrupt"},
     "fastcnn._steps": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
     "fastcnn._preparation": BACKEND,
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},

@@ -160,8 +160,170 @@ def test_errors(reference: Any, tmp_path: Path) -> None:
         callbacks.Checkpoint("x", monitor="f1")
 
 
-def test_checkpoint_that_cannot_be_written_is_an_error(reference: Any, tmp_path: Path) -> None:
+def test_checkpoint_that_cannot_be_written_is_an_error_before_the_first_epoch(
+    reference: Any, tmp_path: Path
+) -> None:
+    class Hidden(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+
+        def declare(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+            return input_shape
+
+        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+            return x, lambda dy: dy
+
     trainer = trainer_of(reference)
-    with pytest.raises(FileNotFoundError, match="path: expected a file in an existing folder"):
-        fit(trainer, 1, callbacks.Checkpoint(tmp_path / "nowhere" / "model.safetensors"))
-    assert trainer.epoch == 1
+    (tmp_path / "folder").mkdir()
+    for path, message in [
+        ("nowhere/model.safetensors", "path: expected a file in an existing folder"),
+        ("folder", "path: expected a regular file or a new one"),
+        ("x" * 300, "path: expected a name that this system takes"),
+        ("{epoch:0260d}", "path: expected a name that this system takes"),
+    ]:
+        for state in (False, True):
+            with pytest.raises(OSError, match=message):
+                fit(trainer, 1, callbacks.Checkpoint(tmp_path / path, state=state))
+    trainer.model.notes["mean"] = np.zeros(3)
+    with pytest.raises(TypeError, match=r"save: notes\['mean'\]: expected a value of JSON"):
+        fit(trainer, 1, callbacks.Checkpoint(tmp_path / "m"))
+    assert trainer.step == 0
+    own = fastcnn.Trainer(nn.Sequential([Hidden(3), nn.Dense(2)]), backend=reference)
+    with pytest.raises(ValueError, match="Hidden: size: expected the constructor's argument"):
+        fit(own, 1, callbacks.Checkpoint(tmp_path / "m"))
+    assert own.step == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+    fit(own, 1, callbacks.Checkpoint(tmp_path / "m", state=True))
+    assert (tmp_path / "m").is_file()
+
+
+def test_numbers_in_the_path_of_a_checkpoint(reference: Any, tmp_path: Path) -> None:
+    trainer = trainer_of(reference)
+    losses = Scripted("val_loss", [3.0, 1.0, 2.0, 0.5])
+    name = "{{a}} {epoch:03d} {val_loss:.2f} {accuracy}.safetensors"
+    fit(trainer, 2, losses, callbacks.Checkpoint(tmp_path / name))
+    best = callbacks.Checkpoint(tmp_path / "best-{epoch}", monitor="val_loss", state=True)
+    fit(trainer, 2, losses, best)
+    accuracy = trainer.history["accuracy"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "best-4",
+        f"{{a}} 001 3.00 {accuracy[0]}.safetensors",
+        f"{{a}} 002 1.00 {accuracy[1]}.safetensors",
+    ]
+    fastcnn.load(tmp_path / f"{{a}} 002 1.00 {accuracy[1]}.safetensors")
+    trainer_of(reference).load_state(tmp_path / "best-4")
+    x, y = data()
+    again = callbacks.Checkpoint(tmp_path / "{val_loss:.2f}")
+    with pytest.raises(ValueError, match=r"path: .*, got val_loss; pass validation_data to fit"):
+        trainer.fit(x, y, callbacks=[again], verbose=False)
+    assert trainer.epoch == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{f1}.st", "expected epoch, loss, .* in braces, got 'f1'; braces of the name"),
+        ("{}.st", "in braces, got ''"),
+        ("{0}.st", "in braces, got '0'"),
+        ("{epoch.real}", "in braces, got 'epoch.real'"),
+        ("{loss[0]}", "in braces, got 'loss"),
+        ("{epoch", "expected fields such as {epoch:03d} .*braces of the name itself are doubled"),
+        ("a}b", "expected fields such as"),
+        ("{loss:d}", "expected fields such as"),
+        ("{loss:zz}", "expected fields such as"),
+        ("{epoch}/m.st", "expected fields in the file's name only"),
+        ("{epoch:{loss}}", "expected fields in the file's name only, and none in another|fields"),
+        ("{epoch:/>3}", "expected fields such as"),
+        ("{" + "a" * 500 + "}", "in braces, got 'aaa"),
+    ],
+)
+def test_paths_of_checkpoints_that_cannot_be_filled_in(path: str, message: str) -> None:
+    with pytest.raises(ValueError, match="Checkpoint: path: ") as caught:
+        callbacks.Checkpoint(path)
+    assert caught.match(message)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(TypeError, match="path: expected a file's name, got int"):
+        callbacks.Checkpoint(3)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- cut short
+class Stops(callbacks.Callback):
+    """Raises in the midst of the third epoch, and keeps each epoch's weights."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.states: list[dict[str, Any]] = []
+
+    def on_fit_begin(self, trainer: Any) -> None:
+        real = trainer.schedule
+        trainer.schedule = lambda step, total: self.rate(step) * real(step, total)
+
+    def rate(self, step: int) -> float:
+        if step == 8:
+            raise self.error
+        return 1.0
+
+    def on_epoch_end(self, trainer: Any) -> None:
+        self.states.append(trainer.model.state_dict())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FloatingPointError("x"), MemoryError()])
+def test_the_best_weights_come_back_after_an_error_and_ctrl_c(
+    error: BaseException, reference: Any
+) -> None:
+    trainer, stops = trainer_of(reference), Stops(error)
+    stopping = callbacks.EarlyStopping("loss", patience=5, restore_best=True)
+    x, y = data()
+    calls: list[callbacks.Callback] = [Scripted("loss", [1.0, 2.0]), stopping, stops]
+    with pytest.raises(type(error)):
+        trainer.fit(x, y, epochs=4, batch_size=2, callbacks=calls, verbose=False)
+    assert (trainer.epoch, trainer.step) == (2, 8)
+    for name, array in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(array, stops.states[0][name])
+        assert not np.array_equal(array, stops.states[1][name])
+
+
+def test_ctrl_c_before_the_end_of_an_epoch_leaves_the_weights(reference: Any) -> None:
+    trainer = trainer_of(reference)
+    x, y = data()
+    trainer.schedule = lambda step, total: 1.0 if step < 2 else int("no number")
+    stopping = callbacks.EarlyStopping("loss", restore_best=True)
+    with pytest.raises(ValueError, match="no number"):
+        trainer.fit(x, y, batch_size=2, callbacks=[stopping], verbose=False)
+    twin = trainer_of(reference)
+    twin.schedule = lambda step, total: 1.0 if step < 2 else 0.0
+    twin.fit(x, y, batch_size=2, verbose=False)
+    for name, array in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(array, twin.model.state_dict()[name])
+
+
+def test_every_callback_that_began_hears_of_an_interruption(reference: Any) -> None:
+    calls = []
+
+    class Own(callbacks.Callback):
+        def __init__(self, name: str, *, begins: bool = True) -> None:
+            self.name, self.begins = name, begins
+
+        def on_fit_begin(self, trainer: Any) -> None:
+            if not self.begins:
+                raise ValueError("not today")
+
+        def on_epoch_end(self, trainer: Any) -> None:
+            raise KeyboardInterrupt
+
+        def on_fit_end(self, trainer: Any) -> None:
+            calls.append((self.name, "end"))
+
+        def on_fit_interrupted(self, trainer: Any) -> None:
+            calls.append((self.name, "interrupted"))
+            if self.name == "a":
+                raise RuntimeError("in a callback")
+
+    with pytest.raises(RuntimeError, match="in a callback") as caught:
+        fit(trainer_of(reference), 1, Own("a"), Own("b"))
+    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+    assert calls == [("a", "interrupted"), ("b", "interrupted")]
+    calls.clear()
+    with pytest.raises(ValueError, match="not today"):
+        fit(trainer_of(reference), 1, Own("b"), Own("c", begins=False), Own("d"))
+    assert calls == [("b", "interrupted")]

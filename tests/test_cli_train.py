@@ -128,6 +128,13 @@ def test_a_second_run_replaces_the_first_and_says_so(run: Path) -> None:
         assert Path("runs/strokes", name).read_bytes() == (run / name).read_bytes()
 
 
+def test_a_run_that_could_not_be_written_does_not_begin() -> None:
+    Path("out/history.json").mkdir(parents=True)
+    said = fail("train", *SMALL, "--output", "out")
+    assert said == "out/history.json: path: expected a regular file or a new one"
+    assert os.listdir("out") == ["history.json"]
+
+
 def test_without_matplotlib_there_are_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     out = succeed("train", *SMALL, "--epochs", 1)

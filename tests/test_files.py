@@ -101,8 +101,9 @@ def test_the_next_save_removes_what_a_dead_writer_left(tmp_path: Path) -> None:
     (left,) = (entry for entry in tmp_path.iterdir() if entry != path)
     for clean in (
         lambda: small_model().save(path),
-        lambda: fastcnn.Trainer(small_model(), backend="reference").save_state(path),
         lambda: _files.remove_leftovers(tmp_path),
+        lambda: fastcnn.Trainer(small_model(), backend="reference").save_state(path),
+        lambda: fastcnn.Trainer(small_model(), backend="reference").load_state(path),
     ):
         clean()
         assert left_in(tmp_path) == ["m"]
@@ -227,6 +228,17 @@ def test_errors_of_writing_name_the_file(
         small_model().save(tmp_path / "m")
     assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "m"))
     assert left_in(tmp_path) == []
+
+
+def test_errors_of_reading_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    small_model().save(tmp_path / "m")
+    monkeypatch.setattr(serialization, "header_of", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        fastcnn.load(tmp_path / "m")
+    assert caught.value.filename == str(tmp_path / "m")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")

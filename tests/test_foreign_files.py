@@ -39,8 +39,8 @@ class Armed:
         return pytest.fail, ("a pickle was read",)
 
 
-# What torch.save wrote before it wrote zip archives, the first bytes of an ONNX and a TFLite model.
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
+# What torch.save wrote before it wrote zip archives begins with its number, pickled.
+LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
 ONNX = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\xb8\x01\n\x1a\n\x01x"
 TFLITE = b"\x1c\x00\x00\x00TFL3\x14\x00 \x00\x1c\x00\x18\x00\x14\x00\x10\x00"
 
@@ -59,6 +59,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "cut zip": (arrays()[:50], "a zip archive"),
     "json": (b'{"loss": [1.0, 0.5]}', "a JSON file"),
     "empty": (b"", "an empty file"),
+    "a byte": (b"\x08", "a file of another kind"),
     "text": (b"Dear all,\n", "a file of another kind"),
 }
 

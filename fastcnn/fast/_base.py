@@ -34,6 +34,7 @@ class Base:
                 f"convolution: expected one of {', '.join(_CONVOLUTIONS)}, got {convolution!r}"
             )
         self.convolution = convolution
+        self._asked_isa = isa
         self.isa = _kernels.select(isa)
         self._num_threads = _threads.checked_num_threads("FastBackend", num_threads)
 
@@ -45,6 +46,14 @@ class Base:
     def _load(self, array: np.ndarray[Any, Any]) -> Any:
         """Return the kernel modules for an array's dtype."""
         return _kernels.load(self.isa, "float64" if array.dtype.itemsize == 8 else "float32")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the configuration: another machine may have other instruction sets."""
+        return {name: value for name, value in vars(self).items() if name != "isa"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.isa = _kernels.select(self._asked_isa)
 
     def __repr__(self) -> str:
         return (

@@ -21,6 +21,7 @@ Backward = Callable[[Array], "Array | None"]
 
 
 V = TypeVar("V", bound=Variable)
+_MISSING = object()
 
 
 class _LayerType(ABCMeta):
@@ -64,7 +65,7 @@ class Module(metaclass=_LayerType):
 
     @_rules.explained
     def __init__(self) -> None:
-        vars(self).update(built=False, input_shape=(), output_shape=())
+        vars(self).update(built=False, input_shape=(), output_shape=(), notes={})
         self._planned = False
         self._trains = False
         self._parameters: dict[str, Parameter] = {}
@@ -72,7 +73,6 @@ class Module(metaclass=_LayerType):
         self._declared: set[str] = set()  # names of these, in this plan
         self._children: dict[str, Module] = {}  # once built
         self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
-        self.notes = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,7 +80,7 @@ class Module(metaclass=_LayerType):
 
     def __setattr__(self, name: str, value: object) -> None:
         check = self._settings.get(name)
-        if check is None:
+        if check is None and name != "notes":
             _rules.refuse_change(self, name, value)
         object.__setattr__(self, name, value if check is None else check(value))
 
@@ -349,15 +349,23 @@ class Module(metaclass=_LayerType):
         save_model(self, path, self.notes if notes is None else notes)
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments by name (each is an attribute of that name)."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        for name in names:
-            if name not in vars(self):
-                raise AttributeError(
-                    f"{type(self).__name__}: {name}: expected an attribute for each of the "
-                    "constructor's arguments, got none of this name"
+        """Return the constructor's arguments by name: each is an attribute of that name.
+
+        What collects others (*layers, **options) is an attribute too, a sequence or a dict.
+        Raises ValueError, which names layer and argument, where an attribute is missing.
+        """
+        options: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(type(self).__init__).parameters.items())[1:]:
+            value: Any = getattr(self, name, _MISSING)
+            collects = parameter.kind is parameter.VAR_KEYWORD
+            if value is _MISSING or (collects and not isinstance(value, Mapping)):
+                kind = "a dict" if collects else "an attribute"
+                raise ValueError(
+                    f"{type(self).__name__}: {name}: expected the constructor's argument as "
+                    f"{kind} self.{name}, got none; set it, or override config()"
                 )
-        return {name: getattr(self, name) for name in names}
+            options.update(value if collects else {name: value})
+        return options
 
     # ------------------------------------------------------------------ in words
     def summary(self) -> str:
@@ -393,8 +401,7 @@ def check_state(
     unexpected = [f"{name!s:.80}" for name in state if name not in shapes]
     if missing or unexpected:
         parts = [
-            f"{what} {', '.join(f'{name:.80}' for name in names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}"
+            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
             for what, names in (("missing:", missing), ("unexpected:", unexpected))
             if names
         ]

@@ -266,7 +266,7 @@ def refuse_change(module: Module, name: str, value: object) -> None:
         raise AttributeError(f"{where}: {_FREEZING}")
     if name in _OWN or (hasattr(_module.Module, name) and not name.startswith("_")):
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
-    if name == "notes" or (name in state and value is present):  # save looks at notes
+    if name in state and value is present:
         return
     if name in cls._options and name in state:
         if type(value) not in _PLAIN or value != present:

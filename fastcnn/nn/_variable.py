@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,13 @@ from fastcnn.nn._options import Shape
 Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import
 
 _FLOATS: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _undeclared(rng: np.random.Generator) -> Array:
+    raise RuntimeError(
+        "build: expected a layer that declares its variables in declare(), got a copy of one that "
+        "declared them before"
+    )
 
 
 class Variable:
@@ -36,6 +43,20 @@ class Variable:
                 f"shape {drawn.shape}"
             )
         self._data = copied(drawn, dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: not the draw, which few pickles can hold.
+
+        A layer without weights declares its variables anew before they are drawn.
+        """
+        slots = {name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())}
+        return {name: getattr(self, name) for name in sorted(slots - {"_draw"})}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._draw = _undeclared
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._data = copied(self._data, self._data.dtype)
 
     def _set(self, array: Array) -> None:
         present, who = getattr(self, "_data", None), type(self).__name__
