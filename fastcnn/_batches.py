@@ -1,4 +1,4 @@
-"""Batches of a data set: images as floats, and their targets."""
+"""Batches of a data set: images as floats, their targets and weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn._memory import empty
 from fastcnn._preparation import preparation
+from fastcnn._samples import Samples
 from fastcnn.backend import Array, Backend
 
 __all__ = ["batches", "floats"]
@@ -21,14 +22,13 @@ def floats(images: Array, dtype: np.dtype[Any], out: Array | None = None) -> Arr
             return images
         out = empty(images.shape, dtype)
     np.copyto(out, images, casting="same_kind")
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and dtype.kind == "f":
         np.divide(out, 255, out=out)
     return out
 
 
 def batches(
-    images: Array,
-    targets: Array,
+    samples: Samples,
     batch_size: int,
     dtype: np.dtype[Any],
     backend: Backend,
@@ -36,35 +36,40 @@ def batches(
     steps: int,
     order: Array | None,
     same_arrays: bool,
-) -> Iterator[tuple[Array, Array]]:
-    """Yield `steps` batches of images, as `floats` has them, and targets, gathered in `order`.
+) -> Iterator[tuple[Array, Array, Array | None]]:
+    """Yield `steps` batches (x, target, weights), x as `floats` has it.
+
+    order: the places of the samples in the order to take them, None for all as they lie.
 
     With `same_arrays` batches of one size come in the same: the next one overwrites them.
     """
-    count = min(len(images), steps * batch_size)
+    images, targets, weights = samples.images, samples.targets, samples.weights
+    kind = samples.target_dtype
+    count = min(len(samples), steps * batch_size)
     x, target = np.empty((0,)), np.empty((0,))
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
         if len(x) != size or not same_arrays:
             x = empty((size, *images.shape[1:]), dtype)
-            target = empty((size, *targets.shape[1:]), targets.dtype)
+            target = empty((size, *targets.shape[1:]), kind)
         if order is None:
-            floats(images[start : start + size], dtype, x)
-            np.copyto(target, targets[start : start + size])
+            chosen: Any = slice(start, start + size)
+            floats(images[chosen], dtype, x)
+            floats(targets[chosen], kind, target)
         else:
             chosen = order[start : start + size]
             _take(x, images, chosen, backend)
-            # "raise" would make a copy first.
-            np.take(targets, chosen, axis=0, out=target, mode="clip")
-        yield x, target
+            _take(target, targets, chosen, backend)
+        yield x, target, None if weights is None else weights[chosen]
 
 
 def _take(x: Array, images: Array, chosen: Array, backend: Backend) -> None:
-    """Write the chosen images to x, as floats."""
-    prepared = preparation(backend)
+    """Write the chosen images to x, as floats; or labels, as they are."""
+    prepared = preparation(backend) if x.dtype.kind == "f" else None
     if prepared is not None and prepared.take(x, images, chosen):
         return
     rows = x if images.dtype == x.dtype else empty(x.shape, images.dtype)
+    # "raise" would make a copy first.
     np.take(images, chosen, axis=0, out=rows, mode="clip")
     if rows is not x:
         floats(rows, x.dtype, x)

@@ -366,9 +366,16 @@ def get_backend(name: str | Backend) -> Backend:
         if name == "reference":
             return cast("Backend", import_module("fastcnn.reference"))
         raise ValueError(f'backend: expected "fast" or "reference", got {name!r}')
-    if isinstance(name, Backend):
+    if isinstance(name, type):
+        raise TypeError(f"backend: expected a backend, got the class {name.__name__}; call it")
+    # By what an object answers to: since Python 3.12 isinstance does not see what a wrapper
+    # hands on by __getattr__.
+    if all(callable(getattr(name, op, None)) for op in _OPS):
         return name
     raise TypeError(
         f'backend: expected "fast", "reference" or an object with every op of '
         f"fastcnn.backend.Backend, got {type(name).__name__}"
     )
+
+
+_OPS = [name for part in (Blocks, Backend) for name in vars(part) if not name.startswith("_")]

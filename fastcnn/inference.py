@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import floats
+from fastcnn._hints import shape_hint
 from fastcnn._preparation import preparation
 from fastcnn._steps import Plan, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend
@@ -87,14 +88,9 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
     if len(images) == 0:
         raise ValueError(f"{where}: expected at least one image, got shape {images.shape}")
     if input_shape is not None and images.shape[1:] != input_shape:
-        hint = ""
-        if (*images.shape[1:], 1) == input_shape:
-            hint = "; add the axis of channels: x[..., None]"
-        elif images.shape == input_shape:
-            hint = "; add the axis of the batch: x[None]"
         raise ValueError(
             f"{where}: expected a batch of shape (n, {', '.join(map(str, input_shape))}), got "
-            f"{images.shape}{hint}"
+            f"{images.shape}{shape_hint(images.shape, input_shape)}"
         )
     return images
 

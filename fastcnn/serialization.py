@@ -125,6 +125,7 @@ class Progress:
     seed: int
     epoch: int
     step: int
+    optimizer_step: int
     history: dict[str, list[float]]
     optimizer_state: dict[str, Array]
 
@@ -150,6 +151,7 @@ def write_state(
         "seed": progress.seed,
         "epoch": progress.epoch,
         "step": progress.step,
+        "optimizer_step": progress.optimizer_step,
         "notes": dict(notes or {}),
     }
     write_tensors(path, tensors, description)
@@ -181,8 +183,10 @@ def read_state(
         seed, epoch, step = (
             integer(description.get(name), name, 0) for name in ("seed", "epoch", "step")
         )
+        # Files of before a trainer could change its optimizer do not have it.
+        optimizer_step = integer(description.get("optimizer_step", step), "optimizer_step", 0)
         state = _part(tensors, "optimizer.")
-        if state or step > 0:  # none was made before the first step
+        if state or optimizer_step > 0:  # none was made before the first step
             state = check_state(optimizer.state_shapes(planned.parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         for name, values in _part(tensors, "history.").items():
@@ -191,7 +195,7 @@ def read_state(
             history[name] = values.tolist()
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: expected a state of this training: {error}") from None
-    return weights, planned.input_shape, Progress(seed, epoch, step, history, state)
+    return weights, planned.input_shape, Progress(seed, epoch, step, optimizer_step, history, state)
 
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
