@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastcnn._memory import empty
 from fastcnn._preparation import preparation
-from fastcnn._samples import Samples
 from fastcnn.backend import Array, Backend
 
-__all__ = ["batches", "floats"]
+__all__ = ["Samples", "batches", "floats"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked data, views where that will do.
+
+    images (n, ...), targets (n, ...), weights (n,) or None. target_dtype: what a batch makes of
+    the targets. rows: the places of those that count, None for all.
+    """
+
+    images: Array
+    targets: Array
+    weights: Array | None
+    target_dtype: np.dtype[Any]
+    rows: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    def part(self, start: int, size: int | None = None) -> tuple[Array, Array, Array | None]:
+        """Return (images, targets, weights) of `size` samples from `start` on, of the rest."""
+        chosen: Any = slice(start, None if size is None else start + size)
+        if self.rows is not None:
+            chosen = self.rows[chosen]
+        weights = None if self.weights is None else self.weights[chosen]
+        return self.images[chosen], self.targets[chosen], weights
+
+    def all_targets(self) -> tuple[Array, Array | None]:
+        """Return (targets, weights) of those that count."""
+        if self.rows is None:
+            return self.targets, self.weights
+        weights = None if self.weights is None else self.weights[self.rows]
+        return self.targets[self.rows], weights
 
 
 def floats(images: Array, dtype: np.dtype[Any], out: Array | None = None) -> Array:

@@ -1,9 +1,8 @@
-"""What `fit` and `evaluate` are given: images with their targets, and maybe weights."""
+"""What `fit` and `evaluate` are given, and how a part of it is held out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +12,7 @@ from fastcnn.backend import Array
 from fastcnn.losses import Loss
 from fastcnn.nn._options import number
 
-__all__ = ["Given", "Samples", "Split", "given", "given_pair", "require_weight", "split"]
+__all__ = ["Given", "Split", "given", "given_pair", "require_weight", "split"]
 
 
 class Given(NamedTuple):
@@ -48,39 +47,6 @@ def given_pair(data: tuple[ArrayLike, ...] | None) -> Given | None:
             "them"
         )
     return given(data[0], data[1], data[2] if len(data) == 3 else None, f"{where}: ")
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Checked data, views where that will do.
-
-    images (n, ...), targets (n, ...), weights (n,) or None. target_dtype: what a batch makes of
-    the targets. rows: the places of those that count, None for all.
-    """
-
-    images: Array
-    targets: Array
-    weights: Array | None
-    target_dtype: np.dtype[Any]
-    rows: Array | None = None
-
-    def __len__(self) -> int:
-        return len(self.images if self.rows is None else self.rows)
-
-    def part(self, start: int, size: int | None = None) -> tuple[Array, Array, Array | None]:
-        """Return (images, targets, weights) of `size` samples from `start` on, of the rest."""
-        chosen: Any = slice(start, None if size is None else start + size)
-        if self.rows is not None:
-            chosen = self.rows[chosen]
-        weights = None if self.weights is None else self.weights[chosen]
-        return self.images[chosen], self.targets[chosen], weights
-
-    def all_targets(self) -> tuple[Array, Array | None]:
-        """Return (targets, weights) of those that count."""
-        if self.rows is None:
-            return self.targets, self.weights
-        weights = None if self.weights is None else self.weights[self.rows]
-        return self.targets[self.rows], weights
 
 
 def require_weight(targets: Array, weights: Array | None, loss: Loss, where: str) -> None:

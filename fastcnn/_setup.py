@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
+from fastcnn._batches import Samples
 from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._labels import sample_weights
-from fastcnn._samples import Given, Samples, Split, require_weight
+from fastcnn._samples import Given, Split, require_weight
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.inference import as_images
 from fastcnn.losses import CrossEntropy, Loss, LossFunction, get_loss

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
-from fastcnn._batches import batches, floats
+from fastcnn._batches import Samples, batches, floats
 from fastcnn._finite import wild_gradient, wild_update
 from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
-from fastcnn._samples import Samples, Split, given, given_pair, require_weight, split
+from fastcnn._samples import Split, given, given_pair, require_weight, split
 from fastcnn._setup import Setup, ends_in
 from fastcnn.backend import Array, Backend
 from fastcnn.callbacks import Callback
