@@ -54,7 +54,8 @@ def class_labels(y: ArrayLike, count: int, classes: int, dtype: np.dtype[Any], w
     if labels.shape != (count,):
         flat = "; flatten them: y.ravel()" if labels.size == count else ""
         raise ValueError(
-            f"{where}: expected labels of shape ({count},), one an image, got {labels.shape}{flat}"
+            f"{where}: expected labels of shape ({count},), one an image, or probabilities "
+            f"({count}, {classes}), got {labels.shape}{flat}"
         )
     low, high = labels.min(), labels.max()
     if low < 0 or high >= classes:

@@ -77,9 +77,10 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
     except ValueError as error:
         raise ValueError(f"{where}: expected an array, got what is none: {error}") from None
     if images.dtype not in _IMAGES and images.dtype.newbyteorder("=") not in _IMAGES:
+        hint = "; bytes are x.astype(np.uint8)" if images.dtype.kind in "iu" else ""
         raise TypeError(
             f"{where}: expected uint8 (which is divided by 255), float32 or float64, got "
-            f"{images.dtype}"
+            f"{images.dtype}{hint}"
         )
     if images.ndim < 2:
         raise ValueError(

@@ -117,6 +117,8 @@ class CrossEntropy(Loss, Settings):
         sample_weight: Array | None = None,
     ) -> tuple[float, LossBackward]:
         """Return (loss, backward); prediction: logits (N, C)."""
+        if self.depends_on_targets:
+            raise RuntimeError(_UNFITTED)
         dtype = prediction.dtype
         weights = self._table(prediction.shape[1])
         weights = None if weights is None else weights.astype(dtype, copy=False)
