@@ -83,7 +83,7 @@ def test_balanced_class_weights(reference: Any) -> None:
         trainer.fit(X, y, batch_size=5, validation_data=(X[:9], Y[:9]), verbose=False)
     assert balanced.history == table.history
     assert balanced.evaluate(X[:9], Y[:9]) == table.evaluate(X[:9], Y[:9])
-    with pytest.raises(RuntimeError, match="class_weights: .* call it first"):
+    with pytest.raises(RuntimeError, match=r"class_weights: .* call it first"):
         balanced.loss(np.zeros((1, 3)), np.zeros(1, int), reference)
     assert balanced.loss.class_weights == "balanced"  # type: ignore[attr-defined]
     soft = trainer_of(reference, small(), loss=losses.CrossEntropy(class_weights="balanced"))
