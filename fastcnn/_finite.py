@@ -11,8 +11,8 @@ from fastcnn.nn._module import Buffer, Parameter
 
 __all__ = ["wild_gradient", "wild_update"]
 
-# Gradients are squared, by Adam for good: a weight whose square overflowed would stay as it is.
-_LARGEST = {size: math.sqrt(np.finfo(f"f{size}").max) for size in (4, 8)}
+_LARGEST = {size: float(np.finfo(f"f{size}").max) for size in (4, 8)}  # by bytes of a number
+_ROOM = 1e-4  # for the sum of steps that a velocity is
 
 
 def wild_update(buffers: Mapping[str, Buffer]) -> str | None:
@@ -23,8 +23,11 @@ def wild_update(buffers: Mapping[str, Buffer]) -> str | None:
     return None
 
 
-def wild_gradient(parameters: Mapping[str, Parameter]) -> str | None:
-    """Return the name of a parameter whose gradient or its square is not finite, or None."""
+def wild_gradient(parameters: Mapping[str, Parameter], *, squared: bool) -> str | None:
+    """Return the name of a parameter whose gradient is not finite, or too large, or None.
+
+    squared: the optimizer keeps squares. Those that overflow stay so: the weight moves no more.
+    """
     for name, parameter in parameters.items():
         gradient = parameter.grad
         if gradient is None or not gradient.size:
@@ -32,6 +35,7 @@ def wild_gradient(parameters: Mapping[str, Parameter]) -> str | None:
         flat = gradient.reshape(-1)  # two quick passes and no array, as `abs` would make
         low, high = np.minimum.reduce(flat), np.maximum.reduce(flat)
         limit = _LARGEST[flat.itemsize]
+        limit = math.sqrt(limit) if squared else limit * _ROOM
         if not (-limit < low and high < limit):  # NaN is neither
             return name
     return None

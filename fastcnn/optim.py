@@ -47,6 +47,8 @@ class Optimizer(Settings):
         "clip_norm": _limit,
     }
 
+    squares_gradients = False  # and keeps the squares, which must not overflow
+
     def __init__(self, learning_rate: float, weight_decay: float, clip_norm: float | None) -> None:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -160,6 +162,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015); weight_decay adds weight_decay * w to each gradient."""
 
     decoupled = False
+    squares_gradients = True
     _checks: ClassVar[Checks] = {
         **Optimizer._checks,
         "beta1": _share,

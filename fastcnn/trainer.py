@@ -123,8 +123,8 @@ class Trainer(Setup):
         training follows the same curve.
 
         Raises FloatingPointError, before the step changes anything, if its loss, a running
-        statistic or a gradient's square is not finite. Any error and Ctrl-C leave the model as it
-        was before or after a step.
+        statistic or a gradient is not finite (or a square that the optimizer keeps). Any error
+        and Ctrl-C leave the model as it was before or after a step.
         """
         epochs = integer(epochs, "fit: epochs")
         batch_size = integer(batch_size, "fit: batch_size")
@@ -253,8 +253,10 @@ class Trainer(Setup):
         backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
-        if (name := wild_gradient(self._parameters)) is not None:
-            what = f"the gradient of {name} in step {self.step + 1}, or its square, is not finite"
+        if (
+            name := wild_gradient(self._parameters, squared=self.optimizer.squares_gradients)
+        ) is not None:
+            what = f"the gradient of {name} in step {self.step + 1} is not finite, or too large"
             raise self._refused(what, learning_rate)
         with interrupts.held():
             self.optimizer.step(
