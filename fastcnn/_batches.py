@@ -1,8 +1,9 @@
-"""Batches of a data set: images as floats, and their targets."""
+"""Batches of a data set: images as floats, their targets and weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,40 @@ from fastcnn._memory import empty
 from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 
-__all__ = ["batches", "floats"]
+__all__ = ["Samples", "batches", "floats"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked data, views where that will do.
+
+    images (n, ...), targets (n, ...), weights (n,) or None. target_dtype: what a batch makes of
+    the targets. rows: the places of those that count, None for all.
+    """
+
+    images: Array
+    targets: Array
+    weights: Array | None
+    target_dtype: np.dtype[Any]
+    rows: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    def part(self, start: int, size: int | None = None) -> tuple[Array, Array, Array | None]:
+        """Return (images, targets, weights) of `size` samples from `start` on, of the rest."""
+        chosen: Any = slice(start, None if size is None else start + size)
+        if self.rows is not None:
+            chosen = self.rows[chosen]
+        weights = None if self.weights is None else self.weights[chosen]
+        return self.images[chosen], self.targets[chosen], weights
+
+    def all_targets(self) -> tuple[Array, Array | None]:
+        """Return (targets, weights) of those that count."""
+        if self.rows is None:
+            return self.targets, self.weights
+        weights = None if self.weights is None else self.weights[self.rows]
+        return self.targets[self.rows], weights
 
 
 _FEW_CHANNELS = 16  # that are copied one after another where they do not lie side by side
@@ -24,14 +58,13 @@ def floats(images: Array, dtype: np.dtype[Any], out: Array | None = None) -> Arr
             return images
         out = empty(images.shape, dtype)
     _copy(out, images if images.flags.c_contiguous else _gathered(images, slice(None)))
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and dtype.kind == "f":
         np.divide(out, 255, out=out)
     return out
 
 
 def batches(
-    images: Array,
-    targets: Array,
+    samples: Samples,
     batch_size: int,
     dtype: np.dtype[Any],
     backend: Backend,
@@ -39,35 +72,36 @@ def batches(
     steps: int,
     order: Array | None,
     same_arrays: bool,
-) -> Iterator[tuple[Array, Array]]:
-    """Yield `steps` batches of images, as `floats` has them, and targets, gathered in `order`.
+) -> Iterator[tuple[Array, Array, Array | None]]:
+    """Yield `steps` batches (x, target, weights), x as `floats` has it.
+
+    order: the places of the samples in the order to take them, None for all as they lie.
 
     With `same_arrays` batches of one size come in the same: the next one overwrites them.
     """
-    count = min(len(images), steps * batch_size)
+    images, targets, weights = samples.images, samples.targets, samples.weights
+    kind = samples.target_dtype
+    count = min(len(samples), steps * batch_size)
     x, target = np.empty((0,)), np.empty((0,))
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
         if len(x) != size or not same_arrays:
             x = empty((size, *images.shape[1:]), dtype)
-            target = empty((size, *targets.shape[1:]), targets.dtype)
+            target = empty((size, *targets.shape[1:]), kind)
         if order is None:
-            floats(images[start : start + size], dtype, x)
-            _copy(target, targets[start : start + size])
+            chosen: Any = slice(start, start + size)
+            floats(images[chosen], dtype, x)
+            floats(targets[chosen], kind, target)
         else:
             chosen = order[start : start + size]
             _take(x, images, chosen, backend)
-            if targets.flags.c_contiguous:
-                # "raise" would make a copy first.
-                np.take(targets, chosen, axis=0, out=target, mode="clip")
-            else:
-                _copy(target, _gathered(targets, chosen))
-        yield x, target
+            _take(target, targets, chosen, backend)
+        yield x, target, None if weights is None else weights[chosen]
 
 
 def _take(x: Array, images: Array, chosen: Array, backend: Backend) -> None:
-    """Write the chosen images to x, as floats."""
-    prepared = preparation(backend)
+    """Write the chosen images to x, as floats; or labels, as they are."""
+    prepared = preparation(backend) if x.dtype.kind == "f" else None
     if prepared is None or not prepared.take(x, images, chosen):
         floats(_gathered(images, chosen), x.dtype, x)
 

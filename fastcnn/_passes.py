@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn import nn
 from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
-from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError
+from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
 
 __all__ = ["Passes"]
@@ -34,12 +34,18 @@ class Passes:
     first: the later ones are the same kernel calls on the same arrays, with no Python between
     them. It is for the steps of an epoch, while layers and loss stay what they are. Parameters
     that were given other arrays are noticed, and the steps from there on run op by op.
-    alike: how many batches of one size there are. `repeatable`: whether steps may be repeated,
-    so that nobody keeps the arrays of a batch or a gradient.
+    alike: how many batches of one size there are, 0 where each has weights of its own by which
+    it is divided. `repeatable`: whether steps may be repeated, so that nobody keeps the arrays of
+    a batch or a gradient.
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend, alike: int
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        backend: Backend,
+        alike: int,
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
         self._recorder: Any = None
@@ -55,11 +61,11 @@ class Passes:
         self._prediction = np.empty(0)
 
     def __call__(
-        self, x: Array, target: Array, rng: np.random.Generator
+        self, x: Array, target: Array, weights: Array | None, rng: np.random.Generator
     ) -> tuple[Array, float, Call]:
         """Return (prediction, loss, backward); backward() leaves the parameters' gradients.
 
-        The prediction is good until the next call.
+        weights: of the samples, or None. The prediction is good until the next call.
         """
         if self._is_recorded(x, target):
             for call in self._forward:
@@ -70,7 +76,7 @@ class Passes:
         prediction, model_backward = self._model.forward(
             x, backend, training=True, rng=rng, input_gradient=False
         )
-        loss, loss_backward = self._loss(prediction, target, backend)
+        loss, loss_backward = called(self._loss, prediction, target, backend, weights)
         if recorder is None:
             return prediction, loss, lambda: model_backward(loss_backward())
         forward = len(recorder)

@@ -14,7 +14,8 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._images import read_images
-from fastcnn.trainer import Trainer, _ends_in_softmax
+from fastcnn._setup import ends_in
+from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
     from fastcnn.backend import Array, Backend
@@ -76,7 +77,7 @@ class Classifier:
         self.std = _by_channel(preprocessing, "std", 1.0, model.input_shape)
         self.normalizes = "mean" in preprocessing or "std" in preprocessing
         # cross_entropy, which nothing here computes, would refuse a model that ends in softmax
-        self.gives_probabilities = _ends_in_softmax(model)
+        self.gives_probabilities = ends_in(model, "softmax")
         loss = "mean_squared_error" if self.gives_probabilities else "cross_entropy"
         self.trainer = Trainer(model, loss=loss, backend=backend)
 

@@ -375,7 +375,11 @@ def get_backend(name: str | Backend) -> Backend:
         if name == "reference":
             return cast("Backend", import_module("fastcnn.reference"))
         raise ValueError(f'backend: expected "fast" or "reference", got {name!r}')
-    if isinstance(name, Backend):
+    if isinstance(name, type):
+        raise TypeError(f"backend: expected a backend, got the class {name.__name__}; call it")
+    # By what an object answers to: since Python 3.12 isinstance does not see what a wrapper
+    # hands on by __getattr__.
+    if all(callable(getattr(name, op, None)) for op in _OPS):
         return name
     raise TypeError(
         f'backend: expected "fast", "reference" or an object with every op of '
@@ -391,3 +395,6 @@ def packed_backend(backend: Backend) -> Backend | str:
 def unpacked_backend(packed: Backend | str) -> Backend:
     """Return the backend of which packed_backend made this."""
     return cast("Backend", import_module(packed)) if isinstance(packed, str) else packed
+
+
+_OPS = [name for part in (Blocks, Backend) for name in vars(part) if not name.startswith("_")]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import floats
+from fastcnn._hints import shape_hint
 from fastcnn._preparation import preparation
 from fastcnn._steps import Plan, Step, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
@@ -95,9 +96,10 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
     except ValueError as error:
         raise ValueError(f"{where}: expected an array, got what is none: {error}") from None
     if images.dtype not in _IMAGES and images.dtype.newbyteorder("=") not in _IMAGES:
+        hint = "; bytes are x.astype(np.uint8)" if images.dtype.kind in "iu" else ""
         raise TypeError(
             f"{where}: expected uint8 (which is divided by 255), float32 or float64, got "
-            f"{images.dtype}"
+            f"{images.dtype}{hint}"
         )
     if images.ndim < 2:
         raise ValueError(
@@ -106,14 +108,9 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
     if len(images) == 0:
         raise ValueError(f"{where}: expected at least one image, got shape {images.shape}")
     if input_shape is not None and images.shape[1:] != input_shape:
-        hint = ""
-        if (*images.shape[1:], 1) == input_shape:
-            hint = "; add the axis of channels: x[..., None]"
-        elif images.shape == input_shape:
-            hint = "; add the axis of the batch: x[None]"
         raise ValueError(
             f"{where}: expected a batch of shape (n, {', '.join(map(str, input_shape))}), got "
-            f"{images.shape}{hint}"
+            f"{images.shape}{shape_hint(images.shape, input_shape)}"
         )
     return images
 

@@ -6,23 +6,33 @@ giving the gradient of the loss with respect to the prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._labels import balanced_weights, class_labels, class_weights_of, numbers, shares
+from fastcnn._settings import Checks, Settings
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, choice, number
 from fastcnn.nn._repr import OptionsRepr
 
-__all__ = ["CrossEntropy", "Loss", "MeanSquaredError", "get_loss"]
+__all__ = ["CrossEntropy", "FunctionLoss", "Loss", "MeanSquaredError", "get_loss"]
 
 LossBackward = Callable[[], Array]
+LossFunction = Callable[[Array, Array], tuple[float, Array]]  # see FunctionLoss
 
 
 class Loss(OptionsRepr):
-    """Base of the losses: the mean of a cost over samples, or a weighted mean."""
+    """Base of the losses: the mean of a cost over samples, or a weighted mean.
+
+    A loss of one's own overrides `__call__`, and `targets` where the rule below does not suit. For
+    weights of samples it takes a fourth argument, sample_weight: (n,) in the model's dtype.
+    """
 
     def __call__(
         self, prediction: Array, target: Array, backend: Backend
@@ -33,12 +43,42 @@ class Loss(OptionsRepr):
     def targets(
         self, y: ArrayLike, count: int, output_shape: Shape, dtype: np.dtype[Any], where: str
     ) -> Array:
-        """Check the targets of `count` samples and return them as the backends take them."""
-        raise NotImplementedError
+        """Check the targets of `count` samples and return them, a view where that will do.
 
-    def weight(self, target: Array) -> float:
+        By this rule integers are labels and come as int64, and floats come in the model's dtype.
+        uint8 images of the output's shape are divided by 255, as x is.
+        """
+        target = numbers(y, where)
+        if target.dtype.kind == "f":
+            return target
+        if target.dtype != np.uint8 or target.shape != (count, *output_shape):
+            return target.astype(np.int64)
+        if len(output_shape) == 1:
+            raise TypeError(
+                f"{where}: expected floats or int64 for targets of the output's shape, got uint8, "
+                "which may be bytes of images or counts; convert them: y / 255 or y.astype(int)"
+            )
+        return target
+
+    def fitted(self, targets: Array, output_shape: Shape) -> Loss:
+        """Return the loss for these targets: itself, unless something in it depends on them."""
+        return self
+
+    @property
+    def depends_on_targets(self) -> bool:
+        """Whether `fitted` looks at the targets."""
+        return False
+
+    def weight(self, target: Array, sample_weight: Array | None = None) -> float:
         """Return by how much a batch counts when losses of batches are averaged."""
-        return float(len(target))
+        if sample_weight is None:
+            return float(len(target))
+        return float(sample_weight.sum(dtype=np.float64))
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether `__call__` has an argument for the weights of samples."""
+        return _takes(self, 4)
 
     @property
     def measures_accuracy(self) -> bool:
@@ -46,40 +86,60 @@ class Loss(OptionsRepr):
         return False
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(Loss, Settings):
     """Cross-entropy of softmax(logits) with integer labels or probabilities.
 
     label_smoothing: a in t * (1 - a) + a / C, between 0 and 1. class_weights: (C,) non-negative,
-    or None; the loss is then divided by the sum of the weights of its samples.
+    or {class: weight}, where a class that is not named weighs 1, or "balanced", or None. The loss
+    is divided by the sum of the weights of its samples: a class of weight 0 counts for nothing.
+    "balanced" is scikit-learn's rule, n / (classes * count) with the labels that fit is given (or
+    evaluate, before any fit): n of them, of that many classes, count of the one at hand.
     """
 
+    _checks: ClassVar[Checks] = {
+        "label_smoothing": partial(number, low=0.0, high=1.0),
+        "class_weights": class_weights_of,
+    }
+
     def __init__(
-        self, *, label_smoothing: float = 0.0, class_weights: ArrayLike | None = None
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: ArrayLike | Mapping[int, float] | str | None = None,
     ) -> None:
-        self.label_smoothing = number(label_smoothing, "CrossEntropy: label_smoothing", 0.0, 1.0)
-        self.class_weights: Array | None = None
-        if class_weights is not None:
-            weights = np.array(class_weights, dtype=np.float64)
-            if weights.ndim != 1 or not np.all(np.isfinite(weights) & (weights >= 0)):
-                raise ValueError(
-                    "CrossEntropy: class_weights: expected one finite non-negative number a "
-                    f"class, got {class_weights!r:.100}"
-                )
-            self.class_weights = weights
+        self.label_smoothing = label_smoothing
+        self.class_weights: Any = class_weights
 
     def __call__(
-        self, prediction: Array, target: Array, backend: Backend
+        self,
+        prediction: Array,
+        target: Array,
+        backend: Backend,
+        sample_weight: Array | None = None,
     ) -> tuple[float, LossBackward]:
         """Return (loss, backward); prediction: logits (N, C)."""
-        weights = self.class_weights
-        if weights is not None:
-            weights = weights.astype(prediction.dtype, copy=False)
+        if self.depends_on_targets:
+            raise RuntimeError(_UNFITTED)
+        dtype = prediction.dtype
+        weights = self._table(prediction.shape[1])
+        weights = None if weights is None else weights.astype(dtype, copy=False)
+        if weights is not None or sample_weight is not None:
+            counts = shares(target, weights, sample_weight)
+            if not counts.sum() > 0:  # no mean of nothing: the batch counts for nothing
+                return 0.0, lambda: np.zeros_like(prediction)
+            if sample_weight is not None:
+                sample_weight = sample_weight.astype(dtype, copy=False)
+            if self.label_smoothing and not counts.all():
+                # Smoothing would have samples of a class that counts for nothing pull at others.
+                given = 1.0 if sample_weight is None else sample_weight
+                sample_weight = np.where(counts > 0, given, 0).astype(dtype)
         loss, gradient = backend.softmax_cross_entropy(
             prediction,
             target,
             label_smoothing=self.label_smoothing,
             class_weights=weights,
             gradient=True,
+            **({} if sample_weight is None else {"sample_weights": sample_weight}),
         )
         return loss, lambda: gradient
 
@@ -93,76 +153,154 @@ class CrossEntropy(Loss):
                 f"that gives {output_shape}; end it with nn.Flatten and nn.Dense, or with "
                 "nn.GlobalAvgPool2D"
             )
-        (classes,) = output_shape
-        if self.class_weights is not None and len(self.class_weights) != classes:
+        weights = self._table(*output_shape)
+        if weights is not None and weights.max(initial=0) > np.finfo(dtype).max:
             raise ValueError(
-                f"CrossEntropy: class_weights: expected {classes} numbers, one a class, got "
-                f"{len(self.class_weights)}"
+                f"CrossEntropy: class_weights: expected numbers that fit {dtype}, got "
+                f"{weights.max():g}"
             )
-        labels = np.asarray(y)
-        if labels.shape == (count, classes) and labels.dtype.kind in "biuf":
-            return _probabilities(labels, dtype, where)
-        if labels.dtype.kind not in "iu":
-            raise TypeError(
-                f"{where}: expected integer labels ({count},) or probabilities "
-                f"({count}, {classes}), got {labels.dtype} of shape {labels.shape}"
-            )
-        if labels.shape != (count,):
-            raise ValueError(
-                f"{where}: expected labels of shape ({count},), one an image, got {labels.shape}"
-            )
-        low, high = labels.min(), labels.max()
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"{where}: expected labels from 0 to {classes - 1} for a model with {classes} "
-                f"outputs, got {low if low < 0 else high}"
-            )
-        return labels.astype(np.int64)
+        return class_labels(y, count, *output_shape, dtype, where)
 
-    def weight(self, target: Array) -> float:
-        """Return the number of samples, or the sum of their classes' weights."""
+    def fitted(self, targets: Array, output_shape: Shape) -> Loss:
+        """Return the loss with an array of class weights; "balanced" counts these targets."""
+        if self.class_weights is None or isinstance(self.class_weights, np.ndarray):
+            return self
+        loss = copy.copy(self)
+        if isinstance(self.class_weights, str):
+            loss.class_weights = balanced_weights(targets, *output_shape)
+        else:
+            loss.class_weights = self._table(*output_shape)
+        return loss
+
+    @property
+    def depends_on_targets(self) -> bool:
+        """True for weights that are "balanced"."""
+        return isinstance(self.class_weights, str)
+
+    def weight(self, target: Array, sample_weight: Array | None = None) -> float:
+        """Return the number of samples, or the sum of their weights, times their classes'."""
         if self.class_weights is None:
-            return float(len(target))
-        if target.ndim == 1:
-            return float(self.class_weights[target].sum())
-        return float((target * self.class_weights).sum())
+            return super().weight(target, sample_weight)
+        weights = self.class_weights
+        if not isinstance(weights, np.ndarray):
+            raise RuntimeError(_UNFITTED)
+        return float(shares(target, weights, sample_weight).sum())
 
     @property
     def measures_accuracy(self) -> bool:
         """True: targets are classes."""
         return True
 
+    def _table(self, classes: int) -> Array | None:
+        """Return one weight a class; None for none, and as long as no labels were balanced."""
+        given, where = self.class_weights, "CrossEntropy: class_weights"
+        if given is None or isinstance(given, str):
+            return None
+        if isinstance(given, dict):
+            unknown = [label for label in given if label >= classes]
+            if unknown:
+                raise ValueError(
+                    f"{where}: expected classes from 0 to {classes - 1}, got {unknown[0]}"
+                )
+            return np.array([given.get(label, 1.0) for label in range(classes)])
+        if len(given) != classes:
+            raise ValueError(f"{where}: expected {classes} numbers, one a class, got {len(given)}")
+        table: Array = given
+        return table
+
+
+_UNFITTED = (
+    "CrossEntropy: class_weights: expected an array, got what `fitted` makes one of; call it first"
+)
+
 
 class MeanSquaredError(Loss):
-    """The mean of (prediction - target)**2 over all elements; targets have the output's shape."""
+    """The mean of (prediction - target)**2 over all elements; targets have the output's shape.
+
+    Targets of dtype uint8 are divided by 255, as images are, so that `fit(x, x)` trains an
+    autoencoder; all other numbers are taken as they are. Weights of samples make it a weighted
+    mean over samples.
+    """
 
     def __call__(
-        self, prediction: Array, target: Array, backend: Backend
+        self,
+        prediction: Array,
+        target: Array,
+        backend: Backend,
+        sample_weight: Array | None = None,
     ) -> tuple[float, LossBackward]:
         """Return (loss, backward); prediction and target of one shape."""
-        loss = backend.mean_squared_error(prediction, target)
-        return loss, lambda: backend.mean_squared_error_backward(1.0, prediction, target)
+        if sample_weight is None:
+            loss = backend.mean_squared_error(prediction, target)
+            return loss, lambda: backend.mean_squared_error_backward(1.0, prediction, target)
+        total = sample_weight.sum(dtype=np.float64)
+        if not total > 0:
+            return 0.0, lambda: np.zeros_like(prediction)
+        # The mean of what is scaled is the weighted one.
+        scale = (sample_weight * (len(target) / total)).astype(prediction.dtype)
+        scale = scale.reshape(-1, *[1] * (prediction.ndim - 1))
+        difference = np.sqrt(scale) * (prediction - target)
+        loss = backend.mean_squared_error(difference, np.zeros_like(difference))
+        return loss, lambda: scale * backend.mean_squared_error_backward(1.0, prediction, target)
 
     def targets(
         self, y: ArrayLike, count: int, output_shape: Shape, dtype: np.dtype[Any], where: str
     ) -> Array:
-        """Return the targets (N, *output_shape) in the model's dtype."""
-        target = np.asarray(y)
-        if target.dtype.kind not in "biuf":
-            raise TypeError(f"{where}: expected real numbers, got {target.dtype}")
+        """Return the targets (N, *output_shape): uint8, which batches divide by 255, or floats."""
+        target = numbers(y, where)
         if target.shape != (count, *output_shape):
             raise ValueError(
                 f"{where}: expected targets of shape {(count, *output_shape)}, got {target.shape}"
             )
-        return target.astype(dtype, copy=False)
+        if target.dtype.kind == "f" or target.dtype == np.uint8:
+            return target
+        return target.astype(dtype)
 
 
-def _probabilities(labels: Array, dtype: np.dtype[Any], where: str) -> Array:
-    table = labels.astype(dtype)
-    sums = table.sum(axis=1, dtype=np.float64)
-    if not np.all(table >= 0) or not np.all(np.abs(sums - 1.0) <= 1e-3):
-        raise ValueError(f"{where}: expected probabilities, each row adding up to 1, got others")
-    return table
+class FunctionLoss(Loss):
+    """A plain function as a loss.
+
+    function: of (prediction, target), the arrays of a batch. It returns (value, gradient): value a
+    number, the mean over the batch; gradient an array of the prediction's shape, the derivative of
+    value by each number of the prediction. Targets follow the rule of Loss.targets.
+
+        def absolute_error(prediction, target):
+            difference = prediction - target
+            return np.abs(difference).mean(), np.sign(difference) / difference.size
+    """
+
+    def __init__(self, function: LossFunction) -> None:
+        self.function = function
+        if not _takes(function, 2):
+            raise TypeError(f"{self._where}: expected a function of (prediction, target)")
+
+    def __call__(
+        self, prediction: Array, target: Array, backend: Backend
+    ) -> tuple[float, LossBackward]:
+        """Return (loss, backward) from what the function returns."""
+        result = self.function(prediction, target)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise TypeError(
+                f"{self._where}: expected it to return (value, gradient), the gradient an array "
+                f"of the prediction's shape, got {type(result).__name__}"
+            )
+        value, gradient = np.asarray(result[0]), np.asarray(result[1])
+        if value.shape != () or value.dtype.kind not in "iuf":
+            raise TypeError(
+                f"{self._where}: expected a number for the value that it returns, got "
+                f"{value.dtype} of shape {value.shape}"
+            )
+        if gradient.shape != prediction.shape or gradient.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{self._where}: expected real numbers of the prediction's shape "
+                f"{prediction.shape} for the gradient that it returns, got {gradient.dtype} of "
+                f"shape {gradient.shape}"
+            )
+        return float(value), lambda: gradient.astype(prediction.dtype, copy=False)
+
+    @property
+    def _where(self) -> str:
+        return f"loss: {getattr(self.function, '__name__', type(self.function).__name__)}"
 
 
 LOSSES: dict[str, Callable[[], Loss]] = {
@@ -171,8 +309,36 @@ LOSSES: dict[str, Callable[[], Loss]] = {
 }
 
 
-def get_loss(loss: Loss | str) -> Loss:
-    """Return the loss of that name; a loss is given back as it is."""
+def get_loss(loss: Loss | LossFunction | str) -> Loss:
+    """Return the loss of that name or function; a loss is given back as it is."""
     if isinstance(loss, Loss):
         return loss
+    if isinstance(loss, type):
+        raise TypeError(f"loss: expected a loss, got the class {loss.__name__}; call it")
+    if callable(loss):
+        return FunctionLoss(loss)
     return LOSSES[choice(loss, "loss", LOSSES)]()
+
+
+def called(
+    loss: Loss, prediction: Array, target: Array, backend: Backend, sample_weight: Array | None
+) -> tuple[float, LossBackward]:
+    """Call a loss, with the weights of samples where there are any."""
+    if sample_weight is None:
+        return loss(prediction, target, backend)
+    weighted: Any = loss  # its `takes_weights` was asked before
+    result: tuple[float, LossBackward] = weighted(prediction, target, backend, sample_weight)
+    return result
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Return whether a function can be called with that many arguments, as far as one can see."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of compiled functions
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True

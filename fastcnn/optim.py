@@ -8,37 +8,52 @@ is saved like weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastcnn._memory import zeros
 from fastcnn._preparation import preparation
+from fastcnn._settings import Checks, Settings
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._options import Shape, flag, number
+from fastcnn.nn._options import Shape, choice, flag, number
 from fastcnn.nn._repr import OptionsRepr
 from fastcnn.nn._variable import Parameter
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_gradients", "get_optimizer"]
 
 State = dict[str, Array]
 
+_positive = partial(number, low=0.0, open_low=True)
+_share = partial(number, low=0.0, high=1.0, open_high=True)
 
-class Optimizer(OptionsRepr):
+
+def _limit(value: object, where: str) -> float | None:
+    return None if value is None else _positive(value, where)
+
+
+class Optimizer(OptionsRepr, Settings):
     """Base of the optimizers.
 
     learning_rate: above 0 (0 trains nothing and is allowed). weight_decay: at least 0, on every
-    parameter. clip_norm: the largest norm of all gradients together, or None for no limit.
+    parameter. clip_norm: the largest norm of all gradients together, or None for no limit. All
+    settings may be changed between steps.
     """
 
+    _checks: ClassVar[Checks] = {
+        "learning_rate": partial(number, low=0.0),
+        "weight_decay": partial(number, low=0.0),
+        "clip_norm": _limit,
+    }
+
+    squares_gradients = False  # and keeps the squares, which must not overflow
+
     def __init__(self, learning_rate: float, weight_decay: float, clip_norm: float | None) -> None:
-        name = type(self).__name__
-        self.learning_rate = number(learning_rate, f"{name}: learning_rate", 0.0)
-        self.weight_decay = number(weight_decay, f"{name}: weight_decay", 0.0)
-        self.clip_norm = (
-            None if clip_norm is None else number(clip_norm, f"{name}: clip_norm", 0, open_low=True)
-        )
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -61,6 +76,17 @@ class Optimizer(OptionsRepr):
             for name, parameter in parameters.items()
         }
 
+    def renewed(self, parameters: Mapping[str, Parameter], state: State) -> State:
+        """Return the state for the next step: that of before, as far as settings still ask for it.
+
+        Where a setting now asks for more (a momentum), that part starts like a new one.
+        """
+        expected = self.state_shapes(parameters)
+        if state and state.keys() == expected.keys():
+            return state
+        fresh = self.init(parameters)
+        return {name: state.get(name, array) for name, array in fresh.items()}
+
     def step(
         self,
         parameters: Mapping[str, Parameter],
@@ -70,9 +96,10 @@ class Optimizer(OptionsRepr):
         step: int,
         learning_rate: float,
     ) -> None:
-        """Change parameters and state in place by their gradients; `step` counts from 1.
+        """Change parameters and state in place by their gradients.
 
-        learning_rate: this step's, which a schedule may have scaled.
+        step: the number of this step since the state was made, from 1. learning_rate: this step's,
+        which a schedule may have scaled.
         """
         raise NotImplementedError
 
@@ -84,6 +111,8 @@ class SGD(Optimizer):
     adds weight_decay * w to each gradient. The rule is PyTorch's, without dampening.
     """
 
+    _checks: ClassVar[Checks] = {**Optimizer._checks, "momentum": _share, "nesterov": flag}
+
     def __init__(
         self,
         learning_rate: float,
@@ -94,8 +123,8 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay, clip_norm)
-        self.momentum = number(momentum, "SGD: momentum", 0.0, 1.0, open_high=True)
-        self.nesterov = flag(nesterov, "SGD: nesterov")
+        self.momentum = momentum
+        self.nesterov = nesterov
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("SGD: nesterov: expected a momentum above 0 with it, got 0")
 
@@ -130,6 +159,13 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015); weight_decay adds weight_decay * w to each gradient."""
 
     decoupled = False
+    squares_gradients = True
+    _checks: ClassVar[Checks] = {
+        **Optimizer._checks,
+        "beta1": _share,
+        "beta2": _share,
+        "epsilon": _positive,
+    }
 
     def __init__(
         self,
@@ -142,10 +178,9 @@ class Adam(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay, clip_norm)
-        name = type(self).__name__
-        self.beta1 = number(beta1, f"{name}: beta1", 0.0, 1.0, open_high=True)
-        self.beta2 = number(beta2, f"{name}: beta2", 0.0, 1.0, open_high=True)
-        self.epsilon = number(epsilon, f"{name}: epsilon", 0.0, open_low=True)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -200,6 +235,29 @@ class AdamW(Adam):
             weight_decay=weight_decay,
             clip_norm=clip_norm,
         )
+
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "sgd": partial(SGD, 0.05, momentum=0.9),
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def get_optimizer(optimizer: Optimizer | str) -> Optimizer:
+    """Return the optimizer of that name, with its usual settings; an optimizer is given back."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, type):
+        raise TypeError(
+            f"optimizer: expected an optimizer, got the class {optimizer.__name__}; call it"
+        )
+    if not isinstance(optimizer, str):
+        raise TypeError(
+            "optimizer: expected an optimizer of fastcnn.optim or its name, got "
+            f"{type(optimizer).__name__}"
+        )
+    return OPTIMIZERS[choice(optimizer, "optimizer", OPTIMIZERS)]()
 
 
 def clip_gradients(parameters: Mapping[str, Parameter], clip_norm: float) -> float:

@@ -92,6 +92,10 @@ def get_schedule(schedule: Schedule | str | None) -> Schedule:
     """Return the schedule of that name; a schedule is given back, None is the constant one."""
     if schedule is None:
         return Constant()
+    if isinstance(schedule, type):
+        raise TypeError(
+            f"schedule: expected a schedule, got the class {schedule.__name__}; call it"
+        )
     if callable(schedule):
         return schedule
     return SCHEDULES[choice(schedule, "schedule", SCHEDULES)]()

@@ -123,6 +123,7 @@ class Progress:
     seed: int
     epoch: int
     step: int
+    optimizer_step: int
     history: dict[str, list[float]]
     optimizer_state: dict[str, Array]
 
@@ -148,6 +149,7 @@ def write_state(
         "seed": progress.seed,
         "epoch": progress.epoch,
         "step": progress.step,
+        "optimizer_step": progress.optimizer_step,
         "notes": checked_notes(notes, "save_state: notes"),
     }
     write_tensors(path, tensors, description)
@@ -182,8 +184,10 @@ def read_state(
         seed, epoch, step = (
             integer(description.get(name), name, 0) for name in ("seed", "epoch", "step")
         )
+        # Files of before a trainer could change its optimizer do not have it.
+        optimizer_step = integer(description.get("optimizer_step", step), "optimizer_step", 0)
         state = _part(tensors, "optimizer.")
-        if state or step > 0:  # none was made before the first step
+        if state or optimizer_step > 0:  # none was made before the first step
             state = check_state(optimizer.state_shapes(planned.parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         for name, values in _part(tensors, "history.").items():
@@ -195,7 +199,7 @@ def read_state(
             f"{name_of(path)}: expected a state of this training: {brief(error)}"
         ) from None
     remove_leftovers(os.path.dirname(os.path.realpath(name_of(path))))
-    return weights, input_shape, Progress(seed, epoch, step, history, state)
+    return weights, input_shape, Progress(seed, epoch, step, optimizer_step, history, state)
 
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:

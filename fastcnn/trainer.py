@@ -12,94 +12,79 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
-from fastcnn._batches import batches, floats
+from fastcnn._batches import Samples, batches, floats
+from fastcnn._finite import wild_gradient, wild_update
 from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
-from fastcnn._step_lock import StepLock
+from fastcnn._samples import Split, given, given_pair, require_weight, split
+from fastcnn._setup import Setup, ends_in
 from fastcnn._stream import Stream
-from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
+from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
-from fastcnn.inference import Predictor, Run, as_images, compiled
-from fastcnn.losses import CrossEntropy, Loss, get_loss
+from fastcnn.inference import Predictor, Run, compiled
+from fastcnn.losses import Loss, LossFunction, called
 from fastcnn.metrics import correct
-from fastcnn.nn._options import flag, float_dtype, integer, number
+from fastcnn.nn._options import flag, integer, number
 from fastcnn.nn._repr import in_a_line, model_in_words
-from fastcnn.optim import SGD, Optimizer, clip_gradients
-from fastcnn.schedules import Schedule, get_schedule
+from fastcnn.optim import Optimizer, clip_gradients
+from fastcnn.schedules import Schedule
 from fastcnn.serialization import HISTORY, Progress, read_state, write_state
 
 __all__ = ["Trainer"]
 
 # The purposes of randomness. Each draw comes from a stream of (seed, purpose, number of the epoch
 # or step), so the counters are the whole random state, and a step cut short leaves no trace.
-_SHUFFLE, _STEP = 0, 1
+_SHUFFLE, _STEP, _SPLIT = 0, 1, 2
 
 
-class Trainer:
+class Trainer(Setup):
     """Trains a model on a backend, and evaluates and predicts with it.
 
     model: a layer or model of fastcnn.nn; one without weights is built at the first call that
-    gives data, from `seed`. optimizer: SGD(0.05, momentum=0.9) by default. loss:
-    "cross_entropy", "mean_squared_error" or an object of fastcnn.losses. backend: "fast",
-    "reference" or a backend. seed: of weights, shuffling and dropout. schedule: "constant",
-    "step", "cosine", "warmup-cosine", or a function of (step, total_steps) that gives the factor
-    on the optimizer's learning rate. dtype: float32 or float64; by default that of a built
-    model, else float32.
+    gives data, from `seed`. optimizer: SGD(0.05, momentum=0.9) by default; "sgd" is the same,
+    "adam" and "adamw" are optim.Adam() and optim.AdamW(). loss: "cross_entropy",
+    "mean_squared_error", an object of fastcnn.losses, or a function of (prediction, target) that
+    returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a backend.
+    seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
+    "warmup-cosine", or a function of (step, total_steps) that gives the factor on the optimizer's
+    learning rate. dtype: float32 or float64; by default that of a built model, else float32.
 
     Images are arrays (n, H, W, C), or whatever shape the model takes after the batch axis. uint8
     is divided by 255 (in float32 or float64, rounded once), floats are taken as they are; other
     integers are refused, since nobody can tell their scale. Labels are integers (n,) or
-    probabilities (n, classes).
+    probabilities (n, classes); targets of mean_squared_error follow the images' rule for uint8 and
+    are numbers else. Weights of samples are finite numbers (n,) of at least 0; a batch's loss is
+    divided by the sum of its weights, times those of its classes if the loss has class weights.
+    The accuracy counts all samples alike.
 
-    Attributes: `epoch` and `step` count finished epochs and steps, `history` is what `fit`
-    returns, `measured` names the numbers of an epoch that the running fit gives.
+    All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
+    set is checked as here. A new optimizer starts with a state of its own, and so it does for
+    another model. Attributes besides: `epoch` and `step` count finished epochs and steps,
+    `history` is what `fit` returns, `measured` names the numbers of an epoch that the running fit
+    gives.
     """
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        optimizer: Optimizer | None = None,
-        loss: Loss | str = "cross_entropy",
+        optimizer: Optimizer | str | None = None,
+        loss: Loss | LossFunction | str = "cross_entropy",
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model: expected a fastcnn.nn model, got {type(model).__name__}")
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"optimizer: expected an optimizer of fastcnn.optim, got {type(optimizer).__name__}"
-            )
-        self.model = model
-        self.optimizer = SGD(0.05, momentum=0.9) if optimizer is None else optimizer
-        self.loss = get_loss(loss)
-        self.backend = get_backend(backend)
-        self.seed = integer(seed, "seed", 0)
-        self.schedule = get_schedule(schedule)
-        self.dtype = float_dtype(dtype if dtype is not None else model.dtype or np.float32)
-        if model.dtype is not None and model.dtype != self.dtype:
-            raise ValueError(
-                f"dtype: expected {model.dtype}, which the model was built with, got {self.dtype}"
-            )
-        if isinstance(self.loss, CrossEntropy) and _ends_in_softmax(model):
-            raise ValueError(
-                "model: expected one that gives logits, which cross_entropy takes, got one that "
-                "ends in a softmax; leave it out (predict_proba applies it)"
-            )
+        super().__init__(model, optimizer, loss, backend, seed, schedule, dtype)
         self.epoch = 0
         self.step = 0
         self.stop = False
         self.measured: tuple[str, ...] = ()
         self.history = History({name: [] for name in HISTORY})
-        self._parameters: dict[str, nn.Parameter] = {}
-        self._optimizer_state: dict[str, Array] = {}
         self._run: tuple[nn.Module, Backend, Run] | None = None  # what `compiled` made of the two
-        self._steps = StepLock()
 
     def __repr__(self) -> str:
         parts = {"model": model_in_words(self.model)}
@@ -115,7 +100,9 @@ class Trainer:
         *,
         epochs: int = 1,
         batch_size: int = 128,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        sample_weight: ArrayLike | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
+        validation_split: float | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         callbacks: Sequence[Callback] = (),
@@ -123,20 +110,29 @@ class Trainer:
     ) -> History:
         """Train for `epochs` more epochs; return the history of all of this trainer's epochs.
 
-        x (n, ...), y: see the class. Each epoch goes through the data once, in an order drawn
-        for it (in the given order without `shuffle`), batch_size images a step; `drop_last`
-        leaves out the rest that fills no batch. validation_data (x, y) is evaluated after each
-        epoch. verbose shows a progress bar on stderr (a line an epoch where that is a file or a
-        pipe), and otherwise nothing is printed.
+        x (n, ...), y, sample_weight (n,): see the class. Each epoch goes through the data once, in
+        an order drawn for it (in the given order without `shuffle`), batch_size images a step;
+        `drop_last` leaves out the rest that fills no batch. The arrays are read anew each epoch:
+        what a callback changes in x, y or the weights is seen by the next one.
+
+        validation_data (x, y) or (x, y, sample_weight) is evaluated after each epoch. Or
+        validation_split, between 0 and 1, takes that share of x and y for it and trains on the
+        others: drawn at random from `seed`, of integer labels the same share of each class. (Not
+        the last samples, as Keras takes: in data sorted by class they are of one.) The draw is
+        the same in each call with as many samples and the same labels, resumed training included.
+
+        verbose shows a progress bar on stderr (a line an epoch where that is a file or a pipe), and
+        otherwise nothing is printed.
 
         The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}: lists of
         floats, one a step or an epoch; those of an epoch are means over its steps as they were
         taken. A schedule spans the steps done so far and those of this call, so that resumed
         training follows the same curve.
 
-        Raises FloatingPointError if a step's loss is not finite, before the step changes
-        anything. Any error and Ctrl-C leave the model as it was before or after a step, or as
-        a callback puts it then: EarlyStopping with restore_best its best weights.
+        Raises FloatingPointError, before the step changes anything, if its loss, a running
+        statistic or a gradient is not finite (or a square that the optimizer keeps). Any error
+        and Ctrl-C leave the model as it was before or after a step, or as a callback puts it then:
+        EarlyStopping with restore_best its best weights.
         """
         epochs = integer(epochs, "fit: epochs")
         batch_size = integer(batch_size, "fit: batch_size")
@@ -152,46 +148,53 @@ class Trainer:
                     "fit: callbacks: expected objects of fastcnn.callbacks.Callback, got "
                     f"{type(callback).__name__}"
                 )
-        images = self._images(x, "x")
-        targets = self._targets(y, len(images), "y")
-        validation = self._validation(validation_data)
-        steps = len(images) // batch_size if drop_last else -(-len(images) // batch_size)
-        self._require_batches(len(images), batch_size, drop_last, steps)
+        if validation_split is not None and validation_data is not None:
+            raise ValueError("fit: validation_split: expected no validation_data with it, got both")
+        data, other = given(x, y, sample_weight), given_pair(validation_data)
+        parts: Split | None = None
+        if validation_split is not None:
+            rng = cast(np.random.Generator, Stream(self.seed, _SPLIT, 0))
+            parts = split(validation_split, self._samples(data).targets, rng)
+        train, validation, _ = self._epoch_data(data, other, parts)
+        count = len(train)
+        steps = count // batch_size if drop_last else -(-count // batch_size)
+        self._require_batches(count, batch_size, drop_last, steps)
         names = ("loss", "accuracy") if self.loss.measures_accuracy else ("loss",)
         self.measured = names + tuple(f"val_{name}" for name in names if validation is not None)
-        if not self._optimizer_state:
-            self._optimizer_state = self.optimizer.init(self._parameters)
 
         total_steps = self.step + epochs * steps
         last_epoch = self.epoch + epochs
         self.stop = False
-        bar = ProgressBar(last_epoch, len(images)) if verbose else None
+        bar = ProgressBar(last_epoch, count) if verbose else None
         with Interrupts() as interrupts, called_around(callbacks, self, interrupts):
             while self.epoch < last_epoch and not self.stop:
-                order = None
+                train, validation, fitted = self._epoch_data(data, other, parts)
+                self._look_up()
+                order = train.rows
                 if shuffle:
-                    order = Stream(self.seed, _SHUFFLE, self.epoch).permutation(len(images))
+                    order = Stream(self.seed, _SHUFFLE, self.epoch).permutation(count)
+                    order = order if train.rows is None else train.rows[order]
                 if bar is not None:
                     bar.begin(self.epoch + 1)
                 try:
                     numbers = self._train_epoch(
                         partial(
                             batches,
-                            images,
-                            targets,
+                            train,
                             batch_size,
                             self.dtype,
                             self.backend,
                             steps=steps,
                             order=order,
                         ),
-                        len(images) // batch_size,
+                        fitted,
+                        0 if train.weights is not None else count // batch_size,
                         total_steps,
                         interrupts,
                         bar,
                     )
                     if validation is not None:
-                        measured = self._measure(*validation, batch_size)
+                        measured = self._measure(validation, fitted, batch_size)
                         numbers.update({f"val_{name}": v for name, v in measured.items()})
                     with interrupts.held():
                         self.epoch += 1
@@ -208,7 +211,8 @@ class Trainer:
 
     def _train_epoch(
         self,
-        data: Callable[..., Iterator[tuple[Array, Array]]],
+        data: Callable[..., Iterator[tuple[Array, Array, Array | None]]],
+        fitted: Loss,
         alike: int,
         total_steps: int,
         interrupts: Interrupts,
@@ -217,14 +221,15 @@ class Trainer:
         """Take a step a batch, `alike` of one size; return the epoch's mean loss and accuracy."""
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
-        passes = Passes(self.model, self.loss, self.optimizer, self.backend, alike)
-        for x, target in data(same_arrays=passes.repeatable):
-            prediction, loss = self._train_step(passes, x, target, total_steps, interrupts)
-            weight = self.loss.weight(target)
+        passes = Passes(self.model, fitted, self.optimizer, self.backend, alike)
+        for batch in data(same_arrays=passes.repeatable):
+            prediction, loss = self._train_step(passes, batch, total_steps, interrupts)
+            target = batch[1]
+            weight = fitted.weight(*batch[1:])
             total += loss * weight
             weights += weight
             count += len(target)
-            numbers["loss"] = total / weights
+            numbers["loss"] = total / weights if weights else 0.0
             if self.loss.measures_accuracy:
                 hits += correct(prediction, target)
                 numbers["accuracy"] = hits / count
@@ -233,67 +238,93 @@ class Trainer:
         return numbers
 
     def _train_step(
-        self, passes: Passes, x: Array, target: Array, total_steps: int, interrupts: Interrupts
+        self,
+        passes: Passes,
+        batch: tuple[Array, Array, Array | None],
+        total_steps: int,
+        interrupts: Interrupts,
     ) -> tuple[Array, float]:
         """Take one step; return (prediction, loss) of before it.
 
         Everything that may fail comes first; what changes the model comes last, undisturbed.
         """
         rng = cast(np.random.Generator, Stream(self.seed, _STEP, self.step))
-        prediction, loss, backward = passes(x, target, rng)
+        prediction, loss, backward = passes(*batch, rng)
         factor = number(self.schedule(self.step, total_steps), "schedule: its result", 0.0)
         learning_rate = self.optimizer.learning_rate * factor
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"fit: the loss of step {self.step + 1} is {loss}; the model is as it was before "
-                f"this step; try a learning rate below {learning_rate:g}, and look for NaN or "
-                "very large numbers in x"
-            )
+            raise self._refused(f"the loss of step {self.step + 1} is {loss}", learning_rate)
+        if (name := wild_update(self._buffers)) is not None:
+            raise self._refused(f"{name} of step {self.step + 1} is not finite", learning_rate)
         backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
+        if (
+            name := wild_gradient(self._parameters, squared=self.optimizer.squares_gradients)
+        ) is not None:
+            what = f"the gradient of {name} in step {self.step + 1} is not finite, or too large"
+            raise self._refused(what, learning_rate)
         with self._steps.changing(), interrupts.held():
             self.optimizer.step(
                 self._parameters,
                 self._optimizer_state,
                 self.backend,
-                step=self.step + 1,
+                step=self._optimizer_step + 1,
                 learning_rate=learning_rate,
             )
             self.model.apply_updates()
             self.step += 1
+            self._optimizer_step += 1
             self.history["step_loss"].append(loss)
         for parameter in self._parameters.values():
             parameter.grad = None  # its memory serves the next step
         return prediction, loss
 
+    def _refused(self, what: str, learning_rate: float) -> FloatingPointError:
+        """Return the error of a step that is not taken."""
+        return FloatingPointError(
+            f"fit: {what}; the model is as it was before this step; try a learning rate below "
+            f"{learning_rate:g}, and look for NaN or very large numbers in x"
+        )
+
     # ------------------------------------------------------------------ inference
-    def evaluate(self, x: ArrayLike, y: ArrayLike, *, batch_size: int = 128) -> dict[str, float]:
+    def evaluate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        batch_size: int = 128,
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
         """Return {"loss": ..., "accuracy": ...} over the data; nothing is trained.
 
         The loss is that of all samples together, whatever the batch size. There is no accuracy
-        with mean_squared_error.
+        with mean_squared_error and functions.
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
-        images = self._images(x, "x")
-        targets = self._targets(y, len(images), "y")
-        return self._steps.unchanged(lambda: self._measure(images, targets, batch_size))
+        samples = self._samples(given(x, y, sample_weight))
+        fitted = self._fitted
+        if fitted is None or not self.loss.depends_on_targets:
+            fitted = self.loss.fitted(samples.targets, self.model.output_shape)
+        require_weight(samples.targets, samples.weights, fitted, "")
+        return self._steps.unchanged(lambda: self._measure(samples, fitted, batch_size))
 
-    def _measure(self, images: Array, targets: Array, batch_size: int) -> dict[str, float]:
+    def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
         run = self._compiled()
         total, weights, hits = 0.0, 0.0, 0
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            prediction, target = run(floats(images[part], self.dtype)), targets[part]
-            loss, _ = self.loss(prediction, target, self.backend)
-            weight = self.loss.weight(target)
+        for start in range(0, len(samples), batch_size):
+            images, target, of_samples = samples.part(start, batch_size)
+            prediction = run(floats(images, self.dtype))
+            target = floats(target, samples.target_dtype)
+            loss, _ = called(fitted, prediction, target, self.backend, of_samples)
+            weight = fitted.weight(target, of_samples)
             total += loss * weight
             weights += weight
             if self.loss.measures_accuracy:
                 hits += correct(prediction, target)
         numbers = {"loss": total / weights}
         if self.loss.measures_accuracy:
-            numbers["accuracy"] = hits / len(images)
+            numbers["accuracy"] = hits / len(samples)
         return numbers
 
     def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
@@ -303,7 +334,7 @@ class Trainer:
         `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
         """
         batch_size = integer(batch_size, "predict: batch_size")
-        images = self._images(x, "x")
+        images = self._images(x, "x", "predict")
         return self._steps.unchanged(lambda: self._predict(images, batch_size))
 
     def _predict(self, images: Array, batch_size: int) -> Array:
@@ -317,8 +348,15 @@ class Trainer:
         return outputs
 
     def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
-        """Return the softmax of `predict`: probabilities (n, classes)."""
-        return self.backend.softmax(self.predict(x, batch_size=batch_size))
+        """Return probabilities (n, classes): the softmax of `predict`.
+
+        Of a model that ends in a softmax or sigmoid they are what `predict` returns; sigmoids are
+        probabilities each by itself and do not add up to 1.
+        """
+        outputs = self.predict(x, batch_size=batch_size)
+        if ends_in(self.model, "softmax", "sigmoid"):
+            return outputs
+        return self.backend.softmax(outputs)
 
     def predictor(self) -> Predictor:
         """Return a snapshot of the model as it is now, made ready to serve on this backend."""
@@ -333,11 +371,11 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along: not the steps of inference, which know this model."""
-        state = {**vars(self), "_run": None, "_run_of": None}
-        return {**state, "backend": packed_backend(self.backend)}
+        state = {**vars(self), "_run": None}
+        return {**state, "_backend": packed_backend(self.backend)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state, backend=unpacked_backend(state["backend"]))
+        vars(self).update(state, _backend=unpacked_backend(state["_backend"]))
         self._optimizer_state = {
             name: copied(array, array.dtype) for name, array in self._optimizer_state.items()
         }
@@ -353,8 +391,15 @@ class Trainer:
         for fastcnn.serialization.read_notes.
         """
         with self._steps.held():
+            if self._optimizer_step:
+                self._look_up()
             progress = Progress(
-                self.seed, self.epoch, self.step, self.history, self._optimizer_state
+                self.seed,
+                self.epoch,
+                self.step,
+                self._optimizer_step,
+                self.history,
+                self._optimizer_state,
             )
             write_state(path, self.model, self.optimizer, progress, notes)
 
@@ -376,71 +421,8 @@ class Trainer:
             self.epoch = progress.epoch
             self.step = progress.step
             self.history = History(progress.history)
-            self._parameters = self.model.parameters()
+            self._fitted = None
+            self._optimizer_step = progress.optimizer_step
             self._optimizer_state = {
                 name: copied(array, self.dtype) for name, array in progress.optimizer_state.items()
             }
-
-    # ------------------------------------------------------------------ data
-    def _images(self, x: ArrayLike, where: str) -> Array:
-        """Check images, and build the model for them where it has no weights yet."""
-        images = as_images(x, where, self.model.input_shape if self.model.built else None)
-        if not self.model.built:
-            with self._steps.held():  # of several threads, one builds it
-                if not self.model.built:
-                    self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
-        if not self._parameters:
-            if self.model.dtype is not None and self.model.dtype != self.dtype:
-                raise ValueError(
-                    f"model: expected weights of the trainer's dtype {self.dtype}, got "
-                    f"{self.model.dtype}"
-                )
-            self._parameters = self.model.parameters()
-        return images
-
-    def _targets(self, y: ArrayLike, count: int, where: str) -> Array:
-        labels = _array(y, where)
-        if labels.ndim == 0 or len(labels) != count:
-            raise ValueError(
-                f"{where}: expected {count} labels, one an image, got shape {labels.shape}"
-            )
-        return self.loss.targets(labels, count, self.model.output_shape, self.dtype, where)
-
-    def _validation(self, data: tuple[ArrayLike, ArrayLike] | None) -> tuple[Array, Array] | None:
-        if data is None:
-            return None
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise TypeError(
-                f"fit: validation_data: expected a pair (x, y), got {type(data).__name__}"
-            )
-        images = self._images(data[0], "validation_data: x")
-        return images, self._targets(data[1], len(images), "validation_data: y")
-
-    def _require_batches(self, count: int, batch_size: int, drop_last: bool, steps: int) -> None:
-        """Refuse a division into batches that would fail at its end, before it starts."""
-        if steps == 0:
-            raise ValueError(
-                f"fit: batch_size: expected at most {count}, the number of images, with "
-                f"drop_last, got {batch_size}"
-            )
-        smallest = batch_size if drop_last else count - (steps - 1) * batch_size
-        if smallest < self.model.min_batch:
-            raise ValueError(
-                f"fit: batch_size: expected every batch to have at least {self.model.min_batch} "
-                f"images, which this model's batch normalization needs, got {count} images in "
-                f"batches of {batch_size}, the last with {smallest}; choose another batch_size "
-                "or pass drop_last=True"
-            )
-
-
-def _array(value: ArrayLike, where: str) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected an array, got what is none: {error}") from None
-
-
-def _ends_in_softmax(model: nn.Module) -> bool:
-    while isinstance(model, nn.Sequential):
-        model = model.layers[-1]
-    return isinstance(model, nn.Softmax) or getattr(model, "activation", None) == "softmax"

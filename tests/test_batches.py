@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastcnn._batches import batches, floats
+from fastcnn._batches import Samples, batches, floats
+from fastcnn.backend import Array
 
 COUNT = 23
 SHAPE = (5, 4, 3)
@@ -46,6 +47,11 @@ def numbers(dtype: Any, shape: tuple[int, ...] = (COUNT, *SHAPE)) -> Any:
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 
 
+def samples(images: Array, dtype: Any) -> Samples:
+    """Images that are their own targets, as of an autoencoder."""
+    return Samples(images, images, None, np.dtype(dtype))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_layout_gives_the_same_batches(layout: str, backend: Any) -> None:
     rng = np.random.default_rng(1)
@@ -58,12 +64,14 @@ def test_any_layout_gives_the_same_batches(layout: str, backend: Any) -> None:
         expected = plain.astype(dtype) / (255 if kind == "u1" else 1)
         options: dict[str, Any] = {"steps": 3, "same_arrays": False}
         for order in (None, rng.permutation(COUNT)):
-            data = batches(view, view, 10, np.dtype(dtype), backend, order=order, **options)
-            xs, targets = zip(*data, strict=True)
+            data = batches(
+                samples(view, dtype), 10, np.dtype(dtype), backend, order=order, **options
+            )
+            xs, targets, _ = zip(*data, strict=True)
             assert all(x.flags.c_contiguous and x.dtype == dtype for x in xs)
             indices = np.arange(COUNT) if order is None else order
             np.testing.assert_array_equal(np.concatenate(xs), expected[indices])
-            np.testing.assert_array_equal(np.concatenate(targets), plain[indices])
+            np.testing.assert_array_equal(np.concatenate(targets), expected[indices])
         part = floats(view[3:9], np.dtype(dtype))
         assert part.dtype == dtype
         np.testing.assert_array_equal(part, expected[3:9])
@@ -74,8 +82,14 @@ def test_what_is_repeated_by_a_stride_of_zero(axes: tuple[int, ...], backend: An
     small = numbers("f4")[tuple(slice(1 if axis in axes else None) for axis in range(4))]
     view = np.broadcast_to(small, (COUNT, *SHAPE))
     order = np.random.default_rng(1).permutation(COUNT)
-    ((x, target),) = batches(
-        view, view, COUNT, view.dtype, backend, steps=1, order=order, same_arrays=False
+    ((x, target, _),) = batches(
+        samples(view, view.dtype),
+        COUNT,
+        view.dtype,
+        backend,
+        steps=1,
+        order=order,
+        same_arrays=False,
     )
     np.testing.assert_array_equal(x, view[order])
     np.testing.assert_array_equal(target, view[order])
@@ -86,8 +100,14 @@ def test_vectors_of_any_layout(backend: Any) -> None:
     plain = numbers("f8", (COUNT, 7))
     order = np.random.default_rng(1).permutation(COUNT)
     for view in (plain, np.asfortranarray(plain), np.repeat(plain, 2, axis=1)[:, ::2]):
-        ((x, _),) = batches(
-            view, plain, COUNT, np.dtype("f4"), backend, steps=1, order=order, same_arrays=False
+        ((x, _, _),) = batches(
+            samples(view, "f4"),
+            COUNT,
+            np.dtype("f4"),
+            backend,
+            steps=1,
+            order=order,
+            same_arrays=False,
         )
         np.testing.assert_array_equal(x, plain[order].astype("f4"))
 
@@ -109,7 +129,13 @@ def test_a_batch_takes_the_memory_of_a_batch(
         images = np.zeros((count, 64, 32, 3), np.uint8)[:, ::2]
     order = np.random.default_rng(0).permutation(count) if shuffle else None
     stream = batches(
-        images, images, batch, np.dtype("f4"), backend, steps=2, order=order, same_arrays=True
+        samples(images, "f4"),
+        batch,
+        np.dtype("f4"),
+        backend,
+        steps=2,
+        order=order,
+        same_arrays=True,
     )
     tracemalloc.start()
     try:

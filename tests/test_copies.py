@@ -71,6 +71,10 @@ def buffer() -> nn.Buffer:
     return made
 
 
+def absolute(prediction: Any, target: Any) -> tuple[float, Any]:
+    return float(np.abs(prediction - target).mean()), np.sign(prediction - target)
+
+
 # One or more of every public class.
 MAKERS: dict[str, Callable[[], Any]] = {
     **{f"{name} built": lambda m=make, s=s: built(m(), s)
@@ -93,6 +97,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "AdamW": lambda: optim.AdamW(weight_decay=0.1),
     "Loss": losses.Loss,
     "CrossEntropy": lambda: losses.CrossEntropy(label_smoothing=0.1, class_weights=[1, 2, 3]),
+    "FunctionLoss": lambda: losses.FunctionLoss(absolute),
     "MeanSquaredError": losses.MeanSquaredError,
     "Constant": schedules.Constant,
     "Step": lambda: schedules.Step((0.1, 0.2), factor=0.5),
@@ -118,7 +123,7 @@ def parts(value: Any) -> dict[str, Any]:
     """What an object consists of, but for what it makes anew: compiled steps, draws, locks."""
     slots = {name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())}
     found = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
-    anew = ("_run", "_run_of", "_draw", "_steps")
+    anew = ("_run", "_draw", "_steps")
     return {name: part for name, part in found.items() if name not in anew}
 
 
@@ -139,7 +144,9 @@ def difference(a: Any, b: Any, where: str, seen: dict[int, int]) -> str:
         if len(a) != len(b):
             return f"{where}: {len(a)} and {len(b)} items"
         pairs = [(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))]
-    elif isinstance(a, (int, float, str, type(None), np.dtype, type, types.ModuleType)):
+    elif isinstance(
+        a, (int, float, str, type(None), np.dtype, type, types.ModuleType, types.FunctionType)
+    ):
         return "" if a == b else f"{where}: {a!r} and {b!r}"
     else:
         seen[id(a)] = id(b)

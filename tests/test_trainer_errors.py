@@ -13,14 +13,19 @@ from trainers import (
 )
 
 import fastcnn
-from fastcnn import losses, nn
+from fastcnn import losses, nn, optim, schedules
 
 
 # ---------------------------------------------------------------------- errors
 def test_constructor_errors(reference: Any) -> None:
     model = plain()
     for options, error, message in [
-        ({"optimizer": "sgd"}, TypeError, "optimizer: expected an optimizer of fastcnn.optim"),
+        ({"optimizer": 3}, TypeError, "optimizer: expected an optimizer of fastcnn.optim"),
+        ({"optimizer": "rmsprop"}, ValueError, 'optimizer: expected one of "sgd", "adam", "adamw"'),
+        ({"optimizer": optim.Adam}, TypeError, "optimizer: .* got the class Adam; call it"),
+        ({"loss": losses.CrossEntropy}, TypeError, "loss: .* got the class CrossEntropy; call it"),
+        ({"schedule": schedules.Cosine}, TypeError, "schedule: .* got the class Cosine; call it"),
+        ({"backend": fastcnn.FastBackend}, TypeError, "backend: .* the class FastBackend; call it"),
         ({"loss": "hinge"}, ValueError, 'loss: expected one of "cross_entropy"'),
         ({"loss": 3}, TypeError, "loss: expected"),
         ({"seed": -1}, ValueError, "seed: expected an integer of at least 0"),

@@ -37,7 +37,7 @@ def in_a_line(value: Any) -> str:
 
 def model_in_words(model: Module) -> str:
     """Return what kind of model it is, and of what size."""
-    count = len(list(model._children))
+    count = len(model.children())
     layers = f" of {count} layer{'s' * (count != 1)}" if count else ""
     size = f"{model.parameter_count:,} parameters" if model.built else "without weights yet"
     return f"{type(model).__name__}{layers}, {size}"

@@ -1,0 +1,31 @@
+"""Objects whose settings are checked whenever they are set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+__all__ = ["Checks", "Settings"]
+
+Checks = Mapping[str, Callable[[Any, str], Any]]  # of (value, "Class: name") by name
+
+
+class Settings:
+    """Base of what holds settings: one that is changed later is checked as in the constructor.
+
+    The classes of fastcnn refuse names that they do not know: nothing would look at them. A
+    subclass of one's own may keep what it likes.
+    """
+
+    _checks: ClassVar[Checks] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)
+        if name in self._checks:
+            value = self._checks[name](value, f"{kind.__name__}: {name}")
+        elif kind.__module__.startswith("fastcnn."):
+            raise AttributeError(
+                f"{kind.__name__}: expected one of its settings {', '.join(self._checks)}, got "
+                f"{name}"
+            )
+        super().__setattr__(name, value)

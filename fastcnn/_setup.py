@@ -1,0 +1,257 @@
+"""What a trainer is made of, and what it makes of data: all of it checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastcnn import nn
+from fastcnn._batches import Samples
+from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
+from fastcnn._labels import sample_weights
+from fastcnn._samples import Given, Split, require_weight
+from fastcnn._step_lock import StepLock
+from fastcnn.backend import Array, Backend, get_backend
+from fastcnn.inference import as_images
+from fastcnn.losses import CrossEntropy, Loss, LossFunction, get_loss
+from fastcnn.nn._options import float_dtype, integer
+from fastcnn.nn._variable import Buffer
+from fastcnn.optim import SGD, Optimizer, get_optimizer
+from fastcnn.schedules import Schedule, get_schedule
+
+__all__ = ["Setup", "ends_in"]
+
+
+class Setup:
+    """A trainer's parts. One that is set anew takes effect from the next epoch on.
+
+    Each is checked when it is set. A new optimizer or model begins with a state of the optimizer,
+    and a count of steps, of its own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | str | None,
+        loss: Loss | LossFunction | str,
+        backend: Backend | str,
+        seed: int,
+        schedule: Schedule | str | None,
+        dtype: DTypeLike | None,
+    ) -> None:
+        self._steps = StepLock()
+        self._looked_at: set[str] = set()  # floats, whether they are images of 0 to 255
+        self._model = _module(model)
+        self._forget_steps()
+        self.optimizer = SGD(0.05, momentum=0.9) if optimizer is None else optimizer
+        self.loss = loss
+        self.backend = backend
+        self.seed = seed
+        self.schedule = schedule
+        self.dtype = dtype
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self._model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        if _module(model) is not self._model:
+            _require_logits(model, self._loss)
+            if model.dtype is not None and model.dtype != self._dtype:
+                raise ValueError(
+                    f"model: expected weights of the trainer's dtype {self._dtype}, got "
+                    f"{model.dtype}"
+                )
+            self._model = model
+            self._forget_steps()
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer | str) -> None:
+        before = vars(self).get("_optimizer")
+        self._optimizer = get_optimizer(optimizer)
+        if self._optimizer is not before:
+            self._forget_steps()
+
+    @property
+    def loss(self) -> Loss:
+        """The loss."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: Loss | LossFunction | str) -> None:
+        checked = get_loss(loss)
+        _require_logits(self._model, checked)
+        self._loss = checked
+        self._fitted: Loss | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The backend."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend | str) -> None:
+        self._backend = get_backend(backend)
+
+    @property
+    def seed(self) -> int:
+        """The seed of weights, shuffling, validation_split and dropout."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = integer(seed, "seed", 0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: Schedule | str | None) -> None:
+        self._schedule = get_schedule(schedule)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of weights and arithmetic."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, dtype: DTypeLike | None) -> None:
+        built = self._model.dtype
+        checked = float_dtype(dtype if dtype is not None else built or np.float32)
+        if built is not None and built != checked:
+            raise ValueError(
+                f"dtype: expected {built}, which the model was built with, got {checked}"
+            )
+        self._dtype = checked
+
+    # ------------------------------------------------------------------ what follows from them
+    def _forget_steps(self) -> None:
+        """Begin anew with an optimizer: its state, and how many steps it has taken."""
+        self._parameters: dict[str, nn.Parameter] = {}
+        self._buffers: dict[str, Buffer] = {}
+        self._optimizer_state: dict[str, Array] = {}
+        self._optimizer_step = 0
+
+    def _look_up(self) -> None:
+        """Find what training changes, and bring the optimizer's state in line with its settings."""
+        self._parameters = self._model.parameters()
+        self._buffers = self._model.buffers()
+        self._optimizer_state = self._optimizer.renewed(self._parameters, self._optimizer_state)
+
+    # ------------------------------------------------------------------ data
+    def _images(self, x: ArrayLike, where: str, asked: str = "") -> Array:
+        """Check images, and build the model for them where it has no weights yet.
+
+        The first floats under each of the names, and of what they are asked for, are looked at.
+        """
+        images = as_images(x, where, self.model.input_shape if self.model.built else None)
+        if not self.model.built:
+            try:
+                with self._steps.held():  # of several threads, one builds it
+                    if not self.model.built:
+                        self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
+            except ValueError as error:
+                hint = layout_hint(images.shape)
+                if not hint:
+                    raise
+                raise ValueError(f"{where}: shape {images.shape}: {error}{hint}") from error
+            warn_of_layout(images.shape, where)
+        if not self._parameters:
+            if self.model.dtype is not None and self.model.dtype != self.dtype:
+                raise ValueError(
+                    f"model: expected weights of the trainer's dtype {self.dtype}, got "
+                    f"{self.model.dtype}"
+                )
+            self._parameters = self.model.parameters()
+        if images.dtype != np.uint8 and (asked or where) not in self._looked_at:
+            self._looked_at.add(asked or where)
+            warn_of_bytes(images, where)
+        return images
+
+    def _samples(self, data: Given) -> Samples:
+        """Check images, targets and weights, and build the model where it has no weights yet."""
+        where = data.where
+        images = self._images(data.x, f"{where}x")
+        count, shape = len(images), self.model.output_shape
+        if data.y.ndim == 0 or len(data.y) != count:
+            raise ValueError(
+                f"{where}y: expected {count} labels, one an image, got shape {data.y.shape}"
+            )
+        targets = self.loss.targets(data.y, count, shape, self.dtype, f"{where}y")
+        weights = sample_weights(data.sample_weight, count, self.dtype, f"{where}sample_weight")
+        if weights is not None and not self.loss.takes_weights:
+            raise ValueError(
+                f"{where}sample_weight: expected a loss that takes weights, got "
+                f"{type(self.loss).__name__}, whose __call__ has no argument for them"
+            )
+        like_images = targets.dtype == np.uint8 and targets.shape[1:] == shape
+        kind = self.dtype if like_images or targets.dtype.kind == "f" else targets.dtype
+        return Samples(images, targets, weights, kind)
+
+    def _epoch_data(
+        self, data: Given, other: Given | None, parts: Split | None
+    ) -> tuple[Samples, Samples | None, Loss]:
+        """Check the data as it is now; return what to train on, to validate on, and the loss."""
+        train = self._samples(data)
+        validation = None if other is None else self._samples(other)
+        if parts is not None:
+            train, validation = (replace(train, rows=rows) for rows in parts)
+        targets, weights = train.all_targets()
+        self._fitted = fitted = self.loss.fitted(targets, self.model.output_shape)
+        require_weight(targets, weights, fitted, data.where)
+        if validation is not None:
+            where = "validation_split: " if other is None else other.where
+            require_weight(*validation.all_targets(), fitted, where)
+        return train, validation, fitted
+
+    def _require_batches(self, count: int, batch_size: int, drop_last: bool, steps: int) -> None:
+        """Refuse a division into batches that would fail at its end, before it starts."""
+        if steps == 0:
+            raise ValueError(
+                f"fit: batch_size: expected at most {count}, the number of images, with "
+                f"drop_last, got {batch_size}"
+            )
+        smallest = batch_size if drop_last else count - (steps - 1) * batch_size
+        if smallest < self.model.min_batch:
+            raise ValueError(
+                f"fit: batch_size: expected every batch to have at least {self.model.min_batch} "
+                f"images, which this model's batch normalization needs, got {count} images in "
+                f"batches of {batch_size}, the last with {smallest}; choose another batch_size "
+                "or pass drop_last=True"
+            )
+
+
+def ends_in(model: nn.Module, *activations: str) -> bool:
+    """Return whether a model's last layer is, or has, one of these activations."""
+    while isinstance(model, nn.Sequential):
+        model = model.layers[-1]
+    layers = {"softmax": nn.Softmax, "sigmoid": nn.Sigmoid}
+    if isinstance(model, tuple(layers[name] for name in activations)):
+        return True
+    return getattr(model, "activation", None) in activations
+
+
+def _module(model: object) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a fastcnn.nn model, got {type(model).__name__}")
+    return model
+
+
+def _require_logits(model: nn.Module, loss: Loss) -> None:
+    if isinstance(loss, CrossEntropy) and ends_in(model, "softmax"):
+        raise ValueError(
+            "model: expected one that gives logits, which cross_entropy takes, got one that ends "
+            "in a softmax; leave it out (predict_proba applies it)"
+        )
