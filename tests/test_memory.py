@@ -260,6 +260,67 @@ def test_idle_memory_is_given_back() -> None:
     assert _memory.statistics() == (after, 0)
 
 
+CHANGING = """
+    import os
+    import numpy as np
+    from fastcnn._kernels import _memory
+    from fastcnn._memory import empty
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    BYTE = np.dtype(np.uint8)
+    LITTLE = 8 << 20  # may be held without need
+    rng = np.random.default_rng(0)
+    before, needed = resident(), 0
+    for largest in (2 * 10**5, 3 * 10**6, 3 * 10**7):
+        for _ in range(200):
+            sizes = rng.integers(largest // 50, largest, 4).tolist()
+            kept = [empty((size,), BYTE) for size in sizes]
+            for array in kept:
+                array[::4096] = 1
+            needed = max(needed, sum(sizes))
+            # Sizes are rounded up by an eighth at most; the interpreter takes some pages too.
+            assert sum(_memory.statistics()) < 2 * 1.125 * needed + LITTLE, sizes
+            assert resident() - before < 2 * 1.125 * needed + 2 * LITTLE, sizes
+            del kept, array
+
+    # A loop that repeats itself, but touches more than what may be held.
+    for _ in range(2**17):
+        _memory.Block(1000)
+    sizes = [int(4e6 * 1.05**i) for i in range(48)]
+
+    def step():
+        last = None
+        for size in sizes:
+            last = empty((size,), BYTE), last and last[0]
+
+    for _ in range(3):
+        step()
+    held = _memory.statistics()
+    assert sum(held) < sum(sizes) / 2, held
+    for _ in range(10):
+        step()
+        assert _memory.statistics() == held
+"""
+
+
+@LINUX
+def test_sizes_that_change_hold_no_more_than_twice_what_is_needed() -> None:
+    assert run(CHANGING) == ""
+
+
+def test_a_peak_is_forgotten() -> None:
+    fastcnn.empty_cache()
+    kept = [empty((4 * 10**6,), np.dtype(np.uint8)) for _ in range(20)]
+    del kept
+    assert _memory.statistics()[1] >= 8 * 10**7
+    for _ in range(2**17 + 1):
+        _memory.Block(1000)
+    assert _memory.statistics()[1] < 2 * _memory.statistics()[0] + (9 << 20)
+
+
 def test_an_array_outlives_its_backend_and_the_cache() -> None:
     y = FastBackend().relu(np.full(1000, 3, np.float32))
     view = y[10:20]
