@@ -26,13 +26,9 @@ cdef extern from *:
     static inline void block_free(void *p) { _aligned_free(p); }
     static inline void *block_map(size_t align, size_t n) { return _aligned_malloc(n, align); }
     static inline void block_unmap(void *p, size_t n) { (void)n; _aligned_free(p); }
-    static inline void block_advise(void *p, size_t n) { (void)p; (void)n; }
     #else
     #include <stdint.h>
     #include <sys/mman.h>
-    #ifndef MAP_ANONYMOUS
-    #define MAP_ANONYMOUS MAP_ANON
-    #endif
     static inline void *block_alloc(size_t align, size_t n) {
         void *p; return posix_memalign(&p, align, n) ? NULL : p; }
     static inline void block_free(void *p) { free(p); }
@@ -42,20 +38,17 @@ cdef extern from *:
         if (p == MAP_FAILED) return NULL;
         if (before) munmap(p, before);
         if (before < align) munmap(p + before + n, align - before);
+    #ifdef MADV_HUGEPAGE
+        if (align) (void)!madvise(p + before, n, MADV_HUGEPAGE);
+    #endif
         return p + before; }
     static inline void block_unmap(void *p, size_t n) { munmap(p, n); }
-    #ifdef MADV_HUGEPAGE
-    static inline void block_advise(void *p, size_t n) { (void)!madvise(p, n, MADV_HUGEPAGE); }
-    #else
-    static inline void block_advise(void *p, size_t n) { (void)p; (void)n; }
-    #endif
     #endif
     """
     void* block_alloc(size_t align, size_t n) nogil
     void block_free(void* p) nogil
     void* block_map(size_t align, size_t n) nogil
     void block_unmap(void* p, size_t n) nogil
-    void block_advise(void* p, size_t n) nogil
 
 cdef enum:
     CLASSES = 8 * 64
@@ -135,8 +128,6 @@ cdef Node* allocate(Py_ssize_t index) noexcept:
     if node.data is NULL:
         free(node)
         return NULL
-    if size >= HUGE_PAGES_FROM:
-        block_advise(node.data, size)
     _held += size
     return node
 
