@@ -44,15 +44,20 @@ cdef struct Parameter:
     Py_ssize_t first            # of its blocks, among those of all parameters
 
 
+cdef inline bint overlap(const real* a, const real* b, Py_ssize_t count) noexcept nogil:
+    """Return whether two arrays of `count` numbers share any."""
+    return a < b + count and b < a + count
+
+
 cdef bint look(object arrays, Parameter* parameter) except -1:
     """Fill in a parameter's arrays and return whether they are a match.
 
     They match if they hold anything, are C-contiguous, aligned, of this kernel's dtype and of one
-    shape, and all but the first, the gradient, writable.
+    shape, apart in memory, and all but the first, the gradient, writable.
     """
     cdef Py_buffer view
     cdef Py_ssize_t[64] shape
-    cdef Py_ssize_t i, rank = 0
+    cdef Py_ssize_t i, j, rank = 0
     cdef char code = b"f" if sizeof(real) == 4 else b"d"
     cdef const char* format
     cdef bint fits
@@ -71,6 +76,8 @@ cdef bint look(object arrays, Parameter* parameter) except -1:
                 and (rank == 0 or memcmp(view.shape, shape, rank * sizeof(Py_ssize_t)) == 0)
                 and <uintptr_t> view.buf % sizeof(real) == 0)
         parameter.arrays[i] = <real*> view.buf
+        for j in range(i):
+            fits = fits and not overlap(parameter.arrays[i], parameter.arrays[j], parameter.count)
         PyBuffer_Release(&view)     # the caller holds the array
         if not fits:
             return False
