@@ -180,11 +180,11 @@ def number_of_parts(Py_ssize_t count):
 
 
 cdef void mean_squared_error_backward_part(
-    real* dprediction, real scale, const real* prediction, const real* target, Py_ssize_t count
+    real* dprediction, double scale, const real* prediction, const real* target, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(count):
-        dprediction[i] = scale * (prediction[i] - target[i])
+    for i in range(count):      # in double: the difference of two large numbers may be beyond real
+        dprediction[i] = <real> (scale * (<double> prediction[i] - <double> target[i]))
 
 
 def mean_squared_error_backward(
@@ -192,7 +192,7 @@ def mean_squared_error_backward(
     int threads,
 ):
     cdef Py_ssize_t count = prediction.shape[0], i
-    cdef real scale = <real> (dloss * 2 / count)
+    cdef double scale = dloss * 2 / count
     for i in prange(0, count, PART, nogil=True, num_threads=threads, schedule="static"):
         mean_squared_error_backward_part(
             &dprediction[i], scale, &prediction[i], &target[i], min(<Py_ssize_t> PART, count - i)

@@ -263,7 +263,8 @@ def adam_step(
     adam.weight_decay = <double> weight_decay
     adam.rate = <double> learning_rate / <double> (1 - beta1 ** step)
     adam.root = 1 / sqrt(<double> (1 - beta2 ** step))
-    adam.epsilon = <double> epsilon
+    # Not 0, which would make 0 / 0 of a gradient of 0.
+    adam.epsilon = <real> max(<double> epsilon, 3e-308 if sizeof(real) == 8 else 2e-38)
     found = allocate(count + 1)
     try:
         if not look_at_all(parameters, 4, found):
