@@ -71,7 +71,7 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
             **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in modules(dtype)}
         )
     except ImportError as error:
-        # The loader tells in words alone what it wanted: "cannot allocate", "failed to map segment".
+        # The loader has words alone for it: "cannot allocate", "failed to map segment".
         _, _, reason = str(error).partition(": ")
         if re.search(r"allocate|map|memory", reason) is None:
             raise
