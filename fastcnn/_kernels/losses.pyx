@@ -5,6 +5,7 @@ that the number of threads changes no bit of it.
 """
 
 from cython.parallel cimport prange
+from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
 from fastcnn._kernels._rows cimport (
@@ -183,8 +184,13 @@ cdef void mean_squared_error_backward_part(
     real* dprediction, double scale, const real* prediction, const real* target, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(count):      # in double: the difference of two large numbers may be beyond real
-        dprediction[i] = <real> (scale * (<double> prediction[i] - <double> target[i]))
+    cdef real twice = <real> (2 * scale), half = <real> 0.5
+    if scale == 0 or 1e-30 < fabs(scale) < 1e30:
+        for i in range(count):  # of halves: the difference of two large numbers may be beyond real
+            dprediction[i] = twice * (half * prediction[i] - half * target[i])
+    else:
+        for i in range(count):
+            dprediction[i] = <real> (scale * (<double> prediction[i] - <double> target[i]))
 
 
 def mean_squared_error_backward(
