@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -125,8 +126,27 @@ def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:
                 f"{op}: {name}: expected an array of float32 or float64, got {array.dtype}"
             )
     common = common or FLOATS[0]
-    converted: list[Any] = [a if a is None else np.require(a, common, ("C", "A")) for a in arrays]
+    converted: list[Any] = [
+        a if a is None else _converted(op, name, a, common)
+        for name, a in zip(arguments, arrays, strict=True)
+    ]
     return converted
+
+
+def _converted(op: str, name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array, C-contiguous, aligned and of a dtype.
+
+    A view can be larger than any memory: ValueError where that is certain, else MemoryError.
+    """
+    kind: type[Exception] = ValueError
+    if array.size * dtype.itemsize <= sys.maxsize:
+        try:
+            return np.require(array, dtype, ("C", "A"))
+        except MemoryError:
+            kind = MemoryError
+    raise kind(
+        f"{op}: {name}: expected an array that fits in memory as {dtype}, got shape {array.shape}"
+    )
 
 
 def _are_ready(arguments: dict[str, Any]) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fastcnn._preparation import preparation
+from fastcnn.backend import Backend
 from fastcnn.nn._variable import Buffer, Parameter
 
 __all__ = ["wild_gradient", "wild_update"]
 
-_LARGEST = {size: float(np.finfo(f"f{size}").max) for size in (4, 8)}  # by bytes of a number
 _ROOM = 1e-4  # for the sum of steps that a velocity is
 
 
@@ -23,19 +24,22 @@ def wild_update(buffers: Mapping[str, Buffer]) -> str | None:
     return None
 
 
-def wild_gradient(parameters: Mapping[str, Parameter], *, squared: bool) -> str | None:
+def wild_gradient(
+    parameters: Mapping[str, Parameter], backend: Backend, *, squared: bool
+) -> str | None:
     """Return the name of a parameter whose gradient is not finite, or too large, or None.
 
     squared: the optimizer keeps squares. Those that overflow stay so: the weight moves no more.
     """
-    for name, parameter in parameters.items():
-        gradient = parameter.grad
-        if gradient is None or not gradient.size:
-            continue
-        flat = gradient.reshape(-1)  # two quick passes and no array, as `abs` would make
-        low, high = np.minimum.reduce(flat), np.maximum.reduce(flat)
-        limit = _LARGEST[flat.itemsize]
-        limit = math.sqrt(limit) if squared else limit * _ROOM
-        if not (-limit < low and high < limit):  # NaN is neither
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    if not gradients:
+        return None
+    largest = float(np.finfo(next(iter(gradients.values())).dtype).max)
+    limit = math.sqrt(largest) if squared else largest * _ROOM
+    prepared = preparation(backend)
+    if prepared is not None and prepared.within(list(gradients.values()), limit):
+        return None
+    for name, gradient in gradients.items():
+        if not (np.abs(gradient) < limit).all():  # NaN is not
             return name
     return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+import re
 
+from fastcnn._cgroups import cpu_quota
 from fastcnn._checks import integer
 from fastcnn._kernels import has_openmp, has_team
 
@@ -27,30 +28,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _quota(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return how many CPUs the container may use, infinity where nothing limits it."""
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu/cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu/cpu.cfs_period_us").read_text()
-        return math.inf if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
-    except (OSError, ValueError):  # no control groups here, or in another form
-        return math.inf
+def _asked_for() -> int | None:
+    """Return what OMP_NUM_THREADS asks for, None where gcc's runtime would not take it either.
+
+    It takes a number above 0, or a list of them for nested teams, of which the first counts.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if re.fullmatch(r"\s*\+?[0-9]{1,18}\s*(,\s*\+?[0-9]{1,18}\s*)*", asked, re.ASCII) is None:
+        return None
+    numbers = list(map(int, asked.split(",")))
+    return min(numbers[0], MOST_THREADS) if min(numbers) > 0 else None
 
 
 def default_num_threads() -> int:
-    """Return the CPUs that affinity and container quota allow, rounded down, at least 1.
+    """Return the CPUs that affinity and control groups allow, rounded down, at least 1.
 
     OMP_NUM_THREADS, where it holds a number, goes before both.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return min(int(asked), MOST_THREADS)
+    asked = _asked_for()
+    if asked is not None:
+        return asked
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     cpus = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
-    return max(1, math.floor(min(cpus, _quota())))
+    return max(1, math.floor(min(cpus, cpu_quota())))
 
 
 def set_num_threads(num_threads: int | None) -> None:

@@ -319,7 +319,8 @@ class Backend(Blocks, Protocol):
 
     # ------------------------------------------------------------------ optimizer steps
     # The only ops that write to arguments: to `w` and the state arrays, which must be C-contiguous,
-    # writable, native float arrays of one dtype.
+    # writable, native float arrays of one dtype, apart from each other in memory. `dw` counts as it
+    # was before the step, wherever it lies.
     def sgd_step(
         self,
         w: Array,

@@ -259,9 +259,8 @@ class Trainer(Setup):
         backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
-        if (
-            name := wild_gradient(self._parameters, squared=self.optimizer.squares_gradients)
-        ) is not None:
+        squared = self.optimizer.squares_gradients
+        if (name := wild_gradient(self._parameters, self.backend, squared=squared)) is not None:
             what = f"the gradient of {name} in step {self.step + 1} is not finite, or too large"
             raise self._refused(what, learning_rate)
         with self._steps.changing(), interrupts.held():

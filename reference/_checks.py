@@ -13,6 +13,7 @@ import math
 import numbers
 import operator
 import sys
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 # Infinities and NaN follow IEEE 754 without a word, as they do in a compiled kernel, whatever
 # the caller's np.seterr says.
 silent = np.errstate(all="ignore")
+
+_LARGEST = 2**62  # sizes and their sums stay below the largest number of an index
 
 
 # ---------------------------------------------------------------------- arrays
@@ -73,7 +76,17 @@ def array(
     numbers_ = as_array(op, name, value)
     if axes is not None:
         check_shape(op, name, numbers_.shape, axes)
-    return np.asarray(numbers_.astype(dtype, copy=False), dtype=np.float64, order="C")
+    # A view can be larger than any memory: what is certain is an error of the value.
+    kind: type[Exception] = ValueError
+    if numbers_.size * 8 <= sys.maxsize:
+        try:
+            return np.asarray(numbers_.astype(dtype, copy=False), dtype=np.float64, order="C")
+        except MemoryError:
+            kind = MemoryError
+    raise kind(
+        f"{op}: {name}: expected an array that fits in memory as float64, "
+        f"got shape {numbers_.shape}"
+    )
 
 
 def arrays_alike(op: str, **arrays: ArrayLike) -> tuple[np.dtype[Any], list[Array]]:
@@ -126,6 +139,15 @@ def rounded(value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     return np.array(value, dtype=dtype, order="C")
 
 
+def own_memory(op: str, **updated: Array) -> None:
+    """Raise ValueError unless the arrays that a step writes to lie apart from each other."""
+    for (other, before), (name, after) in combinations(updated.items(), 2):
+        if np.shares_memory(before, after):
+            raise ValueError(
+                f"{op}: {name}: expected memory of its own, got an array that overlaps {other}"
+            )
+
+
 def updatable(op: str, name: str, value: Array) -> Array:
     """Return `value` if a step can be written into it: the optimizers' weights and state."""
     if not isinstance(value, np.ndarray):
@@ -159,9 +181,9 @@ def integer(op: str, name: str, value: Any, minimum: int) -> int:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{op}: {name}: expected an integer, got {shown(value)}")
-    if not minimum <= number <= sys.maxsize:
+    if not minimum <= number <= _LARGEST:
         raise ValueError(
-            f"{op}: {name}: expected an integer of at least {minimum} and at most {sys.maxsize}, "
+            f"{op}: {name}: expected an integer of at least {minimum} and at most 2**62, "
             f"got {shown(number)}"
         )
     return number

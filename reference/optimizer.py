@@ -1,8 +1,9 @@
 """Optimizer steps, the only ops that write to their arguments.
 
 w and the state arrays are updated in place, all of them or, after an error, none: they must be
-C-contiguous, writable, native arrays of one dtype (float32 or float64) and one shape. dw may
-have any layout. TypeError for wrong types and dtypes, ValueError for wrong shapes, layouts and
+C-contiguous, writable, native arrays of one dtype (float32 or float64) and one shape, apart from
+each other in memory. dw may have any layout, and be a view of one of them: it counts as it was
+before the step. TypeError for wrong types and dtypes, ValueError for wrong shapes, layouts and
 values.
 """
 
@@ -20,6 +21,7 @@ from ._checks import (
     fraction,
     integer,
     not_negative,
+    own_memory,
     positive,
     silent,
     updatable,
@@ -51,6 +53,7 @@ def sgd_step(
     weight_decay = not_negative(op, "weight_decay", weight_decay)
     if velocity is not None:
         _check_state(op, "velocity", velocity, w)
+        own_memory(op, w=w, velocity=velocity)
     elif momentum:
         raise TypeError(f"{op}: velocity: expected an array for momentum {momentum}, got None")
 
@@ -90,6 +93,7 @@ def adam_step(
     g = _gradient(op, w, dw)
     _check_state(op, "m", m, w)
     _check_state(op, "v", v, w)
+    own_memory(op, w=w, m=m, v=v)
     step = integer(op, "step", step, 1)
     learning_rate = not_negative(op, "learning_rate", learning_rate)
     beta1 = fraction(op, "beta1", beta1, one=False)

@@ -31,11 +31,12 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._kernels": {"fastcnn._kernels", "cython"},
     "fastcnn._checks": BACKEND,
     "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
-    "fastcnn._threads": {"fastcnn._kernels", *CHECKS},
+    "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},
     "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS},
     # Only get_backend knows that there are two, when it is called with a name.
     "fastcnn.backend": {"fastcnn.fast", "fastcnn.reference", "fastcnn._blocks"},
     "fastcnn._blocks": set(),
+    "fastcnn._cgroups": set(),
     "fastcnn.functional": CHECKS,
     # Weights lie in the memory of the pool; model.save serializes.
     "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", "fastcnn._memory", *BACKEND},
@@ -56,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._preparation": BACKEND,
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
     "fastcnn._passes": {*PREPARED, *MODEL},
-    "fastcnn._finite": MODEL,
+    "fastcnn._finite": {*PREPARED, *MODEL},
     "fastcnn._history": set(),
     "fastcnn._samples": {"fastcnn._labels", *MODEL},
     "fastcnn.inference": {

@@ -179,6 +179,23 @@ def unclear(op: str, message: str) -> bool:
     return re.fullmatch(rf"{op}: .*\b({names})\b.*expected .*\bgot .*", message) is None
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_a_view_larger_than_any_memory_is_named(op: str, backend: Any) -> None:
+    """What NumPy says of it names neither the op nor the argument."""
+    good = arguments(op, np.random.default_rng(0), "float32", reference, height=4)
+    for name, value in good.items():
+        if not isinstance(value, np.ndarray) or name in UPDATED.get(op, ()):
+            continue
+        same = value.dtype.kind != "f"
+        for dtype in (value.dtype,) if same else (bool, np.int8, np.int64, np.float16, np.float32):
+            for size in (2**58, 2**60, 2**62):
+                shape = (size // np.dtype(dtype).itemsize, *(1,) * (value.ndim - 1))
+                view = np.broadcast_to(np.ones((), dtype), shape)
+                with pytest.raises((TypeError, ValueError, MemoryError)) as caught:
+                    run(backend, op, {**good, name: view})
+                assert not unclear(op, str(caught.value)), str(caught.value)
+
+
 # ---------------------------------------------------------------------- in a process of its own
 SCRIPT = """
     import faulthandler, sys

@@ -7,7 +7,6 @@ process, so each instruction set has one of its own.
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -15,13 +14,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-import fastcnn
-from fastcnn import FastBackend, inference, nn
-from fastcnn._kernels import _memory
-from fastcnn._memory import empty, zeros
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mprotect and limits are Linux's here")
 
@@ -208,116 +201,3 @@ def test_nothing_outside_is_touched_and_nothing_inside_is_left_out(fast_backend:
 def test_an_overrun_would_be_seen() -> None:
     with pytest.raises(AssertionError, match=r"exit -(11|7)"):
         run(GUARDS, "baseline", "overrun")
-
-
-# ---------------------------------------------------------------------- the pool
-def test_results_begin_at_a_cache_line(dtype: Any) -> None:
-    for size in [1, 2, 3, 15, 16, 17, 63, 64, 65, 1000, 4095, 4097, 10**5, 10**6 + 1, 3 * 10**6]:
-        array = empty((size,), dtype)
-        assert array.ctypes.data % 64 == 0
-        assert (array.shape, array.dtype) == ((size,), dtype)
-        array.fill(1)
-        assert zeros((size,), dtype).sum() == 0
-
-
-def test_no_two_arrays_share_memory() -> None:
-    """Blocks of all sizes, taken and given back in any order, each with its own number inside."""
-    rng = np.random.default_rng(0)
-    kept: dict[int, np.ndarray[Any, Any]] = {}
-    for number in range(3000):
-        if kept and rng.random() < 0.45:
-            key = int(rng.choice(list(kept)))
-            assert (kept.pop(key) == key).all()
-        kept[number] = empty((int(rng.integers(1, 5000)),), np.dtype(np.float64))
-        kept[number].fill(number)
-    for key, array in kept.items():
-        assert (array == key).all()
-
-
-def test_a_steady_loop_allocates_nothing() -> None:
-    backend = FastBackend(num_threads=1)
-    x, w = np.ones((4, 20, 20, 8), np.float32), np.ones((3, 3, 8, 16), np.float32)
-
-    def step() -> None:
-        y = backend.conv2d(x, w)
-        y = backend.relu(y)
-        backend.conv2d_backward(y, x, w)
-
-    step()
-    in_use, idle = _memory.statistics()
-    for _ in range(20):
-        step()
-        assert _memory.statistics() == (in_use, idle)
-
-
-def test_idle_memory_is_given_back() -> None:
-    array = empty((10**6,), np.dtype(np.float32))
-    in_use, _ = _memory.statistics()
-    del array
-    after, idle = _memory.statistics()
-    assert after <= in_use - 4 * 10**6
-    assert idle >= 4 * 10**6
-    fastcnn.empty_cache()
-    assert _memory.statistics() == (after, 0)
-
-
-def test_an_array_outlives_its_backend_and_the_cache() -> None:
-    y = FastBackend().relu(np.full(1000, 3, np.float32))
-    view = y[10:20]
-    del y
-    fastcnn.empty_cache()
-    FastBackend().relu(np.zeros(1000, np.float32))
-    assert view.tolist() == [3] * 10
-
-
-STARVED = """
-    import resource
-    import numpy as np
-    import fastcnn
-    from fastcnn import nn
-
-    backend = fastcnn.FastBackend(num_threads=2)
-    x, y = np.random.default_rng(0).random((8, 8, 8, 1), np.float32), np.arange(8) % 4
-    model = nn.Sequential([nn.Conv2D(8, 3, padding=400), nn.GlobalAvgPool2D(), nn.Dense(4)])
-    trainer = fastcnn.Trainer(model, backend=backend)
-    trainer.fit(x[:2], y[:2], batch_size=1, verbose=False)
-    before = model.state_dict()
-    fastcnn.empty_cache()
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, resource.RLIM_INFINITY))
-    for attempt in range(3):
-        try:
-            trainer.fit(x, y, batch_size=8, verbose=False)
-        except MemoryError:
-            pass
-        else:
-            raise AssertionError("there was memory enough")
-    after = model.state_dict()
-    assert all((before[name] == after[name]).all() for name in before)
-    print(backend.conv2d(x, np.ones((3, 3, 1, 2), np.float32)).shape)
-    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    trainer.fit(x, y, batch_size=8, verbose=False)
-    print("done")
-"""
-
-
-@LINUX
-def test_no_memory_is_a_memory_error_and_the_model_stays() -> None:
-    assert run(STARVED).splitlines() == ["(8, 6, 6, 2)", "done"]
-
-
-def test_what_is_kept_for_small_batches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many shapes come: each has arrays of its own ready."""
-    monkeypatch.setattr(inference, "_MOST_BYTES", 2 << 20)
-    model = nn.Sequential([nn.Conv2D(32, 3, padding=1, activation="relu"), nn.Conv2D(32, 3)])
-    model.build((16, 16, 8))
-    predict = fastcnn.Predictor(model)
-    x = np.random.default_rng(0).random((40, 16, 16, 8), dtype=np.float32)
-    expected = predict(x)
-    gc.collect()
-    before = _memory.statistics()[0]
-    for count in (40, *range(1, 16), 1, 2):
-        np.testing.assert_array_equal(predict(x[:count]), expected[:count])
-    gc.collect()
-    assert _memory.statistics()[0] - before < 3 << 20

@@ -121,31 +121,31 @@ def test_the_default_number_of_threads_is_for_backends_that_were_given_none() ->
     assert default.num_threads >= 1
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, math.inf),
-        ({"cpu.max": "max 100000\n"}, math.inf),
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu.max": "50000 100000\n"}, 0.5),
-        ({"cpu.max": "what is this\n"}, math.inf),
-        ({"cpu.max": ""}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "300000\n"}, math.inf),
-    ],
-)
-def test_a_container_s_quota(
-    files: dict[str, str], expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert _threads._quota(tmp_path) == expected
-    monkeypatch.setattr(_threads, "_quota", lambda: expected)
+@pytest.mark.parametrize("quota", [math.inf, 1.5, 0.5, 3.0, 6.5])
+def test_a_quota_is_kept_to(quota: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads, "cpu_quota", lambda: quota)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert _threads.default_num_threads() == min(6, max(1, math.floor(min(expected, 6))))
+    assert _threads.default_num_threads() == min(6, max(1, math.floor(min(quota, 6))))
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads"),
+    [
+        *(("2,1", 2), (" 2 ", 2), ("+2", 2), ("\t2\n", 2), ("3 , +4,5", 3), ("007", 7)),
+        *(("1025", 1024), ("4294967296", 1024), ("3,4294967296", 3)),
+        # Not these: they are errors to gcc's runtime, which goes on without them.
+        *((text, 6) for text in ("", " ", "0", "-1", "2x", "2 4", "+ 2", "++2", "2.0", "1e3")),
+        *((text, 6) for text in (",2", "2,", "2,x", "2,0", "2,-1", "0x2", "٢", "9" * 20)),
+    ],
+)
+def test_omp_num_threads_as_gcc_reads_it(
+    asked: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_threads, "cpu_quota", lambda: math.inf)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert _threads.default_num_threads() == threads
 
 
 # ---------------------------------------------------------------------- batch and memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from functools import cache
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -68,8 +69,16 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
     """Return the kernel modules of one instruction set and float width, by their names.
 
     Only call it with an instruction set that `select` has returned: even the import of a
-    module runs code compiled for its instruction set.
+    module runs code compiled for its instruction set. It is the first op that does: MemoryError
+    where there is no room for them.
     """
-    return SimpleNamespace(
-        **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in modules(dtype)}
-    )
+    try:
+        return SimpleNamespace(
+            **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in modules(dtype)}
+        )
+    except ImportError as error:
+        # The loader has words alone for it: "cannot allocate", "failed to map segment".
+        _, _, reason = str(error).partition(": ")
+        if re.search(r"allocate|map|memory", reason) is None:
+            raise
+        raise MemoryError(f"no room for the kernels: {reason}") from error

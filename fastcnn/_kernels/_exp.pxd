@@ -85,6 +85,22 @@ cdef inline real exp(real x) noexcept nogil:
     )
 
 
+cdef inline real times_exp_negative(real a, real x) noexcept nogil:
+    """Return a * e^x for x <= 0, precise too where e^x by itself would be no normal number."""
+    cdef real low = <real> (-1416. if sizeof(real) == 8 else -174.)
+    cdef real t, n, half
+    a = a * <real> 0 if x < low else a  # NaN and infinity are NaN then, as they should be
+    x = low if x < low else x           # a NaN passes
+    t = x * <real> 1.44269504088896340736 + magic()
+    n = t - magic()
+    half = n * <real> 0.5 + magic()
+    return (
+        a * power_of_two(half)
+        * (<real> 1 + series(remainder(x, n)))
+        * power_of_two(n - (half - magic()) + magic())
+    )
+
+
 cdef inline real expm1_negative(real x) noexcept nogil:
     """Return e^x - 1 for x <= 0, precise for small x too."""
     cdef real t, n, scale

@@ -2,14 +2,19 @@
 
 Fresh memory costs a page fault every 4 KB, more than most ops cost. So results live in blocks
 that come back to the pool when their array dies: a steady training loop allocates nothing.
-Blocks are sorted by size into classes an eighth of a power of two apart; a free block holds
-the address of the next one of its class. The interpreter's lock guards the pool.
+Blocks are sorted by size into classes an eighth of a power of two apart.
+
+Sizes that change from call to call would fill class after class. So what the pool holds, idle or
+not, stays below twice of what was lately needed at once: beyond that a larger idle block serves,
+if there is one, and the block that has been idle for longest goes back to the system, at once, as
+large ones are mapped one by one. The interpreter's lock guards the pool.
 """
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
 cdef extern from *:
@@ -19,32 +24,79 @@ cdef extern from *:
     #include <malloc.h>
     static inline void *block_alloc(size_t align, size_t n) { return _aligned_malloc(n, align); }
     static inline void block_free(void *p) { _aligned_free(p); }
-    static inline void block_advise(void *p, size_t n) { (void)p; (void)n; }
+    static inline void *block_map(size_t align, size_t n) { return _aligned_malloc(n, align); }
+    static inline void block_unmap(void *p, size_t n) { (void)n; _aligned_free(p); }
     #else
+    #include <stdint.h>
     #include <sys/mman.h>
     static inline void *block_alloc(size_t align, size_t n) {
         void *p; return posix_memalign(&p, align, n) ? NULL : p; }
     static inline void block_free(void *p) { free(p); }
+    static inline void *block_map(size_t align, size_t n) {
+        char *p = mmap(NULL, n + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        size_t before = align ? -(uintptr_t)p % align : 0;
+        if (p == MAP_FAILED) return NULL;
+        if (before) munmap(p, before);
+        if (before < align) munmap(p + before + n, align - before);
     #ifdef MADV_HUGEPAGE
-    static inline void block_advise(void *p, size_t n) { (void)!madvise(p, n, MADV_HUGEPAGE); }
-    #else
-    static inline void block_advise(void *p, size_t n) { (void)p; (void)n; }
+        if (align) (void)!madvise(p + before, n, MADV_HUGEPAGE);
     #endif
+        return p + before; }
+    static inline void block_unmap(void *p, size_t n) { munmap(p, n); }
     #endif
     """
     void* block_alloc(size_t align, size_t n) nogil
     void block_free(void* p) nogil
-    void block_advise(void* p, size_t n) nogil
+    void* block_map(size_t align, size_t n) nogil
+    void block_unmap(void* p, size_t n) nogil
 
 cdef enum:
     CLASSES = 8 * 64
+    LARGER = 8                  # classes that may serve in the place of one: up to twice its size
     ALIGNMENT = 64              # a cache line, and the widest vector
+    MAPPED_FROM = 128 << 10     # smaller ones are malloc's; beyond, a class is whole pages
     HUGE_PAGE = 2 << 20
     HUGE_PAGES_FROM = 4 << 20
+    LITTLE = 8 << 20            # may be held without need
+    LATELY = 1 << 16            # blocks handed out, after which a peak begins to be forgotten
 
-cdef void** _free[CLASSES]
-cdef Py_ssize_t _idle = 0       # bytes in the pool
-cdef Py_ssize_t _in_use = 0     # bytes handed out
+
+cdef struct Node:
+    # A block, by itself so that idle memory is not touched; idle, it is in two rings, that of its
+    # class and that of all, the one last used first.
+    void* data
+    Py_ssize_t index            # its size class
+    Node* next[2]
+    Node* previous[2]
+
+cdef enum:
+    OF_CLASS = 0
+    OF_ALL = 1
+
+cdef Node[CLASSES] _classes     # where the rings begin and end
+cdef Node _all
+cdef Py_ssize_t _held = 0       # bytes of all blocks
+cdef Py_ssize_t _idle = 0       # bytes of those in the pool
+cdef Py_ssize_t _needed = 0     # bytes asked for, in whole classes, of those handed out
+cdef Py_ssize_t _peak = 0       # the most that was needed at once, lately
+cdef Py_ssize_t _peak_before = 0
+cdef Py_ssize_t _handed_out = 0     # blocks, since _peak took the place of _peak_before
+
+
+cdef void empty_ring(Node* ring, int which) noexcept:
+    ring.next[which] = ring.previous[which] = ring
+
+
+cdef void put_first(Node* ring, Node* node, int which) noexcept:
+    node.next[which] = ring.next[which]
+    node.previous[which] = ring
+    ring.next[which].previous[which] = node
+    ring.next[which] = node
+
+
+cdef void take_out(Node* node, int which) noexcept:
+    node.next[which].previous[which] = node.previous[which]
+    node.previous[which].next[which] = node.next[which]
 
 
 cdef inline Py_ssize_t size_class(uint64_t size) noexcept:
@@ -61,77 +113,129 @@ cdef inline Py_ssize_t class_size(Py_ssize_t index) noexcept:
     return (index % 8 + 8) << (index // 8)
 
 
-cdef void release_idle() noexcept:
+cdef Node* allocate(Py_ssize_t index) noexcept:
+    """Return a fresh block, or NULL."""
+    global _held
+    cdef Py_ssize_t size = class_size(index)
+    cdef Node* node = <Node*> malloc(sizeof(Node))
+    if node is NULL:
+        return NULL
+    node.index = index
+    if size < MAPPED_FROM:
+        node.data = block_alloc(ALIGNMENT, size)
+    else:
+        node.data = block_map(HUGE_PAGE if size >= HUGE_PAGES_FROM else 0, size)
+    if node.data is NULL:
+        free(node)
+        return NULL
+    _held += size
+    return node
+
+
+cdef Node* take(Node* node) noexcept:
+    """Return an idle block, no longer in the pool."""
     global _idle
-    cdef Py_ssize_t i
-    cdef void** block
-    for i in range(CLASSES):
-        while _free[i] is not NULL:
-            block = _free[i]
-            _free[i] = <void**> block[0]
-            block_free(block)
-    _idle = 0
+    take_out(node, OF_CLASS)
+    take_out(node, OF_ALL)
+    _idle -= class_size(node.index)
+    return node
+
+
+cdef void release(Py_ssize_t most) noexcept:
+    """Give idle blocks back to the system until `most` bytes are held, the longest idle first."""
+    global _held
+    cdef Node* node
+    cdef Py_ssize_t size
+    while _held > most and _all.previous[OF_ALL] is not &_all:
+        node = take(_all.previous[OF_ALL])
+        size = class_size(node.index)
+        if size < MAPPED_FROM:
+            block_free(node.data)
+        else:
+            block_unmap(node.data, size)
+        free(node)
+        _held -= size
+
+
+cdef inline Py_ssize_t limit() noexcept:
+    """Return how many bytes may be held."""
+    return LITTLE + 2 * max(_peak, _peak_before)
+
+
+cdef Node* miss(Py_ssize_t index) noexcept:
+    """Return a block where none of the class is idle, or NULL."""
+    cdef Py_ssize_t size = class_size(index), larger
+    cdef Node* node
+    if _held + size > limit():
+        for larger in range(index + 1, min(index + LARGER + 1, <Py_ssize_t> CLASSES)):
+            if _classes[larger].next[OF_CLASS] is not &_classes[larger]:
+                return take(_classes[larger].next[OF_CLASS])
+        release(limit() - size)
+    node = allocate(index)
+    if node is NULL:
+        release(0)
+        node = allocate(index)
+    return node
+
+
+cdef void forget() noexcept:
+    """Let the peak of the last blocks take the place of the one before."""
+    global _peak, _peak_before, _handed_out
+    _peak_before, _peak, _handed_out = _peak, _needed, 0
+    release(limit())
 
 
 cdef class Block:
     """Memory from the pool, given back when the object dies; a writable buffer of bytes."""
 
-    cdef void* data
+    cdef Node* node
     cdef Py_ssize_t size        # as asked for
-    cdef Py_ssize_t index       # its size class
+    cdef Py_ssize_t needed      # in whole classes
 
     def __cinit__(self, Py_ssize_t size):
-        global _idle, _in_use
-        cdef Py_ssize_t whole
+        global _needed, _peak, _handed_out
+        cdef Py_ssize_t index = size_class(max(size, ALIGNMENT))
+        cdef Py_ssize_t peak = _peak
+        cdef Node* first = _classes[index].next[OF_CLASS]
         self.size = size
-        self.index = size_class(max(size, ALIGNMENT))
-        whole = class_size(self.index)
-        if _free[self.index] is not NULL:
-            self.data = _free[self.index]
-            _free[self.index] = <void**> _free[self.index][0]
-            _idle -= whole
-        else:
-            self.data = allocate(whole)
-            if self.data is NULL:
-                release_idle()
-                self.data = allocate(whole)
-            if self.data is NULL:
-                raise MemoryError(f"could not allocate {size} bytes for a result")
-        _in_use += whole
+        self.needed = class_size(index)
+        _needed += self.needed
+        _peak = max(_peak, _needed)
+        self.node = miss(index) if first is &_classes[index] else take(first)
+        if self.node is NULL:
+            _needed, _peak = _needed - self.needed, peak
+            raise MemoryError(f"could not allocate {size} bytes for a result")
+        _handed_out += 1
+        if _handed_out >= LATELY:
+            forget()
 
     def __dealloc__(self):
-        global _idle, _in_use
-        cdef Py_ssize_t whole
-        if self.data is NULL:
+        global _idle, _needed
+        if self.node is NULL:
             return
-        whole = class_size(self.index)
-        (<void**> self.data)[0] = _free[self.index]
-        _free[self.index] = <void**> self.data
-        _idle += whole
-        _in_use -= whole
+        put_first(&_classes[self.node.index], self.node, OF_CLASS)
+        put_first(&_all, self.node, OF_ALL)
+        _idle += class_size(self.node.index)
+        _needed -= self.needed
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
-
-
-cdef void* allocate(Py_ssize_t size) noexcept:
-    cdef void* data
-    if size < HUGE_PAGES_FROM:
-        return block_alloc(ALIGNMENT, size)
-    data = block_alloc(HUGE_PAGE, size)
-    if data is not NULL:
-        block_advise(data, size)
-    return data
+        PyBuffer_FillInfo(view, self, self.node.data, self.size, 0, flags)
 
 
 def empty_cache():
     """Give the pool's idle memory back to the system."""
-    release_idle()
+    release(0)
 
 
 def statistics():
     """Return (bytes in use, bytes idle in the pool)."""
-    return _in_use, _idle
+    return _held - _idle, _idle
+
+
+cdef Py_ssize_t i
+for i in range(CLASSES):
+    empty_ring(&_classes[i], OF_CLASS)
+empty_ring(&_all, OF_ALL)
 
 
 def same_bytes(a, b):

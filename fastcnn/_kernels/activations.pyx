@@ -6,9 +6,11 @@ that the compiler vectorises; `over_ranges` gives every thread its range. A sele
 """
 
 from cython.parallel cimport prange
-from libc.math cimport fabs
+from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
 
-from fastcnn._kernels._exp cimport exp, expm1_negative, normal_tail
+from fastcnn._kernels._exp cimport (
+    exp, expm1_negative, normal_tail, times_exp_negative
+)
 from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
@@ -17,7 +19,7 @@ cdef enum:
     PIECE = 64                  # numbers that are computed and then written past the caches
 
 ctypedef void (*Loop)(
-    real* out, const real* a, const real* b, real parameter, Py_ssize_t count
+    real* out, const real* a, const real* b, double parameter, Py_ssize_t count
 ) noexcept nogil
 
 
@@ -33,14 +35,14 @@ cdef void over_ranges(
     for i in prange(0, count, size, nogil=True, num_threads=threads, schedule="static"):
         if streaming:
             stream_range(
-                loop, out_0 + i, a_0 + i, b_0 + i, <real> parameter, min(size, count - i)
+                loop, out_0 + i, a_0 + i, b_0 + i, parameter, min(size, count - i)
             )
         else:
-            loop(out_0 + i, a_0 + i, b_0 + i, <real> parameter, min(size, count - i))
+            loop(out_0 + i, a_0 + i, b_0 + i, parameter, min(size, count - i))
 
 
 cdef void stream_range(
-    Loop loop, real* out, const real* a, const real* b, real parameter, Py_ssize_t count
+    Loop loop, real* out, const real* a, const real* b, double parameter, Py_ssize_t count
 ) noexcept nogil:
     """Run `loop` on pieces, and write each past the caches.
 
@@ -57,9 +59,14 @@ cdef void stream_range(
     loop(out + i, a + i, b + i, parameter, count - i)
 
 
+cdef inline bint fits(double parameter) noexcept nogil:
+    """Return whether a number is one of `real` too; else products are made in double."""
+    return sizeof(real) == 8 or parameter == 0 or 1e-37 < fabs(parameter) < 1e38
+
+
 # ---------------------------------------------------------------- ReLU
 cdef void relu_loop(
-    real* y, const real* x, const real* _, real __, Py_ssize_t count
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -67,7 +74,7 @@ cdef void relu_loop(
 
 
 cdef void relu_backward_loop(
-    real* dx, const real* dy, const real* y, real _, Py_ssize_t count
+    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -84,54 +91,93 @@ def relu_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threa
 
 # ---------------------------------------------------------------- leaky ReLU
 cdef void leaky_relu_loop(
-    real* y, const real* x, const real* _, real slope, Py_ssize_t count
+    real* y, const real* x, const real* _, double negative_slope, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
+    cdef real slope = <real> negative_slope
     for i in range(count):
         y[i] = x[i] if x[i] > 0 else slope * x[i]
 
 
-cdef void leaky_relu_backward_loop(
-    real* dx, const real* dy, const real* x, real slope, Py_ssize_t count
+cdef void leaky_relu_wide_loop(
+    real* y, const real* x, const real* _, double slope, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else <real> (slope * x[i])
+
+
+cdef void leaky_relu_backward_loop(
+    real* dx, const real* dy, const real* x, double negative_slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real slope = <real> negative_slope
     for i in range(count):
         dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
 
 
+cdef void leaky_relu_backward_wide_loop(
+    real* dx, const real* dy, const real* x, double slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else <real> (slope * dy[i])
+
+
 def leaky_relu(real[::1] y, const real[::1] x, double negative_slope, int threads):
-    over_ranges(leaky_relu_loop, y, x, x, negative_slope, threads)
+    over_ranges(leaky_relu_loop if fits(negative_slope) else leaky_relu_wide_loop,
+                y, x, x, negative_slope, threads)
 
 
 def leaky_relu_backward(
     real[::1] dx, const real[::1] dy, const real[::1] x, double negative_slope, int threads
 ):
-    over_ranges(leaky_relu_backward_loop, dx, dy, x, negative_slope, threads)
+    over_ranges(leaky_relu_backward_loop if fits(negative_slope) else leaky_relu_backward_wide_loop,
+                dx, dy, x, negative_slope, threads)
 
 
 # ---------------------------------------------------------------- ELU
 cdef void elu_loop(
-    real* y, const real* x, const real* _, real alpha, Py_ssize_t count
+    real* y, const real* x, const real* _, double parameter, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
+    cdef real alpha = <real> parameter
     for i in range(count):
         y[i] = x[i] if x[i] > 0 else alpha * expm1_negative(x[i])
 
 
-cdef void elu_backward_loop(
-    real* dx, const real* dy, const real* x, real alpha, Py_ssize_t count
+cdef void elu_wide_loop(
+    real* y, const real* x, const real* _, double alpha, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
-        dx[i] = dy[i] if x[i] > 0 else dy[i] * alpha * exp(x[i])
+        y[i] = x[i] if x[i] > 0 else <real> (alpha * expm1_in_double(x[i]))
+
+
+cdef void elu_backward_loop(
+    real* dx, const real* dy, const real* x, double parameter, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real alpha = <real> parameter
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else alpha * times_exp_negative(dy[i], x[i])
+
+
+cdef void elu_backward_wide_loop(
+    real* dx, const real* dy, const real* x, double alpha, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else <real> (dy[i] * alpha * exp_in_double(x[i]))
 
 
 def elu(real[::1] y, const real[::1] x, double alpha, int threads):
-    over_ranges(elu_loop, y, x, x, alpha, threads)
+    over_ranges(elu_loop if fits(alpha) else elu_wide_loop, y, x, x, alpha, threads)
 
 
 def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
-    over_ranges(elu_backward_loop, dx, dy, x, alpha, threads)
+    over_ranges(elu_backward_loop if fits(alpha) else elu_backward_wide_loop,
+                dx, dy, x, alpha, threads)
 
 
 # ---------------------------------------------------------------- GELU
@@ -145,7 +191,7 @@ cdef inline real normal_distribution(real x, real density) noexcept nogil:
 
 
 cdef void gelu_loop(
-    real* y, const real* x, const real* _, real __, Py_ssize_t count
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -153,7 +199,7 @@ cdef void gelu_loop(
 
 
 cdef void gelu_backward_loop(
-    real* dx, const real* dy, const real* x, real _, Py_ssize_t count
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real density
@@ -179,7 +225,7 @@ cdef inline real logistic(real x) noexcept nogil:
 
 
 cdef void silu_loop(
-    real* y, const real* x, const real* _, real __, Py_ssize_t count
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -187,7 +233,7 @@ cdef void silu_loop(
 
 
 cdef void silu_backward_loop(
-    real* dx, const real* dy, const real* x, real _, Py_ssize_t count
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real s
@@ -206,7 +252,7 @@ def silu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threa
 
 # ---------------------------------------------------------------- sigmoid
 cdef void sigmoid_loop(
-    real* y, const real* x, const real* _, real __, Py_ssize_t count
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -214,7 +260,7 @@ cdef void sigmoid_loop(
 
 
 cdef void sigmoid_backward_loop(
-    real* dx, const real* dy, const real* y, real _, Py_ssize_t count
+    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
@@ -231,7 +277,7 @@ def sigmoid_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int th
 
 # ---------------------------------------------------------------- tanh
 cdef void tanh_loop(
-    real* y, const real* x, const real* _, real __, Py_ssize_t count
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real e, t
@@ -242,7 +288,7 @@ cdef void tanh_loop(
 
 
 cdef void tanh_backward_loop(
-    real* dx, const real* dy, const real* y, real _, Py_ssize_t count
+    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):

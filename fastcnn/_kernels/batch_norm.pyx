@@ -3,12 +3,14 @@
 Few channels would leave lanes of a vector idle, so a row here is several pixels, W numbers wide
 with W a multiple of C, and what belongs to a channel is repeated along it. x is cut into parts
 of whole rows, by its shape alone; sums over a part are kept in `real`, W of them, and the parts
-added in order in double: the bits do not depend on the number of threads.
+added in order in double: the bits do not depend on the number of threads. Where `real` turns out
+to be too narrow, all is done again by the argument `wide`.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport sqrt
+from libc.math cimport fabs, sqrt
 
+from fastcnn._kernels._narrow cimport too_narrow, too_narrow_for_gradients
 from fastcnn._kernels._short_rows cimport (
     add_short_rows, backward_short_rows, normalize_short_rows, short, sum_short_rows
 )
@@ -189,15 +191,19 @@ cdef void normalize(
         )
 
 
-cdef void statistics(
+cdef bint statistics(
     real[::1] mean, real[::1] variance, const real[::1] x, const real[::1] gamma,
     const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
     real[:, ::1] table, int threads,
 ) noexcept nogil:
-    """Write mean and variance, and the rows of table: mean, scale and shift."""
+    """Write mean and variance, and the rows of table: mean, scale and shift.
+
+    Return whether `real` was too narrow.
+    """
     cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], count = x.shape[0], p, j, c
     cdef Py_ssize_t part = part_of(count, W)
     cdef double scale
+    cdef bint narrow = False
     for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
         part_statistics(
             &partial[p, 0, 0], &partial[p, 1, 0], &partial[p, 2, 0], &x[p * part],
@@ -206,6 +212,7 @@ cdef void statistics(
     combine_statistics(&sums[0, 0], &sums[1, 0], &sums[2, 0], partial, count, part, C)
     for c in range(C):
         mean[c], variance[c] = <real> sums[0, c], <real> sums[1, c]
+        narrow = narrow or too_narrow(sums[1, c] + epsilon)
     for j in range(W):
         c = j % C
         scale = gamma[c] / sqrt(sums[1, c] + epsilon)
@@ -213,6 +220,7 @@ cdef void statistics(
         table[1, j] = <real> scale
         # What the mean loses in rounding goes where it is not lost.
         table[2, j] = <real> (beta[c] - (sums[0, c] - mean[c]) * scale)
+    return narrow
 
 
 def batch_norm_statistics(
@@ -220,29 +228,44 @@ def batch_norm_statistics(
     const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
     real[:, ::1] table, int threads,
 ):
-    """What batch_norm does before it writes y; its y is (x - table[0]) * table[1] + table[2]."""
+    """What batch_norm does before it writes y; its y is (x - table[0]) * table[1] + table[2].
+
+    sums[2, 0] tells whether `real` was too narrow: then they are to be made otherwise.
+    """
     with nogil:
-        statistics(mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads)
+        sums[2, 0] = statistics(
+            mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads
+        )
 
 
 def batch_norm(
     real[::1] y, real[::1] mean, real[::1] variance, const real[::1] x, const real[::1] gamma,
     const real[::1] beta, double epsilon, real[:, :, ::1] partial, double[:, ::1] sums,
-    real[:, ::1] table, int threads,
+    real[:, ::1] table, int threads, wide,
 ):
     """partial (parts, 3, W), sums (3, W) and table (3, W) are room to work in."""
+    cdef bint narrow
     with nogil:
-        statistics(mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads)
-        normalize(y, x, table, part_of(x.shape[0], table.shape[1]), threads)
+        narrow = statistics(
+            mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads
+        )
+        if not narrow:
+            normalize(y, x, table, part_of(x.shape[0], table.shape[1]), threads)
+    if narrow:
+        wide(y, mean, variance, x, gamma, beta, epsilon)
 
 
 def batch_norm_inference(
     real[::1] y, const real[::1] x, const real[::1] gamma, const real[::1] beta,
     const real[::1] mean, const real[::1] variance, double epsilon, real[:, ::1] table,
-    int threads,
+    int threads, wide,
 ):
     """table (3, W) is room to work in."""
     cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], j, c
+    for c in range(C):
+        if too_narrow(variance[c] + epsilon) or (sizeof(real) == 4 and fabs(mean[c]) > 1e38):
+            wide(y, x, gamma, beta, mean, variance, epsilon)
+            return
     with nogil:
         for j in range(W):
             c = j % C
@@ -271,14 +294,18 @@ cdef void part_gradients(
         i += W
 
 
-cdef void sum_gradients(
+cdef bint sum_gradients(
     real[::1] dgamma, real[::1] dbeta, const real[::1] dy, const real[::1] x,
-    const real[::1] mean, const real[::1] variance, double epsilon, real[:, :, ::1] partial,
-    double[:, ::1] sums, real[:, ::1] table, int threads,
+    const real[::1] gamma, const real[::1] mean, const real[::1] variance, double epsilon,
+    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads,
 ) noexcept nogil:
-    """Fill dgamma and dbeta, and leave them in sums[0] and sums[1], in double."""
+    """Fill dgamma and dbeta, and leave them in sums[0] and sums[1], in double.
+
+    Return whether `real` was too narrow.
+    """
     cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], p, i, j, c
     cdef Py_ssize_t part = part_of(count, W)
+    cdef bint narrow = False
     for j in range(W):
         table[0, j] = mean[j % C]
     for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
@@ -296,6 +323,10 @@ cdef void sum_gradients(
     for c in range(C):
         sums[0, c] /= sqrt(variance[c] + epsilon)
         dgamma[c], dbeta[c] = <real> sums[0, c], <real> sums[1, c]
+        narrow = narrow or too_narrow_for_gradients(
+            variance[c] + epsilon, gamma[c], sums[0, c], sums[1, c], count // C
+        )
+    return narrow
 
 
 cdef void backward_part(
@@ -327,7 +358,7 @@ cdef void backward_part(
 def batch_norm_backward(
     real[::1] dx, real[::1] dgamma, real[::1] dbeta, const real[::1] dy, const real[::1] x,
     const real[::1] gamma, const real[::1] mean, const real[::1] variance, double epsilon,
-    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads,
+    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads, wide,
 ):
     """dx = gamma / s * (dy - dbeta / M - (x - mean) / s * dgamma / M), s^2 = variance + epsilon.
 
@@ -337,9 +368,10 @@ def batch_norm_backward(
     cdef Py_ssize_t part = part_of(count, W), M = count // C
     cdef bint streaming = past_caches(&dx[0], 3 * count, W)
     cdef double s
+    cdef bint narrow
     with nogil:
-        sum_gradients(
-            dgamma, dbeta, dy, x, mean, variance, epsilon, partial, sums, table, threads
+        narrow = sum_gradients(
+            dgamma, dbeta, dy, x, gamma, mean, variance, epsilon, partial, sums, table, threads
         )
         for j in range(W):
             c = j % C
@@ -347,11 +379,13 @@ def batch_norm_backward(
             table[1, j] = <real> (gamma[c] / s * sums[1, c] / M)
             table[2, j] = <real> (gamma[c] / s)
             table[3, j] = <real> (gamma[c] / s / s * sums[0, c] / M)
-        for i in prange(0, count, part, num_threads=threads, schedule="static"):
+        for i in prange(0, 0 if narrow else count, part, num_threads=threads, schedule="static"):
             backward_part(
                 &dx[i], &dy[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0], &table[3, 0],
                 min(part, count - i), W, streaming,
             )
+    if narrow:
+        wide(dx, dgamma, dbeta, dy, x, gamma, mean, variance, epsilon)
 
 
 cdef void scale_part(
@@ -367,16 +401,19 @@ cdef void scale_part(
 def batch_norm_inference_backward(
     real[::1] dx, real[::1] dgamma, real[::1] dbeta, const real[::1] dy, const real[::1] x,
     const real[::1] gamma, const real[::1] mean, const real[::1] variance, double epsilon,
-    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads,
+    real[:, :, ::1] partial, double[:, ::1] sums, real[:, ::1] table, int threads, wide,
 ):
     """dx = gamma / sqrt(variance + epsilon) * dy; room to work in as in batch_norm_backward."""
     cdef Py_ssize_t C = mean.shape[0], W = table.shape[1], count = x.shape[0], i, j
     cdef Py_ssize_t part = part_of(count, W)
+    cdef bint narrow
     with nogil:
-        sum_gradients(
-            dgamma, dbeta, dy, x, mean, variance, epsilon, partial, sums, table, threads
+        narrow = sum_gradients(
+            dgamma, dbeta, dy, x, gamma, mean, variance, epsilon, partial, sums, table, threads
         )
         for j in range(W):
             table[1, j] = <real> (gamma[j % C] / sqrt(variance[j % C] + epsilon))
-        for i in prange(0, count, part, num_threads=threads, schedule="static"):
+        for i in prange(0, 0 if narrow else count, part, num_threads=threads, schedule="static"):
             scale_part(&dx[i], &dy[i], &table[1, 0], min(part, count - i), W)
+    if narrow:
+        wide(dx, dgamma, dbeta, dy, x, gamma, mean, variance, epsilon, False)

@@ -10,6 +10,7 @@ argmax its mask.
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
+from fastcnn._kernels._narrow cimport too_narrow_for_gradients
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._types cimport (
     LANES, beats, drain, equal, load, load_bytes, mask, real, splat, store, store_as_bytes, vec,
@@ -64,9 +65,13 @@ def lanes():
 def batch_norm_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, ::1] table, Py_ssize_t h, Py_ssize_t w, Py_ssize_t stride_h,
-    Py_ssize_t stride_w, int threads,
+    Py_ssize_t stride_w, int threads, const double[:, ::1] sums, wide,
 ):
-    """Write y and argmax (N, P, Q, C). table: rows of mean, scale and shift, C numbers or more."""
+    """Write y and argmax (N, P, Q, C). table: rows of mean, scale and shift, C numbers or more.
+
+    table and sums are those of batch_norm_statistics. Where `real` was too narrow for these, `wide`
+    does all of it.
+    """
     cdef Windows g = Windows(x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1],
                              y.shape[2], h, w, stride_h, stride_w)
     cdef Py_ssize_t row
@@ -76,6 +81,9 @@ def batch_norm_block(
     cdef const real* mean = &table[0, 0]
     cdef const real* scale = &table[1, 0]
     cdef const real* shift = &table[2, 0]
+    if sums[2, 0]:
+        wide(y, argmax, x, (h, w, stride_h, stride_w))
+        return
     for row in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
         if h == 2 and w == 2:       # constants: the loops over a window unroll
             block_row(&g, 2, 2, row, y_0, argmax_0, x_0, mean, scale, shift)
@@ -187,7 +195,7 @@ def batch_norm_block_backward(
     real[:, :, :, ::1] dx, real[::1] dgamma, real[::1] dbeta, const real[:, :, :, ::1] dy,
     const unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x, const real[::1] gamma,
     const real[::1] mean, const real[::1] variance, double epsilon, Py_ssize_t h, Py_ssize_t w,
-    real[:, :, ::1] partial, real[:, ::1] table, int threads,
+    real[:, :, ::1] partial, real[:, ::1] table, int threads, wide,
 ):
     """Windows h by w lie side by side. The formula is that of batch_norm_backward.
 
@@ -198,6 +206,7 @@ def batch_norm_block_backward(
     cdef Py_ssize_t part, row, c, M = g.N * g.H * g.W, rows = rows_of(g.N * g.P, g.Q)
     cdef Py_ssize_t all_rows = g.N * g.P
     cdef double s, dy_sum, product_sum
+    cdef bint narrow = False
     cdef real* dx_0 = &dx[0, 0, 0, 0]
     cdef const real* dy_0 = &dy[0, 0, 0, 0]
     cdef const unsigned char* argmax_0 = &argmax[0, 0, 0, 0]
@@ -219,10 +228,14 @@ def batch_norm_block_backward(
             dy_sum += partial[part, 0, c]
             product_sum += partial[part, 1, c]
         s = sqrt(variance[c] + epsilon)
+        narrow = narrow or too_narrow_for_gradients(s * s, gamma[c], product_sum / s, dy_sum, M)
         dgamma[c], dbeta[c] = <real> (product_sum / s), <real> dy_sum
         table[0, c] = <real> (dy_sum / M)
         table[1, c] = <real> (gamma[c] / s)
         table[2, c] = <real> (gamma[c] / s / s * (product_sum / s) / M)
+    if narrow:
+        wide(dx, dgamma, dbeta, dy, argmax, x, (h, w), gamma, mean, variance, epsilon)
+        return
     for row in prange(all_rows, nogil=True, num_threads=threads, schedule="static"):
         if h == 2 and w == 2:
             backward_row(&g, 2, 2, row, dx_0, dy_0, argmax_0, x_0, &mean[0], &table[0, 0],

@@ -5,6 +5,7 @@ that the number of threads changes no bit of it.
 """
 
 from cython.parallel cimport prange
+from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
 from fastcnn._kernels._rows cimport (
@@ -180,11 +181,16 @@ def number_of_parts(Py_ssize_t count):
 
 
 cdef void mean_squared_error_backward_part(
-    real* dprediction, real scale, const real* prediction, const real* target, Py_ssize_t count
+    real* dprediction, double scale, const real* prediction, const real* target, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(count):
-        dprediction[i] = scale * (prediction[i] - target[i])
+    cdef real twice = <real> (2 * scale), half = <real> 0.5
+    if scale == 0 or 1e-30 < fabs(scale) < 1e30:
+        for i in range(count):  # of halves: the difference of two large numbers may be beyond real
+            dprediction[i] = twice * (half * prediction[i] - half * target[i])
+    else:
+        for i in range(count):
+            dprediction[i] = <real> (scale * (<double> prediction[i] - <double> target[i]))
 
 
 def mean_squared_error_backward(
@@ -192,7 +198,7 @@ def mean_squared_error_backward(
     int threads,
 ):
     cdef Py_ssize_t count = prediction.shape[0], i
-    cdef real scale = <real> (dloss * 2 / count)
+    cdef double scale = dloss * 2 / count
     for i in prange(0, count, PART, nogil=True, num_threads=threads, schedule="static"):
         mean_squared_error_backward_part(
             &dprediction[i], scale, &prediction[i], &target[i], min(<Py_ssize_t> PART, count - i)

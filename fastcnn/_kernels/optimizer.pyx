@@ -44,15 +44,20 @@ cdef struct Parameter:
     Py_ssize_t first            # of its blocks, among those of all parameters
 
 
+cdef inline bint overlap(const real* a, const real* b, Py_ssize_t count) noexcept nogil:
+    """Return whether two arrays of `count` numbers share any."""
+    return a < b + count and b < a + count
+
+
 cdef bint look(object arrays, Parameter* parameter) except -1:
     """Fill in a parameter's arrays and return whether they are a match.
 
     They match if they hold anything, are C-contiguous, aligned, of this kernel's dtype and of one
-    shape, and all but the first, the gradient, writable.
+    shape, apart in memory, and all but the first, the gradient, writable.
     """
     cdef Py_buffer view
     cdef Py_ssize_t[64] shape
-    cdef Py_ssize_t i, rank = 0
+    cdef Py_ssize_t i, j, rank = 0
     cdef char code = b"f" if sizeof(real) == 4 else b"d"
     cdef const char* format
     cdef bint fits
@@ -71,6 +76,8 @@ cdef bint look(object arrays, Parameter* parameter) except -1:
                 and (rank == 0 or memcmp(view.shape, shape, rank * sizeof(Py_ssize_t)) == 0)
                 and <uintptr_t> view.buf % sizeof(real) == 0)
         parameter.arrays[i] = <real*> view.buf
+        for j in range(i):
+            fits = fits and not overlap(parameter.arrays[i], parameter.arrays[j], parameter.count)
         PyBuffer_Release(&view)     # the caller holds the array
         if not fits:
             return False
@@ -131,6 +138,40 @@ cdef Parameter* allocate(Py_ssize_t count) except NULL:
     if parameters is NULL:
         raise MemoryError
     return parameters
+
+
+# ---------------------------------------------------------------- gradients
+cdef int outside(const real* dw, real limit, Py_ssize_t count) noexcept nogil:
+    """Return how many numbers do not lie between -limit and limit; NaN does not."""
+    cdef Py_ssize_t i
+    cdef int found = 0
+    for i in range(count):
+        found += not (-limit < dw[i] and dw[i] < limit)
+    return found
+
+
+def within(gradients, double limit, int threads):
+    """Return whether the arrays hold numbers between -limit and limit alone.
+
+    gradients: (dw,) each. False, too, for arrays that are not as a step takes them.
+    """
+    cdef Py_ssize_t count = len(gradients), block
+    cdef Parameter* found = allocate(count + 1)
+    cdef Parameter p
+    cdef int strays = 0
+    cdef int* seen = &strays    # written by any thread, and never back
+    try:
+        if not look_at_all(gradients, 1, found):
+            return False
+        if found[count].count < WORTH_A_TEAM:
+            threads = 1
+        for block in prange(found[count].first, nogil=True, schedule="static", num_threads=threads):
+            p = block_of(found, block)
+            if outside(p.arrays[0], <real> limit, p.count):
+                seen[0] = 1
+        return strays == 0
+    finally:
+        PyMem_Free(found)
 
 
 # ---------------------------------------------------------------- gradient descent
@@ -256,7 +297,8 @@ def adam_step(
     adam.weight_decay = <double> weight_decay
     adam.rate = <double> learning_rate / <double> (1 - beta1 ** step)
     adam.root = 1 / sqrt(<double> (1 - beta2 ** step))
-    adam.epsilon = <double> epsilon
+    # Not 0, which would make 0 / 0 of a gradient of 0.
+    adam.epsilon = <real> max(<double> epsilon, 3e-308 if sizeof(real) == 8 else 2e-38)
     found = allocate(count + 1)
     try:
         if not look_at_all(parameters, 4, found):

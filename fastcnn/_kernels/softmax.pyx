@@ -21,10 +21,10 @@ def softmax(real[:, ::1] y, const real[:, ::1] x, int threads):
 cdef void softmax_backward_row(
     real* dx, const real* dy, const real* y, Py_ssize_t C
 ) noexcept nogil:
-    cdef real mean = <real> sum_of_products(dy, y, C)
+    cdef double mean = sum_of_products(dy, y, C)
     cdef Py_ssize_t c
-    for c in range(C):
-        dx[c] = y[c] * (dy[c] - mean)
+    for c in range(C):          # in double: the difference of two large numbers may be beyond real
+        dx[c] = <real> (<double> y[c] * (<double> dy[c] - mean))
 
 
 def softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, const real[:, ::1] y, int threads):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from fastcnn._checks import float_arrays, positive, rank, same_shape, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
+from fastcnn.fast import _wide
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = ["BatchNorm"]
@@ -68,6 +69,7 @@ class BatchNorm(MemoryBound):
             epsilon,
             *_workspace(kernel, x, 3, 3),
             self._team(x),
+            _wide.batch_norm,
         )
         return y, mean, variance
 
@@ -113,6 +115,7 @@ class BatchNorm(MemoryBound):
                 epsilon,
                 table,
                 self._team(x),
+                _wide.batch_norm_inference,
             )
         return y
 
@@ -165,5 +168,6 @@ class BatchNorm(MemoryBound):
             epsilon,
             *_workspace(kernel, x, 2, 4),
             self._team(x),
+            _wide.batch_norm_backward,
         )
         return dx, dgamma, dbeta

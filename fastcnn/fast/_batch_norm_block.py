@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from fastcnn._checks import as_array, float_arrays, output_size, pair, positive, rank, shape
 from fastcnn._memory import empty
 from fastcnn.backend import Array, Size2D
+from fastcnn.fast import _wide
 from fastcnn.fast._activations import Activations
 from fastcnn.fast._batch_norm import BatchNorm, _check_batch, _workspace
 from fastcnn.fast._batch_norm import _check as _check_norm
@@ -85,7 +87,22 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
         y = empty((x.shape[0], *windows.output, x.shape[3]), x.dtype)
         argmax = empty(y.shape, np.dtype(np.uint8))
         kernels.batch_norm_block.batch_norm_block(
-            y, argmax, x, workspace[2], *windows.size, *windows.stride, self._team(x)
+            y,
+            argmax,
+            x,
+            workspace[2],
+            *windows.size,
+            *windows.stride,
+            self._team(x),
+            workspace[1],
+            partial(
+                _wide.batch_norm_block,
+                mean=mean,
+                variance=variance,
+                gamma=gamma,
+                beta=beta,
+                epsilon=epsilon,
+            ),
         )
         return y, argmax, mean, variance
 
@@ -156,5 +173,6 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
             empty((parts, 2, x.shape[3]), x.dtype),
             empty((3, x.shape[3]), x.dtype),
             self._team(x),
+            _wide.batch_norm_block_backward,
         )
         return dx, dgamma, dbeta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,15 @@ def _check(op: str, w: Array, dw: ArrayLike, **states: Array) -> Array:
         if state.dtype != w.dtype:
             raise TypeError(f"{op}: {name}: expected {w.dtype} like w, got {state.dtype}")
         same_shape(op, name, state, "w", w)
-    checked: Array = gradient
+    updated = {"w": w, **states}
+    for (other, before), (name, array) in combinations(updated.items(), 2):
+        if np.shares_memory(before, array):
+            raise ValueError(
+                f"{op}: {name}: expected memory of its own, got an array that overlaps {other}"
+            )
+    # As it was before the step, wherever it lies.
+    overlaps = any(np.shares_memory(gradient, array) for array in updated.values())
+    checked: Array = gradient.copy() if overlaps else gradient
     return checked
 
 

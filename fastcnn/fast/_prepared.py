@@ -366,3 +366,12 @@ class Preparation:
         argument is not what the op takes as it is: then call the op for each.
         """
         return self._backend._steps(op, parameters, options)
+
+    def within(self, gradients: Sequence[Array], limit: float) -> bool:
+        """Return whether all numbers lie between -limit and limit; False where it can't be told."""
+        if not gradients or not all(type(array) is np.ndarray for array in gradients):
+            return False
+        backend = self._backend
+        kernel = backend._load(gradients[0]).optimizer
+        result: bool = kernel.within([(each,) for each in gradients], limit, backend.num_threads)
+        return result
