@@ -12,7 +12,22 @@ says what the right answer is, and the same model and trainer run on either.
 
 from __future__ import annotations
 
-from fastcnn import functional, nn, optim, schedules
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastcnn import (
+    backend,
+    callbacks,
+    functional,
+    inference,
+    losses,
+    metrics,
+    nn,
+    optim,
+    schedules,
+    serialization,
+    trainer,
+)
 from fastcnn._architecture import register
 from fastcnn._config import show_config
 from fastcnn._kernels._memory import empty_cache
@@ -23,6 +38,9 @@ from fastcnn.inference import Predictor
 from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
+if TYPE_CHECKING:
+    from fastcnn import datasets, reference
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -30,14 +48,36 @@ __all__ = [
     "FastBackend",
     "Predictor",
     "Trainer",
+    "backend",
+    "callbacks",
+    "datasets",
     "empty_cache",
     "functional",
     "get_backend",
+    "inference",
     "load",
+    "losses",
+    "metrics",
     "nn",
     "optim",
+    "reference",
     "register",
     "schedules",
+    "serialization",
     "set_num_threads",
     "show_config",
+    "trainer",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker would take it that every name is there
+
+    def __getattr__(name: str) -> Any:
+        """Import, now that it is used, a public module that `import fastcnn` spares."""
+        if name in ("datasets", "reference"):
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

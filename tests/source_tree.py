@@ -21,7 +21,7 @@ def sources() -> list[Path]:
         path.relative_to(ROOT)
         for folder in ("fastcnn", "reference")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in KINDS and (ROOT / "fastcnn" / "reference") not in path.parents
+        if path.suffix in KINDS
     )
 
 
@@ -29,24 +29,33 @@ def copy_sources(target: Path) -> None:
     """Copy the package's sources, with their times, and what Cython made of them already."""
     for path in [*map(Path, FILES), *sources()]:
         if (ROOT / path).exists():
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / path, target / path)
-    if (ROOT / "build" / "cython").is_dir():
-        shutil.copytree(ROOT / "build" / "cython", target / "build" / "cython")
+            _copy(ROOT / path, target)
+    for translated in (ROOT / "build").glob("cython-*"):
+        shutil.copytree(translated, target / "build" / translated.name)
 
 
 def copy_compiled(target: Path) -> None:
-    """Copy the modules that an editable install compiled: those still newer are not built anew."""
+    """Copy what an editable install compiled, and how: what is up to date is not built anew."""
+    kind = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    build = f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
-    for path in (ROOT / "fastcnn").rglob(f"*{suffix}"):
-        name = path.name.removesuffix(suffix)
+    for path in (ROOT / "build" / f"lib.{kind}").rglob(f"*{suffix}"):
         kernels = modules(path.parent.name)
-        if name not in (*kernels, "_cpu", "_memory", "_team", "_cython_shared"):
-            continue  # of a kernel that is no more
-        copy = target / "build" / build / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
+        if path.name.removesuffix(suffix) in (
+            *kernels,
+            "_cpu",
+            "_memory",
+            "_team",
+            "_cython_shared",
+        ):
+            _copy(path, target)  # and none of a kernel that is no more
+    for path in (ROOT / "build" / f"temp.{kind}").rglob("*.txt"):
+        _copy(path, target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    copy = target / path.relative_to(ROOT)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path, copy)
 
 
 def environment(**changes: str) -> dict[str, str]:

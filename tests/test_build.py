@@ -18,7 +18,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_sources(folder)
     isa = folder / "fastcnn" / "_kernels" / "isa.py"
     isa.write_text(isa.read_text("utf-8") + '\n_TABLE.clear()\nDTYPES = ("float32",)\n', "utf-8")
-    shutil.copytree(folder / "reference", folder / "fastcnn" / "reference")  # as an install does
     return folder
 
 
@@ -35,14 +34,33 @@ def build(tree: Path, **changes: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="MSVC is not found through CC")
-def test_no_compiler_is_a_clear_message(tree: Path) -> None:
+def test_no_compiler_is_a_clear_message_at_once(tree: Path) -> None:
+    translated = tree / "build"
+    aside = translated.rename(tree / "aside") if translated.exists() else None
     result = build(tree, CC="/nonexistent/cc", CXX="/nonexistent/c++")
     told = result.stdout + result.stderr
     assert result.returncode != 0
     assert "no working C compiler was found" in told
     assert "apt install gcc" in told
     assert "Traceback" not in told
+    assert not list(translated.rglob("*.c"))  # translation takes long, and comes after
     assert not list((tree / "fastcnn").rglob("*.so"))
+    shutil.rmtree(translated, ignore_errors=True)
+    if aside is not None:
+        aside.rename(translated)
+
+
+def test_a_clone_without_kernels_says_in_a_sentence_what_to_run(tree: Path) -> None:
+    command = [sys.executable, "-c", "import fastcnn"]
+    result = subprocess.run(
+        command, cwd=tree, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"ImportError: fastcnn in {tree} has no kernels compiled for this Python: "
+        "run `pip install -e .` there"
+    )
 
 
 SCRIPT = """
@@ -84,3 +102,17 @@ def test_without_openmp_it_runs_on_one_thread_and_says_so(tree: Path) -> None:
     assert "none (every op runs on one thread)" in used.stdout
     threads = next(line for line in used.stdout.splitlines() if line.startswith("threads"))
     assert threads.split() == ["threads", "1"]
+
+
+def test_a_change_compiles_what_depends_on_it_and_nothing_else(tree: Path) -> None:
+    """On what the test above has built."""
+    compiled = {path: path.stat().st_mtime_ns for path in (tree / "build").rglob("*.so")}
+    assert len(compiled) > 20
+    with (tree / "fastcnn" / "_kernels" / "softmax.pyx").open("a", encoding="utf-8") as source:
+        source.write("\n# changed\n")
+    result = build(tree, FASTCNN_OPENMP="0")
+    assert result.returncode == 0, result.stderr[-4000:]
+    changed = [path for path in compiled if path.stat().st_mtime_ns != compiled[path]]
+    assert [path.name.split(".")[0] for path in changed] == ["softmax"]
+    copy = tree / "fastcnn" / changed[0].relative_to(changed[0].parents[4] / "fastcnn")
+    assert copy.read_bytes() == changed[0].read_bytes()

@@ -38,31 +38,47 @@ def run(*command: str | Path, cwd: Path, timeout: float = 120, **changes: str) -
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
-    copy_sources(tree)
-    copy_compiled(tree)
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with what is compiled here: nothing of it has to be compiled anew."""
+    folder = tmp_path_factory.mktemp("above") / "fastcnn"
+    copy_sources(folder)
+    copy_compiled(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
     options = ("--wheel", "--no-isolation", "--outdir", out)
-    run(sys.executable, "-m", "build", *options, tree, cwd=out, timeout=600)
+    run(sys.executable, "-m", "build", *options, clone, cwd=out, timeout=600)
     (built,) = out.glob("*.whl")
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel; NumPy and the like are borrowed from this one."""
-    folder = tmp_path_factory.mktemp("installed")
+def environment_with(folder: Path, *package: str | Path) -> Path:
+    """Install into a fresh virtual environment; NumPy and the like are borrowed from this one."""
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     bin_ = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    pip = (sys.executable, "-m", "pip", "--python", bin_ / "python")
-    run(*pip, "install", "--no-deps", "--no-index", "--quiet", wheel, cwd=folder)
     site = run(
         bin_ / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder
     )
     # A path in a .pth file is searched last, and .pth files in it (an editable install) are not.
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     Path(site.strip(), "borrowed.pth").write_text("\n".join(sorted(paths)) + "\n")
+    pip = (sys.executable, "-m", "pip", "--python", bin_ / "python", "install", "--quiet")
+    options = ("--no-deps", "--no-index", "--no-build-isolation")
+    run(*pip, *options, *package, cwd=folder, timeout=600)
     return bin_
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment_with(tmp_path_factory.mktemp("installed"), wheel)
+
+
+@pytest.fixture(scope="module")
+def editable(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment_with(tmp_path_factory.mktemp("editable"), "--editable", clone)
 
 
 # ---------------------------------------------------------------------- contents
@@ -86,7 +102,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for dtype in DTYPES
         for module in modules(dtype)
     }
-    shared = {f"fastcnn/_kernels/{name}{SUFFIX}" for name in ("_cpu", "_memory", "_cython_shared")}
+    beside = ["_cpu", "_memory", "_cython_shared", *(["_team"] if _kernels.has_team() else [])]
+    shared = {f"fastcnn/_kernels/{name}{SUFFIX}" for name in beside}
     package = {name for name in names if not name.startswith(info)}
     assert package == python | kernels | shared
     assert {f"{info}/METADATA", f"{info}/RECORD", f"{info}/entry_points.txt"} <= names
@@ -125,6 +142,70 @@ def test_it_is_the_installed_package_that_is_imported(installed: Path, tmp_path:
     script = "import fastcnn, fastcnn.reference as r; print(fastcnn.__file__); print(r.__file__)"
     for file in run(installed / "python", "-c", script, cwd=tmp_path).splitlines():
         assert installed.parent in Path(file).parents
+
+
+WHERE = "import fastcnn, fastcnn.reference as r; print(fastcnn.__file__); print(r.__file__)"
+WHERE += "; fastcnn.Trainer, fastcnn.datasets, r.conv2d, fastcnn.FastBackend().relu([1.0])"
+
+
+def test_a_script_inside_the_clone_works_too(installed: Path, clone: Path) -> None:
+    """It finds the sources before what is installed, so the kernels lie there as well."""
+    for file in run(installed / "python", "-c", WHERE, cwd=clone).splitlines():
+        assert clone in Path(file).parents
+
+
+def test_an_editable_install_compiles_nothing_twice(
+    wheel: Path, clone: Path, editable: Path
+) -> None:
+    """It keeps its objects where the wheel, built before it from the same clone, kept them."""
+    (kept,) = (clone / "build").glob("lib.*")
+    newest = max(path.stat().st_mtime_ns for path in kept.rglob(f"*{SUFFIX}"))
+    assert newest <= wheel.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("place", ["above", "inside", "elsewhere"])
+def test_an_editable_install_is_found_from(
+    editable: Path, clone: Path, place: str, tmp_path: Path
+) -> None:
+    """In the folder above, the clone itself looks like a package without an __init__.py."""
+    cwd = {"above": clone.parent, "inside": clone, "elsewhere": tmp_path}[place]
+    for file in run(editable / "python", "-c", WHERE, cwd=cwd).splitlines():
+        assert clone in Path(file).parents
+
+
+TYPED = """
+import fastcnn
+from fastcnn import nn, reference
+
+model: nn.Sequential = nn.Sequential([nn.Dense(4)])
+stop = fastcnn.callbacks.EarlyStopping()
+wrong_1: int = fastcnn.Trainer
+wrong_2: int = nn.Dense(1)
+wrong_3: int = reference.relu([1.0])
+wrong_4: int = fastcnn.reference.name
+wrong_5: int = fastcnn.datasets.load("strokes")
+fastcnn.no_such_name
+"""
+
+
+def test_a_type_checker_follows_an_editable_install(
+    editable: Path, clone: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "script.py").write_text(TYPED)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", editable / "python", "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(),
+        check=False,
+    )
+    told = checked.stdout.strip().splitlines()
+    assert [line.split(":")[1] for line in told[:-1]] == ["7", "8", "9", "10", "11", "12"], checked
+    assert all("Incompatible types in assignment" in line for line in told[:5]), told
+    assert 'Module has no attribute "no_such_name"' in told[5]
 
 
 def test_it_trains_to_the_same_bits_as_the_clone(installed: Path, tmp_path: Path) -> None:

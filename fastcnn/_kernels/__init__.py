@@ -7,7 +7,14 @@ import os
 import re
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
+
+if find_spec(f"{__name__}._cpu") is None:
+    raise ImportError(
+        f"fastcnn in {Path(__file__).parents[2]} has no kernels compiled for this Python: "
+        "run `pip install -e .` there"
+    )
 
 from fastcnn._kernels import _cpu
 from fastcnn._kernels.caches import cache_bytes
