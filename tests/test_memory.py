@@ -93,13 +93,13 @@ GUARDS = """
 
         def conv2d(self, x, w, b, residual, padding):
             options = dict(stride=1, padding=padding, dilation=1, groups=1)
-            op = winograd.prepared.conv2d(w, b, relu=True, follow=False, **options)
+            op = winograd.prepared.conv2d(w, b, relu=True, **options)
             return op(x, residual)
 
         def conv_block(self, x, w, b, padding):
             options = dict(stride=1, padding=padding, dilation=1, groups=1)
             pools = dict(pool_size=2, pool_stride=2)
-            return winograd.prepared.conv_block(w, b, follow=False, **options, **pools)(x)
+            return winograd.prepared.conv_block(w, b, **options, **pools)(x)
 
     backend = FastBackend(isa=sys.argv[1], num_threads=2)
     winograd = FastBackend(isa=sys.argv[1], num_threads=2, convolution="winograd")
