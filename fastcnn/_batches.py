@@ -99,11 +99,14 @@ def batches(
         yield x, target, None if weights is None else weights[chosen]
 
 
-def _take(x: Array, images: Array, chosen: Array, backend: Backend) -> None:
-    """Write the chosen images to x, as floats; or labels, as they are."""
-    prepared = preparation(backend) if x.dtype.kind == "f" else None
-    if prepared is None or not prepared.take(x, images, chosen):
-        floats(_gathered(images, chosen), x.dtype, x)
+def _take(out: Array, values: Array, chosen: Array, backend: Backend) -> None:
+    """Write the chosen images to `out`, as floats; or labels, as they are."""
+    if values.dtype == out.dtype and values.ndim == 1 and values.flags.c_contiguous:
+        np.take(values, chosen, out=out, mode="clip")  # "raise" would make a copy first
+        return
+    prepared = preparation(backend) if out.dtype.kind == "f" else None
+    if prepared is None or not prepared.take(out, values, chosen):
+        floats(_gathered(values, chosen), out.dtype, out)
 
 
 def _gathered(images: Array, chosen: Array | slice) -> Array:

@@ -13,6 +13,7 @@ from fastcnn.nn._variable import Buffer, Parameter
 
 __all__ = ["wild_gradient", "wild_update"]
 
+_LARGEST = {size: float(np.finfo(f"f{size}").max) for size in (4, 8)}  # by bytes of a number
 _ROOM = 1e-4  # for the sum of steps that a velocity is
 
 
@@ -31,15 +32,15 @@ def wild_gradient(
 
     squared: the optimizer keeps squares. Those that overflow stay so: the weight moves no more.
     """
-    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    gradients = [p.grad for p in parameters.values() if p.grad is not None]
     if not gradients:
         return None
-    largest = float(np.finfo(next(iter(gradients.values())).dtype).max)
+    largest = _LARGEST[gradients[0].itemsize]
     limit = math.sqrt(largest) if squared else largest * _ROOM
     prepared = preparation(backend)
-    if prepared is not None and prepared.within(list(gradients.values()), limit):
+    if prepared is not None and prepared.within(gradients, limit):
         return None
-    for name, gradient in gradients.items():
-        if not (np.abs(gradient) < limit).all():  # NaN is not
+    for name, parameter in parameters.items():
+        if parameter.grad is not None and not (np.abs(parameter.grad) < limit).all():  # nor is NaN
             return name
     return None

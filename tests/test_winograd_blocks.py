@@ -59,7 +59,7 @@ def test_a_block_is_its_ops_bit_for_bit(
         expected = composed(backend, x, w, b)
         about = f"{isa} {threads}"
         assert_same_bits(backend.conv_block(x, w, b, **pads), expected, about)
-        served = backend.prepared.conv_block(w, b, follow=False, **pads, **pools)
+        served = backend.prepared.conv_block(w, b, **pads, **pools)
         assert_same_bits((served(x),), expected[:1], about)
         call, y = served.bind(x, empty)  # type: ignore[attr-defined]
         for _ in range(2):

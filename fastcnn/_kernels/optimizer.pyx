@@ -18,7 +18,9 @@ from libc.string cimport memcmp
 from sys import byteorder
 
 from fastcnn._kernels._cpu cimport l3_bytes
-from fastcnn._kernels._types cimport LANES, prefetch, prefetch_to_write, real
+from fastcnn._kernels._types cimport (
+    LANES, any_nonzero, load, prefetch, prefetch_to_write, real, splat, vec,
+)
 
 cdef enum:
     BLOCK = 4096                # elements
@@ -141,23 +143,33 @@ cdef Parameter* allocate(Py_ssize_t count) except NULL:
 
 
 # ---------------------------------------------------------------- gradients
-cdef int outside(const real* dw, real limit, Py_ssize_t count) noexcept nogil:
-    """Return how many numbers do not lie between -limit and limit; NaN does not."""
-    cdef Py_ssize_t i
-    cdef int found = 0
-    for i in range(count):
-        found += not (-limit < dw[i] and dw[i] < limit)
-    return found
+cdef bint all_within(const real* dw, real scale, Py_ssize_t count) noexcept nogil:
+    """Return whether dw * scale is finite, all of it: what is not times zero is NaN."""
+    cdef vec zero = splat(0), sum0 = zero, sum1 = zero, sum2 = zero, sum3 = zero, by = splat(scale)
+    cdef real rest = 0
+    cdef Py_ssize_t i = 0
+    while i + 4 * LANES <= count:
+        sum0 = sum0 + load(dw + i) * by * zero
+        sum1 = sum1 + load(dw + i + LANES) * by * zero
+        sum2 = sum2 + load(dw + i + 2 * LANES) * by * zero
+        sum3 = sum3 + load(dw + i + 3 * LANES) * by * zero
+        i += 4 * LANES
+    while i < count:
+        rest = rest + dw[i] * scale * 0
+        i += 1
+    return rest == 0 and not any_nonzero((sum0 + sum1) + (sum2 + sum3))
 
 
 def within(gradients, double limit, int threads):
-    """Return whether the arrays hold numbers between -limit and limit alone.
+    """Return whether the arrays hold numbers between -limit and limit alone, but for rounding.
 
-    gradients: (dw,) each. False, too, for arrays that are not as a step takes them.
+    gradients: (dw,) each; limit: at most the largest number. False, too, for arrays that are not as a step takes them.
     """
     cdef Py_ssize_t count = len(gradients), block
     cdef Parameter* found = allocate(count + 1)
     cdef Parameter p
+    cdef double largest = 3.4028234663852886e38 if sizeof(real) == 4 else 1.7976931348623157e308
+    cdef real scale = <real> (largest / limit)
     cdef int strays = 0
     cdef int* seen = &strays    # written by any thread, and never back
     try:
@@ -167,7 +179,7 @@ def within(gradients, double limit, int threads):
             threads = 1
         for block in prange(found[count].first, nogil=True, schedule="static", num_threads=threads):
             p = block_of(found, block)
-            if outside(p.arrays[0], <real> limit, p.count):
+            if not all_within(p.arrays[0], scale, p.count):
                 seen[0] = 1
         return strays == 0
     finally:

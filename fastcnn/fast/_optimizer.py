@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -138,8 +138,7 @@ class Optimizer(Base):
 
         False, with nothing changed, where there are none or the kernel turns an argument down.
         """
-        given = [array for arrays in parameters for array in arrays]
-        if not given or not all(type(array) is np.ndarray for array in given):
+        if set(map(type, chain.from_iterable(parameters))) != {np.ndarray}:
             return False
         kernel = getattr(self._load(parameters[0][1]).optimizer, op)
         done: bool = kernel(parameters, *options.values(), self.num_threads)

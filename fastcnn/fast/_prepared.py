@@ -369,9 +369,9 @@ class Preparation:
 
     def within(self, gradients: Sequence[Array], limit: float) -> bool:
         """Return whether all numbers lie between -limit and limit; False where it can't be told."""
-        if not gradients or not all(type(array) is np.ndarray for array in gradients):
+        if set(map(type, gradients)) != {np.ndarray}:
             return False
         backend = self._backend
         kernel = backend._load(gradients[0]).optimizer
-        result: bool = kernel.within([(each,) for each in gradients], limit, backend.num_threads)
+        result: bool = kernel.within(list(zip(gradients)), limit, backend.num_threads)
         return result
