@@ -163,7 +163,8 @@ cdef bint all_within(const real* dw, real scale, Py_ssize_t count) noexcept nogi
 def within(gradients, double limit, int threads):
     """Return whether the arrays hold numbers between -limit and limit alone, but for rounding.
 
-    gradients: (dw,) each; limit: at most the largest number. False, too, for arrays that are not as a step takes them.
+    gradients: (dw,) each; limit: at most the largest number. False, too, for arrays that are not
+    as a step takes them.
     """
     cdef Py_ssize_t count = len(gradients), block
     cdef Parameter* found = allocate(count + 1)
