@@ -4,7 +4,7 @@ Few channels would leave lanes of a vector idle, so a row here is several pixels
 with W a multiple of C, and what belongs to a channel is repeated along it. x is cut into parts
 of whole rows, by its shape alone; sums over a part are kept in `real`, W of them, and the parts
 added in order in double: the bits do not depend on the number of threads. Where `real` turns out
-to be too narrow, all is done again by the argument `wide`.
+to be too narrow, the argument `wide` does the channels again for which it was.
 """
 
 from cython.parallel cimport prange
@@ -249,8 +249,7 @@ def batch_norm(
         narrow = statistics(
             mean, variance, x, gamma, beta, epsilon, partial, sums, table, threads
         )
-        if not narrow:
-            normalize(y, x, table, part_of(x.shape[0], table.shape[1]), threads)
+        normalize(y, x, table, part_of(x.shape[0], table.shape[1]), threads)
     if narrow:
         wide(y, mean, variance, x, gamma, beta, epsilon)
 
@@ -262,17 +261,19 @@ def batch_norm_inference(
 ):
     """table (3, W) is room to work in."""
     cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], j, c
-    for c in range(C):
-        if too_narrow(variance[c] + epsilon) or (sizeof(real) == 4 and fabs(mean[c]) > 1e38):
-            wide(y, x, gamma, beta, mean, variance, epsilon)
-            return
+    cdef bint narrow = False
     with nogil:
+        for c in range(C):
+            narrow = narrow or too_narrow(variance[c] + epsilon)
+            narrow = narrow or (sizeof(real) == 4 and fabs(mean[c]) > 1e38)
         for j in range(W):
             c = j % C
             table[0, j] = mean[c]
             table[1, j] = <real> (gamma[c] / sqrt(variance[c] + epsilon))
             table[2, j] = beta[c]
         normalize(y, x, table, part_of(x.shape[0], W), threads)
+    if narrow:
+        wide(y, x, gamma, beta, mean, variance, epsilon)
 
 
 # ---------------------------------------------------------------- backward
@@ -379,7 +380,7 @@ def batch_norm_backward(
             table[1, j] = <real> (gamma[c] / s * sums[1, c] / M)
             table[2, j] = <real> (gamma[c] / s)
             table[3, j] = <real> (gamma[c] / s / s * sums[0, c] / M)
-        for i in prange(0, 0 if narrow else count, part, num_threads=threads, schedule="static"):
+        for i in prange(0, count, part, num_threads=threads, schedule="static"):
             backward_part(
                 &dx[i], &dy[i], &x[i], &table[0, 0], &table[1, 0], &table[2, 0], &table[3, 0],
                 min(part, count - i), W, streaming,
@@ -413,7 +414,7 @@ def batch_norm_inference_backward(
         )
         for j in range(W):
             table[1, j] = <real> (gamma[j % C] / sqrt(variance[j % C] + epsilon))
-        for i in prange(0, 0 if narrow else count, part, num_threads=threads, schedule="static"):
+        for i in prange(0, count, part, num_threads=threads, schedule="static"):
             scale_part(&dx[i], &dy[i], &table[1, 0], min(part, count - i), W)
     if narrow:
         wide(dx, dgamma, dbeta, dy, x, gamma, mean, variance, epsilon, False)

@@ -70,7 +70,7 @@ def batch_norm_block(
     """Write y and argmax (N, P, Q, C). table: rows of mean, scale and shift, C numbers or more.
 
     table and sums are those of batch_norm_statistics. Where `real` was too narrow for these, `wide`
-    does all of it.
+    does the channels again for which it was.
     """
     cdef Windows g = Windows(x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1],
                              y.shape[2], h, w, stride_h, stride_w)
@@ -81,9 +81,6 @@ def batch_norm_block(
     cdef const real* mean = &table[0, 0]
     cdef const real* scale = &table[1, 0]
     cdef const real* shift = &table[2, 0]
-    if sums[2, 0]:
-        wide(y, argmax, x, (h, w, stride_h, stride_w))
-        return
     for row in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
         if h == 2 and w == 2:       # constants: the loops over a window unroll
             block_row(&g, 2, 2, row, y_0, argmax_0, x_0, mean, scale, shift)
@@ -91,6 +88,8 @@ def batch_norm_block(
             block_row(&g, 1, 1, row, y_0, argmax_0, x_0, mean, scale, shift)
         else:
             block_row(&g, h, w, row, y_0, argmax_0, x_0, mean, scale, shift)
+    if sums[2, 0]:
+        wide(y, argmax, x, (h, w, stride_h, stride_w))
 
 
 # ---------------------------------------------------------------- backward
@@ -233,9 +232,6 @@ def batch_norm_block_backward(
         table[0, c] = <real> (dy_sum / M)
         table[1, c] = <real> (gamma[c] / s)
         table[2, c] = <real> (gamma[c] / s / s * (product_sum / s) / M)
-    if narrow:
-        wide(dx, dgamma, dbeta, dy, argmax, x, (h, w), gamma, mean, variance, epsilon)
-        return
     for row in prange(all_rows, nogil=True, num_threads=threads, schedule="static"):
         if h == 2 and w == 2:
             backward_row(&g, 2, 2, row, dx_0, dy_0, argmax_0, x_0, &mean[0], &table[0, 0],
@@ -248,3 +244,5 @@ def batch_norm_block_backward(
                          &table[1, 0], &table[2, 0], streaming)
         if streaming:
             drain()
+    if narrow:
+        wide(dx, dgamma, dbeta, dy, argmax, x, (h, w), gamma, mean, variance, epsilon)

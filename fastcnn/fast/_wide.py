@@ -1,8 +1,9 @@
 """Batch normalization in float64, by NumPy: of float32 numbers whose squares float32 cannot hold.
 
 The kernels sum up in float32, and find out afterwards where that was too narrow: a sum that is not
-finite, a variance near the ends of the range. Then they call these, which are the formulas and
-nothing else. It is rare, and need not be fast.
+finite, a variance near the ends of the range (_kernels/_narrow.pxd). Then they call these, which
+are the formulas and nothing else, and write the channels that it holds for: the others keep the
+bits that they have in other company. It is rare, and need not be fast.
 
 x and what is shaped like it may be flat; vectors hold a number for each channel.
 """
@@ -30,28 +31,48 @@ def _rows(x: Any, channels: int) -> Array:
     return np.asarray(x).reshape(-1, channels).astype(np.float64)
 
 
+def _narrow(spread: Array) -> Array:
+    """Return of which channels `too_narrow` is true."""
+    return ~((spread > 1e-14) & (spread < 1e30))
+
+
+def _write(out: Any, values: Array, channels: Array) -> None:
+    out = np.asarray(out).reshape(-1, len(channels))
+    out[:, channels] = values.reshape(out.shape)[:, channels]
+
+
 @_silent
 def batch_norm_inference(
-    y: Any, x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float
+    y: Any,
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    mean: Any,
+    variance: Any,
+    epsilon: float,
+    channels: Array | None = None,
 ) -> None:
-    """Write y."""
+    """Write y, of these channels or of those that need it."""
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+    if channels is None:
+        channels = _narrow(variance + epsilon) | (np.abs(mean) > 1e38)
     scale = np.asarray(gamma, np.float64) / np.sqrt(variance + epsilon)
-    rows = (_rows(x, len(mean)) - mean) * scale + np.asarray(beta, np.float64)
-    y = np.asarray(y)
-    y[...] = rows.reshape(y.shape)
+    _write(y, (_rows(x, len(mean)) - mean) * scale + np.asarray(beta, np.float64), channels)
 
 
 @_silent
 def batch_norm(
     y: Any, mean: Any, variance: Any, x: Any, gamma: Any, beta: Any, epsilon: float
-) -> None:
-    """Write y, mean and variance."""
+) -> Array:
+    """Write y, mean and variance; return which channels."""
     rows = _rows(x, len(gamma))
     exact = rows.mean(axis=0)
     squares = ((rows - exact) ** 2).mean(axis=0)
-    np.asarray(mean)[...], np.asarray(variance)[...] = exact, squares
-    batch_norm_inference(y, x, gamma, beta, exact, squares, epsilon)
+    channels: Array = _narrow(squares + epsilon) | ~np.isfinite(variance)
+    _write(mean, exact, channels)
+    _write(variance, squares, channels)
+    batch_norm_inference(y, x, gamma, beta, exact, squares, epsilon, channels)
+    return channels
 
 
 @_silent
@@ -67,22 +88,21 @@ def batch_norm_block(
     epsilon: float,
 ) -> None:
     """Write y, argmax, mean and variance; the window is its height, width and strides."""
-    y, argmax, x = np.asarray(y), np.asarray(argmax), np.asarray(x)
     h, w, down, right = window
     z = np.empty_like(x)
-    batch_norm(z, mean, variance, x, gamma, beta, epsilon)
-    y[...], argmax[...] = (
-        z[:, : (y.shape[1] - 1) * down + 1 : down, : (y.shape[2] - 1) * right + 1 : right],
-        0,
-    )
+    channels = batch_norm(z, mean, variance, x, gamma, beta, epsilon)
+    z = z[..., channels]
+    rows, columns = (np.arange(np.asarray(y).shape[axis]) for axis in (1, 2))
+    best = z[:, down * rows][:, :, right * columns]
+    winners = np.zeros(best.shape, np.uint8)
     for place in range(1, h * w):
         top, left = divmod(place, w)
-        rows = slice(top, top + (y.shape[1] - 1) * down + 1, down)
-        columns = slice(left, left + (y.shape[2] - 1) * right + 1, right)
-        won = ~(z[:, rows, columns] <= y) & (y == y)  # larger, or the first NaN
-        y[won], argmax[won] = z[:, rows, columns][won], place
-    dead = y <= 0
-    y[dead], argmax[dead] = 0, h * w
+        there = z[:, top + down * rows][:, :, left + right * columns]
+        won = ~(there <= best) & (best == best)  # larger, or the first NaN
+        best[won], winners[won] = there[won], place
+    dead = best <= 0
+    best[dead], winners[dead] = 0, h * w
+    np.asarray(y)[..., channels], np.asarray(argmax)[..., channels] = best, winners
 
 
 @_silent
@@ -100,14 +120,18 @@ def batch_norm_backward(
 ) -> None:
     """Write the gradients, through mean and variance or with both held constant."""
     gamma, mean, variance = (np.asarray(v, np.float64) for v in (gamma, mean, variance))
-    gradients, root = _rows(dy, len(gamma)), np.sqrt(variance + epsilon)
+    gradients, spread = _rows(dy, len(gamma)), variance + epsilon
+    root = np.sqrt(spread)
     normal = (_rows(x, len(gamma)) - mean) / root
     sums = np.sum(gradients * normal, axis=0), np.sum(gradients, axis=0)
-    np.asarray(dgamma)[...], np.asarray(dbeta)[...] = sums
+    channels = _narrow(spread) | ~(spread < 1e16)
+    for total, found in zip(sums, (dgamma, dbeta), strict=True):
+        channels |= ~(np.abs(gamma / root / len(normal) * total) < 1e30) | ~np.isfinite(found)
+    _write(dgamma, sums[0], channels)
+    _write(dbeta, sums[1], channels)
     if through_statistics:
         gradients = gradients - sums[1] / len(normal) - normal * (sums[0] / len(normal))
-    dx = np.asarray(dx)
-    dx[...] = (gamma / root * gradients).reshape(dx.shape)
+    _write(dx, gamma / root * gradients, channels)
 
 
 def batch_norm_block_backward(
