@@ -156,6 +156,11 @@ def _require_remade(model: nn.Module, architecture: dict[str, Any], layers: Laye
             f"save: expected layers that their config() makes again, got {own:.80}: {name:.80} is "
             f"of shape {here.get(name)} in the model and {there.get(name)} in one made anew"
         )
+    if json.dumps(_described(twin, {})) != json.dumps(architecture):
+        raise ValueError(
+            f"save: expected layers that their config() makes again, got {own:.80}: made anew, "
+            "its config() is another; keep each argument as it was given"
+        )
 
 
 def outline_of(model: nn.Module) -> object:

@@ -26,19 +26,22 @@ def wild_update(buffers: Mapping[str, Buffer]) -> str | None:
 
 
 def wild_gradient(
-    parameters: Mapping[str, Parameter], backend: Backend, *, squared: bool
+    parameters: Mapping[str, Parameter], backend: Backend, *, rate: float, squared: bool
 ) -> str | None:
     """Return the name of a parameter whose gradient is not finite, or too large, or None.
 
-    squared: the optimizer keeps squares. Those that overflow stay so: the weight moves no more.
+    rate: by what a step multiplies it, at most. squared: the optimizer keeps squares. Those that
+    overflow stay so: the weight moves no more.
     """
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
     if not gradients:
         return None
     largest = _LARGEST[gradients[0].itemsize]
-    limit = math.sqrt(largest) if squared else largest * _ROOM
+    limit = math.sqrt(largest) if squared else largest * _ROOM / max(1.0, rate)
+    if rate > largest * _ROOM:
+        limit = 0.0
     prepared = preparation(backend)
-    if prepared is not None and prepared.within(gradients, limit):
+    if limit and prepared is not None and prepared.within(gradients, limit):
         return None
     for name, parameter in parameters.items():
         if parameter.grad is not None and not (np.abs(parameter.grad) < limit).all():  # nor is NaN

@@ -24,9 +24,11 @@ from fastcnn.schedules import Schedule, get_schedule
 
 __all__ = ["Setup", "ends_in"]
 
+_COUNTERS = ("epoch", "step", "stop", "measured", "history")
+
 
 class Setup:
-    """A trainer's parts. One that is set anew takes effect from the next epoch on.
+    """A trainer's parts. One that is set anew, between epochs, takes effect from the next one on.
 
     Each is checked when it is set. A new optimizer or model begins with a state of the optimizer,
     and a count of steps, of its own.
@@ -43,6 +45,7 @@ class Setup:
         dtype: DTypeLike | None,
     ) -> None:
         self._steps = StepLock()
+        self._in_epoch = False
         self._looked_at: set[str] = set()  # floats, whether they are images of 0 to 255
         self._model = _module(model)
         self._forget_steps()
@@ -61,6 +64,7 @@ class Setup:
     @model.setter
     def model(self, model: nn.Module) -> None:
         if _module(model) is not self._model:
+            self._require_no_epoch("model")
             _require_logits(model, self._loss)
             if model.dtype is not None and model.dtype != self._dtype:
                 raise ValueError(
@@ -77,9 +81,10 @@ class Setup:
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer | str) -> None:
-        before = vars(self).get("_optimizer")
-        self._optimizer = get_optimizer(optimizer)
-        if self._optimizer is not before:
+        checked = get_optimizer(optimizer)
+        if checked is not vars(self).get("_optimizer"):
+            self._require_no_epoch("optimizer")
+            self._optimizer = checked
             self._forget_steps()
 
     @property
@@ -92,7 +97,7 @@ class Setup:
         checked = get_loss(loss)
         _require_logits(self._model, checked)
         self._loss = checked
-        self._fitted: Loss | None = None
+        self._fitted_to: Array | None = None  # the targets of the last epoch
 
     @property
     def backend(self) -> Backend:
@@ -137,6 +142,23 @@ class Setup:
         self._dtype = checked
 
     # ------------------------------------------------------------------ what follows from them
+    def _require_no_epoch(self, name: str) -> None:
+        if self._in_epoch:
+            raise RuntimeError(
+                f"{name}: expected it to be set between epochs, as by a callback, or between calls "
+                "of fit, got it in the midst of an epoch"
+            )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)
+        known = name.startswith("_") or hasattr(kind, name) or name in _COUNTERS
+        if not known and kind.__module__.startswith("fastcnn."):
+            raise AttributeError(
+                f"{kind.__name__}: {name:.80}: expected an attribute that it has, got another; a "
+                "learning rate and its like are the optimizer's"
+            )
+        super().__setattr__(name, value)
+
     def _forget_steps(self) -> None:
         """Begin anew with an optimizer: its state, and how many steps it has taken."""
         self._parameters: dict[str, nn.Parameter] = {}
@@ -209,7 +231,8 @@ class Setup:
         if parts is not None:
             train, validation = (replace(train, rows=rows) for rows in parts)
         targets, weights = train.all_targets()
-        self._fitted = fitted = self.loss.fitted(targets, self.model.output_shape)
+        fitted = self.loss.fitted(targets, self.model.output_shape)
+        self._fitted_to = targets if self.loss.depends_on_targets else None
         require_weight(targets, weights, fitted, data.where)
         if validation is not None:
             where = "validation_split: " if other is None else other.where
@@ -233,10 +256,17 @@ class Setup:
             )
 
 
+_KEEPING = (nn.Flatten, nn.Dropout, nn.GlobalAvgPool2D)
+
+
 def ends_in(model: nn.Module, *activations: str) -> bool:
     """Return whether a model's last layer is, or has, one of these activations."""
     while isinstance(model, nn.Sequential):
-        model = model.layers[-1]
+        # Behind these, probabilities are probabilities.
+        last = [x for x in model.layers if not isinstance(x, _KEEPING)]
+        if not last:
+            return False
+        model = last[-1]
     layers = {"softmax": nn.Softmax, "sigmoid": nn.Sigmoid}
     if isinstance(model, tuple(layers[name] for name in activations)):
         return True

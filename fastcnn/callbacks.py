@@ -118,7 +118,8 @@ class EarlyStopping(Callback):
     def on_fit_end(self, trainer: Trainer) -> None:
         """Put the best weights back, where that was asked for."""
         if self._weights is not None:
-            trainer.model.load_state_dict(self._weights)
+            with trainer._steps.changing():
+                trainer.model.load_state_dict(self._weights)
             self._weights = None
 
     def on_fit_interrupted(self, trainer: Trainer) -> None:

@@ -54,10 +54,7 @@ class Loss(OptionsRepr):
         if target.dtype != np.uint8 or target.shape != (count, *output_shape):
             return target.astype(np.int64)
         if len(output_shape) == 1:
-            raise TypeError(
-                f"{where}: expected floats or int64 for targets of the output's shape, got uint8, "
-                "which may be bytes of images or counts; convert them: y / 255 or y.astype(int)"
-            )
+            raise _bytes_or_counts(where)
         return target
 
     def fitted(self, targets: Array, output_shape: Shape) -> Loss:
@@ -84,6 +81,13 @@ class Loss(OptionsRepr):
     def measures_accuracy(self) -> bool:
         """Whether targets are classes, so that accuracy has a meaning."""
         return False
+
+
+def _bytes_or_counts(where: str) -> TypeError:
+    return TypeError(
+        f"{where}: expected floats or int64 for targets of the output's shape, got uint8, which "
+        "may be bytes of images or counts; convert them: y / 255 or y.astype(int)"
+    )
 
 
 class CrossEntropy(Loss, Settings):
@@ -217,8 +221,9 @@ _UNFITTED = (
 class MeanSquaredError(Loss):
     """The mean of (prediction - target)**2 over all elements; targets have the output's shape.
 
-    Targets of dtype uint8 are divided by 255, as images are, so that `fit(x, x)` trains an
-    autoencoder; all other numbers are taken as they are. Weights of samples make it a weighted
+    Targets of dtype uint8 are images, divided by 255 as x is, so that `fit(x, x)` trains an
+    autoencoder; of a model with flat outputs they are refused. All other numbers are taken as they
+    are. Weights of samples make it a weighted
     mean over samples.
     """
 
@@ -252,6 +257,8 @@ class MeanSquaredError(Loss):
             raise ValueError(
                 f"{where}: expected targets of shape {(count, *output_shape)}, got {target.shape}"
             )
+        if target.dtype == np.uint8 and len(output_shape) == 1:
+            raise _bytes_or_counts(where)
         if target.dtype.kind == "f" or target.dtype == np.uint8:
             return target
         return target.astype(dtype)

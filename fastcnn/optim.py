@@ -284,8 +284,22 @@ def _gathered(
     for name, parameter in parameters.items():
         if parameter.grad is None:
             raise ValueError(f"{name}: expected a gradient, got none; call backward first")
-        kept = [state[f"{slot}.{name}"] for slot in slots]
-        gathered.append((parameter.grad, parameter._data, *kept))
+        gradient, weights = np.asanyarray(parameter.grad), parameter._data
+        if gradient.shape != weights.shape or gradient.dtype != weights.dtype:
+            raise ValueError(
+                f"{name}: expected a gradient of shape {weights.shape} and {weights.dtype}, got "
+                f"{gradient.shape} and {gradient.dtype}"
+            )
+        if not weights.flags.carray:
+            raise ValueError(f"{name}: expected weights that are C-contiguous and writable")
+        try:
+            kept = [state[f"{slot}.{name}"] for slot in slots]
+        except KeyError as error:
+            raise RuntimeError(
+                f"optimizer: expected a state for its settings, got none for {error}; change them "
+                "between epochs"
+            ) from None
+        gathered.append((gradient, weights, *kept))
     return gathered
 
 

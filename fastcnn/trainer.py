@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,6 +177,7 @@ class Trainer(Setup):
                     order = order if train.rows is None else train.rows[order]
                 if bar is not None:
                     bar.begin(self.epoch + 1)
+                self._in_epoch = True
                 try:
                     numbers = self._train_epoch(
                         partial(
@@ -203,6 +205,7 @@ class Trainer(Setup):
                     if bar is not None:
                         bar.finish(numbers)
                 finally:
+                    self._in_epoch = False
                     if bar is not None:
                         bar.close()
                 for callback in callbacks:
@@ -259,8 +262,10 @@ class Trainer(Setup):
         backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
+        rate = learning_rate * (1 + self.optimizer.weight_decay)
         squared = self.optimizer.squares_gradients
-        if (name := wild_gradient(self._parameters, self.backend, squared=squared)) is not None:
+        name = wild_gradient(self._parameters, self.backend, rate=rate, squared=squared)
+        if name is not None:
             what = f"the gradient of {name} in step {self.step + 1} is not finite, or too large"
             raise self._refused(what, learning_rate)
         with self._steps.changing(), interrupts.held():
@@ -302,9 +307,8 @@ class Trainer(Setup):
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
         samples = self._samples(given(x, y, sample_weight))
-        fitted = self._fitted
-        if fitted is None or not self.loss.depends_on_targets:
-            fitted = self.loss.fitted(samples.targets, self.model.output_shape)
+        counted = samples.targets if self._fitted_to is None else self._fitted_to
+        fitted = self.loss.fitted(counted, self.model.output_shape)
         require_weight(samples.targets, samples.weights, fitted, "")
         return self._steps.unchanged(lambda: self._measure(samples, fitted, batch_size))
 
@@ -370,7 +374,11 @@ class Trainer(Setup):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along: not the steps of inference, which know this model."""
-        state = {**vars(self), "_run": None}
+        with self._steps.held():  # all of it between two steps
+            state = {**vars(self), "_model": copy.deepcopy(self.model)}
+            state["_optimizer_state"] = {k: v.copy() for k, v in self._optimizer_state.items()}
+            state["history"] = copy.deepcopy(self.history)
+        state |= {"_run": None, "_parameters": {}, "_buffers": {}, "_in_epoch": False}
         return {**state, "_backend": packed_backend(self.backend)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -420,7 +428,7 @@ class Trainer(Setup):
             self.epoch = progress.epoch
             self.step = progress.step
             self.history = History(progress.history)
-            self._fitted = None
+            self._fitted_to = None
             self._optimizer_step = progress.optimizer_step
             self._optimizer_state = {
                 name: copied(array, self.dtype) for name, array in progress.optimizer_state.items()

@@ -23,6 +23,7 @@ class Sequential(Module):
     _hidden = Module._hidden | {"layers", "_steps"}
     _hint = "; put the layers into one list, as in nn.Sequential([a, b])"
     _has_row = False
+    _runs_all = True
 
     def __init__(self, layers: Iterable[Module]) -> None:
         super().__init__()
@@ -105,6 +106,8 @@ class Residual(Module):
 
     Body and shortcut give the same shape.
     """
+
+    _runs_all = True
 
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
 
 Backward = Callable[[Array], "Array | None"]
+Above = Any  # (the module that holds it, what is above that one), or None
 
 
 V = TypeVar("V", bound=Variable)
@@ -62,6 +63,7 @@ class Module(metaclass=_LayerType):
     _known: ClassVar[frozenset[str] | None] = None
     _hint: ClassVar[str] = ""  # to wrong arguments of the constructor
     _has_row: ClassVar[bool] = True  # of its own in a summary
+    _runs_all: ClassVar[bool] = False  # each of its children once
 
     @_rules.explained
     def __init__(self) -> None:
@@ -250,20 +252,30 @@ class Module(metaclass=_LayerType):
         return (module for _, module in self._named())
 
     def _named(self) -> Iterator[tuple[str, Module]]:
-        """Yield all modules, each with what the names of its arrays start with."""
-        seen: set[int] = set()
-        rest: list[tuple[str, Module]] = [("", self)]
+        """Yield all modules, each with what the names of its arrays start with.
+
+        A layer runs at one place: a second backward would overwrite the gradients of the first.
+        Sequential and Residual run what they hold; an attribute may be one more name for it.
+        """
+        places: dict[int, list[bool]] = {}  # of each module: whether it runs there
+        rest: list[tuple[str, Module, bool, Above]] = [("", self, True, None)]
         while rest:
-            prefix, module = rest.pop()
-            if id(module) in seen:  # its second backward would overwrite the first's gradients
+            prefix, module, runs, above = rest.pop()
+            at = places.setdefault(id(module), [])
+            at.append(runs)
+            if at.count(True) > 1 or at.count(False) > 1 or _is_among(module, above):
                 raise ValueError(
                     f"{type(self).__name__}: expected each layer at one place, got the same "
                     f"{type(module).__name__} twice; make a new one for each place"
                 )
-            seen.add(id(module))
+            if len(at) > 1:
+                continue
             yield prefix, module
-            children = module.children().items()
-            rest += [(f"{prefix}{name}.", child) for name, child in reversed(children)]
+            below = module, above
+            rest += [
+                (f"{prefix}{name}.", child, module._runs_all, below)
+                for name, child in reversed(module.children().items())
+            ]
 
     def parameters(self) -> dict[str, Parameter]:
         """Return every trained array by its dotted name, in the order of the layers."""
@@ -387,6 +399,14 @@ def aside(backend: Backend, call: Callable[[], None]) -> None:
         call()
     else:
         keep(backend, call)
+
+
+def _is_among(module: Module, above: Above) -> bool:
+    while above is not None:
+        if above[0] is module:
+            return True
+        above = above[1]
+    return False
 
 
 def check_state(

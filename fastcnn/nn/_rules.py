@@ -78,6 +78,9 @@ def hold_to_rules(cls: type[Module]) -> None:
         )
     else:
         cls._known = None
+        if "forward" in vars(cls) and "__call__" not in vars(cls):
+            # Not a shortcut past the new forward.
+            cls.__call__ = _module.Module.__call__  # type: ignore[method-assign]
         own = "forward" in vars(cls) or "declare" in vars(cls)
         if own and cls.forward is not _module.Module.forward:
             cls.forward = _checked(cls.forward)  # type: ignore[method-assign]

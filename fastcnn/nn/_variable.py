@@ -70,7 +70,8 @@ class Variable:
         if array.dtype not in kinds:
             wanted = " or ".join(map(str, kinds))
             raise TypeError(f"{who}: data: expected {wanted}, got {array.dtype}")
-        self._data = array
+        # Kernels take what lies row by row and may be written.
+        self._data = array if array.flags.carray else copied(array, array.dtype)
 
     if TYPE_CHECKING:
 
