@@ -70,6 +70,8 @@ def class_labels(y: ArrayLike, count: int, classes: int, dtype: np.dtype[Any], w
 def _hint(labels: Array) -> str:
     """Return how to make integers of labels that are none, or nothing."""
     kind = labels.dtype.kind
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return ""  # probabilities, of another number of classes
     if kind in "UST" or (kind == "O" and any(isinstance(v, (str, bytes)) for v in labels.flat)):
         return "; number them: names, y = np.unique(y, return_inverse=True)"
     if kind in "bfO":

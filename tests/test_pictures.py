@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from pictures import headers, jpeg_header, png, tiff
 
@@ -195,6 +196,8 @@ def test_levels_out_of_range(pixels: np.ndarray, sample_format: int, message: st
     ],
 )
 def test_colours(mode: str, kind: str, tolerance: int) -> None:
+    if (mode, kind) == ("YCbCr", "TIFF") and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow 12 does not read the YCbCr that it writes; 13 needs Python 3.11")
     colours = [(255, 255, 255), (0, 0, 0), (200, 30, 40), (20, 160, 60), (40, 60, 180)]
     image = Image.new("RGB", (40, 40))
     for i, colour in enumerate(colours):

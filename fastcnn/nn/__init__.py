@@ -5,6 +5,8 @@ help(nn.Conv2D) is about that layer; what every layer and model can do is in hel
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastcnn.nn._activation import (
     ELU,
     GELU,
@@ -77,10 +79,12 @@ _OTHERWISE = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Say what a layer is called here whose name is another library's."""
-    near = {known.lower(): f"did you mean nn.{known}?" for known in __all__} | _OTHERWISE
-    hint = near.get(name.lower())
-    raise AttributeError(
-        f"fastcnn.nn has no {name!s:.80}{f': {hint}' if hint else ''}", name=name, obj=None
-    )
+if not TYPE_CHECKING:  # with it, type checkers would take any name
+
+    def __getattr__(name: str) -> object:
+        """Say what a layer is called here whose name is another library's."""
+        near = {known.lower(): f"did you mean nn.{known}?" for known in __all__} | _OTHERWISE
+        hint = near.get(name.lower())
+        raise AttributeError(
+            f"fastcnn.nn has no {name!s:.80}{f': {hint}' if hint else ''}", name=name, obj=None
+        )
