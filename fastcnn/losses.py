@@ -214,7 +214,7 @@ _UNFITTED = (
 )
 
 
-class MeanSquaredError(Loss):
+class MeanSquaredError(Loss, Settings):
     """The mean of (prediction - target)**2 over all elements; targets have the output's shape.
 
     Targets of dtype uint8 are divided by 255, as images are, so that `fit(x, x)` trains an
@@ -257,7 +257,7 @@ class MeanSquaredError(Loss):
         return target.astype(dtype)
 
 
-class FunctionLoss(Loss):
+class FunctionLoss(Loss, Settings):
     """A plain function as a loss.
 
     function: of (prediction, target), the arrays of a batch. It returns (value, gradient): value a
@@ -269,10 +269,10 @@ class FunctionLoss(Loss):
             return np.abs(difference).mean(), np.sign(difference) / difference.size
     """
 
+    _checks: ClassVar[Checks] = {"function": lambda value, where: _of_two(value)}
+
     def __init__(self, function: LossFunction) -> None:
         self.function = function
-        if not _takes(function, 2):
-            raise TypeError(f"{self._where}: expected a function of (prediction, target)")
 
     def __call__(
         self, prediction: Array, target: Array, backend: Backend
@@ -300,7 +300,18 @@ class FunctionLoss(Loss):
 
     @property
     def _where(self) -> str:
-        return f"loss: {getattr(self.function, '__name__', type(self.function).__name__)}"
+        return _place_of(self.function)
+
+
+def _of_two(function: object) -> object:
+    """Return a function of (prediction, target); TypeError for another."""
+    if not callable(function) or not _takes(function, 2):
+        raise TypeError(f"{_place_of(function)}: expected a function of (prediction, target)")
+    return function
+
+
+def _place_of(function: object) -> str:
+    return f"loss: {getattr(function, '__name__', type(function).__name__)}"
 
 
 LOSSES: dict[str, Callable[[], Loss]] = {
