@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 import sys
@@ -17,6 +18,7 @@ from fastcnn.backend import Array, Padding, Size2D
 __all__ = [
     "as_array",
     "by_shape",
+    "fits_memory",
     "flag",
     "float_arrays",
     "fraction",
@@ -30,6 +32,7 @@ __all__ = [
     "same_shape",
     "shape",
     "shown",
+    "too_large",
 ]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -185,6 +188,17 @@ def shape(op: str, name: str, array: Array, expected: tuple[int, ...], why: str 
     if array.shape != expected:
         reason = f" ({why})" if why else ""
         raise ValueError(f"{op}: {name}: expected shape {expected}{reason}, got {array.shape}")
+
+
+def fits_memory(op: str, name: str, result: tuple[int, ...]) -> None:
+    """Check that a result, as float64, has a number of bytes that an address can hold."""
+    if math.prod(result) * 8 > sys.maxsize:
+        raise ValueError(too_large(op, name, result))
+
+
+def too_large(op: str, name: str, result: tuple[int, ...]) -> str:
+    """Return what to say of a result that there is no memory for; `name` made it so."""
+    return f"{op}: {name}: expected a result that fits in memory, got one of shape {result}"
 
 
 def same_shape(op: str, name: str, array: Array, other_name: str, other: Array) -> None:

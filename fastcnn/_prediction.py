@@ -1,4 +1,4 @@
-"""What `fastcnn predict` does: files in, the classes that a model gives them out."""
+"""A model as the command asks it: prepared as its notes say, about files or a data set."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import numpy as np
 from fastcnn import nn
 from fastcnn._images import read_images
 from fastcnn._setup import ends_in
+from fastcnn.losses import CrossEntropy
+from fastcnn.metrics import correct
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -42,39 +44,47 @@ class Answer:
 
 
 class Classifier:
-    """A model that is asked about files, prepared as the notes in its own file say.
+    """A model that is asked about images, prepared as the notes in its own file say.
 
     model.notes may have "classes", the names of the classes in order, and "preprocessing", a dict:
     "invert" (true: pictures are turned from dark on light to light on dark), "mean" and "std"
     (numbers, or one for each channel: what remains of pixels from 0 to 1 is (x - mean) / std).
     `invert`, unless None, goes before the notes. Pictures get all of it, arrays of uint8 mean and
-    std, arrays of floats none: they are what the model takes. Raises ValueError for a model that
-    gives no classes, and for notes of another form.
+    std, arrays of floats none: they are what the model takes. Raises ValueError, which begins with
+    the name of the command, for a model that gives no classes, and for notes of another form.
     """
 
-    def __init__(self, model: nn.Module, backend: Backend, *, invert: bool | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        backend: Backend,
+        *,
+        command: str = "predict",
+        invert: bool | None = None,
+    ) -> None:
         if len(model.output_shape) != 1:
             raise ValueError(
-                "predict: expected a model that gives classes, got one that gives "
+                f"{command}: expected a model that gives classes, got one that gives "
                 f"{model.output_shape}"
             )
         classes = model.output_shape[0]
         if classes == 1:
             raise ValueError(
-                "predict: expected a model that gives two classes or more, got one of a single "
+                f"{command}: expected a model that gives two classes or more, got one of a single "
                 "output"
             )
+        where = f"{command}: %s in the model's notes"
         self.input_shape = model.input_shape
-        self.names = _names(model.notes.get("classes"), classes)
+        self.names = _names(model.notes.get("classes"), classes, where)
         preprocessing = model.notes.get("preprocessing", {})
         if not isinstance(preprocessing, dict):
-            raise _unfit('"preprocessing"', "a dict", preprocessing)
+            raise _unfit(where, "preprocessing", "a dict", preprocessing)
         noted = preprocessing.get("invert", False)
         if not isinstance(noted, bool):
-            raise _unfit('"invert"', "true or false", noted)
+            raise _unfit(where, "invert", "true or false", noted)
         self.invert = noted if invert is None else invert
-        self.mean = _by_channel(preprocessing, "mean", 0.0, model.input_shape)
-        self.std = _by_channel(preprocessing, "std", 1.0, model.input_shape)
+        self.mean = _by_channel(preprocessing, "mean", 0.0, model.input_shape, where)
+        self.std = _by_channel(preprocessing, "std", 1.0, model.input_shape, where)
         self.normalizes = "mean" in preprocessing or "std" in preprocessing
         # cross_entropy, which nothing here computes, would refuse a model that ends in softmax
         self.gives_probabilities = ends_in(model, "softmax")
@@ -101,37 +111,63 @@ class Classifier:
 
     def _probabilities(self, x: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # the answer tells of it
-            if self.normalizes and x.dtype == np.uint8:
-                x = (x / 255 - self.mean) / self.std
+            x = self._prepared(x)
             ask = self.trainer.predict if self.gives_probabilities else self.trainer.predict_proba
             return ask(x)
 
+    def _prepared(self, x: Array) -> Array:
+        """Return arrays of images as the model takes them; another shape it will refuse itself."""
+        if self.normalizes and x.dtype == np.uint8 and x.shape[1:] == self.input_shape:
+            return ((x / 255 - self.mean) / self.std).astype(self.trainer.dtype)
+        return x
 
-def _names(classes: Any, count: int) -> list[str] | None:
+    def measure(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
+        """Return {"loss": ..., "accuracy": ...} over images and their labels.
+
+        The loss is cross-entropy, of a model that ends in softmax that of its probabilities.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss tells of it
+            x = self._prepared(x)
+        trainer = self.trainer
+        if not self.gives_probabilities:
+            return trainer.evaluate(x, y, batch_size=batch_size)
+        model = trainer.model
+        labels = CrossEntropy().targets(y, len(x), model.output_shape, trainer.dtype, "y")
+        probabilities = trainer.predict(x, batch_size=batch_size)
+        of_labels = probabilities[np.arange(len(x)), labels].astype(np.float64)
+        least = float(np.finfo(trainer.dtype).tiny)  # what rounds to 0 has a finite logarithm
+        return {
+            "loss": float(-np.log(np.maximum(of_labels, least)).mean()),
+            "accuracy": correct(probabilities, labels) / len(x),
+        }
+
+
+def _names(classes: Any, count: int, where: str) -> list[str] | None:
     if classes is None:
         return None
     if not isinstance(classes, list) or len(classes) != count:
-        raise _unfit('"classes"', f"a list of {count} names", classes)
+        raise _unfit(where, "classes", f"a list of {count} names", classes)
     return [str(name) for name in classes]
 
 
-def _by_channel(notes: dict[str, Any], name: str, default: float, shape: tuple[int, ...]) -> Array:
+def _by_channel(
+    notes: dict[str, Any], name: str, default: float, shape: tuple[int, ...], where: str
+) -> Array:
     value = notes.get(name, default)
     expected = f"a number or {shape[-1]} of them" + (", none of them 0" if name == "std" else "")
     try:
         numbers = np.asarray(value, np.float64)
     except (TypeError, ValueError):
-        raise _unfit(f'"{name}"', expected, value) from None
+        raise _unfit(where, name, expected, value) from None
     fits = numbers.shape in ((), (1,), shape[-1:]) and np.isfinite(numbers).all()
     if not fits or (name == "std" and not numbers.all()):
-        raise _unfit(f'"{name}"', expected, value)
+        raise _unfit(where, name, expected, value)
     return numbers
 
 
-def _unfit(what: str, expected: str, value: Any) -> ValueError:
-    return ValueError(
-        f"predict: {what} in the model's notes: expected {expected}, got {value!r:.80}"
-    )
+def _unfit(where: str, name: str, expected: str, value: Any) -> ValueError:
+    said = where % f'"{name}"'
+    return ValueError(f"{said}: expected {expected}, got {value!r:.80}")
 
 
 # ---------------------------------------------------------------------- telling
@@ -140,9 +176,14 @@ def _text(answers: Iterable[Answer], top: int) -> None:
     for answer in answers:
         said = []
         for c, name, probability in answer.best(top):
-            named = "" if name in (None, str(c)) else f" {name},"
+            named = "" if name in (None, str(c)) else f" {_printable(name):.100},"
             said.append(f"class {c},{named} probability {probability:.4f}")
-        print(f"{answer.image}: {'; '.join(said)}")
+        print(f"{_printable(answer.image)}: {'; '.join(said)}")
+
+
+def _printable(name: str | None) -> str:
+    """Return a name with escapes for what would end the line, or act on the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
 
 
 def _csv(answers: Iterable[Answer], top: int) -> None:

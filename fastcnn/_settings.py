@@ -13,8 +13,9 @@ Checks = Mapping[str, Callable[[Any, str], Any]]  # of (value, "Class: name") by
 class Settings:
     """Base of what holds settings: one that is changed later is checked as in the constructor.
 
-    The classes of fastcnn refuse names that they do not know: nothing would look at them. A
-    subclass of one's own may keep what it likes.
+    The classes of fastcnn refuse names that they do not know: nothing would look at them. What
+    they remember has names that begin with an underscore. A subclass of one's own may keep what
+    it likes.
     """
 
     _checks: ClassVar[Checks] = {}
@@ -23,9 +24,9 @@ class Settings:
         kind = type(self)
         if name in self._checks:
             value = self._checks[name](value, f"{kind.__name__}: {name}")
-        elif kind.__module__.startswith("fastcnn."):
+        elif kind.__module__.startswith("fastcnn.") and not name.startswith("_"):
+            settings = ", ".join(self._checks) or "(it has none)"
             raise AttributeError(
-                f"{kind.__name__}: expected one of its settings {', '.join(self._checks)}, got "
-                f"{name}"
+                f"{kind.__name__}: expected one of its settings {settings}, got {name:.80}"
             )
         super().__setattr__(name, value)

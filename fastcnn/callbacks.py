@@ -6,10 +6,12 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcnn._files import name_of, require_writable
 from fastcnn._interrupt import Interrupts
+from fastcnn._settings import Checks, Settings
 from fastcnn.nn._options import choice, flag, integer, number
 from fastcnn.nn._repr import OptionsRepr
 from fastcnn.serialization import require_saveable
@@ -72,7 +74,7 @@ def called_around(
         raise
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Callback, Settings):
     """Stop when the monitored number has not become better for `patience` epochs.
 
     monitor: "loss", "accuracy", "val_loss" or "val_accuracy"; losses should fall, accuracies
@@ -80,6 +82,13 @@ class EarlyStopping(Callback):
     the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished. Each
     call of fit starts to count anew.
     """
+
+    _checks: ClassVar[Checks] = {
+        "monitor": partial(choice, choices=MONITORS),
+        "patience": integer,
+        "min_delta": partial(number, low=0.0),
+        "restore_best": flag,
+    }
 
     def __init__(
         self,
@@ -89,10 +98,10 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         restore_best: bool = False,
     ) -> None:
-        self.monitor = choice(monitor, "EarlyStopping: monitor", MONITORS)
-        self.patience = integer(patience, "EarlyStopping: patience")
-        self.min_delta = number(min_delta, "EarlyStopping: min_delta", 0.0)
-        self.restore_best = flag(restore_best, "EarlyStopping: restore_best")
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.restore_best = restore_best
         self._best = _Best(self.monitor, self.min_delta)
         self._waited = 0
         self._weights: dict[str, Array] | None = None
@@ -127,7 +136,17 @@ class EarlyStopping(Callback):
         self.on_fit_end(trainer)
 
 
-class Checkpoint(Callback):
+def _path(value: Any, where: str) -> str:
+    path = name_of(value)
+    _fields_of(path)
+    return path
+
+
+def _monitor(value: object, where: str) -> str | None:
+    return None if value is None else choice(value, where, MONITORS)
+
+
+class Checkpoint(Callback, Settings):
     """Save after every epoch, or, with a `monitor`, after each that was the best so far.
 
     path: the model file (Module.save), in a folder that is there. In its name {epoch} and the
@@ -137,13 +156,14 @@ class Checkpoint(Callback):
     file and a file can hold the model is found out before the first epoch.
     """
 
+    _checks: ClassVar[Checks] = {"path": _path, "monitor": _monitor, "state": flag}
+
     def __init__(
         self, path: str | os.PathLike[str], *, monitor: str | None = None, state: bool = False
     ) -> None:
-        self.path = name_of(path)
-        self.monitor = None if monitor is None else choice(monitor, "Checkpoint: monitor", MONITORS)
-        self.state = flag(state, "Checkpoint: state")
-        self._fields = _fields_of(self.path)
+        self.path: Any = path  # as text
+        self.monitor = monitor
+        self.state = state
         self._best = _Best(self.monitor or "loss")
 
     def on_fit_begin(self, trainer: Trainer) -> None:
@@ -151,7 +171,7 @@ class Checkpoint(Callback):
 
         That is so in training that was resumed too.
         """
-        for name in self._fields:
+        for name in _fields_of(self.path):
             if name != "epoch":
                 _require_measured(name, "Checkpoint: path", trainer)
         require_writable(self.path.format(epoch=trainer.epoch + 1, **dict.fromkeys(MONITORS, 0.5)))
@@ -167,7 +187,8 @@ class Checkpoint(Callback):
         """Save, if this epoch deserves it."""
         if self.monitor is not None and not self._best.improved(trainer.history[self.monitor][-1]):
             return
-        numbers = {name: trainer.history[name][-1] for name in self._fields if name != "epoch"}
+        fields = _fields_of(self.path) - {"epoch"}
+        numbers = {name: trainer.history[name][-1] for name in fields}
         path = self.path.format(epoch=trainer.epoch, **numbers)
         if self.state:
             trainer.save_state(path)

@@ -17,7 +17,6 @@ from fastcnn import datasets
 from fastcnn._threads import MOST_THREADS
 from fastcnn._training_run import (
     LEARNING_RATES,
-    MODEL,
     MOMENTUM,
     STATE,
     Settings,
@@ -175,7 +174,13 @@ def _parser() -> argparse.ArgumentParser:
         "it had never stopped; --epochs, the total, may be named anew to train longer",
     )
 
-    evaluate = command("evaluate", _evaluate, "measure a model on the test images of a data set")
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "measure a model on the test images of a data set",
+        "They are prepared as arrays of uint8 are by predict: mean and std of the model's notes, "
+        "where it has them.",
+    )
     _add_model(evaluate)
     _add_data(evaluate, default="the one that the model's run was trained on")
     evaluate.add_argument(
@@ -297,11 +302,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    path = _model_path(options.model)
+    from fastcnn._prediction import Classifier
+
+    path = options.model
     model = fastcnn.load(path)
     name = options.dataset
     if name is None:
-        state = path.with_name(STATE)
+        state = path / STATE if path.is_dir() else path.with_name(STATE)
         if not state.is_file():
             raise ValueError(
                 f"evaluate: expected --dataset, since no run lies beside {path} to tell it"
@@ -309,8 +316,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         name = read_settings(state).dataset
     # one training image: strokes would be drawn in vain
     _, (x, y) = datasets.load(name, options.data_dir, limit_train=1, limit_test=options.limit_test)
-    trainer = fastcnn.Trainer(model, backend=_backend(options))
-    measured = trainer.evaluate(x, y, batch_size=options.batch_size)
+    classifier = Classifier(model, _backend(options), command="evaluate")
+    measured = classifier.measure(x, y, batch_size=options.batch_size)
     print(f"{name}: {len(x):,} test images")
     print(f"test loss: {measured['loss']:.4f}")
     print(f"test accuracy: {measured['accuracy']:.4f}")
@@ -319,7 +326,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> int:
     from fastcnn._prediction import FORMATS, Classifier
 
-    model = fastcnn.load(_model_path(options.model))
+    model = fastcnn.load(options.model)
     classifier = Classifier(model, _backend(options), invert=options.invert)
     code = 0
 
@@ -340,9 +347,8 @@ def _info(options: argparse.Namespace) -> None:
     if options.model is None:
         fastcnn.show_config()
     else:
-        path = _model_path(options.model)
-        summary = fastcnn.load(path).summary()
-        print(path)
+        summary = fastcnn.load(options.model).summary()
+        print(options.model)
         print(summary)
 
 
@@ -361,7 +367,3 @@ def _backend(options: argparse.Namespace) -> Backend:
 def _use_threads(options: argparse.Namespace) -> None:
     if options.threads is not None:
         fastcnn.set_num_threads(options.threads)
-
-
-def _model_path(path: Path) -> Path:
-    return path / MODEL if path.is_dir() else path

@@ -218,7 +218,7 @@ _UNFITTED = (
 )
 
 
-class MeanSquaredError(Loss):
+class MeanSquaredError(Loss, Settings):
     """The mean of (prediction - target)**2 over all elements; targets have the output's shape.
 
     Targets of dtype uint8 are images, divided by 255 as x is, so that `fit(x, x)` trains an
@@ -264,7 +264,7 @@ class MeanSquaredError(Loss):
         return target.astype(dtype)
 
 
-class FunctionLoss(Loss):
+class FunctionLoss(Loss, Settings):
     """A plain function as a loss.
 
     function: of (prediction, target), the arrays of a batch. It returns (value, gradient): value a
@@ -276,10 +276,10 @@ class FunctionLoss(Loss):
             return np.abs(difference).mean(), np.sign(difference) / difference.size
     """
 
+    _checks: ClassVar[Checks] = {"function": lambda value, where: _of_two(value)}
+
     def __init__(self, function: LossFunction) -> None:
         self.function = function
-        if not _takes(function, 2):
-            raise TypeError(f"{self._where}: expected a function of (prediction, target)")
 
     def __call__(
         self, prediction: Array, target: Array, backend: Backend
@@ -307,7 +307,18 @@ class FunctionLoss(Loss):
 
     @property
     def _where(self) -> str:
-        return f"loss: {getattr(self.function, '__name__', type(self.function).__name__)}"
+        return _place_of(self.function)
+
+
+def _of_two(function: object) -> object:
+    """Return a function of (prediction, target); TypeError for another."""
+    if not callable(function) or not _takes(function, 2):
+        raise TypeError(f"{_place_of(function)}: expected a function of (prediction, target)")
+    return function
+
+
+def _place_of(function: object) -> str:
+    return f"loss: {getattr(function, '__name__', type(function).__name__)}"
 
 
 LOSSES: dict[str, Callable[[], Loss]] = {
@@ -319,6 +330,12 @@ LOSSES: dict[str, Callable[[], Loss]] = {
 def get_loss(loss: Loss | LossFunction | str) -> Loss:
     """Return the loss of that name or function; a loss is given back as it is."""
     if isinstance(loss, Loss):
+        name = type(loss).__name__
+        if type(loss).__call__ is Loss.__call__:
+            raise TypeError(f"loss: {name}: expected a method {_CALL}, got none")
+        if not _takes(loss, 3):
+            taken = ", ".join(inspect.signature(loss).parameters)
+            raise TypeError(f"loss: {name}: expected {_CALL}, got __call__(self, {taken:.160})")
         return loss
     if isinstance(loss, type):
         raise TypeError(f"loss: expected a loss, got the class {loss.__name__}; call it")
@@ -330,12 +347,53 @@ def get_loss(loss: Loss | LossFunction | str) -> Loss:
 def called(
     loss: Loss, prediction: Array, target: Array, backend: Backend, sample_weight: Array | None
 ) -> tuple[float, LossBackward]:
-    """Call a loss, with the weights of samples where there are any."""
-    if sample_weight is None:
-        return loss(prediction, target, backend)
+    """Call a loss, with the weights of samples where there are any.
+
+    What one that is not of this file returns is checked.
+    """
     weighted: Any = loss  # its `takes_weights` was asked before
-    result: tuple[float, LossBackward] = weighted(prediction, target, backend, sample_weight)
-    return result
+    weights = () if sample_weight is None else (sample_weight,)
+    result: tuple[float, LossBackward] = weighted(prediction, target, backend, *weights)
+    return result if type(loss).__module__ == __name__ else _checked(result, loss, prediction)
+
+
+def _checked(result: Any, loss: Loss, prediction: Array) -> tuple[float, LossBackward]:
+    """Return (loss, backward) if that is what a loss of one's own returned, else raise."""
+    where = f"loss: {type(loss).__name__}"
+    if not isinstance(result, (tuple, list)) or len(result) != 2 or not callable(result[1]):
+        got = type(result).__name__
+        if isinstance(result, (tuple, list)):
+            got = f"({', '.join(type(each).__name__ for each in result[:4])})"
+        raise TypeError(
+            f"{where}: expected __call__ to return (loss, backward), a number and a function that "
+            f"returns the gradient, got {got}"
+        )
+    value, backward = result
+    if not isinstance(value, float):
+        number_ = np.asarray(value)
+        if number_.shape != () or number_.dtype.kind not in "iuf":
+            raise TypeError(
+                f"{where}: expected a number for the loss that __call__ returns, got "
+                f"{number_.dtype} of shape {number_.shape}"
+            )
+
+    def gradient() -> Array:
+        given: Any = np.asarray(backward())
+        if given.shape != prediction.shape or given.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{where}: expected backward to return real numbers of the prediction's shape "
+                f"{prediction.shape}, got {given.dtype} of shape {given.shape}"
+            )
+        same: Array = given.astype(prediction.dtype, copy=False)
+        return same
+
+    return float(value), gradient
+
+
+_CALL = (
+    "__call__(self, prediction, target, backend), which returns (loss, backward); a fourth "
+    "argument, sample_weight=None, is for weights"
+)
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
+from fastcnn._settings import Checks, Settings
 from fastcnn.nn._options import choice, number
 from fastcnn.nn._repr import OptionsRepr
 
@@ -17,8 +20,19 @@ __all__ = ["Constant", "Cosine", "Schedule", "Step", "WarmUp", "get_schedule"]
 
 Schedule = Callable[[int, int], float]
 
+_share = partial(number, low=0.0, high=1.0)
 
-class Constant(OptionsRepr):
+
+def _rising(value: object, where: str) -> tuple[float, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{where}: expected a list of shares, got {type(value).__name__}")
+    shares = tuple(number(share, where, 0.0, 1.0) for share in value)
+    if list(shares) != sorted(shares):
+        raise ValueError(f"{where}: expected rising shares, got {value!r:.80}")
+    return shares
+
+
+class Constant(OptionsRepr, Settings):
     """The learning rate as it is."""
 
     def __call__(self, step: int, total_steps: int) -> float:
@@ -26,35 +40,36 @@ class Constant(OptionsRepr):
         return 1.0
 
 
-class Step(OptionsRepr):
+class Step(OptionsRepr, Settings):
     """The learning rate times `factor` at each of the milestones.
 
     milestones: rising shares of the training between 0 and 1, factor: above 0.
     """
 
+    _checks: ClassVar[Checks] = {
+        "milestones": _rising,
+        "factor": partial(number, low=0.0, open_low=True),
+    }
+
     def __init__(self, milestones: Sequence[float] = (0.5, 0.75), *, factor: float = 0.1) -> None:
-        if isinstance(milestones, str) or not isinstance(milestones, Sequence):
-            raise TypeError(
-                f"Step: milestones: expected a list of shares, got {type(milestones).__name__}"
-            )
-        self.milestones = tuple(number(m, "Step: milestones", 0.0, 1.0) for m in milestones)
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"Step: milestones: expected rising shares, got {milestones!r}")
-        self.factor = number(factor, "Step: factor", 0.0, open_low=True)
+        self.milestones = milestones
+        self.factor = factor
 
     def __call__(self, step: int, total_steps: int) -> float:
         """Return factor ** (milestones passed)."""
         return self.factor ** sum(step >= m * total_steps for m in self.milestones)
 
 
-class Cosine(OptionsRepr):
+class Cosine(OptionsRepr, Settings):
     """From the full learning rate down to `final` of it along half a cosine wave.
 
     final + (1 - final) * (1 + cos(pi * step / total_steps)) / 2 (Loshchilov and Hutter, 2017).
     """
 
+    _checks: ClassVar[Checks] = {"final": _share}
+
     def __init__(self, *, final: float = 0.0) -> None:
-        self.final = number(final, "Cosine: final", 0.0, 1.0)
+        self.final = final
 
     def __call__(self, step: int, total_steps: int) -> float:
         """Return the cosine's factor; after the last step it stays at `final`."""
@@ -62,22 +77,28 @@ class Cosine(OptionsRepr):
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-class WarmUp(OptionsRepr):
+class WarmUp(OptionsRepr, Settings):
     """A linear rise to the full learning rate, then another schedule over the remaining steps.
 
     share: the part of the training that the rise takes; the first step has 1 / rise of the rate.
     """
 
+    _checks: ClassVar[Checks] = {
+        "after": lambda value, where: get_schedule(value),
+        "share": _share,
+    }
+
     def __init__(self, after: Schedule | str = "constant", *, share: float = 0.1) -> None:
-        self.after = get_schedule(after)
-        self.share = number(share, "WarmUp: share", 0.0, 1.0)
+        self.after: Any = after  # a schedule
+        self.share = share
 
     def __call__(self, step: int, total_steps: int) -> float:
         """Return (step + 1) / rise while it rises, then the other schedule's factor."""
         rise = round(self.share * total_steps)
         if step < rise:
             return (step + 1) / rise
-        return self.after(step - rise, total_steps - rise)
+        factor: float = self.after(step - rise, total_steps - rise)
+        return factor
 
 
 SCHEDULES: dict[str, Callable[[], Schedule]] = {

@@ -127,11 +127,19 @@ def winners(op: str, argmax: ArrayLike, shape: tuple[int, ...], places: int) -> 
     return found
 
 
-def zeros(op: str, shape: tuple[int, ...]) -> Array:
-    """Return float64 zeros; ValueError where the number of bytes does not fit an address."""
-    if math.prod(shape) * 8 > sys.maxsize:
-        raise ValueError(f"{op}: expected sizes that fit in memory, got an array of shape {shape}")
-    return np.zeros(shape)
+def zeros(op: str, shape: tuple[int, ...], cause: str = "") -> Array:
+    """Return float64 zeros; ValueError where the number of bytes does not fit an address.
+
+    cause: the argument that makes a result so large.
+    """
+    where = f"{op}: {cause}" if cause else op
+    kind: type[Exception] = ValueError
+    if math.prod(shape) * 8 <= sys.maxsize:
+        try:
+            return np.zeros(shape)
+        except MemoryError:
+            kind = MemoryError
+    raise kind(f"{where}: expected a result that fits in memory, got one of shape {shape}")
 
 
 def rounded(value: ArrayLike, dtype: np.dtype[Any]) -> Array:

@@ -55,7 +55,7 @@ def conv2d(
     N, P, Q, K = place.y_shape
     b = zeros("conv2d", (K,)) if b is None else array("conv2d", "b", b, dtype, (K,))
 
-    y = zeros("conv2d", (N, P, Q, K))
+    y = zeros("conv2d", (N, P, Q, K), "padding")
     x_padded = _pad("conv2d", x, place.pads)
     for n in range(N):
         for p in range(P):
@@ -182,6 +182,6 @@ def _pad(op: str, x: Array, sides: Pads) -> Array:
     """Return x (N, H, W, C) in a frame of zeros."""
     N, H, W, C = x.shape
     (top, bottom), (left, right) = sides
-    x_padded = zeros(op, (N, top + H + bottom, left + W + right, C))
+    x_padded = zeros(op, (N, top + H + bottom, left + W + right, C), "padding")
     x_padded[:, top : top + H, left : left + W] = x
     return x_padded

@@ -17,7 +17,7 @@ from command import FILES, SMALL, fail, small_run, start, succeed
 from test_datasets import small_files
 
 import fastcnn
-from fastcnn import _bench, _training_run, cli
+from fastcnn import _bench, _training_run, cli, datasets
 from fastcnn._config import config_text
 
 
@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train --resume --output a-file", "--resume: expected a run in a-file, got no state"),
         ("evaluate", "the following arguments are required: MODEL"),
         ("evaluate missing", "missing: No such file or directory"),
-        ("evaluate empty", "empty/model.safetensors: No such file or directory"),
+        ("evaluate empty", "empty: expected a model file, or a directory with model.safetensors"),
         ("evaluate a-file", "a-file: expected a fastcnn model file"),
         ("predict missing a-file", "missing: No such file or directory"),
         ("predict a-file", "the following arguments are required: FILE"),
@@ -159,6 +159,39 @@ def test_evaluate_a_model_of_another_shape() -> None:
     model.save("other.safetensors")
     message = fail("evaluate", "other.safetensors", "--dataset", "strokes", "--limit-test", 1)
     assert "expected a batch of shape (n, 8, 8, 1), got (1, 28, 28, 1)" in message
+
+
+def test_evaluate_prepares_as_the_notes_say(run: Path) -> None:
+    model = fastcnn.load(run)
+    model.notes = {"preprocessing": {"invert": True, "mean": 0.13, "std": [0.31]}}
+    model.save("noted.safetensors")
+    _, (x, y) = datasets.load("strokes", limit_train=1, limit_test=50)
+    # as predict takes arrays of uint8: "invert" is about pictures
+    x = ((x / 255 - 0.13) / 0.31).astype(np.float32)
+    measured = fastcnn.Trainer(model).evaluate(x, y)
+    options = ("--dataset", "strokes", "--limit-test", 50, "--batch-size", 7)
+    out = succeed("evaluate", "noted.safetensors", *options)
+    assert out.splitlines()[1:] == [
+        f"test loss: {measured['loss']:.4f}",
+        f"test accuracy: {measured['accuracy']:.4f}",
+    ]
+
+    model.notes = {"preprocessing": {"std": 0}}
+    model.save("bad.safetensors")
+    message = fail("evaluate", "bad.safetensors", *options)
+    assert message.startswith('evaluate: "std" in the model\'s notes: expected')
+
+
+def test_evaluate_a_model_that_ends_in_softmax(run: Path) -> None:
+    model = fastcnn.load(run)
+    model.notes = {}
+    model.save("logits.safetensors")
+    ended = fastcnn.nn.Sequential([model, fastcnn.nn.Softmax()])
+    ended.build((28, 28, 1))
+    ended.save("softmax.safetensors")
+    options = ("--dataset", "strokes", "--limit-test", 50, "--batch-size", 7)
+    expected = succeed("evaluate", "logits.safetensors", *options)
+    assert succeed("evaluate", "softmax.safetensors", *options) == expected
 
 
 # ---------------------------------------------------------------------- info, bench, help

@@ -214,6 +214,18 @@ def test_predict_names_and_formats() -> None:
     assert "top" not in told[0]
 
 
+def test_predict_escapes_names_in_text() -> None:
+    classifier("model", {"classes": ["a", "red\n\x1b[31m", "c" * 1000]})
+    np.save("x.npy", np.array([1, 3, 2], np.float32)[[[0, 1, 2]] * 4].reshape(2, 2, 3))
+    said = succeed("predict", "model", "x.npy", "--top", 2)
+    assert said.startswith("x.npy: class 1, red\\n\\x1b[31m, probability ")
+    assert said.count("\n") == 1
+    assert f" {'c' * 100}, probability" in said
+    assert json.loads(succeed("predict", "model", "x.npy", "--format=json"))[0]["name"] == (
+        "red\n\x1b[31m"
+    )
+
+
 @pytest.mark.parametrize("last", [fastcnn.nn.Softmax(), None])
 def test_predict_applies_softmax_once(last: Any) -> None:
     classifier("model", last=last)

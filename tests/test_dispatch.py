@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import textwrap
@@ -176,6 +177,32 @@ def test_an_instruction_set_beyond_this_cpu_is_refused_and_not_taken() -> None:
     result = python(forced, FASTCNN_ISA=_kernels.built()[-1])
     assert result.returncode == 1
     assert "ValueError: FASTCNN_ISA: expected one of" in result.stderr
+
+
+@pytest.mark.parametrize("missing", ["baseline|avx", ".*conv2d", "softmax", "_memory"])
+def test_a_build_in_part_says_what_to_run(missing: str) -> None:
+    script = rf"""
+        import re
+        from importlib import machinery
+
+        find = machinery.PathFinder.find_spec
+
+        def absent(name, *arguments):
+            is_missing = re.match(r"fastcnn\._kernels\.(.*\.)?({missing})", name)
+            return None if is_missing else find(name, *arguments)
+
+        machinery.PathFinder.find_spec = staticmethod(absent)
+        import fastcnn
+        fastcnn.FastBackend().softmax([[1.0, 2.0]])
+    """
+    result = python(script)
+    assert result.returncode == 1
+    *_, message = result.stderr.strip().splitlines()
+    assert re.fullmatch(
+        r"ImportError: fastcnn in .* has (no|not all) kernels compiled for this Python: run "
+        r"`pip install -e \.` there",
+        message,
+    )
 
 
 def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -256,6 +258,14 @@ LACKING: list[tuple[Any, str]] = [
     (own(forward=lambda self, x, b, **o: (x, None)), r"Own: forward: expected .*\(y, backward\)"),
     (own(forward=lambda self, x, b, **o: (3, len)), "Own: forward: expected an array, got int"),
     (own(forward=lambda self, x, b, **o: (x[:1], len)), "Own: forward: expected 8 outputs for 8"),
+    (
+        own(forward=lambda self, x, b, **o: (x.astype(float), len)),
+        r"Own: forward: expected an array of float32, as x is, got float64; y.astype\(x.dtype\)",
+    ),
+    (holding(lambda: deque([[nn.ReLU()]])), "Own: held: expected layers in .* a ReLU in a deque"),
+    (holding(lambda: [{nn.ReLU()}]), "Own: held: expected layers in .* got a ReLU in a set"),
+    (holding(lambda: MappingProxyType({1: nn.ReLU()})), "Own: held: .* a ReLU in a mappingproxy"),
+    (holding(lambda: np.array([[nn.ReLU()]])), "Own: held: .* got a ReLU in a ndarray"),
     (holding(lambda: nn.Dense(3)), "Own: declare: .* call plan.* got none for 'held', a Dense"),
     (holding(lambda: [nn.Dense(3)]), "Own: declare: .* call plan.* got none for 'held.0', a Dense"),
     (holding(lambda: {"a.b": nn.ReLU()}), "Own: held: expected layers under names .*got 'a.b'"),
@@ -287,6 +297,26 @@ def test_what_a_layer_lacks_is_named(make: Any, message: str) -> None:
 
     with pytest.raises((TypeError, ValueError), match=message):
         fit()
+
+
+def test_a_set_may_name_layers_that_are_held_elsewhere() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Dense(3)
+            self.favourites = {self.layer}
+            self.recent = deque([1, "two", None])
+
+        def declare(self, input_shape: Any) -> Any:
+            return self.layer.plan(input_shape)
+
+        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+            return self.layer.forward(x, backend, **options)
+
+    model = Own()
+    model.build((4,))
+    assert list(model.parameters()) == ["layer.weight", "layer.bias"]
+    assert model(np.ones((2, 4), np.float16), FAST).dtype == np.float32  # type: ignore[arg-type]
 
 
 def test_a_layer_that_holds_itself_is_refused() -> None:

@@ -220,6 +220,17 @@ def test_gigantic_convolutions(backend: Any, op: str, changes: dict[str, Any]) -
         call(backend, op, **changes)
 
 
+def test_padding_that_makes_a_result_too_large_is_named(backend: Any) -> None:
+    x, w = np.zeros((1, 4, 4, 1), np.float32), np.zeros((3, 3, 1, 1), np.float32)
+    said = "conv2d: padding: expected a result that fits in memory, got one of shape"
+    for padding in (2**31, 2**40):
+        with pytest.raises(ValueError, match=said):
+            backend.conv2d(x, w, padding=padding)
+    for padding in (2**27, 2**28):  # more than any machine has, and less than an address holds
+        with pytest.raises(MemoryError, match=said):
+            backend.conv2d(x, w, padding=padding)
+
+
 @pytest.mark.parametrize("op", POOLS)
 def test_gigantic_pools(backend: Any, op: str) -> None:
     for size in (7, HUGE, (1, HUGE), 2**33):

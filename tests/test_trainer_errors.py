@@ -158,3 +158,55 @@ def test_loss_errors(make: Any, error: type[Exception], message: str, reference:
     trainer = trainer_of(reference, loss="mean_squared_error")
     with pytest.raises(ValueError, match=r"y: expected targets of shape \(4, 3\), got \(4,\)"):
         trainer.evaluate(GOOD_X, GOOD_Y)
+
+
+class Own(losses.Loss):
+    """A loss of one's own that returns what it is told."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def __call__(self, prediction: Any, target: Any, backend: Any) -> Any:
+        return self.result(prediction)
+
+
+def test_what_a_loss_of_ones_own_returns(reference: Any) -> None:
+    x, y = np.zeros((4, 4, 4, 1), np.float32), np.zeros(4, np.int64)
+    returns = r"loss: Own: expected __call__ to return \(loss, backward\), a number and a function"
+    for result, error, message in [
+        (lambda p: 1.0, TypeError, f"{returns} .*, got float"),
+        (lambda p: (1.0, p), TypeError, rf"{returns} .*, got \(float, ndarray\)"),
+        (lambda p: (1.0, lambda: p, 3), TypeError, returns),
+        (lambda p: (p, lambda: p), TypeError, "loss: Own: expected a number .*, got float32 of"),
+        (lambda p: (None, lambda: p), TypeError, "loss: Own: expected a number .*, got object"),
+        (lambda p: (1.0, lambda: None), ValueError, "loss: Own: expected backward .*got object"),
+        (lambda p: (1.0, lambda: p[0]), ValueError, "loss: Own: expected backward .*got float32"),
+    ]:
+        trainer = trainer_of(reference, loss=Own(result))
+        with pytest.raises(error, match=message):
+            trainer.fit(x, y, epochs=1)
+        assert trainer.step == 0
+    with pytest.raises(TypeError, match=returns):
+        trainer_of(reference, loss=Own(lambda p: 1.0)).evaluate(x, y)
+    for given in (1.0, np.float32(1), np.array(1), 1):  # numbers all
+        trainer = trainer_of(
+            reference, loss=Own(lambda p, given=given: (given, lambda: np.ones(p.shape)))
+        )
+        assert trainer.fit(x, y, epochs=1)["loss"] == [1.0]
+
+
+def test_a_loss_that_cannot_be_called_as_losses_are() -> None:
+    class Without(losses.Loss):
+        pass
+
+    class Two(losses.Loss):
+        def __call__(self, prediction: Any, target: Any) -> Any:  # type: ignore[override]
+            return 1.0, lambda: prediction
+
+    with pytest.raises(
+        TypeError, match=r"loss: Without: expected a method __call__\(self, .* got n"
+    ):
+        fastcnn.Trainer(plain(), loss=Without())
+    got = r"loss: Two: expected __call__\(self, .*, got __call__\(self, prediction, target\)"
+    with pytest.raises(TypeError, match=got):
+        fastcnn.Trainer(plain(), loss=Two())

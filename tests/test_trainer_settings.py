@@ -10,7 +10,7 @@ import pytest
 from trainers import assert_same_state, plain, state_of, striped_images, trainer_of
 
 import fastcnn
-from fastcnn import losses, nn, optim, schedules
+from fastcnn import callbacks, losses, nn, optim, schedules
 from fastcnn.callbacks import Callback
 
 X, Y = striped_images(12)
@@ -123,6 +123,22 @@ def test_momentum_comes_and_goes(reference: Any, tmp_path: Path) -> None:
         (optim.AdamW(), "beta1", None, TypeError),
         (losses.CrossEntropy(), "label_smoothing", 2, ValueError),
         (losses.CrossEntropy(), "class_weights", [-1], ValueError),
+        (losses.MeanSquaredError(), "class_weights", [1, 2], AttributeError),
+        (schedules.Constant(), "factor", 0.5, AttributeError),
+        (schedules.Step(), "milestones", [0.5, 0.2], ValueError),
+        (schedules.Step(), "factor", 0, ValueError),
+        (schedules.Cosine(), "final", 7, ValueError),
+        (schedules.Cosine(), "finale", 0.5, AttributeError),
+        (schedules.WarmUp(), "share", "x", TypeError),
+        (callbacks.EarlyStopping(), "patience", "x", TypeError),
+        (callbacks.EarlyStopping(), "monitor", "f1", ValueError),
+        (callbacks.EarlyStopping(), "min_delta", -1, ValueError),
+        (callbacks.EarlyStopping(), "restore_best", 1, TypeError),
+        (callbacks.EarlyStopping(), "patients", 3, AttributeError),
+        (callbacks.Checkpoint("x"), "monitor", "f1", ValueError),
+        (callbacks.Checkpoint("x"), "path", "{f1}", ValueError),
+        (callbacks.Checkpoint("x"), "state", None, TypeError),
+        (callbacks.Checkpoint("x"), "stat", True, AttributeError),
     ],
 )
 def test_settings_are_checked_when_they_are_set(
@@ -132,6 +148,33 @@ def test_settings_are_checked_when_they_are_set(
     with pytest.raises(error, match=f"^{type(optimizer).__name__}: .*{name}"):
         setattr(optimizer, name, value)
     assert repr(vars(optimizer)) == before
+
+
+def test_settings_may_change_and_ones_own_may_be_added() -> None:
+    warm_up = schedules.WarmUp()
+    warm_up.after = "cosine"
+    assert type(warm_up.after) is schedules.Cosine
+    loss = losses.FunctionLoss(lambda p, t: (0.0, p))
+    for wrong in (3, lambda p: p):
+        with pytest.raises(TypeError, match=r"^loss: .*: expected a function of"):
+            loss.function = wrong  # type: ignore[assignment]
+    with pytest.raises(AttributeError, match=r"settings \(it has none\), got a{80}$"):
+        setattr(losses.MeanSquaredError(), "a" * 1000, 1)
+
+    class Own(callbacks.EarlyStopping):
+        pass
+
+    own = Own()
+    own.mine = 3  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match=r"^Own: patience"):
+        own.patience = "x"  # type: ignore[assignment]
+
+
+def test_the_path_of_a_checkpoint_may_change(reference: Any, tmp_path: Path) -> None:
+    checkpoint = callbacks.Checkpoint(tmp_path / "{loss}")
+    checkpoint.path = tmp_path / "{epoch}"
+    trainer_of(reference, small()).fit(X, Y, callbacks=[checkpoint], verbose=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 # ---------------------------------------------------------------------- the other parts

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
-if find_spec(f"{__name__}._cpu") is None:
+if find_spec(f"{__name__}._cpu") is None or find_spec(f"{__name__}._memory") is None:
     raise ImportError(
         f"fastcnn in {Path(__file__).parents[2]} has no kernels compiled for this Python: "
         "run `pip install -e .` there"
@@ -21,6 +21,12 @@ from fastcnn._kernels.caches import cache_bytes
 from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets, modules
 
 __all__ = ["available", "built", "cache_sizes", "has_openmp", "has_team", "load", "select"]
+
+# What a build leaves that was interrupted, or copied in part.
+_IN_PART = (
+    f"fastcnn in {Path(__file__).parents[2]} has not all kernels compiled for this Python: "
+    "run `pip install -e .` there"
+)
 
 has_openmp = _cpu.has_openmp
 cache_sizes = _cpu.cache_bytes
@@ -39,8 +45,15 @@ def built() -> tuple[str, ...]:
     return tuple(
         isa.name
         for isa in instruction_sets()
-        if find_spec(f"{__name__}.{isa.name}.{DTYPES[0]}.{MODULES[0]}") is not None
+        if _is_there(f"{__name__}.{isa.name}.{DTYPES[0]}.{MODULES[0]}")
     )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is the folder
+        return False
 
 
 @cache
@@ -57,12 +70,15 @@ def available() -> tuple[str, ...]:
 def select(isa: str | None = None) -> str:
     """Return the instruction set to use: `isa`, else FASTCNN_ISA, else the widest available.
 
-    Raises ValueError, listing the choices, where the one asked for cannot run here.
+    Raises ValueError, listing the choices, where the one asked for cannot run here, and
+    ImportError where there are none.
     """
     source = "isa"
     if isa is None:
         source, isa = "FASTCNN_ISA", os.environ.get("FASTCNN_ISA") or None
     choices = available()
+    if not choices:
+        raise ImportError(_IN_PART)
     if isa is None:
         return choices[-1]
     if isa not in choices:
@@ -77,12 +93,14 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
 
     Only call it with an instruction set that `select` has returned: even the import of a
     module runs code compiled for its instruction set. It is the first op that does: MemoryError
-    where there is no room for them.
+    where there is no room for them, ImportError where some are missing.
     """
     try:
         return SimpleNamespace(
             **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in modules(dtype)}
         )
+    except ModuleNotFoundError as error:
+        raise ImportError(_IN_PART) from error
     except ImportError as error:
         # The loader has words alone for it: "cannot allocate", "failed to map segment".
         _, _, reason = str(error).partition(": ")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import (
     by_shape,
+    fits_memory,
     flag,
     float_arrays,
     integer,
@@ -20,6 +21,7 @@ from fastcnn._checks import (
     pair,
     rank,
     shape,
+    too_large,
 )
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
@@ -87,6 +89,7 @@ def _geometry(
         output_size(op, "height", size[0], pad_h, kernel[0], stride_h, dilation_h),
         output_size(op, "width", size[1], pad_w, kernel[1], stride_w, dilation_w),
     )
+    fits_memory(op, "padding", (x.shape[0], *output, w.shape[3]))
     # A stride that is never taken and a dilation between no taps may be of any size: as small
     # ones they mean the same, and no product of them overflows.
     window = (
@@ -181,7 +184,11 @@ class Conv2D(Base):
         if b is not None:
             rank("conv2d", "b", b, "K")
             shape("conv2d", "b", b, w.shape[3:], "one for each filter of w")
-        y = empty((x.shape[0], *geometry.output, w.shape[3]), x.dtype)
+        y_shape = (x.shape[0], *geometry.output, w.shape[3])
+        try:
+            y = empty(y_shape, x.dtype)
+        except MemoryError:
+            raise MemoryError(too_large("conv2d", "padding", y_shape)) from None
         if y.size == 0:
             return y
         kernels, algorithm = self._load(x), self._conv2d_algorithm(x, w, geometry)

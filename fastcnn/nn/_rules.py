@@ -8,9 +8,13 @@ something is told what.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections import UserDict, UserList, deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
 from fastcnn.nn._options import Shape, integer
@@ -36,6 +40,7 @@ __all__ = [
 Function = Callable[..., Any]
 
 _LONGEST_NAME = 100
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # What people look for on a model and find elsewhere.
 _ELSEWHERE = {
@@ -130,7 +135,8 @@ def _checked(forward: Function) -> Function:
         shape = getattr(result[0], "shape", None)
         if shape is None:
             raise TypeError(f"{name}: forward: expected an array, got {type(result[0]).__name__}")
-        count = len(args[0] if args else kwargs["x"])
+        x = args[0] if args else kwargs["x"]
+        count = len(x)
         if shape != (count, *self.output_shape):
             raise ValueError(
                 f"{name}: declare: expected the shape that forward gives, which is {shape[1:]} for "
@@ -138,6 +144,13 @@ def _checked(forward: Function) -> Function:
                 if shape[:1] == (count,)
                 else f"{name}: forward: expected {count} outputs for {count} inputs, got an array "
                 f"of shape {shape}"
+            )
+        given, dtype = (getattr(each, "dtype", None) for each in (x, result[0]))
+        is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
+        if is_float and given in _FLOATS and dtype != given:
+            raise TypeError(
+                f"{name}: forward: expected an array of {given}, as x is, got {dtype}; "
+                "y.astype(x.dtype) is one"
             )
         return result
 
@@ -164,7 +177,10 @@ def require_methods(module: Module) -> None:
 
 
 def require_declared(module: Module) -> None:
-    """Refuse what declare forgot: a layer that it did not plan, a parameter made otherwise."""
+    """Refuse what declare forgot: a layer that it did not plan, a parameter made otherwise.
+
+    And layers that lie where nobody finds them.
+    """
     name = type(module).__name__
     for key, child in module.children().items():
         if not child._planned:
@@ -172,8 +188,16 @@ def require_declared(module: Module) -> None:
                 f"{name}: declare: expected it to call plan(input_shape) of every layer that it "
                 f"holds, got none for {key!r:.80}, a {type(child).__name__}"
             )
+    found = {id(each) for each in module.modules()}
     known = {id(variable) for variable in module.variables().values()}
     for key, value in vars(module).items():
+        if key not in module._hidden:
+            for layer, holder in _unseen(value):
+                if id(layer) not in found:
+                    raise TypeError(
+                        f"{name}: {key:.80}: expected layers in attributes, lists, tuples and "
+                        f"dicts, got a {type(layer).__name__} in a {type(holder).__name__}"
+                    )
         if isinstance(value, Variable) and id(value) not in known:
             raise TypeError(
                 f"{name}: {key}: expected what declare_parameter or declare_buffer returns, got a "
@@ -226,6 +250,24 @@ def held(name: str, value: object, who: str) -> Iterator[tuple[str, Module]]:
                     f"{who}: {name}: expected layers under names without dots, got {key!r:.80}"
                 )
             yield from found
+
+
+def _unseen(value: object, holder: object = None) -> Iterator[tuple[Module, object]]:
+    """Yield the layers in an attribute that `held` passes over, each with what hides it."""
+    items: Iterable[Any] = ()
+    if isinstance(value, (dict, UserDict, MappingProxyType)):
+        items = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset, deque, UserList)):
+        items = value
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        items = value.flat
+    if holder is None and not isinstance(value, (list, tuple, dict)):
+        holder = value
+    for item in items:
+        if not isinstance(item, _module.Module):
+            yield from _unseen(item, holder)
+        elif holder is not None:
+            yield item, holder
 
 
 def fixed(value: Any) -> Any:
