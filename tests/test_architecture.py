@@ -307,3 +307,11 @@ def test_verbatim_c_in_cython_is_small() -> None:
         ):
             assert re.search(r"\b(for|while|do)\b", block) is None, path.name
             assert len(block.splitlines()) <= 30, path.name
+
+
+def test_the_layout_names_every_module() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    layout = set(re.findall(r"[\w.]+", text.split("```")[1]))
+    modules = {path.name for path in (ROOT / "fastcnn").glob("[!_]*.py")}
+    modules |= {path.name for path in (ROOT / "fastcnn").glob("_[!_]*.py")}
+    assert modules - layout == set()
