@@ -187,9 +187,9 @@ cdef void note_help(bint woken, bint helped) noexcept nogil:
     if helped:
         in_vain = left_out = 0
     elif woken:
-        in_vain += 1
+        in_vain = min(in_vain + 1, IN_VAIN + MOST_LEFT_OUT)
         if in_vain >= IN_VAIN:
-            left_out = 1 << min(in_vain - IN_VAIN, MOST_LEFT_OUT)
+            left_out = 1 << (in_vain - IN_VAIN)
 
 
 cdef void wait_for_parts(Job* job) noexcept nogil:
