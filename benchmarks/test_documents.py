@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page, paths, peers
+from benchmarks import contention, page, paths, peers
 
 ROOT = Path(__file__).parents[1]
-PARSERS = {"peers": peers._parser, "paths": paths._parser, "page": page._parser}
+MODULES = (peers, paths, contention, page)
+PARSERS = {module.__name__.split(".")[-1]: module._parser for module in MODULES}
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 TEXTS["docs/benchmarks.md"] = (page.DOCS / "benchmarks.md").read_text()
-TEXTS |= {str(module.__name__): str(module.__doc__) for module in (peers, paths, page)}
+TEXTS |= {module.__name__: str(module.__doc__) for module in MODULES}
 
 
 @pytest.mark.parametrize("name", TEXTS)
