@@ -91,7 +91,7 @@ cdef enum:
     MOST_PARTS = 1024           # of a job; as many as _threads.py allows
     JOBS = 32                   # at once, of as many Python threads; the next run alone
     LOOKS = 32                  # at what is waited for, between two looks at the clock
-    IDLE_SPIN = 200_000          # ns a worker spins for the next job: a step's gaps are shorter
+    IDLE_SPIN = 50_000          # ns a worker spins for the next job: a step's gaps are shorter
     DONE_SPIN = 200_000         # ns a caller spins for parts that others compute
     GAP = 300_000               # ns between two looks at the clock: the thread did not run
     CROWDED_FOR = 20_000_000    # ns after a gap in which nobody spins
