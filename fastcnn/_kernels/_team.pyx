@@ -2,7 +2,7 @@
 
 gcc turns a prange into a function and a call of GOMP_parallel. Its runtime, libgomp, lets a
 waiting thread spin for milliseconds and starts a loop only when every thread is there: on a
-machine with more to run than CPUs, that is a hundred times slower than one thread. It also ends
+machine with more to run than CPUs, that can be far slower than one thread. It also ends
 the process where no thread can be started, and hangs in a child after fork. So the kernels are
 linked with GOMP_parallel and the few other calls of a prange wrapped (setup.py) to those below.
 
