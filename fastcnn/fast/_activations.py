@@ -5,7 +5,6 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, number, same_shape
-from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -17,10 +16,10 @@ class Activations(MemoryBound):
 
     def _elementwise(self, op: str, x: ArrayLike, *parameters: float) -> Array:
         (x,) = float_arrays(op, x=x)
-        y = empty(x.shape, x.dtype)
+        y = self._empty(x.shape, x.dtype)
         if y.size:
             kernel = getattr(self._load(x).activations, op)
-            kernel(y.reshape(-1), x.reshape(-1), *parameters, self._team(x))
+            self._run(kernel, y.reshape(-1), x.reshape(-1), *parameters, self._team(x))
         return y
 
     def _elementwise_backward(
@@ -30,10 +29,11 @@ class Activations(MemoryBound):
         ((name, _),) = saved.items()
         dy, array = float_arrays(op, dy=dy, **saved)
         same_shape(op, "dy", dy, name, array)
-        dx = empty(dy.shape, dy.dtype)
+        dx = self._empty(dy.shape, dy.dtype)
         if dx.size:
             kernel = getattr(self._load(dy).activations, op)
-            kernel(dx.reshape(-1), dy.reshape(-1), array.reshape(-1), *parameters, self._team(dy))
+            flat = dx.reshape(-1), dy.reshape(-1), array.reshape(-1)
+            self._run(kernel, *flat, *parameters, self._team(dy))
         return dx
 
     def relu(self, x: ArrayLike) -> Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastcnn import _kernels, _threads
+from fastcnn._memory import empty
+from fastcnn.backend import Array
 
 __all__ = ["Base"]
 
@@ -42,6 +45,30 @@ class Base:
     def num_threads(self) -> int:
         """How many threads an op uses; follows `fastcnn.set_num_threads` unless given."""
         return _threads.get_num_threads(self._num_threads)
+
+    # An op looks at shapes alone, but for what it hands to these: so a plan, which replaces them,
+    # can prepare the op once and run it for other numbers in the same arrays.
+    def _run(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what computes: it is all that reads or writes numbers. Return what it returns."""
+        return call(*arguments)
+
+    def _check(self, check: Callable[..., Any], *arguments: Any) -> None:
+        """Call what refuses numbers that a user may have got wrong."""
+        check(*arguments)
+
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array for an op's result, or between its calls."""
+        return empty(shape, dtype)
+
+    def _room(self, size: int, dtype: np.dtype[Any]) -> Array:
+        """Return a workspace of so many numbers."""
+        return self._empty((size,), dtype)
+
+    def _zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return such an array of zeros."""
+        array = self._empty(shape, dtype)
+        self._run(array.fill, 0)
+        return array
 
     def _load(self, array: np.ndarray[Any, Any]) -> Any:
         """Return the kernel modules for an array's dtype."""

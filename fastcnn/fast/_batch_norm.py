@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, positive, rank, same_shape, shape
-from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
 from fastcnn.fast import _wide
 from fastcnn.fast._memory_bound import MemoryBound
@@ -35,18 +34,17 @@ def _check_batch(op: str, x: Array) -> None:
         )
 
 
-def _workspace(kernel: Any, x: Array, sums: int, rows: int) -> tuple[Array, Array, Array]:
-    """Return room for the partial sums, their totals and the per-channel tables."""
-    parts, width = kernel.sizes(x.size, x.shape[-1])
-    return (
-        empty((parts, sums, width), x.dtype),
-        empty((3, width), np.dtype(np.float64)),
-        empty((rows, width), x.dtype),
-    )
-
-
 class BatchNorm(MemoryBound):
     """batch_norm in training and inference, and the gradients."""
+
+    def _tables(self, kernel: Any, x: Array, sums: int, rows: int) -> tuple[Array, Array, Array]:
+        """Return room for the partial sums, their totals and the per-channel tables."""
+        parts, width = kernel.sizes(x.size, x.shape[-1])
+        return (
+            self._empty((parts, sums, width), x.dtype),
+            self._empty((3, width), np.dtype(np.float64)),
+            self._empty((rows, width), x.dtype),
+        )
 
     def batch_norm(
         self, x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5
@@ -56,10 +54,11 @@ class BatchNorm(MemoryBound):
         _check(op, x, gamma=gamma, beta=beta)
         epsilon = positive(op, "epsilon", epsilon)
         _check_batch(op, x)
-        y = empty(x.shape, x.dtype)
-        mean, variance = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+        y = self._empty(x.shape, x.dtype)
+        mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
         kernel = self._load(x).batch_norm
-        kernel.batch_norm(
+        self._run(
+            kernel.batch_norm,
             y.reshape(-1),
             mean,
             variance,
@@ -67,7 +66,7 @@ class BatchNorm(MemoryBound):
             gamma,
             beta,
             epsilon,
-            *_workspace(kernel, x, 3, 3),
+            *self._tables(kernel, x, 3, 3),
             self._team(x),
             _wide.batch_norm,
         )
@@ -101,11 +100,12 @@ class BatchNorm(MemoryBound):
         )
         _check(op, x, gamma=gamma, beta=beta, mean=mean, variance=variance)
         epsilon = positive(op, "epsilon", epsilon)
-        y = empty(x.shape, x.dtype)
+        y = self._empty(x.shape, x.dtype)
         if y.size:
             kernel = self._load(x).batch_norm
-            _, _, table = _workspace(kernel, x, 0, 3)
-            kernel.batch_norm_inference(
+            _, _, table = self._tables(kernel, x, 0, 3)
+            self._run(
+                kernel.batch_norm_inference,
                 y.reshape(-1),
                 x.reshape(-1),
                 gamma,
@@ -151,12 +151,13 @@ class BatchNorm(MemoryBound):
         epsilon = positive(op, "epsilon", epsilon)
         if op == "batch_norm_backward":
             _check_batch(op, x)
-        dx = empty(x.shape, x.dtype)
+        dx = self._empty(x.shape, x.dtype)
         if dx.size == 0:
-            return dx, zeros(gamma.shape, x.dtype), zeros(gamma.shape, x.dtype)
-        dgamma, dbeta = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+            return dx, self._zeros(gamma.shape, x.dtype), self._zeros(gamma.shape, x.dtype)
+        dgamma, dbeta = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
         kernel = self._load(x).batch_norm
-        getattr(kernel, op)(
+        self._run(
+            getattr(kernel, op),
             dx.reshape(-1),
             dgamma,
             dbeta,
@@ -166,7 +167,7 @@ class BatchNorm(MemoryBound):
             mean,
             variance,
             epsilon,
-            *_workspace(kernel, x, 2, 4),
+            *self._tables(kernel, x, 2, 4),
             self._team(x),
             _wide.batch_norm_backward,
         )

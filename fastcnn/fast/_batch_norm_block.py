@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array, float_arrays, output_size, pair, positive, rank, shape
-from fastcnn._memory import empty
 from fastcnn.backend import Array, Size2D
 from fastcnn.fast import _wide
 from fastcnn.fast._activations import Activations
-from fastcnn.fast._batch_norm import BatchNorm, _check_batch, _workspace
+from fastcnn.fast._batch_norm import BatchNorm, _check_batch
 from fastcnn.fast._batch_norm import _check as _check_norm
 from fastcnn.fast._pool2d import Pool2D
 
@@ -53,6 +52,23 @@ def _windows(op: str, x: Array, pool_size: Size2D, pool_stride: Size2D | None) -
     return _Windows(output, size, stride)
 
 
+def mark_dead(argmax: Array, y: Array, places: int) -> None:
+    """Note where ReLU left nothing: no place of the window won."""
+    argmax[y == 0] = places
+
+
+def drop_dead(alive: Array, winners: Array, dy: Array, argmax: Array, places: int) -> None:
+    """Write dy without the gradients of such windows, and argmax with a place for them."""
+    lives = argmax < places
+    np.copyto(alive, np.where(lives, dy, dy.dtype.type(0)))
+    np.multiply(argmax, lives, out=winners)
+
+
+def _require_places(op: str, argmax: Array, places: int) -> None:
+    if argmax.max() > places:
+        raise ValueError(f"{op}: argmax: expected places up to {places}, got {argmax.max()}")
+
+
 class BatchNormBlock(BatchNorm, Pool2D, Activations):
     """batch_norm_block and its gradients."""
 
@@ -77,16 +93,25 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
         if x.shape[3] % self._lanes_of_channels(x):
             z, mean, variance = self.batch_norm(x, gamma, beta, epsilon=epsilon)
             y, argmax = self.max_pool2d(self.relu(z), windows.size, stride=windows.stride)
-            argmax[y == 0] = windows.places
+            self._run(mark_dead, argmax, y, windows.places)
             return y, argmax, mean, variance
-        mean, variance = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
-        workspace = _workspace(kernels.batch_norm, x, 3, 3)
-        kernels.batch_norm.batch_norm_statistics(
-            mean, variance, x.reshape(-1), gamma, beta, epsilon, *workspace, self._team(x)
+        mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
+        workspace = self._tables(kernels.batch_norm, x, 3, 3)
+        self._run(
+            kernels.batch_norm.batch_norm_statistics,
+            mean,
+            variance,
+            x.reshape(-1),
+            gamma,
+            beta,
+            epsilon,
+            *workspace,
+            self._team(x),
         )
-        y = empty((x.shape[0], *windows.output, x.shape[3]), x.dtype)
-        argmax = empty(y.shape, np.dtype(np.uint8))
-        kernels.batch_norm_block.batch_norm_block(
+        y = self._empty((x.shape[0], *windows.output, x.shape[3]), x.dtype)
+        argmax = self._empty(y.shape, np.dtype(np.uint8))
+        self._run(
+            kernels.batch_norm_block.batch_norm_block,
             y,
             argmax,
             x,
@@ -140,25 +165,24 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
             raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
         shape(op, "argmax", places, output, "that of batch_norm_block's result")
         places = np.ascontiguousarray(places)
-        if places.max() > windows.places:
-            raise ValueError(
-                f"{op}: argmax: expected places up to {windows.places}, got {places.max()}"
-            )
+        self._check(_require_places, op, places, windows.places)
         kernel = self._load(x).batch_norm_block
         if x.shape[3] % self._lanes_of_channels(x) or not windows.side_by_side:
-            alive = places < windows.places
+            alive, winners = self._empty(dy.shape, dy.dtype), self._empty(dy.shape, places.dtype)
+            self._run(drop_dead, alive, winners, dy, places, windows.places)
             dz = self.max_pool2d_backward(
-                np.where(alive, dy, dy.dtype.type(0)),
-                places * alive,
+                alive,
+                winners,
                 x.shape,
                 windows.size,
                 stride=windows.stride,
             )
             return self.batch_norm_backward(dz, x, gamma, mean, variance, epsilon=epsilon)
-        dx = empty(x.shape, x.dtype)
-        dgamma, dbeta = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+        dx = self._empty(x.shape, x.dtype)
+        dgamma, dbeta = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
         parts = kernel.parts(x.shape[0] * windows.output[0], windows.output[1])
-        kernel.batch_norm_block_backward(
+        self._run(
+            kernel.batch_norm_block_backward,
             dx,
             dgamma,
             dbeta,
@@ -170,8 +194,8 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
             variance,
             epsilon,
             *windows.size,
-            empty((parts, 2, x.shape[3]), x.dtype),
-            empty((3, x.shape[3]), x.dtype),
+            self._empty((parts, 2, x.shape[3]), x.dtype),
+            self._empty((3, x.shape[3]), x.dtype),
             self._team(x),
             _wide.batch_norm_block_backward,
         )

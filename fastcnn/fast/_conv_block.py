@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array, by_shape, flag, float_arrays, output_size, pair, rank, shape
-from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
-from fastcnn.fast._conv2d import Conv2D, _Geometry, _geometry
+from fastcnn.fast._batch_norm_block import drop_dead, mark_dead
+from fastcnn.fast._conv2d import Conv2D
+from fastcnn.fast._conv_rules import Geometry, geometry_of
 from fastcnn.fast._pool2d import Pool2D
 
 __all__ = ["ConvBlock"]
@@ -61,7 +62,7 @@ def _check(
     pool_size: Size2D,
     pool_stride: Size2D | None,
 ) -> _Block:
-    geometry = _geometry(op, x, w, stride, padding, dilation, groups)
+    geometry = geometry_of(op, x, w, stride, padding, dilation, groups)
     size = pair(op, "pool_size", pool_size)
     step = size if pool_stride is None else pair(op, "pool_stride", pool_stride)
     if size[0] * size[1] > 255:
@@ -93,6 +94,11 @@ def _tiles_workspace(kernel: Any, y: Array, w: Array, threads: int, kept: bool =
     n, p, q, _ = y.shape
     size: int = kernel.workspace_size(n, 2 * p, 2 * q, *w.shape[2:], threads, kept)
     return size
+
+
+def _require_places(op: str, kernel: Any, argmax: Array, places: int, threads: int) -> None:
+    if kernel(argmax, places, threads):
+        raise ValueError(f"{op}: argmax: expected places up to {places}, got {argmax.max()}")
 
 
 class ConvBlock(Conv2D, Pool2D, Activations):
@@ -132,7 +138,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "columns"
         if self._is_winograd(w, block):
             return "winograd"
-        geometry = _Geometry(block.convolved, block.window, block.groups)
+        geometry = Geometry(block.convolved, block.window, block.groups)
         c, k = w.shape[2:]
         fewest = _FEWEST_INSTEAD if block.places <= 4 else _FEWEST_OF_LARGE_WINDOWS
         if self.convolution == "auto" and c >= fewest and k >= _FEWEST_OF_EITHER:
@@ -149,28 +155,28 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         with_workspace: WithWorkspace | None = None,
     ) -> tuple[Array, Array]:
         """Return (y, argmax); `with_workspace` is asked for room to pack the weights in."""
-        y = empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
-        argmax = empty(y.shape, np.dtype(np.uint8))
+        y = self._empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
+        argmax = self._empty(y.shape, np.dtype(np.uint8))
         if y.size == 0:
             return y, argmax
         threads = self.num_threads
         if algorithm == "few":
-            bias = zeros(w.shape[3:], w.dtype) if b is None else b
+            bias = self._zeros(w.shape[3:], w.dtype) if b is None else b
             kernel = self._load(x).conv_block_few
-            kernel.conv_block(y, argmax, x, w, bias, *block.pool[2:], threads)
+            self._run(kernel.conv_block, y, argmax, x, w, bias, *block.pool[2:], threads)
             return y, argmax
         if algorithm == "winograd":
             kernel = self._load(x).winograd
-            workspace = empty((_tiles_workspace(kernel, y, w, threads),), x.dtype)
-            kernel.conv_block(y, argmax, x, w, b, workspace, *block.window[2:4], threads)
+            workspace = self._empty((_tiles_workspace(kernel, y, w, threads),), x.dtype)
+            self._run(kernel.conv_block, y, argmax, x, w, b, workspace, *block.window[2:4], threads)
             return y, argmax
         kernel, size, options = self._block_kernel(w, block, algorithm, threads)
 
         def run(workspace: Array, packed: bool) -> None:
-            kernel.conv_block(y, argmax, x, w, b, workspace, *options, threads, packed)
+            self._run(kernel.conv_block, y, argmax, x, w, b, workspace, *options, threads, packed)
 
         if with_workspace is None:
-            run(empty((size,), x.dtype), False)
+            run(self._room(size, x.dtype), False)
         else:
             with_workspace(size, run)
         return y, argmax
@@ -233,7 +239,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
     ) -> tuple[Array, Array]:
         y = self.relu(self.conv2d(x, w, b, **block.options))
         y, argmax = self.max_pool2d(y, block.pool[:2], stride=block.pool[2:])
-        argmax[y == 0] = block.places
+        self._run(mark_dead, argmax, y, block.places)
         return y, argmax
 
     def conv_block_backward(
@@ -257,8 +263,8 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         flag(op, "input_gradient", input_gradient)
         places = self._winners(op, dy, argmax, x, w, block)
         if x.size == 0:
-            dx = empty(x.shape, x.dtype) if input_gradient else None
-            return dx, zeros(w.shape, x.dtype), zeros(w.shape[3:], x.dtype)
+            dx = self._empty(x.shape, x.dtype) if input_gradient else None
+            return dx, self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
         path, *_ = self._gradient_paths(x, w, block, input_gradient)
         return self._block_gradients(path, dy, places, x, w, block, input_gradient)
 
@@ -273,11 +279,9 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
         shape(op, "argmax", places, output, f"that of {op.removesuffix('_backward')}'s result")
         places = np.ascontiguousarray(places)
-        kernel = self._load(x).conv_block_backward
-        if places.size and kernel.places_above(places, block.places, self.num_threads):
-            raise ValueError(
-                f"{op}: argmax: expected places up to {block.places}, got {places.max()}"
-            )
+        if places.size:
+            kernel = self._load(x).conv_block_backward.places_above
+            self._check(_require_places, op, kernel, places, block.places, self.num_threads)
         return places
 
     def _gradient_paths(self, x: Array, w: Array, block: _Block, input_gradient: bool) -> list[str]:
@@ -289,7 +293,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return ["few", "plain"] if fits else ["plain"]
         if _padded_size(x, w, block) > _LARGEST_PLACE:
             return ["plain"]
-        geometry = _Geometry(block.convolved, block.window, block.groups)
+        geometry = Geometry(block.convolved, block.window, block.groups)
         crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
         if input_gradient and crowded and self._by_winograd("dw", w, geometry):
             return ["plain", "sparse"]
@@ -319,24 +323,34 @@ class ConvBlock(Conv2D, Pool2D, Activations):
     def _few_backward(
         self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block
     ) -> tuple[Array, Array]:
-        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward_few
         r, s, _, k = w.shape
         options = (*block.window[:4], *block.pool, self.num_threads)
         size = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
-        kernel.conv_block_backward_few(dw, db, dy, argmax, x, empty((size,), x.dtype), *options)
+        self._run(
+            kernel.conv_block_backward_few,
+            dw,
+            db,
+            dy,
+            argmax,
+            x,
+            self._room(size, x.dtype),
+            *options,
+        )
         return dw, db
 
     def _sparse_backward(
         self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block, input_gradient: bool
     ) -> tuple[Array | None, Array, Array]:
-        dx = empty(x.shape, x.dtype) if input_gradient else None
-        dw, db = empty(w.shape, w.dtype), empty(w.shape[3:], w.dtype)
+        dx = self._empty(x.shape, x.dtype) if input_gradient else None
+        dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward
         r, s, _, k = w.shape
         options = (*block.window[:4], *block.pool, self.num_threads)
         numbers, places = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
-        kernel.conv_block_backward(
+        self._run(
+            kernel.conv_block_backward,
             dx,
             dw,
             db,
@@ -344,8 +358,8 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             argmax,
             x,
             w,
-            empty((numbers,), x.dtype),
-            empty((places,), np.dtype(np.int32)),
+            self._room(numbers, x.dtype),
+            self._room(places, np.dtype(np.int32)),
             *options,
         )
         return dx, dw, db
@@ -359,10 +373,11 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         block: _Block,
         input_gradient: bool,
     ) -> tuple[Array | None, Array, Array]:
-        alive = argmax < block.places
+        alive, winners = self._empty(dy.shape, dy.dtype), self._empty(dy.shape, argmax.dtype)
+        self._run(drop_dead, alive, winners, dy, argmax, block.places)
         dz = self.max_pool2d_backward(
-            np.where(alive, dy, dy.dtype.type(0)),
-            argmax * alive,
+            alive,
+            winners,
             (x.shape[0], *block.convolved, w.shape[3]),
             block.pool[:2],
             stride=block.pool[2:],

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from fastcnn._blocks import Array, Padding, Size2D, sees_few
 from fastcnn._checks import flag, float_arrays, positive, rank, shape
-from fastcnn._memory import empty, zeros
 from fastcnn.fast._batch_norm_block import BatchNormBlock
 from fastcnn.fast._conv_block import ConvBlock, _Block, _check
 
@@ -75,11 +74,12 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         epsilon: float,
         block: _Block,
     ) -> tuple[Array, Array, Array, Array]:
-        mean, variance = empty(gamma.shape, w.dtype), empty(gamma.shape, w.dtype)
-        folded, shift = empty(w.shape, w.dtype), empty(gamma.shape, w.dtype)
-        bias = zeros(gamma.shape, w.dtype) if b is None else b
+        mean, variance = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
+        folded, shift = self._empty(w.shape, w.dtype), self._empty(gamma.shape, w.dtype)
+        bias = self._zeros(gamma.shape, w.dtype) if b is None else b
         moments = self._moments(x, w, block)
-        self._load(moments).conv_norm_block.fold(
+        self._run(
+            self._load(moments).conv_norm_block.fold,
             mean,
             variance,
             folded,
@@ -91,7 +91,7 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
             beta,
             epsilon,
             len(x) * math.prod(block.convolved),
-            empty((3 * len(gamma),), _DOUBLE),
+            self._empty((3 * len(gamma),), _DOUBLE),
         )
         algorithm = self._algorithm(x, w, block)
         if algorithm == "plain":
@@ -101,15 +101,16 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
     def _moments(self, x: Array, w: Array, block: _Block) -> Array:
         """Return the sums over all patches: of their numbers, and of products of two."""
         numbers = w.shape[0] * w.shape[1] * w.shape[2]
-        moments = empty((1 + numbers, numbers), _DOUBLE)
+        moments = self._empty((1 + numbers, numbers), _DOUBLE)
         kernel = self._load(moments).conv_norm_block
         sizes = (*block.convolved, *w.shape[:2], *block.window)
         size, offsets = kernel.workspace_size(*x.shape, *sizes, self.num_threads)
-        kernel.moments(
+        self._run(
+            kernel.moments,
             moments,
             x,
-            empty((size,), _DOUBLE),
-            empty((offsets,), np.dtype(np.intp)),
+            self._room(size, _DOUBLE),
+            self._room(offsets, np.dtype(np.intp)),
             *sizes,
             self.num_threads,
         )
@@ -175,10 +176,11 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
     ) -> tuple[Array, Array, Array, Array]:
         path, *_ = self._gradient_paths(x, w, block, False)
         _, dw_norm, dbeta = self._block_gradients(path, dy, argmax, x, w, block, False)
-        dw, db, dgamma = (empty(array.shape, w.dtype) for array in (w, gamma, gamma))
-        bias = zeros(gamma.shape, w.dtype) if b is None else b
+        dw, db, dgamma = (self._empty(array.shape, w.dtype) for array in (w, gamma, gamma))
+        bias = self._zeros(gamma.shape, w.dtype) if b is None else b
         moments = self._moments(x, w, block)
-        self._load(moments).conv_norm_block.gradients(
+        self._run(
+            self._load(moments).conv_norm_block.gradients,
             dw,
             db,
             dgamma,
@@ -192,7 +194,7 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
             variance,
             epsilon,
             len(x) * math.prod(block.convolved),
-            empty((5 * len(gamma),), _DOUBLE),
+            self._empty((5 * len(gamma),), _DOUBLE),
         )
         return dw, db, dgamma, dbeta
 

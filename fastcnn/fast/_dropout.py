@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array, float_arrays, fraction, same_shape
-from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -31,9 +30,9 @@ class Dropout(MemoryBound):
             raise TypeError(f"{op}: mask: expected dtype bool, got {mask.dtype}")
         same_shape(op, "mask", mask, name, array)
         rate = fraction(op, "rate", rate)
-        result = empty(array.shape, array.dtype)
+        result = self._empty(array.shape, array.dtype)
         if result.size:
             bits = np.ascontiguousarray(mask).reshape(-1).view(np.uint8)
             kernel = getattr(self._load(array).dropout, op)
-            kernel(result.reshape(-1), array.reshape(-1), bits, rate, self._team(array))
+            self._run(kernel, result.reshape(-1), array.reshape(-1), bits, rate, self._team(array))
         return result

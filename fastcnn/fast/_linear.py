@@ -5,9 +5,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import by_shape, flag, float_arrays, rank, shape
-from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
-from fastcnn.fast._base import Base
+from fastcnn.fast._activations import Activations
 
 __all__ = ["Linear"]
 
@@ -28,7 +27,7 @@ def _as_image(x: Array) -> Array:
     return x.reshape(1, x.shape[0], 1, x.shape[1])
 
 
-class Linear(Base):
+class Linear(Activations):
     """linear and its gradients."""
 
     def linear(
@@ -40,15 +39,31 @@ class Linear(Base):
         if b is not None:
             rank("linear", "b", b, "K")
             shape("linear", "b", b, w.shape[1:], "one for each column of w")
-        y = empty((x.shape[0], w.shape[1]), x.dtype)
+        y = self._empty((x.shape[0], w.shape[1]), x.dtype)
         if y.size == 0:
             return y
         kernel = self._load(x).pointwise_conv2d
-        workspace = empty((kernel.workspace_size(*w.shape),), x.dtype)
-        kernel.pointwise_conv2d(
-            _as_image(y), _as_image(x), w, b, workspace, 1, 1, self.num_threads, False, relu
-        )
+        workspace = self._empty((kernel.workspace_size(*w.shape),), x.dtype)
+        images = _as_image(y), _as_image(x)
+        options = 1, 1, self.num_threads, False, relu
+        self._run(kernel.pointwise_conv2d, *images, w, b, workspace, *options)
         return y
+
+    def linear_relu(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+        """Return relu(linear(x, w, b))."""
+        return self.linear(x, w, b, relu=True)
+
+    def linear_relu_backward(
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        y: ArrayLike,
+        *,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, Array, Array]:
+        """Return (dx, dw, db); y is what linear_relu returned."""
+        return self.linear_backward(self.relu_backward(dy, y), x, w, input_gradient=input_gradient)
 
     def linear_backward(
         self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
@@ -57,24 +72,32 @@ class Linear(Base):
         flag("linear_backward", "input_gradient", input_gradient)
         _check("linear_backward", x, w)
         shape("linear_backward", "dy", dy, (x.shape[0], w.shape[1]), "that of linear's result")
-        dx = empty(x.shape, x.dtype) if input_gradient else None
+        dx = self._empty(x.shape, x.dtype) if input_gradient else None
         if x.shape[0] == 0:
-            return dx, zeros(w.shape, w.dtype), zeros(w.shape[1:], w.dtype)
+            return dx, self._zeros(w.shape, w.dtype), self._zeros(w.shape[1:], w.dtype)
         n, (c, k), kernels = x.shape[0], w.shape, self._load(x)
         if dx is not None:
-            workspace = empty((kernels.pointwise_conv2d.workspace_size(k, c),), x.dtype)
-            kernels.pointwise_conv2d.pointwise_conv2d_backward_input(
-                _as_image(dx), _as_image(dy), w, workspace, 1, 1, self.num_threads
+            workspace = self._empty((kernels.pointwise_conv2d.workspace_size(k, c),), x.dtype)
+            self._run(
+                kernels.pointwise_conv2d.pointwise_conv2d_backward_input,
+                _as_image(dx),
+                _as_image(dy),
+                w,
+                workspace,
+                1,
+                1,
+                self.num_threads,
             )
-        dw, db = empty(w.shape, w.dtype), empty(w.shape[1:], w.dtype)
+        dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[1:], w.dtype)
         kernel, options = kernels.conv2d_backward_weights, (*_WINDOW, 1, self.num_threads)
         workspace = kernel.workspace_size(1, n, 1, c, n, 1, k, 1, 1, *options)
-        kernel.conv2d_backward_weights(
+        self._run(
+            kernel.conv2d_backward_weights,
             dw[None, None],
             db,
             _as_image(dy),
             _as_image(x),
-            empty((workspace,), x.dtype),
+            self._room(workspace, x.dtype),
             *options,
         )
         return dx, dw, db

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array, flag, float_arrays, number, rank, same_shape, shape, shown
-from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -27,6 +27,7 @@ class _Samples(NamedTuple):
 
 
 def _samples(
+    check: Callable[..., None],
     op: str,
     name: str,
     values: ArrayLike,
@@ -55,11 +56,11 @@ def _samples(
     _check_weights(op, "sample_weights", sample_weights, array.shape[:1])
     if soft:
         same_shape(op, "labels", targets, name, array)
-        if not np.all((targets >= 0) & (targets < np.inf)):
-            raise ValueError(f"{op}: labels: expected finite probabilities of at least 0")
+        check(_require_probabilities, op, targets)
         integers = None
     else:
-        integers = _check_labels(op, labels, *array.shape)
+        integers = _integers(op, labels, len(array))
+        check(_require_labels, op, integers, labels, array.shape[1])
     total = _total_weight(len(array), integers, targets, class_weights, sample_weights)
     if not total > 0:
         raise ValueError(f"{op}: labels: expected weights with a sum above 0, got {total}")
@@ -76,7 +77,12 @@ def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[in
         )
 
 
-def _check_labels(op: str, labels: Array, samples: int, classes: int) -> Array:
+def _require_probabilities(op: str, targets: Array) -> None:
+    if not np.all((targets >= 0) & (targets < np.inf)):
+        raise ValueError(f"{op}: labels: expected finite probabilities of at least 0")
+
+
+def _integers(op: str, labels: Array, samples: int) -> Array:
     """Return integer labels as int64."""
     if labels.dtype.kind not in "iu":
         raise TypeError(
@@ -84,14 +90,16 @@ def _check_labels(op: str, labels: Array, samples: int, classes: int) -> Array:
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
     shape(op, "labels", labels, (samples,), "one for each sample")
-    integers = np.ascontiguousarray(labels, np.int64)
+    return np.ascontiguousarray(labels, np.int64)
+
+
+def _require_labels(op: str, integers: Array, labels: Array, classes: int) -> None:
     if integers.view(np.uint64).max() >= classes:  # so are negative ones
         place = int(np.argmax((labels < 0) | (labels >= classes)))
         raise ValueError(
             f"{op}: labels: expected integers from 0 to {classes - 1}, "
             f"got {labels[place]} at {place}"
         )
-    return integers
 
 
 def _total_weight(
@@ -132,13 +140,28 @@ class Losses(MemoryBound):
         op = "softmax_cross_entropy"
         gradient = flag(op, "gradient", gradient)
         x, samples = _samples(
-            op, "logits", logits, labels, label_smoothing, class_weights, sample_weights
+            self._check,
+            op,
+            "logits",
+            logits,
+            labels,
+            label_smoothing,
+            class_weights,
+            sample_weights,
         )
-        result = empty(x.shape, x.dtype)
-        costs = empty(x.shape[:1], np.dtype(np.float64))
+        result = self._empty(x.shape, x.dtype)
+        costs = self._empty(x.shape[:1], np.dtype(np.float64))
         kernel = self._load(x).losses.softmax_cross_entropy
-        loss: float = kernel(result, costs, x, *samples, gradient, self._team(x))
+        loss: float = self._run(kernel, result, costs, x, *samples, gradient, self._team(x))
         return loss, result
+
+    def cross_entropy_with_gradient(
+        self, logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0
+    ) -> tuple[float, Array]:
+        """Return (loss, dlogits) of softmax_cross_entropy without weights."""
+        return self.softmax_cross_entropy(
+            logits, labels, label_smoothing=label_smoothing, gradient=True
+        )
 
     def softmax_cross_entropy_backward(
         self,
@@ -153,6 +176,7 @@ class Losses(MemoryBound):
         op = "softmax_cross_entropy_backward"
         dloss = number(op, "dloss", dloss)
         y, samples = _samples(
+            self._check,
             op,
             "probabilities",
             probabilities,
@@ -161,17 +185,21 @@ class Losses(MemoryBound):
             class_weights,
             sample_weights,
         )
-        dlogits = empty(y.shape, y.dtype)
+        dlogits = self._empty(y.shape, y.dtype)
         kernel = self._load(y).losses.softmax_cross_entropy_backward
-        kernel(dlogits, dloss, y, *samples, self._team(y))
+        self._run(kernel, dlogits, dloss, y, *samples, self._team(y))
         return dlogits
 
     def mean_squared_error(self, prediction: ArrayLike, target: ArrayLike) -> float:
         prediction, target = _same("mean_squared_error", prediction, target)
         losses = self._load(prediction).losses
-        parts = empty((losses.number_of_parts(prediction.size),), np.dtype(np.float64))
-        loss: float = losses.mean_squared_error(
-            parts, prediction.reshape(-1), target.reshape(-1), self._team(prediction)
+        parts = self._empty((losses.number_of_parts(prediction.size),), np.dtype(np.float64))
+        loss: float = self._run(
+            losses.mean_squared_error,
+            parts,
+            prediction.reshape(-1),
+            target.reshape(-1),
+            self._team(prediction),
         )
         return loss
 
@@ -181,8 +209,9 @@ class Losses(MemoryBound):
         op = "mean_squared_error_backward"
         dloss = number(op, "dloss", dloss)
         prediction, target = _same(op, prediction, target)
-        dprediction = empty(prediction.shape, prediction.dtype)
-        self._load(prediction).losses.mean_squared_error_backward(
+        dprediction = self._empty(prediction.shape, prediction.dtype)
+        self._run(
+            self._load(prediction).losses.mean_squared_error_backward,
             dprediction.reshape(-1),
             dloss,
             prediction.reshape(-1),

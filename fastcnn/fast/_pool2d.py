@@ -20,7 +20,6 @@ from fastcnn._checks import (
     shape,
     shown,
 )
-from fastcnn._memory import empty
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -107,11 +106,11 @@ class Pool2D(MemoryBound):
         (x,) = float_arrays(op, x=x)
         rank(op, "x", x, "N, H, W, C")
         geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
-        argmax = empty(geometry.y_shape, geometry.argmax_dtype(op))
-        y = empty(geometry.y_shape, x.dtype)
+        argmax = self._empty(geometry.y_shape, geometry.argmax_dtype(op))
+        y = self._empty(geometry.y_shape, x.dtype)
         if y.size:
             kernel = self._load(x).max_pool2d.max_pool2d
-            kernel(y, argmax, x, *geometry.options, self._team(x))
+            self._run(kernel, y, argmax, x, *geometry.options, self._team(x))
         return y, argmax
 
     def max_pool2d_backward(
@@ -134,16 +133,11 @@ class Pool2D(MemoryBound):
         if argmax.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"{op}: argmax: expected dtype {dtype}, got {argmax.dtype}")
         shape(op, "argmax", argmax, geometry.y_shape, "that of max_pool2d's result")
-        dx = empty(geometry.x_shape, dy.dtype)
+        dx = self._empty(geometry.x_shape, dy.dtype)
         if dx.size:
             kernel = self._load(dy).max_pool2d.max_pool2d_backward
             argmax = np.require(argmax, dtype, ("C", "A"))
-            wrong = kernel(dx, dy, argmax, *geometry.options, self._team(dx))
-            if wrong:
-                raise ValueError(
-                    f"{op}: argmax: expected places inside the window and the image, "
-                    f"got {wrong} outside"
-                )
+            self._run(_scatter, kernel, dx, dy, argmax, *geometry.options, self._team(dx))
         return dx
 
     def avg_pool2d(
@@ -161,10 +155,10 @@ class Pool2D(MemoryBound):
         rank(op, "x", x, "N, H, W, C")
         geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
         bottom_right = _counted_pads(op, geometry, count_include_pad)
-        y = empty(geometry.y_shape, x.dtype)
+        y = self._empty(geometry.y_shape, x.dtype)
         if y.size:
             kernel = self._load(x).avg_pool2d.avg_pool2d
-            kernel(y, x, *geometry.options, *bottom_right, self._team(x))
+            self._run(kernel, y, x, *geometry.options, *bottom_right, self._team(x))
         return y
 
     def avg_pool2d_backward(
@@ -183,10 +177,10 @@ class Pool2D(MemoryBound):
         geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
         bottom_right = _counted_pads(op, geometry, count_include_pad)
         shape(op, "dy", dy, geometry.y_shape, "that of avg_pool2d's result")
-        dx = empty(geometry.x_shape, dy.dtype)
+        dx = self._empty(geometry.x_shape, dy.dtype)
         if dx.size:
             kernel = self._load(dy).avg_pool2d.avg_pool2d_backward
-            kernel(dx, dy, *geometry.options, *bottom_right, self._team(dx))
+            self._run(kernel, dx, dy, *geometry.options, *bottom_right, self._team(dx))
         return dx
 
     def global_avg_pool2d(self, x: ArrayLike) -> Array:
@@ -198,11 +192,13 @@ class Pool2D(MemoryBound):
                 f"{op}: x: expected at least one pixel and one channel, got shape {x.shape}"
             )
         n, height, width, channels = x.shape
-        y = empty((n, channels), x.dtype)
+        y = self._empty((n, channels), x.dtype)
         if y.size:
             kernels = self._load(x).avg_pool2d
-            partial = empty((n, *kernels.sizes(height * width, channels)), np.dtype(np.float64))
-            kernels.global_avg_pool2d(y, partial, x.reshape(n, -1), self._team(x))
+            partial = self._empty(
+                (n, *kernels.sizes(height * width, channels)), np.dtype(np.float64)
+            )
+            self._run(kernels.global_avg_pool2d, y, partial, x.reshape(n, -1), self._team(x))
         return y
 
     def global_avg_pool2d_backward(self, dy: ArrayLike, x_shape: tuple[int, ...]) -> Array:
@@ -210,10 +206,21 @@ class Pool2D(MemoryBound):
         (dy,) = float_arrays(op, dy=dy)
         n, height, width, channels = _shape4(op, x_shape)
         shape(op, "dy", dy, (n, channels), "that of global_avg_pool2d's result")
-        dx = empty((n, height, width, channels), dy.dtype)
+        dx = self._empty((n, height, width, channels), dy.dtype)
         if dx.size:
-            self._load(dy).avg_pool2d.global_avg_pool2d_backward(dx, dy, self._team(dx))
+            kernel = self._load(dy).avg_pool2d.global_avg_pool2d_backward
+            self._run(kernel, dx, dy, self._team(dx))
         return dx
+
+
+def _scatter(kernel: Any, dx: Array, *arguments: Any) -> None:
+    """Run max_pool2d_backward's kernel, which finds out whether its argmax is one."""
+    wrong = kernel(dx, *arguments)
+    if wrong:
+        raise ValueError(
+            "max_pool2d_backward: argmax: expected places inside the window and the image, "
+            f"got {wrong} outside"
+        )
 
 
 def _counted_pads(op: str, geometry: _Geometry, count_include_pad: bool) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
-from fastcnn.fast import _conv2d, _conv_block, _linear, _prepared_pools
+from fastcnn.fast import _conv_block, _conv_rules, _linear, _prepared_pools
 from fastcnn.fast._prepared_pools import FRESH, Room
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Conv2D(_Prepared):
         super().__init__(backend, w, b)
         self._relu = relu
         self._options = options
-        self._shapes: dict[tuple[int, ...], tuple[_conv2d._Geometry, str]] = {}
+        self._shapes: dict[tuple[int, ...], tuple[_conv_rules.Geometry, str]] = {}
         self._packed: dict[str, Array] = {}  # by algorithm: what its kernel reads, never changed
 
     def __call__(self, x: Array, residual: Array | None = None) -> Array:
@@ -93,11 +93,11 @@ class _Conv2D(_Prepared):
         y = room.make(self._output_shape(x), x.dtype)
         return self._call(y, x, residual, room), y
 
-    def _shape(self, x: Array) -> tuple[_conv2d._Geometry, str]:
+    def _shape(self, x: Array) -> tuple[_conv_rules.Geometry, str]:
         """Return the checked options for an x of this shape, and the algorithm."""
         found = self._shapes.get(x.shape)
         if found is None:
-            geometry = _conv2d._geometry("conv2d", x, self._w, **self._options)
+            geometry = _conv_rules.geometry_of("conv2d", x, self._w, **self._options)
             found = geometry, self._backend._conv2d_algorithm(x, self._w, geometry)
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, same_shape
-from fastcnn._memory import empty
 from fastcnn.backend import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -29,17 +28,17 @@ class Softmax(MemoryBound):
     def softmax(self, x: ArrayLike) -> Array:
         (x,) = float_arrays("softmax", x=x)
         _check("softmax", "x", x)
-        y = empty(x.shape, x.dtype)
+        y = self._empty(x.shape, x.dtype)
         if y.size:
-            self._load(x).softmax.softmax(_rows(y), _rows(x), self._team(x))
+            self._run(self._load(x).softmax.softmax, _rows(y), _rows(x), self._team(x))
         return y
 
     def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         dy, y = float_arrays("softmax_backward", dy=dy, y=y)
         _check("softmax_backward", "y", y)
         same_shape("softmax_backward", "dy", dy, "y", y)
-        dx = empty(y.shape, y.dtype)
+        dx = self._empty(y.shape, y.dtype)
         if dx.size:
             kernel = self._load(y).softmax.softmax_backward
-            kernel(_rows(dx), _rows(dy), _rows(y), self._team(y))
+            self._run(kernel, _rows(dx), _rows(dy), _rows(y), self._team(y))
         return dx

@@ -11,6 +11,7 @@ from fastcnn.nn._block import fused
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape
 from fastcnn.nn._rules import no_backend
+from fastcnn.nn._run import Tracing, run
 
 
 class Sequential(Module):
@@ -64,9 +65,9 @@ class Sequential(Module):
     ) -> tuple[Array, Backward]:
         self._require_built()
         steps: list[Backward] = []
-        for layer in self._steps:
-            x, step = layer.forward(
-                x, backend, training=training, rng=rng, input_gradient=input_gradient
+        for layer in self.layers if isinstance(backend, Tracing) else self._steps:
+            x, step = run(
+                layer, x, backend, training=training, rng=rng, input_gradient=input_gradient
             )
             steps.append(step)
             # Nothing in front of the first trained layer needs a gradient.
@@ -138,13 +139,13 @@ class Residual(Module):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        y, body_backward = self.body.forward(
-            x, backend, training=training, rng=rng, input_gradient=input_gradient
+        y, body_backward = run(
+            self.body, x, backend, training=training, rng=rng, input_gradient=input_gradient
         )
         if self.shortcut is None:
             return y + x, lambda dy: _add(body_backward(dy), dy)
-        shortcut, shortcut_backward = self.shortcut.forward(
-            x, backend, training=training, rng=rng, input_gradient=input_gradient
+        shortcut, shortcut_backward = run(
+            self.shortcut, x, backend, training=training, rng=rng, input_gradient=input_gradient
         )
         return y + shortcut, lambda dy: _add(body_backward(dy), shortcut_backward(dy))
 

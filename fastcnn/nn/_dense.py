@@ -11,6 +11,7 @@ from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, choice, flag, integer
+from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Parameter
 
 
@@ -80,7 +81,7 @@ class Dense(Module):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        relu = self.activation == "relu"
+        relu = self.activation == "relu" and not isinstance(backend, Tracing)
         y, backward = self.linear(x, backend, relu=relu, input_gradient=input_gradient)
         if self._activation is None or relu:
             return y, backward

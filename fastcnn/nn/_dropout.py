@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, number
+from fastcnn.nn._run import Tracing
 
 
 class Dropout(Module):
@@ -42,10 +43,13 @@ class Dropout(Module):
     ) -> tuple[Array, Backward]:
         if not training or self.rate == 0.0:
             return x, lambda dy: dy
-        if rng is None:
-            raise ValueError("Dropout: rng: expected a numpy Generator in training, got None")
         rate = self.rate
-        mask = rng.random(x.shape, dtype=np.float32) >= rate
+        if isinstance(backend, Tracing):
+            mask = backend.mask(x.shape, rate)
+        elif rng is None:
+            raise ValueError("Dropout: rng: expected a numpy Generator in training, got None")
+        else:
+            mask = rng.random(x.shape, dtype=np.float32) >= rate
         return (
             backend.dropout(x, mask, rate=rate),
             lambda dy: backend.dropout_backward(dy, mask, rate=rate),

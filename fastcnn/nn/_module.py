@@ -379,6 +379,17 @@ class Module(metaclass=_LayerType):
             options.update(value if collects else {name: value})
         return options
 
+    # ------------------------------------------------------------------ as a program
+    def is_traceable(self) -> bool:
+        """Return whether forward calls nothing but ops, so that a program can say what it does.
+
+        So the layers of the house do. A layer of one's own says so by `traceable = True`.
+        """
+        cls = type(self)
+        return "forward" not in vars(self) and (
+            cls.__module__.startswith("fastcnn.nn.") or vars(cls).get("traceable") is True
+        )
+
     # ------------------------------------------------------------------ in words
     def summary(self) -> str:
         """Return a table of the layers, their output shapes and numbers of parameters."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._module import Backward, Module, aside
 from fastcnn.nn._options import Shape, choice, number
+from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Buffer, Parameter
 
 
@@ -81,7 +82,12 @@ class BatchNorm(Module):
         gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
         if training:
             y, mean, variance = backend.batch_norm(x, gamma._data, beta._data, epsilon=epsilon)
-            aside(backend, partial(self.track, mean, variance, x.size // len(mean)))
+            count = x.size // len(mean)
+            if isinstance(backend, Tracing):
+                for buffer, batch, factor in self._averages(mean, variance, count):
+                    backend.update(buffer, batch, self.momentum, factor)
+            else:
+                aside(backend, partial(self.track, mean, variance, count))
         else:
             mean, variance = self._running_mean._data, self._running_variance._data
             y = backend.batch_norm_inference(
@@ -97,8 +103,20 @@ class BatchNorm(Module):
 
     def track(self, mean: Array, variance: Array, count: int) -> None:
         """Leave the next running statistics, `count` values a channel, for apply_updates."""
-        if self.running_variance == "unbiased":
-            variance = variance * (count / (count - 1))
-        new = 1.0 - self.momentum
-        for buffer, batch in ((self._running_mean, mean), (self._running_variance, variance)):
-            buffer.update = self.momentum * buffer._data + new * batch
+        for buffer, batch, factor in self._averages(mean, variance, count):
+            buffer.update = running_average(
+                buffer._data, batch, momentum=self.momentum, factor=factor
+            )
+
+    def _averages(self, mean: Any, variance: Any, count: int) -> list[tuple[Buffer, Any, float]]:
+        """Return each buffer with what it is the average of, times a factor."""
+        factor = count / (count - 1) if self.running_variance == "unbiased" else 1.0
+        return [(self._running_mean, mean, 1.0), (self._running_variance, variance, factor)]
+
+
+def running_average(running: Array, batch: Array, *, momentum: float, factor: float) -> Array:
+    """Return momentum * running + (1 - momentum) * (factor * batch)."""
+    if factor != 1.0:
+        batch = batch * factor
+    average: Array = momentum * running + (1.0 - momentum) * batch
+    return average

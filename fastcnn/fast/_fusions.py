@@ -1,0 +1,125 @@
+"""The table of fusions: what the fast backend computes as one op."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.fast import FastBackend
+from fastcnn.nn._options import pair
+from fastcnn.program.match import Fusion, Match, register
+
+__all__ = ["TRAINING"]
+
+_MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
+_FEW_NUMBERS = 9  # of a filter, as in a first layer's 3x3 of one channel
+_NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
+
+
+def _always(match: Match) -> bool:
+    return True
+
+
+def _pool_fits(match: Match) -> bool:
+    """Whether the pool has no padding and a window whose places a byte can tell."""
+    rows, columns = pair(match.option("max_pool2d", "pool_size"))
+    padding = match.option("max_pool2d", "padding")
+    fits = not match.option("max_pool2d", "ceil_mode") and rows * columns <= _MOST_PLACES
+    return fits and padding in _NO_PADDING
+
+
+def _is_image(match: Match) -> bool:
+    x = match.values["x"]
+    return x is not None and len(x.shape) == 4
+
+
+def _norm_fits(match: Match) -> bool:
+    return _is_image(match) and _pool_fits(match)
+
+
+def _sees_few(match: Match) -> bool:
+    """Whether the moments of what a filter sees tell its statistics.
+
+    That takes less than to write the convolution's result and to read it again, where no gradient
+    is needed in front of it (benchmarks/paths.py). In double they are exact enough for float32.
+    """
+    x, w = match.values["x"], match.values["w"]
+    assert x is not None
+    assert w is not None
+    few = math.prod(w.shape[:3]) <= _FEW_NUMBERS and w.dtype == np.float32
+    return few and x.kind == "input" and match.option("conv2d", "groups") == 1 and _pool_fits(match)
+
+
+def _options_of(*ops: str) -> Any:
+    """Return what collects the options of these ops: of a max-pool its size and stride."""
+
+    def collect(match: Match) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        for op in ops:
+            if op == "max_pool2d":
+                options["pool_size"] = match.option(op, "pool_size")
+                options["pool_stride"] = match.option(op, "stride")
+            else:
+                options |= match.nodes[op].attributes
+        return options
+
+    return collect
+
+
+_CONVOLUTION = ("x", "w", "b")
+_NORM = ("x", "gamma", "beta")
+
+TRAINING: Sequence[Fusion] = (
+    Fusion(
+        "conv_norm_block",
+        "max_pool2d(relu(batch_norm(conv2d(x, w, b), gamma, beta)))",
+        ("y", "argmax", "mean", "variance"),
+        (*_CONVOLUTION, "gamma", "beta"),
+        _sees_few,
+        _options_of("conv2d", "batch_norm", "max_pool2d"),
+    ),
+    Fusion(
+        "conv_block",
+        "max_pool2d(relu(conv2d(x, w, b)))",
+        ("y", "argmax"),
+        _CONVOLUTION,
+        _pool_fits,
+        _options_of("conv2d", "max_pool2d"),
+    ),
+    Fusion(
+        "batch_norm_block",
+        "max_pool2d(relu(batch_norm(x, gamma, beta)))",
+        ("y", "argmax", "mean", "variance"),
+        _NORM,
+        _norm_fits,
+        _options_of("batch_norm", "max_pool2d"),
+    ),
+    Fusion(
+        "batch_norm_block",
+        "relu(batch_norm(x, gamma, beta))",
+        ("y", "argmax", "mean", "variance"),
+        _NORM,
+        _is_image,
+        _options_of("batch_norm"),
+    ),
+    Fusion(
+        "linear_relu",
+        "relu(linear(x, w, b))",
+        ("y",),
+        _CONVOLUTION,
+        _always,
+        _options_of("linear"),
+    ),
+    Fusion(
+        "cross_entropy_with_gradient",
+        "softmax_cross_entropy(logits, labels)",
+        ("loss", "gradient"),
+        ("logits",),
+        _always,
+        _options_of("softmax_cross_entropy"),
+    ),
+)
+register(TRAINING, FastBackend)

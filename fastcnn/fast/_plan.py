@@ -1,0 +1,257 @@
+"""A plan: a program's ops as bound kernel calls on arrays that stay where they are.
+
+All that depends on shapes is done once: checks, choices, allocation. A step is then two lists of
+calls. Arrays that nobody reads any more lend their memory to those that come later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastcnn._memory import empty, memory_of
+from fastcnn.backend import Array
+from fastcnn.fast import FastBackend
+from fastcnn.nn._norm import running_average
+from fastcnn.program import Node, Program
+from fastcnn.program.gradient import PYTHON_BACKWARD
+from fastcnn.program.program import PYTHON
+
+__all__ = ["Plan"]
+
+Call = Callable[[], Any]
+
+
+class Plan:
+    """Runs a program on a fast backend: `forward` and then `backward`, as often as wanted.
+
+    inputs: the arrays in which the program's inputs come. What it returns lies in arrays of the
+    plan's own, which the next call overwrites.
+    """
+
+    def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
+        self.program, self.num_threads = program, backend.num_threads
+        self.rng: np.random.Generator | None = None  # of the step that runs
+        self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
+        self.inputs = inputs
+        self._backend = backend
+        self._memory = _Memory()
+        self._binder = _Binder(backend, self.num_threads, self._memory)
+        self._closures: dict[str, Any] = {}
+        self._sources: list[tuple[Any, Array]] = []
+        for name in program.inputs[len(inputs) :]:  # gradients of outputs
+            value = program.values[name]
+            self.arrays[name] = self._memory.make(value.shape, value.dtype)
+        for name, value in program.values.items():
+            if value.kind == "constant":
+                self.arrays[name] = value.source
+            elif value.kind in ("parameter", "buffer"):
+                self.arrays[name] = value.source._data
+                if value.kind == "parameter":
+                    self._sources.append((value.source, value.source._data))
+        self._last = program.last_reads()
+        for index in range(len(program.nodes)):
+            if index == program.forward:
+                self._forward = self._binder.taken()
+            self._bind(index)
+        if program.forward == len(program.nodes):
+            self._forward = self._binder.taken()
+        self._backward = self._binder.taken()
+        self.gradients = [
+            (program.values[name].source, self.arrays[gradient])
+            for name, gradient in program.gradients.items()
+            if program.values[name].kind == "parameter"
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """What the plan keeps beside its inputs."""
+        return self._memory.nbytes
+
+    def current(self) -> bool:
+        """Return whether the weights are still in the arrays that the plan knows."""
+        return self.num_threads == self._backend.num_threads and all(
+            parameter._data is data for parameter, data in self._sources
+        )
+
+    def forward(self) -> Any:
+        """Run the forward pass; return what its last call returns, the loss if there is one."""
+        result = None
+        for call in self._forward:
+            result = call()
+        return result
+
+    def backward(self) -> None:
+        """Run the backward pass; leave the gradients in the parameters."""
+        for call in self._backward:
+            call()
+        for parameter, gradient in self.gradients:
+            parameter.grad = gradient
+
+    # ------------------------------------------------------------------ binding
+    def _bind(self, index: int) -> None:
+        """Add the calls of one op, and let go of what it is the last to read."""
+        node = self.program.nodes[index]
+        results = self._bound(node)
+        for name, array in zip(node.results, results, strict=True):
+            if name is not None and array is not None:
+                self.arrays[name] = array
+                self._memory.hold(array)
+        self._memory.release_loose()
+        for name in {*node.reads(), *filter(None, node.results)}:
+            if self._last.get(name, index) <= index and name in self.arrays:
+                self._memory.release(self.arrays[name])
+
+    def _bound(self, node: Node) -> Any:
+        given: dict[str, Any] = {
+            name: self.arrays[each] if isinstance(each, str) else [self.arrays[n] for n in each]
+            for name, each in node.arguments.items()
+        }
+        special = getattr(self, f"_bind_{node.op}", None)
+        if special is not None:
+            return special(node, **given)
+        results = getattr(self._binder, node.op)(**given, **node.attributes)
+        return results if isinstance(results, (tuple, list)) else (results,)
+
+    def _bind_reshape(self, node: Node, x: Array) -> Any:
+        return (x.reshape(node.attributes["shape"]),)
+
+    def _bind_reshape_backward(self, node: Node, dy: Array) -> Any:
+        return (dy.reshape(node.attributes["x_shape"]),)
+
+    def _bind_dropout_mask(self, node: Node) -> Any:
+        shape, rate = node.attributes["shape"], node.attributes["rate"]
+        mask = self._memory.make(shape, np.dtype(np.bool_))
+        drawn = self._memory.make(shape, np.dtype(np.float32))
+
+        def draw() -> None:
+            assert self.rng is not None
+            self.rng.random(out=drawn, dtype=np.float32)
+            np.greater_equal(drawn, rate, out=mask)
+
+        self._binder._run(draw)
+        return (mask,)
+
+    def _bind_running_average(self, node: Node, running: Array, batch: Array) -> Any:
+        buffer = self.program.values[str(node.arguments["running"])].source
+        options = node.attributes
+
+        def update() -> None:
+            buffer.update = running_average(buffer._data, batch, **options)
+
+        self._binder._run(update)
+        return (None,)
+
+    def _bind_python(self, node: Node, x: Array) -> Any:
+        layer, training = node.attributes["layer"], node.attributes["training"]
+        (name,) = node.results
+        value = self.program.values[str(name)]
+        y = self._memory.make(value.shape, value.dtype)
+
+        def run() -> None:
+            result, self._closures[str(name)] = layer.forward(
+                x.copy(), self._backend, training=training, rng=self.rng
+            )
+            np.copyto(y, result)
+
+        self._binder._run(run)
+        return (y,)
+
+    def _bind_python_backward(self, node: Node, dy: Array, y: Array) -> Any:
+        name = str(node.arguments["y"])
+        (wanted,) = node.results
+        dx = None
+        if wanted is not None:
+            value = self.program.values[wanted]
+            dx = self._memory.make(value.shape, value.dtype)
+
+        def run() -> None:
+            result = self._closures.pop(name)(dy.copy())
+            if dx is not None:
+                np.copyto(dx, result)
+
+        self._binder._run(run)
+        return (dx,)
+
+
+assert PYTHON == "python"
+assert PYTHON_BACKWARD == "python_backward"
+
+
+class _Binder(FastBackend):
+    """A fast backend that notes what its ops would call."""
+
+    def __init__(self, backend: FastBackend, num_threads: int, memory: _Memory) -> None:
+        super().__init__(backend.isa, num_threads, convolution=backend.convolution)
+        self._memory = memory
+        self._calls: list[Call] = []
+
+    def taken(self) -> list[Call]:
+        """Return the calls since the last time."""
+        calls, self._calls = self._calls, []
+        return calls
+
+    def _run(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        self._calls.append(partial(call, *arguments) if arguments else call)
+
+    def _check(self, check: Callable[..., Any], *arguments: Any) -> None:
+        """A plan's numbers are its own."""
+
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return self._memory.make(shape, dtype)
+
+
+class _Memory:
+    """Memory of a plan's arrays: what was released serves again, the latest of the fitting first."""
+
+    def __init__(self) -> None:
+        self.nbytes = 0
+        self._free: list[Array] = []
+        self._loose: list[Array] = []  # made by the op that is being bound
+        self._own: set[int] = set()  # all pieces of memory, by their identities
+        self._holders: dict[int, int] = {}  # of each: how many values lie in it
+
+    def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array, which is gone after this op unless it is held."""
+        size = math.prod(shape) * dtype.itemsize
+        fitting = [room for room in self._free if size <= room.size <= 2 * size + 4096]
+        if fitting:
+            room = min(reversed(fitting), key=len)
+            self._free = [other for other in self._free if other is not room]
+        else:
+            room = empty((max(size, 1),), np.dtype(np.uint8))
+            self.nbytes += room.size
+            self._own.add(id(room))
+        self._loose.append(room)
+        array: Array = np.ndarray(shape, dtype, room)
+        return array
+
+    def hold(self, array: Array) -> None:
+        """Keep an array's memory until it is released as often as it was held.
+
+        Memory that is not from here is left alone, here and below.
+        """
+        key = id(memory_of(array))
+        if key in self._own:
+            self._holders[key] = self._holders.get(key, 0) + 1
+
+    def release_loose(self) -> None:
+        """Let the next op use what this one made and nobody holds."""
+        self._free += [room for room in self._loose if id(room) not in self._holders]
+        self._loose = []
+
+    def release(self, array: Array) -> None:
+        """Let go of an array that was held."""
+        room = memory_of(array)
+        count = self._holders.get(id(room))
+        if count is None:
+            return
+        if count > 1:
+            self._holders[id(room)] = count - 1
+        else:
+            del self._holders[id(room)]
+            self._free.append(room)

@@ -1,0 +1,176 @@
+"""The backward pass of a program: a walk from its last node to its first.
+
+Each op's row says which of its arguments have gradients, the contract how its backward op is
+called. A value that several nodes read has the sum of their gradients. What no wanted gradient
+depends on is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastcnn.program.ops import OPS, backward_name, parameters_of
+from fastcnn.program.program import PYTHON, Node, Program, Value
+
+__all__ = ["PYTHON_BACKWARD", "differentiate"]
+
+PYTHON_BACKWARD = backward_name(PYTHON)
+
+
+def differentiate(program: Program, wanted: Collection[str]) -> Program:
+    """Return the program with a backward pass that ends in the gradients of these values.
+
+    wanted: names of parameters and inputs. The pass begins with the gradient of the last output:
+    1 for the number that a loss is, else an input of the same shape, called "d(output)".
+    """
+    return _Walk(program, wanted).program()
+
+
+class _Walk:
+    def __init__(self, program: Program, wanted: Collection[str]) -> None:
+        self._forward = program
+        self._values = dict(program.values)
+        self._nodes: list[Node] = []
+        self._inputs = program.inputs
+        self._wanted = set(wanted)
+        self._needed = self._all_needed()
+        self._parts: dict[str, list[str]] = {}  # of each value: its gradients so far
+
+    def _all_needed(self) -> set[str]:
+        """Return the values that a wanted one takes part in."""
+        needed = set(self._wanted)
+        for node in self._forward.nodes:
+            layer = node.attributes.get("layer")
+            own = layer is not None and layer.trainable
+            if own or any(name in needed for name in node.reads()):
+                needed.update(name for name in node.results if name is not None)
+        return needed
+
+    def program(self) -> Program:
+        last = self._forward.outputs[-1]
+        if self._forward.values[last].shape:
+            self._inputs += (self._name(last),)
+            seed = replace(self._forward.values[last], name=self._name(last), kind="input")
+            self._values[seed.name] = seed
+            self._parts[last] = [seed.name]
+        for node in reversed(self._forward.nodes[: self._forward.forward]):
+            self._differentiate(node)
+        gradients = {}
+        for name in self._wanted_in_order():
+            total = self._gradient(name)
+            if total is not None:
+                gradients[name] = total
+        return replace(
+            self._forward,
+            values=self._values,
+            nodes=(*self._forward.nodes, *self._nodes),
+            inputs=self._inputs,
+            gradients=gradients,
+        )
+
+    def _wanted_in_order(self) -> list[str]:
+        return [name for name in self._forward.values if name in self._wanted]
+
+    def _differentiate(self, node: Node) -> None:
+        """Add what makes the gradients of a node's arguments of those of its result."""
+        y = node.results[0]
+        assert y is not None
+        is_loss = not self._forward.values[y].shape
+        if y not in self._needed or not (is_loss or y in self._parts):
+            return
+        if node.op == PYTHON:
+            self._python(node, y)
+            return
+        row = OPS[node.op]
+        given = {name: node.arguments.get(name) for name in row.gradients}
+        goes_to = [name for name, names in given.items() if self._is_needed(names)]
+        if not goes_to:
+            return
+        if "gradient" in row.results:  # the op has made it already, for a dloss of 1
+            (name,) = given.values()
+            self._parts.setdefault(str(name), []).append(str(node.results[-1]))
+            return
+        op = backward_name(node.op)
+        known = parameters_of(op)
+        arguments: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        results = dict(zip(row.results, node.results, strict=True))
+        for name in known.arrays:
+            if name == "dy":
+                arguments[name] = self._gradient(y)
+            elif (found := node.arguments.get(name, results.get(name))) is not None:
+                arguments[name] = found
+        for name in known.options:
+            if name == "dloss":
+                attributes[name] = 1.0
+            elif name == "input_gradient":
+                attributes[name] = row.gradients[0] in goes_to
+            elif name == "weight_gradient":
+                attributes[name] = any(each in goes_to for each in row.gradients[1:])
+            elif name in node.attributes:
+                attributes[name] = node.attributes[name]
+            elif name.endswith("_shape"):
+                attributes[name] = self._shape(node.arguments[name.removesuffix("_shape")])
+            elif name == "shapes":
+                (names,) = node.arguments.values()
+                attributes[name] = [self._shape(each) for each in names]
+        made: list[str | None] = []
+        for name, each in given.items():
+            names: Any = each
+            if isinstance(names, tuple):
+                made += [self._part(part) for part in names]
+            else:
+                left_out = attributes.get("input_gradient") is False and name == row.gradients[0]
+                left_out |= attributes.get("weight_gradient") is False and name != row.gradients[0]
+                made.append(None if names is None or left_out else self._part(names))
+        self._nodes.append(Node(op, tuple(made), arguments, attributes, node.layer))
+
+    def _python(self, node: Node, y: str) -> None:
+        x = node.arguments["x"]
+        assert isinstance(x, str)
+        made = self._part(x) if x in self._needed else None
+        arguments = {"dy": self._gradient(y) or "", "y": y}
+        self._nodes.append(Node(PYTHON_BACKWARD, (made,), arguments, node.attributes, node.layer))
+
+    def _is_needed(self, names: str | tuple[str, ...] | None) -> bool:
+        if names is None or isinstance(names, str):
+            return names in self._needed
+        return any(name in self._needed for name in names)
+
+    def _shape(self, name: Any) -> tuple[int, ...]:
+        return self._values[name].shape
+
+    def _part(self, name: str) -> str:
+        """Return the name of one more gradient of a value, and note it if it is needed."""
+        parts = self._parts.setdefault(name, [])
+        part = self._new(self._name(name), self._forward.values[name])
+        parts.append(part)
+        return part
+
+    def _gradient(self, name: str) -> str | None:
+        """Return the gradient of a value, after adding up where there are several."""
+        parts = self._parts.get(name)
+        if not parts:
+            return None
+        while len(parts) > 1:
+            a, b = parts[:2]
+            total = self._new(self._name(name), self._forward.values[name])
+            self._nodes.append(Node("add", (total,), {"a": a, "b": b}, {}))
+            parts[:2] = [total]
+        return parts[0]
+
+    def _new(self, name: str, like: Value) -> str:
+        count, found = 1, name
+        while found in self._values:
+            count += 1
+            found = f"{name}_{count}"
+        dtype = like.dtype if like.dtype.kind == "f" else np.dtype(np.float32)
+        self._values[found] = Value(found, "result", like.shape, dtype)
+        return found
+
+    def _name(self, name: str) -> str:
+        return f"d({name})"

@@ -1,0 +1,82 @@
+"""The interpreter: runs a program op by op, on any backend. It is what a program means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.program.gradient import PYTHON_BACKWARD
+from fastcnn.program.ops import OPS
+from fastcnn.program.program import PYTHON, Node, Program
+
+__all__ = ["Interpreter"]
+
+
+class Interpreter:
+    """Runs a program's forward pass, then its backward pass, as often as wanted."""
+
+    def __init__(self, program: Program, backend: Backend) -> None:
+        self.program, self._backend = program, backend
+        self._last = program.last_reads()
+        self._values: dict[str, Any] = {}
+        self._closures: dict[str, Callable[[Array], Array | None]] = {}
+
+    def forward(self, *inputs: Array, rng: np.random.Generator | None = None) -> list[Any]:
+        """Return the outputs for these inputs; buffers get their `update`."""
+        program = self.program
+        self._values = dict(zip(program.inputs, inputs, strict=False))
+        for name, value in program.values.items():
+            if value.kind in ("parameter", "buffer"):
+                self._values[name] = value.source._data
+            elif value.kind == "constant":
+                self._values[name] = value.source
+        for index in range(program.forward):
+            self._run(index, rng)
+        for name, new in program.updates.items():
+            program.values[name].source.update = self._values[new]
+        return [self._values[name] for name in program.outputs]
+
+    def backward(self, *gradients: Array) -> dict[str, Array]:
+        """Return the gradients by name; the argument is that of the output, where it is no loss."""
+        program = self.program
+        seeds = program.inputs[len(program.inputs) - len(gradients) :]
+        self._values.update(zip(seeds, gradients, strict=True))
+        for index in range(program.forward, len(program.nodes)):
+            self._run(index, None)
+        found = {name: self._values[gradient] for name, gradient in program.gradients.items()}
+        self._values, self._closures = {}, {}
+        return found
+
+    def _run(self, index: int, rng: np.random.Generator | None) -> None:
+        node = self.program.nodes[index]
+        results = self._computed(node, rng)
+        if len(node.results) == 1 and not isinstance(results, list):
+            results = (results,)
+        for name, result in zip(node.results, results, strict=True):
+            if name is not None:
+                self._values[name] = result
+        for name in {*node.reads(), *filter(None, node.results)}:
+            if self._last.get(name, index) <= index:
+                del self._values[name]  # nobody reads it any more: its memory serves the next
+
+    def _computed(self, node: Node, rng: np.random.Generator | None) -> Any:
+        arguments: dict[str, Any] = {
+            name: self._values[each] if isinstance(each, str) else [self._values[n] for n in each]
+            for name, each in node.arguments.items()
+        }
+        if node.op == PYTHON:
+            layer, training = node.attributes["layer"], node.attributes["training"]
+            y, backward = layer.forward(arguments["x"], self._backend, training=training, rng=rng)
+            self._closures[str(node.results[0])] = backward
+            return y
+        if node.op == PYTHON_BACKWARD:
+            return self._closures.pop(str(node.arguments["y"]))(arguments["dy"])
+        row = OPS.get(node.op)
+        if row is None or row.run is None:
+            return getattr(self._backend, node.op)(**arguments, **node.attributes)
+        if node.op == "dropout_mask":
+            arguments["rng"] = rng
+        return row.run(**arguments, **node.attributes)

@@ -1,0 +1,204 @@
+"""The ops of programs, a row each: what they give, and what their backward ops give.
+
+The rest is read from the contract, `fastcnn.backend.Backend`: an op's arguments that are arrays
+come first, options after them, and the parameters of `f_backward` are called as what they take of
+f: "dy", an argument or a result of f, "x_shape" for the shape of its x, or one of its options.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._norm import running_average
+from fastcnn.nn._options import pair, window_shape
+
+__all__ = ["FUSED", "OPS", "Op", "backward_name", "parameters_of", "result_dtype"]
+
+Shape = tuple[int, ...]
+
+_FEW_PLACES = 256  # of a window, whose winner is noted in a byte
+
+
+class Op(NamedTuple):
+    """A row: what an op gives.
+
+    results: their names; the first is what the next op sees. gradients: arguments, in the order in
+    which the backward op returns their gradients. shapes: of the arguments' shapes, None for none,
+    and the options returns one shape a result; None for an op that only fusion makes. run: of an
+    op that is NumPy's and no backend's, what computes it.
+    """
+
+    results: tuple[str, ...]
+    gradients: tuple[str, ...]
+    shapes: Callable[..., Sequence[Shape]] | None
+    run: Callable[..., Any] | None = None
+
+
+# ---------------------------------------------------------------------- shapes
+def _same(x: Shape, *others: Shape | None, **options: Any) -> Sequence[Shape]:
+    return (x,)
+
+
+def _conv2d(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Sequence[Shape]:
+    size = window_shape(
+        "conv2d",
+        x[1:],
+        (w[0], w[1]),
+        options.get("stride", 1),
+        options.get("padding", 0),
+        options.get("dilation", 1),
+    )
+    if w[2] * options.get("groups", 1) != x[3]:
+        raise ValueError(f"conv2d: expected filters for the {x[3]} channels of x, got {w}")
+    return ((x[0], *size, w[3]),)
+
+
+def _pool2d(x: Shape, pool_size: Any = 2, **options: Any) -> Shape:
+    stride = options.get("stride")
+    size = window_shape(
+        "pool2d",
+        x[1:],
+        pool_size,
+        pool_size if stride is None else stride,
+        options.get("padding", 0),
+        ceil_mode=options.get("ceil_mode", False),
+    )
+    return (x[0], *size, x[3])
+
+
+def _max_pool2d(x: Shape, **options: Any) -> Sequence[Shape]:
+    y = _pool2d(x, **options)
+    return y, y
+
+
+def _linear(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Sequence[Shape]:
+    if len(x) != 2 or x[1] != w[0]:
+        raise ValueError(f"linear: expected x of shape (N, {w[0]}), got {x}")
+    return ((x[0], w[1]),)
+
+
+def _add(a: Shape, b: Shape, **options: Any) -> Sequence[Shape]:
+    return (np.broadcast_shapes(a, b),)
+
+
+def _concat(xs: Sequence[Shape], axis: int = -1) -> Sequence[Shape]:
+    first, at = xs[0], axis % len(xs[0])
+    return ((*first[:at], sum(x[at] for x in xs), *first[at + 1 :]),)
+
+
+def _upsample2d(x: Shape, factor: Any = 2, **options: Any) -> Sequence[Shape]:
+    rows, columns = pair(factor)
+    return ((x[0], x[1] * rows, x[2] * columns, x[3]),)
+
+
+def _reshape(x: Shape, shape: Shape) -> Sequence[Shape]:
+    if math.prod(x) != math.prod(shape):
+        raise ValueError(f"reshape: expected a shape of {math.prod(x)} numbers, got {shape}")
+    return (shape,)
+
+
+# ---------------------------------------------------------------------- NumPy's
+def _run_reshape(x: Array, *, shape: Shape) -> Array:
+    return x.reshape(shape)
+
+
+def _run_reshape_backward(dy: Array, x_shape: Shape) -> Array:
+    return dy.reshape(x_shape)
+
+
+def _run_dropout_mask(rng: np.random.Generator, *, shape: Shape, rate: float) -> Array:
+    """Return which values stay."""
+    return rng.random(shape, dtype=np.float32) >= rate
+
+
+# ---------------------------------------------------------------------- the table
+_ACTIVATION = Op(("y",), ("x",), _same)
+
+OPS = {
+    "conv2d": Op(("y",), ("x", "w", "b"), _conv2d),
+    "max_pool2d": Op(("y", "argmax"), ("x",), _max_pool2d),
+    "avg_pool2d": Op(("y",), ("x",), lambda x, **options: (_pool2d(x, **options),)),
+    "global_avg_pool2d": Op(("y",), ("x",), lambda x: ((x[0], x[3]),)),
+    "batch_norm": Op(
+        ("y", "mean", "variance"),
+        ("x", "gamma", "beta"),
+        lambda x, gamma, beta, **options: (x, gamma, gamma),
+    ),
+    "batch_norm_inference": Op(("y",), ("x", "gamma", "beta"), _same),
+    "linear": Op(("y",), ("x", "w", "b"), _linear),
+    "relu": _ACTIVATION,
+    "leaky_relu": _ACTIVATION,
+    "elu": _ACTIVATION,
+    "gelu": _ACTIVATION,
+    "silu": _ACTIVATION,
+    "sigmoid": _ACTIVATION,
+    "tanh": _ACTIVATION,
+    "softmax": _ACTIVATION,
+    "dropout": _ACTIVATION,
+    "add": Op(("y",), ("a", "b"), _add),
+    "multiply": Op(("y",), ("a", "b"), _add),
+    "concat": Op(("y",), ("xs",), _concat),
+    "upsample2d": Op(("y",), ("x",), _upsample2d),
+    "softmax_cross_entropy": Op(
+        ("loss", "probabilities"), ("logits",), lambda logits, *others, **options: ((), logits)
+    ),
+    "mean_squared_error": Op(("loss",), ("prediction",), lambda *arrays, **options: ((),)),
+    "reshape": Op(("y",), ("x",), _reshape, _run_reshape),
+    "reshape_backward": Op(("dx",), (), lambda dy, x_shape: (x_shape,), _run_reshape_backward),
+    "dropout_mask": Op(("mask",), (), lambda shape, **options: (shape,), _run_dropout_mask),
+    "running_average": Op(
+        ("average",), (), lambda running, batch, **options: (running,), running_average
+    ),
+}
+
+
+# Ops that fusion makes, and their backward ops: methods of the fast backend that have their names.
+FUSED: dict[str, Callable[..., Any]] = {}
+
+
+class Parameters(NamedTuple):
+    """The parameters of an op by name: `arrays`, and `options` with their defaults."""
+
+    arrays: tuple[str, ...]
+    options: dict[str, Any]
+
+
+@cache
+def parameters_of(op: str) -> Parameters:
+    """Return what an op takes; `rng`, which who runs a program hands to an op of NumPy's, is none.
+
+    Raises KeyError for what is no op.
+    """
+    row = OPS.get(op)
+    if row is not None and row.run is not None:
+        function: Any = row.run
+    else:
+        function = FUSED.get(op) or vars(Backend)[op]
+    arrays, options = [], {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = str(parameter.annotation)
+        if "Array" in kind:
+            arrays.append(name)
+        elif name not in ("self", "rng"):
+            options[name] = parameter.default
+    return Parameters(tuple(arrays), options)
+
+
+def backward_name(op: str) -> str:
+    """Return the name of an op's backward op."""
+    return f"{op}_backward"
+
+
+def result_dtype(op: str, result: str, dtype: np.dtype[Any], options: dict[str, Any]) -> Any:
+    """Return the dtype of an op's result, for arguments of that dtype."""
+    if result == "argmax":
+        rows, columns = pair(options.get("pool_size", 2))
+        return np.dtype(np.uint8 if rows * columns <= _FEW_PLACES else np.int32)
+    return np.dtype(np.bool_) if result == "mask" else dtype

@@ -1,0 +1,244 @@
+"""The tracer: a backend that writes down which ops a model calls, and computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import numpy as np
+
+from fastcnn.nn._run import Tracing
+from fastcnn.program.ops import OPS, Op, parameters_of, result_dtype
+from fastcnn.program.program import PYTHON, Node, Program, Value
+
+if TYPE_CHECKING:
+    from fastcnn.backend import Array, Backend
+    from fastcnn.losses import Loss
+    from fastcnn.nn import Buffer, Module
+
+__all__ = ["Symbol", "trace"]
+
+Shape = tuple[int, ...]
+
+
+class Symbol:
+    """An array of which only shape and dtype are known, as a layer's forward sees it in a trace."""
+
+    def __init__(self, value: Value, tracer: Tracer) -> None:
+        self._value, self._tracer = value, tracer
+        self.shape, self.dtype = value.shape, value.dtype
+        self.ndim, self.size = len(value.shape), int(np.prod(value.shape, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __add__(self, other: Any) -> Any:
+        return self._tracer._call("add", (self, other), {})
+
+    def reshape(self, *shape: Any) -> Any:
+        """Return the same numbers in another shape."""
+        new = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        if -1 in new:
+            rest = -int(np.prod(new, dtype=np.int64))
+            new = tuple(self.size // rest if size == -1 else size for size in new)
+        return self._tracer._call("reshape", (self,), {"shape": new})
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise self._tracer.foreign("NumPy")
+
+    __array__ = __array_function__ = __array_ufunc__ = __float__ = __getitem__ = __bool__ = _refuse
+    __mul__ = __sub__ = __truediv__ = __radd__ = __rmul__ = __rsub__ = __neg__ = _refuse
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise self._tracer.foreign(f"the array's {name:.40}")
+
+
+class Tracer(Tracing):
+    """Satisfies the contract: each op becomes a node, and returns symbols for its results."""
+
+    name = "tracer"
+
+    def __init__(self, model: Module, dtype: np.dtype[Any], training: bool) -> None:
+        self.values: dict[str, Value] = {}
+        self.nodes: list[Node] = []
+        self.updates: dict[str, str] = {}
+        self.training = training
+        self._dtype = dtype
+        self._layers = [type(model).__name__]  # that run, the innermost last
+        self._prefixes = {id(module): prefix for prefix, module in model._named()}
+        self._prefix = ""
+        self._variables: dict[int, Value] = {}  # by the identity of their arrays
+        self._names: dict[int, str] = {}  # of buffers
+        self._averages: list[tuple[str, Buffer, Any, float, float]] = []
+        for name, parameter in model.parameters().items():
+            self._variable(name, "parameter", parameter)
+        for name, buffer in model.buffers().items():
+            self._variable(name, "buffer", buffer)
+            self._names[id(buffer)] = name
+
+    def _variable(self, name: str, kind: str, variable: Any) -> None:
+        array = variable._data
+        value = Value(name, kind, array.shape, array.dtype, variable)
+        self.values[name] = self._variables[id(array)] = value
+
+    def input(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Symbol:
+        """Return an input of the program."""
+        self.values[name] = Value(name, "input", shape, dtype)
+        return Symbol(self.values[name], self)
+
+    def foreign(self, what: str) -> TypeError:
+        """Return the error of a layer that does something which is no op."""
+        return TypeError(
+            f"{self._layers[-1]}: forward: expected nothing but ops of the backend in a layer with "
+            f"traceable = True, got {what}"
+        )
+
+    # ------------------------------------------------------------------ ops
+    if not TYPE_CHECKING:  # mypy takes the contract's word for what each op returns
+
+        def __getattr__(self, op: str) -> Callable[..., Any]:
+            if op not in OPS:
+                raise AttributeError(f"{op}: expected an op of fastcnn.backend.Backend")
+
+            def call(*given: Any, **options: Any) -> Any:
+                return self._call(op, given, options)
+
+            setattr(self, op, call)
+            return call
+
+    def _call(self, op: str, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        row, known = OPS[op], parameters_of(op)
+        named = dict(zip((*known.arrays, *known.options), given, strict=False)) | options
+        arguments: dict[str, Any] = {}
+        shapes: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        for name, value in named.items():
+            if name not in known.arrays:
+                attributes[name] = value
+            elif isinstance(value, (list, tuple)):
+                values = [self._value(each) for each in value]
+                arguments[name] = tuple(each.name for each in values)
+                shapes[name] = [each.shape for each in values]
+            elif value is not None:
+                found = self._value(value)
+                arguments[name], shapes[name] = found.name, found.shape
+        # What a plan fuses by itself:
+        split = {key: attributes.pop(key) for key in ("gradient", "relu") if key in attributes}
+        dtype = self._dtype
+        results = [
+            self._result(op if at == 0 else name, shape, result_dtype(op, name, dtype, attributes))
+            for at, (name, shape) in enumerate(
+                zip(row.results, _shapes(row, shapes, attributes), strict=True)
+            )
+        ]
+        names = tuple(value.name for value in results)
+        self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
+        symbols = [Symbol(value, self) for value in results]
+        if split.get("relu"):
+            return self._call("relu", (symbols[0],), {})
+        return symbols[0] if len(symbols) == 1 else tuple(symbols)
+
+    def _value(self, array: Any) -> Value:
+        """Return the value that an op's argument is."""
+        if isinstance(array, Symbol):
+            return array._value
+        if not isinstance(array, np.ndarray):
+            raise self.foreign(f"{type(array).__name__} for an array")
+        value = self._variables.get(id(array))
+        if value is None:
+            name = self._unused(f"{self._prefix}constant")
+            value = Value(name, "constant", array.shape, array.dtype, array)
+            self.values[name] = self._variables[id(array)] = value
+        return value
+
+    def _result(self, what: str, shape: Shape, dtype: np.dtype[Any]) -> Value:
+        name = self._unused(f"{self._prefix}{what}")
+        self.values[name] = Value(name, "result", tuple(shape), dtype)
+        return self.values[name]
+
+    def _unused(self, name: str) -> str:
+        count, found = 1, name
+        while found in self.values:
+            count += 1
+            found = f"{name}_{count}"
+        return found
+
+    # ------------------------------------------------------------------ layers
+    def layer(self, layer: Module, x: Any, *, training: bool) -> tuple[Any, Any]:
+        """Write down a layer: its ops, or one node for all that a foreign layer does."""
+        outer = self._prefix
+        self._prefix = self._prefixes.get(id(layer), outer)
+        self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
+        try:
+            if layer.is_traceable():
+                y, _ = layer.forward(x, cast("Backend", self), training=training)
+            else:
+                y = self._python(layer, x, training)
+        finally:
+            self._prefix = outer
+            self._layers.pop()
+        return y, None
+
+    def _python(self, layer: Module, x: Any, training: bool) -> Any:
+        value = self._value(x)
+        y = self._result(
+            type(layer).__name__.lower(), (value.shape[0], *layer.output_shape), self._dtype
+        )
+        attributes = {"layer": layer, "training": training}
+        self.nodes.append(Node(PYTHON, (y.name,), {"x": value.name}, attributes, self._layers[-1]))
+        return Symbol(y, self)
+
+    def update(self, buffer: Buffer, batch: Any, momentum: float, factor: float) -> None:
+        """Write down what a buffer becomes after the step."""
+        self._averages.append((self._prefix, buffer, batch, momentum, factor))
+
+    def add_updates(self) -> None:
+        """Write down, behind all layers, what buffers become: no op of a layer waits for it."""
+        for self._prefix, buffer, batch, momentum, factor in self._averages:
+            options = {"momentum": momentum, "factor": factor}
+            average = self._call("running_average", (buffer._data, batch), options)
+            self.updates[self._names[id(buffer)]] = average._value.name
+        self._prefix = ""
+
+    def mask(self, shape: Shape, rate: float) -> Any:
+        """Write down that a mask of dropout is drawn."""
+        return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
+
+
+def _shapes(row: Op, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
+    assert row.shapes is not None  # fused ops come later
+    return row.shapes(**shapes, **attributes)
+
+
+def trace(
+    model: Module,
+    batch_size: int,
+    *,
+    training: bool = False,
+    loss: Loss | None = None,
+    target: tuple[Shape, np.dtype[Any]] | None = None,
+) -> Program:
+    """Return the program of a built model for one batch size.
+
+    With a loss its value is the output behind the model's, and the target, of that shape and dtype,
+    the input behind the model's.
+    """
+    dtype = model.dtype or np.dtype(np.float32)
+    tracer = Tracer(model, dtype, training)
+    x = tracer.input("x", (batch_size, *model.input_shape), dtype)
+    y, _ = tracer.layer(model, x, training=training)
+    tracer.add_updates()
+    inputs: tuple[str, ...] = ("x",)
+    outputs: tuple[str, ...] = (y._value.name,)
+    if loss is not None:
+        assert target is not None
+        labels = tracer.input("target", *target)
+        cost, _ = loss(cast("Array", y), cast("Array", labels), cast("Backend", tracer))
+        inputs += ("target",)
+        outputs += (cast(Any, cost)._value.name,)
+    nodes = tuple(tracer.nodes)
+    return Program(tracer.values, nodes, inputs, outputs, tracer.updates, {}, len(nodes))
