@@ -1,4 +1,4 @@
-"""The forward and backward passes of training steps."""
+"""The forward and backward passes of training steps: a program, run as a plan or op by op."""
 
 from __future__ import annotations
 
@@ -12,105 +12,83 @@ from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
+from fastcnn.program import Interpreter, differentiate, trace
 
 __all__ = ["Passes"]
 
-Call = Callable[[], Any]
-
-# Layers that do nothing but call ops, the same for each batch of a shape. Not Dropout, which draws;
-# and a subclass may do anything.
-_REPEATABLE = frozenset(vars(nn)[name] for name in nn.__all__) - {nn.Dropout}
 _OPTIMIZERS = (SGD, Adam, AdamW)
-# Numbers of a batch up to which a step's arrays are kept for the next: more overfill the caches,
-# and then the pool is faster, which gives out again what was last in use.
-_SMALL = 1 << 18
-_FEWEST = 3  # batches of one size: to note a step costs as much as two repetitions save
 
 
 class Passes:
     """Runs forward and backward passes of a model and its loss, one batch after another.
 
-    For batches that come in the same arrays each time, a backend that can record does so at the
-    first: the later ones are the same kernel calls on the same arrays, with no Python between
-    them. It is for the steps of an epoch, while layers and loss stay what they are. Parameters
-    that were given other arrays are noticed, and the steps from there on run op by op.
-    alike: how many batches of one size there are, 0 where each has weights of its own by which
-    it is divided. `repeatable`: whether steps may be repeated, so that nobody keeps the arrays of
-    a batch or a gradient.
+    The model's program is written down for each size of batch. A fast backend runs it as a plan,
+    the same kernel calls on the same arrays each time with no Python between them; another backend
+    is called op by op. It is for the steps of an epoch, while layers and loss stay what they are.
+    `same_arrays`: whether nobody keeps the arrays of a batch, so that the next one may come in the
+    same.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        loss: Loss,
-        optimizer: Optimizer,
-        backend: Backend,
-        alike: int,
+        self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
-        self._recorder: Any = None
-        prepared = preparation(backend)
-        repeatable = alike >= _FEWEST and _is_repeatable(model, loss, optimizer)
-        if prepared is not None and repeatable:
-            self._recorder = prepared.recorder()
-        self.repeatable = self._recorder is not None
-        self._inputs: tuple[Array, Array] | None = None  # of what is recorded:
-        self._forward: list[Call] = []
-        self._backward: list[Call] = []
-        self._parameters: list[tuple[nn.Parameter, Array, Array | None]] = []
-        self._prediction = np.empty(0)
+        self._parameters = model.parameters()
+        self._fast: Any = None if preparation(backend) is None else backend
+        self._keeps_gradients = type(optimizer) not in _OPTIMIZERS
+        self.same_arrays = self._fast is not None and type(loss) in (CrossEntropy, MeanSquaredError)
+        self._runners: dict[tuple[Any, ...], Any] = {}
 
     def __call__(
         self, x: Array, target: Array, weights: Array | None, rng: np.random.Generator
-    ) -> tuple[Array, float, Call]:
+    ) -> tuple[Array, float, Callable[[], None]]:
         """Return (prediction, loss, backward); backward() leaves the parameters' gradients.
 
         weights: of the samples, or None. The prediction is good until the next call.
         """
-        if self._is_recorded(x, target):
-            for call in self._forward:
-                loss = call()  # that of the last
-            return self._prediction, loss, self._repeat_backward
-        recorder, self._recorder = self._recorder if x.size <= _SMALL else None, None
-        backend = self._backend if recorder is None else recorder
-        prediction, model_backward = self._model.forward(
-            x, backend, training=True, rng=rng, input_gradient=False
-        )
-        loss, loss_backward = called(self._loss, prediction, target, backend, weights)
-        if recorder is None:
-            return prediction, loss, lambda: model_backward(loss_backward())
-        forward = len(recorder)
+        with_loss = weights is None and _is_traceable(self._loss)
+        inputs = (x, target) if with_loss else (x,)
+        runner = self._runner(inputs)
+        prediction, *loss = runner.forward(*inputs, rng=rng)
+        if with_loss:
+            return prediction, loss[0], lambda: self._leave(runner.backward())
+        if not self.same_arrays:
+            prediction = prediction.copy()
+        value, gradient = called(self._loss, prediction, target, self._backend, weights)
+        return prediction, value, lambda: self._leave(runner.backward(gradient()))
 
-        def backward() -> None:
-            model_backward(loss_backward())
-            if recorder.whole:
-                self._inputs, self._prediction = (x, target), prediction
-                calls = recorder.calls()
-                self._forward, self._backward = calls[:forward], calls[forward:]
-                parameters = self._model.parameters().values()
-                self._parameters = [(each, each.data, each.grad) for each in parameters]
+    def _leave(self, gradients: dict[str, Array]) -> None:
+        """Leave the gradients in the parameters; what foreign layers computed is there already."""
+        for name, gradient in gradients.items():
+            self._parameters[name].grad = gradient.copy() if self._keeps_gradients else gradient
 
-        return prediction, loss, backward
+    def _runner(self, inputs: tuple[Array, ...]) -> Any:
+        """Return what runs the program for a batch of this size."""
+        key = tuple(array.shape for array in inputs)
+        runner = self._runners.get(key)
+        if runner is not None and runner.current():
+            return runner
+        loss, target = None, None
+        if len(inputs) > 1:
+            loss, target = self._loss, (inputs[1].shape, inputs[1].dtype)
+        program = trace(self._model, len(inputs[0]), training=True, loss=loss, target=target)
+        if self._fast is not None:
+            from fastcnn.fast._fusions import TRAINING
+            from fastcnn.fast._plan import Plan
+            from fastcnn.program.match import fuse
 
-    def _is_recorded(self, x: Array, target: Array) -> bool:
-        if self._inputs is None or x is not self._inputs[0] or target is not self._inputs[1]:
-            return False
-        return all(parameter._data is data for parameter, data, _ in self._parameters)
-
-    def _repeat_backward(self) -> None:
-        for call in self._backward:
-            call()
-        for parameter, _, gradient in self._parameters:
-            parameter.grad = gradient
+            if not self.same_arrays:
+                inputs = tuple(array.copy() for array in inputs)
+            program = differentiate(fuse(program, TRAINING), self._parameters)
+            runner = Plan(program, self._fast, *inputs)
+        else:
+            runner = Interpreter(differentiate(program, self._parameters), self._backend)
+        self._runners[key] = runner
+        return runner
 
 
-def _is_repeatable(model: nn.Module, loss: Loss, optimizer: Optimizer) -> bool:
-    """Return whether a step calls the same ops for each batch, and does and keeps nothing else."""
+def _is_traceable(loss: Loss) -> bool:
+    """Return whether a loss calls an op and nothing else."""
     if type(loss) is CrossEntropy:
-        if loss.class_weights is not None:  # then it is divided by the batch's weight
-            return False
-    elif type(loss) is not MeanSquaredError:
-        return False
-    return type(optimizer) in _OPTIMIZERS and all(
-        type(module) in _REPEATABLE and "forward" not in vars(module) for module in model.modules()
-    )
+        return loss.class_weights is None  # else it is divided by the batch's weight
+    return type(loss) is MeanSquaredError

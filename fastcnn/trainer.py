@@ -190,7 +190,6 @@ class Trainer(Setup):
                             order=order,
                         ),
                         fitted,
-                        0 if train.weights is not None else count // batch_size,
                         total_steps,
                         interrupts,
                         bar,
@@ -216,16 +215,15 @@ class Trainer(Setup):
         self,
         data: Callable[..., Iterator[tuple[Array, Array, Array | None]]],
         fitted: Loss,
-        alike: int,
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
     ) -> dict[str, float]:
-        """Take a step a batch, `alike` of one size; return the epoch's mean loss and accuracy."""
+        """Take a step a batch; return the epoch's mean loss and accuracy."""
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
-        passes = Passes(self.model, fitted, self.optimizer, self.backend, alike)
-        for batch in data(same_arrays=passes.repeatable):
+        passes = Passes(self.model, fitted, self.optimizer, self.backend)
+        for batch in data(same_arrays=passes.same_arrays):
             prediction, loss = self._train_step(passes, batch, total_steps, interrupts)
             target = batch[1]
             weight = fitted.weight(*batch[1:])

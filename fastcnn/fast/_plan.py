@@ -35,7 +35,7 @@ class Plan:
 
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
         self.program, self.num_threads = program, backend.num_threads
-        self.rng: np.random.Generator | None = None  # of the step that runs
+        self._rng: np.random.Generator | None = None  # of the step that runs
         self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
         self.inputs = inputs
         self._backend = backend
@@ -45,7 +45,8 @@ class Plan:
         self._sources: list[tuple[Any, Array]] = []
         for name in program.inputs[len(inputs) :]:  # gradients of outputs
             value = program.values[name]
-            self.arrays[name] = self._memory.make(value.shape, value.dtype)
+            self.arrays[name] = empty(value.shape, value.dtype)
+        self._seeds = [self.arrays[name] for name in program.inputs[len(inputs) :]]
         for name, value in program.values.items():
             if value.kind == "constant":
                 self.arrays[name] = value.source
@@ -61,11 +62,9 @@ class Plan:
         if program.forward == len(program.nodes):
             self._forward = self._binder.taken()
         self._backward = self._binder.taken()
-        self.gradients = [
-            (program.values[name].source, self.arrays[gradient])
-            for name, gradient in program.gradients.items()
-            if program.values[name].kind == "parameter"
-        ]
+        self._gradients = {
+            name: self.arrays[gradient] for name, gradient in program.gradients.items()
+        }
 
     @property
     def nbytes(self) -> int:
@@ -78,19 +77,25 @@ class Plan:
             parameter._data is data for parameter, data in self._sources
         )
 
-    def forward(self) -> Any:
-        """Run the forward pass; return what its last call returns, the loss if there is one."""
-        result = None
+    def forward(self, *inputs: Array, rng: np.random.Generator | None = None) -> list[Any]:
+        """Return the outputs for these inputs; buffers get their `update`."""
+        for own, array in zip(self.inputs, inputs, strict=True):
+            if array is not own:
+                np.copyto(own, array)
+        self._rng, result = rng, None
         for call in self._forward:
             result = call()
-        return result
+        outputs = self.program.outputs
+        # Of a loss, which is a number, there is no array: the last call returns it.
+        return [self.arrays.get(name, result) for name in outputs]
 
-    def backward(self) -> None:
-        """Run the backward pass; leave the gradients in the parameters."""
+    def backward(self, *gradients: Array) -> dict[str, Array]:
+        """Return the gradients by name; the argument is that of the output, where it is no loss."""
+        for own, array in zip(self._seeds, gradients, strict=True):
+            np.copyto(own, array)
         for call in self._backward:
             call()
-        for parameter, gradient in self.gradients:
-            parameter.grad = gradient
+        return self._gradients
 
     # ------------------------------------------------------------------ binding
     def _bind(self, index: int) -> None:
@@ -129,8 +134,8 @@ class Plan:
         drawn = self._memory.make(shape, np.dtype(np.float32))
 
         def draw() -> None:
-            assert self.rng is not None
-            self.rng.random(out=drawn, dtype=np.float32)
+            assert self._rng is not None
+            self._rng.random(out=drawn, dtype=np.float32)
             np.greater_equal(drawn, rate, out=mask)
 
         self._binder._run(draw)
@@ -154,7 +159,7 @@ class Plan:
 
         def run() -> None:
             result, self._closures[str(name)] = layer.forward(
-                x.copy(), self._backend, training=training, rng=self.rng
+                x.copy(), self._backend, training=training, rng=self._rng
             )
             np.copyto(y, result)
 

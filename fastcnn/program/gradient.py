@@ -91,8 +91,8 @@ class _Walk:
         if not goes_to:
             return
         if "gradient" in row.results:  # the op has made it already, for a dloss of 1
-            (name,) = given.values()
-            self._parts.setdefault(str(name), []).append(str(node.results[-1]))
+            (logits,) = given.values()
+            self._parts.setdefault(str(logits), []).append(str(node.results[-1]))
             return
         op = backward_name(node.op)
         known = parameters_of(op)
@@ -119,8 +119,7 @@ class _Walk:
                 (names,) = node.arguments.values()
                 attributes[name] = [self._shape(each) for each in names]
         made: list[str | None] = []
-        for name, each in given.items():
-            names: Any = each
+        for name, names in given.items():
             if isinstance(names, tuple):
                 made += [self._part(part) for part in names]
             else:

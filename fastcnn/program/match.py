@@ -101,14 +101,14 @@ def _results(
         for name, result in zip(OPS[node.op].results, node.results, strict=True)
         if name != OPS[node.op].results[0]
     }
-    first, *others = OPS[op].results
+    _, *others = OPS[op].results
     y = last.results[0]
     assert y is not None
     for name in others:
         if name not in made:
-            made[name] = f"{y}.{name}"
+            new = made[name] = f"{y}.{name}"
             like = next(last.reads()) if name == "gradient" else y
-            values[made[name]] = replace(values[like], name=made[name], kind="result", source=None)
+            values[new] = replace(values[like], name=new, kind="result", source=None)
     return y, *(made[name] for name in others)
 
 

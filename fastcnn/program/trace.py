@@ -198,7 +198,8 @@ class Tracer(Tracing):
 
     def add_updates(self) -> None:
         """Write down, behind all layers, what buffers become: no op of a layer waits for it."""
-        for self._prefix, buffer, batch, momentum, factor in self._averages:
+        for prefix, buffer, batch, momentum, factor in self._averages:
+            self._prefix = prefix
             options = {"momentum": momentum, "factor": factor}
             average = self._call("running_average", (buffer._data, batch), options)
             self.updates[self._names[id(buffer)]] = average._value.name
