@@ -82,6 +82,12 @@ def _calls() -> dict[str, Call]:
         "batch_norm_inference_backward": call(dx, x, gamma, mean, variance),
         "linear": call(rows, matrix, draw(64)),
         "linear_backward": call(draw(16, 64), rows, matrix),
+        "add": call(x, dx),
+        "add_backward": call(dx, x.shape, gamma.shape),
+        "multiply": call(x, row[:, None, None]),
+        "multiply_backward": call(dx, x, row[:, None, None]),
+        "concat": call([x, dx]),
+        "concat_backward": call(x, [(4, 12, 12, 4), (4, 12, 12, 12)]),
         "softmax": call(logits),
         "softmax_backward": call(draw(64, 10), probabilities),
         "dropout": call(x, mask, rate=0.5),
@@ -106,7 +112,7 @@ def _results(op: str, backend: Backend) -> dict[str, Array]:
     """Return what an op gives, and its arguments afterwards: some are updated in place."""
     arguments, options = copy.deepcopy(_calls()[op])
     given = getattr(backend, op)(*arguments, **options)
-    arrays = [*(given if isinstance(given, tuple) else (given,)), *arguments]
+    arrays = [*(given if isinstance(given, (tuple, list)) else (given,)), *arguments]
     return {
         f"result {i}": np.asarray(array)
         for i, array in enumerate(arrays)

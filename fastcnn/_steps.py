@@ -217,6 +217,7 @@ class _Sum:
         prepared: Any,
         follow: bool,
     ) -> None:
+        self._backend = backend
         self._body = steps_of(flat(layer.body), backend, prepared, follow)
         self._shortcut = (
             []
@@ -234,7 +235,9 @@ class _Sum:
 
     def __call__(self, x: Array) -> Array:
         residual, y = in_turn(self._shortcut, x), in_turn(self._body, x)
-        return y + residual if self._last is None else self._last(y, residual)
+        if self._last is None:
+            return self._backend.add(y, residual)
+        return self._last(y, residual)
 
     def bind(self, plan: Plan, x: Array) -> Array | None:
         residual = plan.bind(self._shortcut, x)

@@ -34,6 +34,7 @@ from typing import Protocol, cast, runtime_checkable
 from numpy.typing import ArrayLike
 
 from fastcnn._blocks import Array, Blocks, Padding, Size2D
+from fastcnn._branches import Branches
 
 __all__ = [
     "Array",
@@ -47,7 +48,7 @@ __all__ = [
 
 
 @runtime_checkable
-class Backend(Blocks, Protocol):
+class Backend(Blocks, Branches, Protocol):
     """Every op of a backend, forward and backward; see the module's page for common rules."""
 
     # ------------------------------------------------------------------ convolution
@@ -398,4 +399,5 @@ def unpacked_backend(packed: Backend | str) -> Backend:
     return cast("Backend", import_module(packed)) if isinstance(packed, str) else packed
 
 
-_OPS = [name for part in (Blocks, Backend) for name in vars(part) if not name.startswith("_")]
+_PARTS = (Blocks, Branches, Backend)
+_OPS = [name for part in _PARTS for name in vars(part) if not name.startswith("_")]

@@ -8,7 +8,7 @@ TypeError for a wrong dtype, ValueError for a wrong shape or value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,8 +19,10 @@ from fastcnn._checks import as_array
 from fastcnn.backend import Array, Backend, Padding, Size2D, get_backend
 
 __all__ = [
+    "add",
     "avg_pool2d",
     "batch_norm",
+    "concat",
     "conv2d",
     "cross_entropy",
     "dropout",
@@ -30,6 +32,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "max_pool2d",
+    "multiply",
     "relu",
     "sigmoid",
     "silu",
@@ -174,6 +177,21 @@ def linear(
         result: Array = _backend(backend).linear(array[np.newaxis], w, b)[0]
         return result
     return _backend(backend).linear(array, w, b)
+
+
+def add(a: ArrayLike, b: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return a + b, of shapes that broadcast as in NumPy."""
+    return _backend(backend).add(a, b)
+
+
+def multiply(a: ArrayLike, b: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return a * b, of shapes that broadcast as in NumPy."""
+    return _backend(backend).multiply(a, b)
+
+
+def concat(xs: Sequence[ArrayLike], axis: int = -1, *, backend: str | Backend = "fast") -> Array:
+    """Return a list of arrays joined along an axis, the channels by default."""
+    return _backend(backend).concat(xs, axis)
 
 
 def relu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:

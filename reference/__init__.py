@@ -24,6 +24,7 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .add import add, add_backward
 from .batch_norm import (
     batch_norm,
     batch_norm_backward,
@@ -31,12 +32,14 @@ from .batch_norm import (
     batch_norm_inference_backward,
 )
 from .batch_norm_block import batch_norm_block, batch_norm_block_backward
+from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv_block import conv_block, conv_block_backward
 from .conv_norm_block import conv_norm_block, conv_norm_block_backward
 from .dropout import dropout, dropout_backward
 from .linear import linear, linear_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
+from .multiply import multiply, multiply_backward
 from .optimizer import adam_step, sgd_step
 from .pool2d import (
     avg_pool2d,
@@ -51,6 +54,8 @@ from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_
 
 __all__ = [
     "adam_step",
+    "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -59,6 +64,8 @@ __all__ = [
     "batch_norm_block_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_block",
@@ -81,6 +88,8 @@ __all__ = [
     "max_pool2d_backward",
     "mean_squared_error",
     "mean_squared_error_backward",
+    "multiply",
+    "multiply_backward",
     "name",
     "relu",
     "relu_backward",

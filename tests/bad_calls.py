@@ -191,7 +191,11 @@ def bad_values(op: str, name: str, good: Any) -> Iterator[tuple[str, Any]]:
             yield "a list", good.tolist()
         return
     yield from NUMBERS.items()
-    if name == "x_shape":
+    if name == "xs":
+        yield from ((f"one {label}", [good[0], bad]) for label, bad in bad_arrays(good[1]))
+    if name == "shapes":
+        yield from ((f"one: {label}", [good[0], bad]) for label, bad in SHAPES.items())
+    if name.endswith("_shape"):
         yield from SHAPES.items()
     if name in SIZES or name == "padding":
         yield from ((f"pair: {key}", value) for key, value in PAIRS.items())

@@ -40,7 +40,14 @@ def run(backend: Any, op: str, arguments: Arguments) -> tuple[Any, ...]:
         assert result is None
         return tuple(arguments[name] for name in UPDATED[op])
     result = getattr(backend, op)(**arguments)
-    return result if isinstance(result, tuple) else (result,)
+    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+
+def each(change: Callable[[Array], Any], value: Any) -> Any:
+    """Return a changed array, or a list with its arrays changed; another value as it is."""
+    if isinstance(value, list):
+        return [each(change, one) for one in value]
+    return change(value) if isinstance(value, np.ndarray) else value
 
 
 def _is_plain(value: Any) -> bool:
@@ -238,6 +245,35 @@ def _linear_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(draw.rows, filters), **arguments, "input_gradient": True}
 
 
+def _add(draw: Draw) -> Arguments:
+    return {"a": draw.normal(*draw.shape), "b": draw.normal(draw.channels)}
+
+
+def _add_backward(draw: Draw) -> Arguments:
+    dy = draw.normal(*draw.shape)
+    return {"dy": dy, "a_shape": draw.shape, "b_shape": (draw.channels,)}
+
+
+def _multiply(draw: Draw) -> Arguments:
+    gate = draw.normal(draw.images, 1, 1, draw.channels)
+    return {"a": gate, "b": draw.normal(*draw.shape)}
+
+
+def _multiply_backward(draw: Draw) -> Arguments:
+    return {"dy": draw.normal(*draw.shape), **_multiply(draw)}
+
+
+def _concat(draw: Draw) -> Arguments:
+    xs = [draw.normal(*draw.shape), draw.normal(*draw.shape[:3], 3)]
+    return {"xs": [*xs, draw.normal(*draw.shape)], "axis": -1}
+
+
+def _concat_backward(draw: Draw) -> Arguments:
+    *lead, channels = draw.shape
+    shapes = [draw.shape, (*lead, 3), draw.shape]
+    return {"dy": draw.normal(*lead, 2 * channels + 3), "shapes": shapes, "axis": -1}
+
+
 def _one_input(draw: Draw) -> Arguments:
     return {"x": 3 * draw.normal(*draw.shape)}
 
@@ -349,6 +385,12 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "batch_norm_inference_backward": _batch_norm_inference_backward,
     "linear": _linear,
     "linear_backward": _linear_backward,
+    "add": _add,
+    "add_backward": _add_backward,
+    "multiply": _multiply,
+    "multiply_backward": _multiply_backward,
+    "concat": _concat,
+    "concat_backward": _concat_backward,
     "relu": _one_input,
     "relu_backward": _gradient_of(lambda x: np.maximum(x, 0), "y"),
     "leaky_relu": _with(_one_input, negative_slope=0.25),

@@ -101,6 +101,12 @@ CALLS: dict[str, dict[str, Any]] = {
         "mean": ones(4),
         "variance": ones(4),
     },
+    "add": {"a": IMAGES, "b": ones(4)},
+    "add_backward": {"dy": IMAGES, "a_shape": IMAGES.shape, "b_shape": (4,)},
+    "multiply": {"a": IMAGES, "b": ones(2, 1, 1, 4)},
+    "multiply_backward": {"dy": IMAGES, "a": IMAGES, "b": ones(2, 1, 1, 4)},
+    "concat": {"xs": [IMAGES, IMAGES]},
+    "concat_backward": {"dy": IMAGES, "shapes": [(2, 6, 6, 1), (2, 6, 6, 3)]},
     "linear": {"x": ROWS, "w": ones(4, 5), "b": ones(5)},
     "linear_backward": {"dy": ones(3, 5), "x": ROWS, "w": ones(4, 5)},
     "dropout": {"x": ROWS, "mask": ROWS > 0, "rate": 0.5},
@@ -146,6 +152,7 @@ for _op, _saved in {"silu": "x", "sigmoid": "y", "tanh": "y"}.items():
 CONVS = tuple(op for op in CALLS if op.startswith("conv"))
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
 NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
+BROADCAST = ("add", "multiply", "multiply_backward")
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")
 STEPS = ("sgd_step", "adam_step")
 

@@ -34,8 +34,14 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},
     "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS},
     # Only get_backend knows that there are two, when it is called with a name.
-    "fastcnn.backend": {"fastcnn.fast", "fastcnn.reference", "fastcnn._blocks"},
+    "fastcnn.backend": {
+        "fastcnn.fast",
+        "fastcnn.reference",
+        "fastcnn._blocks",
+        "fastcnn._branches",
+    },
     "fastcnn._blocks": set(),
+    "fastcnn._branches": {"fastcnn._blocks"},
     "fastcnn._cgroups": set(),
     "fastcnn.functional": CHECKS,
     # Weights lie in the memory of the pool; model.save serializes.

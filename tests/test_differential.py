@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import OPS, UPDATED, arguments, run
+from calls import OPS, UPDATED, arguments, each, run
 from compare import assert_results, assert_same_bits, untouched
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,6 +175,10 @@ LAYOUTS: dict[str, Callable[[Array], Any]] = {
 }
 
 
+def _holds_arrays(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (isinstance(value, list) and _holds_arrays(value[0]))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("op", OPS)
 def test_any_layout(op: str, layout: str, dtype: Any, rng: Any, fast_backend: Any) -> None:
@@ -182,17 +186,18 @@ def test_any_layout(op: str, layout: str, dtype: Any, rng: Any, fast_backend: An
     call = arguments(op, rng, dtype, fast_backend, height=4)
     expected = run(fast_backend, op, call)
     updated = UPDATED.get(op, ())
-    arrays = [n for n, v in call.items() if isinstance(v, np.ndarray) and n not in updated]
+    arrays = [n for n, v in call.items() if _holds_arrays(v) and n not in updated]
     for names in ([name] for name in arrays), (arrays,):
         for changed in names:
-            other = {name: LAYOUTS[layout](call[name]) for name in changed}
+            other = {name: each(LAYOUTS[layout], call[name]) for name in changed}
             with untouched(*other.values(), *call.values()):
                 results = run(fast_backend, op, call | other)
             assert_same_bits(results, expected, f"{op} {layout} {changed}")
             for result in results:
                 if isinstance(result, np.ndarray):
-                    for value in other.values():
-                        assert not np.shares_memory(result, np.asarray(value))
+                    for name in changed if op != "add_backward" else ():
+                        for value in other[name] if name == "xs" else [other[name]]:
+                            assert not np.shares_memory(result, np.asarray(value))
 
 
 @pytest.mark.parametrize("kind", ["?", "b", "B", "h", "H", "i", "I", "q", "Q", "e"])

@@ -35,6 +35,9 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "global_avg_pool2d": (IMAGES, {}),
     "batch_norm": (IMAGES, {"gamma": VECTOR, "beta": VECTOR, "epsilon": 1e-3}),
     "linear": (ROWS, {"w": ROWS.T, "b": VECTOR[:3]}),
+    "add": (IMAGES, {"b": VECTOR}),
+    "multiply": (IMAGES, {"b": VECTOR}),
+    "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
     "relu": (IMAGES, {}),
     "leaky_relu": (IMAGES, {"negative_slope": 0.25}),
     "elu": (IMAGES, {"alpha": 0.5}),
@@ -146,7 +149,7 @@ def test_errors_are_those_of_the_op(name: str, backend: Any) -> None:
     function = getattr(functional, name)
     op = OPS.get(name, name)
     for bad, error in (
-        ([[1.0], [1.0, 2.0]], ValueError),
+        ([] if name == "concat" else [[1.0], [1.0, 2.0]], ValueError),
         (None, TypeError),
         ("x", TypeError),
         (np.ones((2, 2), complex), TypeError),

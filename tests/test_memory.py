@@ -37,7 +37,7 @@ def run(script: str, *args: str) -> str:
 GUARDS = """
     import ctypes, faulthandler, itertools, mmap
     import numpy as np
-    from calls import OPS, UPDATED, arguments, run
+    from calls import OPS, UPDATED, arguments, each, run
     from compare import assert_same_bits
     from windows import CONVOLUTIONS, POOLS
     import fastcnn
@@ -79,13 +79,13 @@ GUARDS = """
             own = _memory._memory
             _memory._memory = Guarded(at_end)
             try:
-                given = {name: moved(value, at_end) for name, value in call.items()}
+                given = {n: each(lambda v: moved(v, at_end), v) for n, v in call.items()}
                 result = getattr(backend, op)(**given)
             finally:
                 _memory._memory = own
             if op in UPDATED:
                 result = tuple(given[name] for name in UPDATED[op])
-            results = result if isinstance(result, tuple) else (result,)
+            results = tuple(result) if isinstance(result, (tuple, list)) else (result,)
             assert_same_bits(results, expected, f"{op} {about}")
 
     class Prepared:

@@ -124,6 +124,10 @@ REPEATED = {
     "strides": ending(nn.Conv2D(5, 1), nn.Conv2D(6, 1, stride=2), nn.Conv2D(4, 2, stride=3)),
     "groups": ending(nn.Conv2D(16, 3), nn.Conv2D(16, 3, groups=4), nn.Conv2D(6, 3, groups=2)),
     "depthwise": ending(nn.Conv2D(32, 3), nn.DepthwiseConv2D(3, padding=1), nn.Conv2D(32, 3)),
+    "residuals": ending(
+        nn.Residual(nn.Conv2D(3, 3, padding=1)),
+        nn.Residual(nn.Conv2D(6, 3, padding=1), nn.Conv2D(6, 1)),
+    ),
     "winograd": ending(nn.Conv2D(16, 3, padding=1), relu(16, padding=1), nn.Conv2D(16, 3)),
 }
 
@@ -146,9 +150,6 @@ OP_BY_OP = {
     "blocks of grouped convolutions": ending(relu(6, groups=3), nn.MaxPool2D(2)),
     "blocks that run op by op": ending(relu(32, padding=1), relu(32), nn.MaxPool2D(3, stride=1)),
     "norms of odd channels": ending(nn.Conv2D(7, 3), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2D(2)),
-    "a residual": lambda: nn.Sequential(
-        [nn.Residual(nn.Conv2D(3, 3, padding=1)), nn.ReLU(), nn.Flatten(), nn.Dense(CLASSES)]
-    ),
 }
 
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from calls import OPS, UPDATED, arguments, run
+from calls import OPS, UPDATED, arguments, each, run
 from compare import assert_same_bits
 
 import fastcnn
@@ -160,14 +162,18 @@ def test_a_batch_is_its_images_one_by_one(
     op: str, size: dict[str, int], dtype: Any, fast_backend: Any, rng: Any
 ) -> None:
     call = arguments(op, rng, dtype, fast_backend, **size)
-    per_image = ("x", "logits", "labels", "mask", "sample_weights")
+    per_image: tuple[str, ...] = ("x", "xs", "a", "logits", "labels", "mask", "sample_weights")
+    if op == "multiply":
+        per_image += ("b",)
     together = run(fast_backend, op, call)
     step = size["height"] if op in PER_ROW else 1
     count = size["images"]
     for n in {0, 1, count // 2, count - 1}:
         part = slice(n * step, (n + 1) * step)
         alone = run(
-            fast_backend, op, {k: v[part] if k in per_image else v for k, v in call.items()}
+            fast_backend,
+            op,
+            {k: each(itemgetter(part), v) if k in per_image else v for k, v in call.items()},
         )
         for one, whole in zip(alone, together, strict=True):
             if isinstance(whole, np.ndarray):  # the loss is the batch's
@@ -189,9 +195,9 @@ def test_any_alignment(op: str, dtype: Any, fast_backend: Any, rng: Any) -> None
     expected = run(fast_backend, op, call)
     for places in range(1, 16):
         shifted = {
-            name: moved(value, places)
-            if isinstance(value, np.ndarray) and name not in UPDATED.get(op, ())
-            else value
+            name: value
+            if name in UPDATED.get(op, ())
+            else each(partial(moved, places=places), value)
             for name, value in call.items()
         }
         assert_same_bits(run(fast_backend, op, shifted), expected, f"{op} at {places}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fastcnn.fast._add import Add
+from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv_norm_block import ConvNormBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
+from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
 from fastcnn.fast._prepared import Preparation
 from fastcnn.fast._softmax import Softmax
@@ -13,7 +16,9 @@ from fastcnn.fast._softmax import Softmax
 __all__ = ["FastBackend"]
 
 
-class FastBackend(ConvNormBlock, Linear, Softmax, Dropout, Losses, Optimizer):
+class FastBackend(
+    ConvNormBlock, Linear, Softmax, Dropout, Add, Multiply, Concat, Losses, Optimizer
+):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 
     Parameters

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from fastcnn._checks import fits_memory, too_large
 from fastcnn.backend import Array
 from fastcnn.fast._base import Base
 
@@ -18,3 +23,13 @@ class MemoryBound(Base):
     def _team(self, array: Array) -> int:
         """Return how many threads to use for an op that touches every element of `array`."""
         return self.num_threads if array.size >= _WORTH_A_TEAM else 1
+
+    def _result(
+        self, op: str, arguments: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Array:
+        """Return an array for a result that may be larger than memory by what these arguments say."""
+        fits_memory(op, arguments, shape)
+        try:
+            return self._empty(shape, dtype)
+        except MemoryError:
+            raise MemoryError(too_large(op, arguments, shape)) from None

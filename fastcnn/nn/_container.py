@@ -143,22 +143,26 @@ class Residual(Module):
             self.body, x, backend, training=training, rng=rng, input_gradient=input_gradient
         )
         if self.shortcut is None:
-            return y + x, lambda dy: _add(body_backward(dy), dy)
+            return backend.add(y, x), lambda dy: _sum(backend, body_backward(dy), dy)
         shortcut, shortcut_backward = run(
             self.shortcut, x, backend, training=training, rng=rng, input_gradient=input_gradient
         )
-        return y + shortcut, lambda dy: _add(body_backward(dy), shortcut_backward(dy))
+
+        def backward(dy: Array) -> Array | None:
+            return _sum(backend, body_backward(dy), shortcut_backward(dy))
+
+        return backend.add(y, shortcut), backward
 
     def __call__(self, x: Array, backend: Backend | None = None) -> Array:
         if backend is None or isinstance(backend, str):
             raise no_backend(self, backend)
         shortcut = x if self.shortcut is None else self.shortcut(x, backend)
-        y: Array = self.body(x, backend) + shortcut
-        return y
+        return backend.add(self.body(x, backend), shortcut)
 
 
-def _add(a: Array | None, b: Array | None) -> Array | None:
-    return None if a is None or b is None else a + b
+def _sum(backend: Backend, a: Array | None, b: Array | None) -> Array | None:
+    """Return what two paths give their common input; dy of a sum of one shape is that of both."""
+    return None if a is None or b is None else backend.add(a, b)
 
 
 def _require_module(value: object, where: str) -> None:

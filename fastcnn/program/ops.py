@@ -180,7 +180,7 @@ def parameters_of(op: str) -> Parameters:
     if row is not None and row.run is not None:
         function: Any = row.run
     else:
-        function = FUSED.get(op) or vars(Backend)[op]
+        function = FUSED.get(op) or getattr(Backend, op)
     arrays, options = [], {}
     for name, parameter in inspect.signature(function).parameters.items():
         kind = str(parameter.annotation)

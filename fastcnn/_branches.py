@@ -1,0 +1,52 @@
+"""The part of the backend contract for networks with branches: what joins two paths, what enlarges.
+
+Sums, products and concatenations of the arrays of several paths, as in residual networks,
+squeeze-and-excite and U-Nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from numpy.typing import ArrayLike
+
+from fastcnn._blocks import Array
+
+__all__ = ["Branches"]
+
+
+class Branches(Protocol):
+    """The joining ops of `fastcnn.backend.Backend`, whose rules hold for them too."""
+
+    # ------------------------------------------------------------------ sums and products
+    # Of arrays of any rank, whose shapes broadcast as in NumPy: aligned at the last axis, and an
+    # axis of length 1, or one that is not there, is repeated.
+    def add(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return a + b: of equal shapes, images and a vector (C,), or any that broadcast."""
+
+    def add_backward(
+        self, dy: ArrayLike, a_shape: tuple[int, ...], b_shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Return (da, db): dy, summed over the axes along which a or b was repeated.
+
+        A gradient of the shape of dy may be dy itself and no copy of it.
+        """
+
+    def multiply(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return a * b: of equal shapes, images and gates (N, 1, 1, C), or any that broadcast."""
+
+    def multiply_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+        """Return (da, db): dy * b and dy * a, summed over the axes of a repetition as in add."""
+
+    # ------------------------------------------------------------------ concatenation
+    def concat(self, xs: Sequence[ArrayLike], axis: int = -1) -> Array:
+        """Return a list of arrays joined along an axis: the last, of channels, by default.
+
+        At least one array, of one rank and of one shape but for that axis; a list or tuple of them.
+        """
+
+    def concat_backward(
+        self, dy: ArrayLike, shapes: Sequence[tuple[int, ...]], axis: int = -1
+    ) -> list[Array]:
+        """Return the parts of dy that belong to arrays of these shapes, in their order."""

@@ -1,0 +1,295 @@
+"""What is differentiated: every op with a backward, called in the ways that matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Arrays = list[Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An op, the inputs that it is differentiated by, and how forward and backward are called."""
+
+    op: str
+    inputs: Callable[[np.random.Generator], Arrays]
+    forward: Callable[..., Any]  # (backend, *inputs) -> what is differentiated, saved or not
+    backward: Callable[..., Any]  # (backend, dy, result, *inputs) -> gradients of the inputs
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        text = ",".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.op}({text})".replace(" ", "")
+
+
+def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], Arrays]:
+    return lambda rng: [rng.standard_normal(shape) for shape in shapes]
+
+
+def away_from_kinks(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], Arrays]:
+    """Numbers whose gaps, to each other and to 0, are far wider than a step of the projection."""
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        return [
+            (rng.permutation(size) - size / 2 + 0.25).reshape(shape) / size * 4
+            for size, shape in zip(sizes, shapes, strict=True)
+        ]
+
+    return draw
+
+
+def conv(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
+    return Case(
+        "conv2d",
+        normal(x, w, w[-1:]),
+        lambda backend, x, w, b: backend.conv2d(x, w, b, **options),
+        lambda backend, dy, y, x, w, b: backend.conv2d_backward(dy, x, w, **options),
+        options,
+    )
+
+
+def block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
+    return Case(
+        "conv_block",
+        normal(x, w, w[-1:]),
+        lambda backend, x, w, b: backend.conv_block(x, w, b, **options),
+        lambda backend, dy, saved, x, w, b: backend.conv_block_backward(
+            dy, saved[1], x, w, **options
+        ),
+        options,
+    )
+
+
+def norm_block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
+    """The bias is no input: what it adds is in the mean too, and its gradient zero."""
+    bias, options = np.linspace(-1, 1, w[-1]), {"epsilon": 0.1, **options}
+
+    def backward(
+        backend: Any, dy: Any, saved: Any, x: Any, w: Any, gamma: Any, beta: Any
+    ) -> Arrays:
+        dx, dw, db, dgamma, dbeta = backend.conv_norm_block_backward(
+            dy, saved[1], x, w, bias, gamma, *saved[2:], **options
+        )
+        assert abs(db).max() < 1e-12
+        return [dx, dw, dgamma, dbeta]
+
+    return Case(
+        "conv_norm_block",
+        normal(x, w, w[-1:], w[-1:]),
+        lambda backend, x, w, gamma, beta: backend.conv_norm_block(
+            x, w, bias, gamma, beta, **options
+        ),
+        backward,
+        options,
+    )
+
+
+def max_pool(x: tuple[int, ...], pool_size: Any, **options: Any) -> Case:
+    return Case(
+        "max_pool2d",
+        away_from_kinks(x),
+        lambda backend, x: backend.max_pool2d(x, pool_size, **options),
+        lambda backend, dy, saved, x: [
+            backend.max_pool2d_backward(dy, saved[1], x.shape, pool_size, **options)
+        ],
+        {"pool_size": pool_size, **options},
+    )
+
+
+def avg_pool(x: tuple[int, ...], pool_size: Any, **options: Any) -> Case:
+    return Case(
+        "avg_pool2d",
+        normal(x),
+        lambda backend, x: backend.avg_pool2d(x, pool_size, **options),
+        lambda backend, dy, y, x: [backend.avg_pool2d_backward(dy, x.shape, pool_size, **options)],
+        {"pool_size": pool_size, **options},
+    )
+
+
+def summed(a: tuple[int, ...], b: tuple[int, ...]) -> Case:
+    return Case(
+        "add",
+        normal(a, b),
+        lambda backend, a, b: backend.add(a, b),
+        lambda backend, dy, y, a, b: backend.add_backward(dy, a.shape, b.shape),
+        {"a": a, "b": b},
+    )
+
+
+def multiplied(a: tuple[int, ...], b: tuple[int, ...]) -> Case:
+    return Case(
+        "multiply",
+        normal(a, b),
+        lambda backend, a, b: backend.multiply(a, b),
+        lambda backend, dy, y, a, b: backend.multiply_backward(dy, a, b),
+        {"a": a, "b": b},
+    )
+
+
+def joined(axis: int, *shapes: tuple[int, ...]) -> Case:
+    return Case(
+        "concat",
+        normal(*shapes),
+        lambda backend, *xs: backend.concat(xs, axis),
+        lambda backend, dy, y, *xs: backend.concat_backward(dy, [x.shape for x in xs], axis),
+        {"axis": axis, "shapes": shapes},
+    )
+
+
+def activation(op: str, saves: str, **options: Any) -> Case:
+    return Case(
+        op,
+        away_from_kinks((4, 19)),
+        lambda backend, x: getattr(backend, op)(x, **options),
+        lambda backend, dy, y, x: [
+            getattr(backend, f"{op}_backward")(dy, y if saves == "y" else x, **options)
+        ],
+        options,
+    )
+
+
+def cross_entropy(labels: Any, **options: Any) -> Case:
+    return Case(
+        "softmax_cross_entropy",
+        normal((5, 4)),
+        lambda backend, z: backend.softmax_cross_entropy(z, labels, **options),
+        lambda backend, dy, saved, z: [
+            backend.softmax_cross_entropy_backward(dy, saved[1], labels, **options)
+        ],
+        {"rank": np.ndim(labels), **dict.fromkeys(options, "given")},
+    )
+
+
+LABELS = np.array([0, 3, 1, 1, 2])
+SOFT = np.random.default_rng(0).dirichlet(np.ones(4), 5)
+WEIGHTS = {
+    "class_weights": np.array([1.0, 2.0, 0.5, 3.0]),
+    "sample_weights": np.array([1.0, 0.0, 2.0, 0.5, 1.0]),
+}
+MASK = np.random.default_rng(0).random((3, 17)) < 0.5
+IMAGES = (2, 7, 6, 3)
+CASES = [
+    conv((2, 5, 6, 3), (3, 3, 3, 5)),
+    conv((1, 8, 7, 2), (3, 2, 2, 3), stride=2, padding="same"),
+    conv((2, 6, 5, 4), (2, 3, 2, 6), padding=((1, 0), (2, 1)), groups=2),
+    conv((1, 9, 9, 2), (3, 3, 2, 3), stride=(2, 1), dilation=(2, 3), padding=2),
+    conv((2, 6, 6, 5), (3, 3, 1, 10), groups=5, padding=1, stride=2),
+    conv((2, 4, 3, 9), (1, 1, 9, 17)),
+    block((2, 9, 8, 3), (3, 3, 3, 5)),
+    block((2, 10, 9, 16), (3, 3, 16, 8), padding=1, pool_size=3, pool_stride=2),
+    block((2, 8, 8, 2), (2, 3, 1, 4), groups=2, stride=(1, 2)),
+    max_pool(IMAGES, 2),
+    max_pool(IMAGES, (3, 2), stride=(2, 1), padding=1, ceil_mode=True),
+    max_pool(IMAGES, 3, stride=1, padding="same"),
+    avg_pool(IMAGES, 2),
+    avg_pool(IMAGES, (3, 2), stride=(2, 1), padding=1, ceil_mode=True),
+    avg_pool(IMAGES, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True),
+    Case(
+        "global_avg_pool2d",
+        normal(IMAGES),
+        lambda backend, x: backend.global_avg_pool2d(x),
+        lambda backend, dy, y, x: [backend.global_avg_pool2d_backward(dy, x.shape)],
+    ),
+    *(
+        Case(
+            "batch_norm",
+            normal(shape, shape[-1:], shape[-1:]),
+            lambda backend, x, gamma, beta: backend.batch_norm(x, gamma, beta, epsilon=0.1),
+            lambda backend, dy, saved, x, gamma, beta: backend.batch_norm_backward(
+                dy, x, gamma, *saved[1:], epsilon=0.1
+            ),
+            {"rank": len(shape)},
+        )
+        for shape in [(11, 5), (3, 4, 2, 5)]
+    ),
+    *(
+        Case(
+            "batch_norm_block",
+            normal(shape, shape[-1:], shape[-1:]),
+            lambda backend, x, gamma, beta, options=options: backend.batch_norm_block(
+                x, gamma, beta, epsilon=0.1, **options
+            ),
+            lambda backend, dy, saved, x, gamma, beta, options=options: (
+                backend.batch_norm_block_backward(
+                    dy, saved[1], x, gamma, *saved[2:], epsilon=0.1, **options
+                )
+            ),
+            options,
+        )
+        for shape, options in [
+            ((3, 4, 2, 16), {}),
+            ((2, 5, 5, 16), {"pool_size": 2}),
+            ((2, 5, 7, 5), {"pool_size": (2, 3)}),
+            ((1, 7, 6, 32), {"pool_size": 3, "pool_stride": 2}),
+        ]
+    ),
+    norm_block((3, 7, 6, 1), (3, 3, 1, 4)),
+    norm_block((3, 7, 6, 3), (3, 3, 3, 4), padding=1, pool_size=(3, 2), pool_stride=2),
+    *(
+        Case(
+            "batch_norm_inference",
+            normal(shape, shape[-1:], shape[-1:]),
+            lambda backend, x, gamma, beta: backend.batch_norm_inference(
+                x, gamma, beta, np.arange(5.0), np.arange(1.0, 6), epsilon=0.1
+            ),
+            lambda backend, dy, y, x, gamma, beta: backend.batch_norm_inference_backward(
+                dy, x, gamma, np.arange(5.0), np.arange(1.0, 6), epsilon=0.1
+            ),
+            {"rank": len(shape)},
+        )
+        for shape in [(11, 5), (3, 4, 2, 5)]
+    ),
+    Case(
+        "linear",
+        normal((4, 7), (7, 9), (9,)),
+        lambda backend, x, w, b: backend.linear(x, w, b),
+        lambda backend, dy, y, x, w, b: backend.linear_backward(dy, x, w),
+    ),
+    *(
+        join(a, b)
+        for join in (summed, multiplied)
+        for a, b in [
+            (IMAGES, IMAGES),
+            (IMAGES, (3,)),
+            ((2, 1, 1, 3), IMAGES),
+            (IMAGES, (7, 6, 1)),
+            ((4, 1), (5,)),
+            ((2, 3, 4), (1, 3, 1)),
+            ((), (3, 2)),
+        ]
+    ),
+    joined(-1, IMAGES, (2, 7, 6, 5), IMAGES),
+    joined(1, (2, 3, 4), (2, 1, 4)),
+    joined(0, (3,)),
+    activation("relu", "y"),
+    activation("leaky_relu", "x", negative_slope=0.2),
+    activation("elu", "x", alpha=1.5),
+    activation("gelu", "x"),
+    activation("silu", "x"),
+    activation("sigmoid", "y"),
+    activation("tanh", "y"),
+    activation("softmax", "y"),
+    Case(
+        "dropout",
+        normal((3, 17)),
+        lambda backend, x: backend.dropout(x, MASK, rate=0.3),
+        lambda backend, dy, y, x: [backend.dropout_backward(dy, MASK, rate=0.3)],
+    ),
+    cross_entropy(LABELS),
+    cross_entropy(LABELS, label_smoothing=0.2, **WEIGHTS),
+    cross_entropy(SOFT, label_smoothing=0.2, **WEIGHTS),
+    Case(
+        "mean_squared_error",
+        normal((3, 5), (3, 5)),
+        lambda backend, prediction, target: backend.mean_squared_error(prediction, target),
+        lambda backend, dy, loss, prediction, target: [
+            backend.mean_squared_error_backward(dy, prediction, target),
+            -backend.mean_squared_error_backward(dy, prediction, target),
+        ],
+    ),
+]
