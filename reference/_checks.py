@@ -13,6 +13,7 @@ import math
 import numbers
 import operator
 import sys
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -183,11 +184,11 @@ def shown(value: Any) -> str:
 
 def integer(op: str, name: str, value: Any, minimum: int) -> int:
     """Return an int of at least `minimum`; NumPy's integers are taken, truth values are not."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, (bool, np.bool_)):
+    number = None
+    if not isinstance(value, (bool, np.bool_)):  # NumPy 2.2 warns before it gives an index of one
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None:
         raise TypeError(f"{op}: {name}: expected an integer, got {shown(value)}")
     if not minimum <= number <= _LARGEST:
         raise ValueError(

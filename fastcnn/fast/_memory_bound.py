@@ -27,7 +27,7 @@ class MemoryBound(Base):
     def _result(
         self, op: str, arguments: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> Array:
-        """Return an array for a result that may be larger than memory by what these arguments say."""
+        """Return an array for a result that may be too large by these arguments."""
         fits_memory(op, arguments, shape)
         try:
             return self._empty(shape, dtype)

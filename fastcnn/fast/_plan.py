@@ -204,14 +204,14 @@ class _Binder(FastBackend):
         self._calls.append(partial(call, *arguments) if arguments else call)
 
     def _check(self, check: Callable[..., Any], *arguments: Any) -> None:
-        """A plan's numbers are its own."""
+        """Check nothing: a plan's numbers are its own."""
 
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return self._memory.make(shape, dtype)
 
 
 class _Memory:
-    """Memory of a plan's arrays: what was released serves again, the latest of the fitting first."""
+    """Memory of a plan's arrays: what was released serves again, the last one first."""
 
     def __init__(self) -> None:
         self.nbytes = 0

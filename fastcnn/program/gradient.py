@@ -116,10 +116,11 @@ class _Walk:
             elif name.endswith("_shape"):
                 attributes[name] = self._shape(node.arguments[name.removesuffix("_shape")])
             elif name == "shapes":
-                (names,) = node.arguments.values()
-                attributes[name] = [self._shape(each) for each in names]
+                (several,) = node.arguments.values()
+                attributes[name] = [self._shape(each) for each in several]
         made: list[str | None] = []
-        for name, names in given.items():
+        for name in row.gradients:
+            names = given[name]
             if isinstance(names, tuple):
                 made += [self._part(part) for part in names]
             else:
