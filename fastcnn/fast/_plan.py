@@ -35,13 +35,14 @@ class Plan:
 
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
         self.program, self.num_threads = program, backend.num_threads
-        self._rng: np.random.Generator | None = None  # of the step that runs
+        # Of the step that runs: its "rng", and the backward passes of foreign layers. Calls know this
+        # and not the plan: in a cycle it would outlive its last use.
+        self._step: dict[str, Any] = {}
         self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
         self.inputs = inputs
         self._backend = backend
         self._memory = _Memory()
         self._binder = _Binder(backend, self.num_threads, self._memory)
-        self._closures: dict[str, Any] = {}
         self._sources: list[tuple[Any, Array]] = []
         for name in program.inputs[len(inputs) :]:  # gradients of outputs
             value = program.values[name]
@@ -82,7 +83,7 @@ class Plan:
         for own, array in zip(self.inputs, inputs, strict=True):
             if array is not own:
                 np.copyto(own, array)
-        self._rng, result = rng, None
+        self._step["rng"], result = rng, None
         for call in self._forward:
             result = call()
         outputs = self.program.outputs
@@ -133,9 +134,10 @@ class Plan:
         mask = self._memory.make(shape, np.dtype(np.bool_))
         drawn = self._memory.make(shape, np.dtype(np.float32))
 
+        step = self._step
+
         def draw() -> None:
-            assert self._rng is not None
-            self._rng.random(out=drawn, dtype=np.float32)
+            step["rng"].random(out=drawn, dtype=np.float32)
             np.greater_equal(drawn, rate, out=mask)
 
         self._binder._run(draw)
@@ -157,9 +159,11 @@ class Plan:
         value = self.program.values[str(name)]
         y = self._memory.make(value.shape, value.dtype)
 
+        step, backend = self._step, self._backend
+
         def run() -> None:
-            result, self._closures[str(name)] = layer.forward(
-                x.copy(), self._backend, training=training, rng=self._rng
+            result, step[str(name)] = layer.forward(
+                x.copy(), backend, training=training, rng=step["rng"]
             )
             np.copyto(y, result)
 
@@ -174,8 +178,10 @@ class Plan:
             value = self.program.values[wanted]
             dx = self._memory.make(value.shape, value.dtype)
 
+        step = self._step
+
         def run() -> None:
-            result = self._closures.pop(name)(dy.copy())
+            result = step.pop(name)(dy.copy())
             if dx is not None:
                 np.copyto(dx, result)
 

@@ -88,6 +88,8 @@ class Sequential(Module):
         if backend is None or isinstance(backend, str):
             raise no_backend(self, backend)
         self._require_built()
+        if isinstance(backend, Tracing):
+            return super().__call__(x, backend)
         for layer in self._steps:
             x = layer(x, backend)
         return x

@@ -6,7 +6,7 @@ import inspect
 import os
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,6 +15,7 @@ from fastcnn._memory import copied
 from fastcnn.backend import Array, Backend
 from fastcnn.nn import _rules, _words
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
 
 Backward = Callable[[Array], "Array | None"]
@@ -128,6 +129,8 @@ class Module(metaclass=_LayerType):
         """
         if backend is None or isinstance(backend, str):
             raise _rules.no_backend(self, backend)
+        if isinstance(backend, Tracing):  # a layer of one's own calls those that it holds
+            return cast(Array, backend.layer(self, x, training=backend.training)[0])
         return self.forward(x, backend)[0]
 
     # ------------------------------------------------------------------ building
@@ -383,7 +386,9 @@ class Module(metaclass=_LayerType):
     def is_traceable(self) -> bool:
         """Return whether forward calls nothing but ops, so that a program can say what it does.
 
-        So the layers of the house do. A layer of one's own says so by `traceable = True`.
+        So the layers of the house do. A layer of one's own says so by `traceable = True`: its
+        forward calls ops of the backend, and layers as in self.conv(x, backend), returns y alone
+        and needs no backward.
         """
         cls = type(self)
         return "forward" not in vars(self) and (

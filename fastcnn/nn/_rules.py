@@ -18,6 +18,7 @@ import numpy as np
 
 from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
 from fastcnn.nn._options import Shape, integer
+from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Variable
 
 if TYPE_CHECKING:
@@ -125,8 +126,10 @@ def _checked(forward: Function) -> Function:
         if type(self).forward is not run:  # a part of what a subclass does
             return forward(self, *args, **kwargs)
         self._require_built()
-        result = forward(self, *args, **kwargs)
         name = type(self).__name__
+        if self.is_traceable():
+            return _traced(self, forward, *args, **kwargs)
+        result = forward(self, *args, **kwargs)
         if not isinstance(result, tuple) or len(result) != 2 or not callable(result[1]):
             raise TypeError(
                 f"{name}: forward: expected to return (y, backward), an array and a function, got "
@@ -155,6 +158,25 @@ def _checked(forward: Function) -> Function:
         return result
 
     return run
+
+
+def _traced(
+    self: Module, forward: Function, x: Any, backend: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Return (y, backward) of a layer whose forward returns y alone, made of ops."""
+    from fastcnn.program import run_traced
+
+    if not isinstance(backend, Tracing):
+        return run_traced(self, x, backend, *args, **kwargs)
+    y = forward(self, x, backend, *args, **kwargs)
+    shape = getattr(y, "shape", None)
+    if shape != (len(x), *self.output_shape):
+        got = f"shape {shape}" if shape is not None else type(y).__name__
+        raise ValueError(
+            f"{type(self).__name__}: forward: expected an array of shape "
+            f"{(len(x), *self.output_shape)} from a layer with traceable = True, got {got}"
+        )
+    return y, None
 
 
 def require_methods(module: Module) -> None:

@@ -18,6 +18,8 @@ __all__ = ["Tracing", "run"]
 class Tracing:
     """Base of a backend that writes down what is called (fastcnn.program.trace.Tracer)."""
 
+    training = False
+
     def layer(self, layer: Module, x: Any, *, training: bool) -> tuple[Any, Any]:
         """Write down a layer; return (what it gives, None)."""
         raise NotImplementedError

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.program.gradient import PYTHON_BACKWARD
+from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
 from fastcnn.program.ops import OPS
 from fastcnn.program.program import PYTHON, Node, Program
+from fastcnn.program.trace import trace
 
-__all__ = ["Interpreter"]
+if TYPE_CHECKING:
+    from fastcnn.nn import Module
+
+__all__ = ["Interpreter", "run_traced"]
+
+
+def run_traced(
+    layer: Module,
+    x: Array,
+    backend: Backend,
+    *,
+    training: bool = False,
+    rng: np.random.Generator | None = None,
+    input_gradient: bool = True,
+) -> tuple[Array, Callable[[Array], Array | None]]:
+    """Return (y, backward) of a layer by its program, as Module.forward has it."""
+    parameters = layer.parameters()
+    wanted = [*(["x"] if input_gradient else []), *parameters]
+    program = differentiate(trace(layer, len(x), training=training), wanted)
+    run = Interpreter(program, backend)
+    (y,) = run.forward(x, rng=rng)
+
+    def backward(dy: Array) -> Array | None:
+        gradients = run.backward(dy)
+        dx: Array | None = gradients.pop("x", None)
+        for name, gradient in gradients.items():
+            parameters[name].grad = gradient
+        return dx
+
+    return y, backward
 
 
 class Interpreter:

