@@ -21,6 +21,7 @@ from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._samples import Split, given, given_pair, require_weight, split
+from fastcnn._sentences import explained
 from fastcnn._setup import Setup, ends_in
 from fastcnn._stream import Stream
 from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
@@ -47,9 +48,9 @@ class Trainer(Setup):
     model: a layer or model of fastcnn.nn; one without weights is built at the first call that
     gives data, from `seed`. optimizer: SGD(0.05, momentum=0.9) by default; "sgd" is the same,
     "adam" and "adamw" are optim.Adam() and optim.AdamW(). loss: "cross_entropy",
-    "mean_squared_error", an object of fastcnn.losses, or a function of (prediction, target) that
-    returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a backend.
-    seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
+    "mean_squared_error" ("mse"), an object of fastcnn.losses, or a function of (prediction, target)
+    that returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a
+    backend. seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
     "warmup-cosine", or a function of (step, total_steps) that gives the factor on the optimizer's
     learning rate. dtype: float32 or float64; by default that of a built model, else float32.
 
@@ -68,6 +69,7 @@ class Trainer(Setup):
     gives.
     """
 
+    @explained
     def __init__(
         self,
         model: nn.Module,
@@ -94,6 +96,7 @@ class Trainer(Setup):
         return f"Trainer({said}, epoch {self.epoch:,}, step {self.step:,})"
 
     # ------------------------------------------------------------------ training
+    @explained
     def fit(
         self,
         x: ArrayLike,
@@ -114,7 +117,8 @@ class Trainer(Setup):
         x (n, ...), y, sample_weight (n,): see the class. Each epoch goes through the data once, in
         an order drawn for it (in the given order without `shuffle`), batch_size images a step;
         `drop_last` leaves out the rest that fills no batch. The arrays are read anew each epoch:
-        what a callback changes in x, y or the weights is seen by the next one.
+        what a callback changes in x, y or the weights is seen by the next one. Lists and what else
+        is no array are read once, when fit begins.
 
         validation_data (x, y) or (x, y, sample_weight) is evaluated after each epoch. Or
         validation_split, between 0 and 1, takes that share of x and y for it and trains on the
@@ -200,8 +204,7 @@ class Trainer(Setup):
                         numbers.update({f"val_{name}": v for name, v in measured.items()})
                     with interrupts.held():
                         self.epoch += 1
-                        for name, value in numbers.items():
-                            self.history[name].append(value)
+                        self.history.add(numbers)
                     if bar is not None:
                         bar.finish(numbers)
                 finally:
@@ -210,7 +213,7 @@ class Trainer(Setup):
                         bar.close()
                 for callback in callbacks:
                     callback.on_epoch_end(self)
-        return History({name: list(values) for name, values in self.history.items()})
+        return self.history.copy()
 
     def _train_epoch(
         self,
@@ -292,6 +295,7 @@ class Trainer(Setup):
         )
 
     # ------------------------------------------------------------------ inference
+    @explained
     def evaluate(
         self,
         x: ArrayLike,
@@ -330,6 +334,7 @@ class Trainer(Setup):
             numbers["accuracy"] = hits / len(samples)
         return numbers
 
+    @explained
     def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return the model's outputs, for a classifier logits (n, classes).
 
@@ -350,6 +355,7 @@ class Trainer(Setup):
             outputs[part] = run(floats(images[part], self.dtype))
         return outputs
 
+    @explained
     def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import _kernels, _threads
+from fastcnn._sentences import explained
 
 __all__ = ["Base"]
 
@@ -18,6 +19,7 @@ class Base:
 
     name = "fast"
 
+    @explained
     def __init__(
         self,
         isa: str | None = None,
