@@ -91,7 +91,7 @@ NAMES: Final[dict[str, str]] = {
     "loadmodel": "fastcnn.load(path) reads a model",
     "loadstatedict": "model.load_state_dict(state) takes weights by name",
     "loadweights": "fastcnn.load(path) reads a model",
-    "mnist": 'datasets.load("mnist") reads it',
+    "mnist": "datasets.mnist",
     "loadmnist": 'datasets.load("mnist") reads it',
     "save": _SAVING,
     "savemodel": _SAVING,

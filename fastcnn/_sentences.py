@@ -97,7 +97,8 @@ def no_attribute(owner: object, name: str, known: Mapping[str, str]) -> Attribut
     if name in known:
         said = f"{kind} has no {name}: {known[name]}"
     else:
-        public = [each for each in dir(type(owner)) if not each.startswith("_")]
+        names = {*type.__dir__(type(owner)), *vars(owner)}  # a layer's class hides its base's
+        public = sorted(each for each in names if not each.startswith("_"))
         near = "" if name.startswith("_") else _near(name, public)
         said = f"{kind!r} object has no attribute {name!r:.80}"
         said += f"; did you mean {near}?" if near else ""
@@ -217,6 +218,8 @@ def _key(name: str) -> str:
 def _near(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # takes time to import
 
+    known = list(known)
     by_key = {_key(each): each for each in known}
+    as_written = get_close_matches(name[:80], known, 1, _ALIKE)
     found = get_close_matches(_key(name[:80]), by_key, 1, _ALIKE)
-    return by_key[found[0]] if found else ""
+    return as_written[0] if as_written else by_key[found[0]] if found else ""

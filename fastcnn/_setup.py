@@ -190,18 +190,16 @@ class Setup:
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kind = type(self)
-        check = _COUNTERS.get(name)
-        if check is not None:
-            value = check(value, name)
-        elif not (name.startswith("_") or hasattr(kind, name)) and kind.__module__.startswith(
-            "fastcnn."
-        ):
-            raise AttributeError(
-                f"{kind.__name__}: {name:.80}: expected an attribute that it has, got another; a "
-                "learning rate and its like are the optimizer's"
-            )
-        super().__setattr__(name, value)
+        if not name.startswith("_"):
+            kind, check = type(self), _COUNTERS.get(name)
+            if check is not None:
+                value = check(value, name)
+            elif not hasattr(kind, name) and kind.__module__.startswith("fastcnn."):
+                raise AttributeError(
+                    f"{kind.__name__}: {name:.80}: expected an attribute that it has, got another; "
+                    "a learning rate and its like are the optimizer's"
+                )
+        object.__setattr__(self, name, value)
 
     if not TYPE_CHECKING:  # with it, type checkers would take any attribute
 

@@ -11,6 +11,12 @@ from fastcnn.backend import Array
 __all__ = ["accuracy", "correct"]
 
 
+def hits(logits: Array, labels: Array) -> int:
+    """Return what `correct` does, of arrays that were checked."""
+    truth = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    return int(np.count_nonzero(logits.argmax(axis=1) == truth))
+
+
 def correct(logits: ArrayLike, labels: ArrayLike) -> int:
     """Return how many rows have their largest value at their label.
 
@@ -23,10 +29,10 @@ def correct(logits: ArrayLike, labels: ArrayLike) -> int:
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return the share of rows, at least one, that have their largest value at their label."""
     rows = as_array(logits, "accuracy: logits")
-    hits = _correct("accuracy", rows, labels)
+    right = _correct("accuracy", rows, labels)
     if len(rows) == 0:
         raise ValueError(f"accuracy: logits: expected at least one row, got shape {rows.shape}")
-    return hits / len(rows)
+    return right / len(rows)
 
 
 def _correct(who: str, logits: Array, labels: ArrayLike) -> int:
@@ -42,5 +48,4 @@ def _correct(who: str, logits: Array, labels: ArrayLike) -> int:
             f"{who}: labels: expected shape {logits.shape[:1]}, or {logits.shape} for "
             f"probabilities, got {truth.shape}"
         )
-    truth = truth if truth.ndim == 1 else truth.argmax(axis=1)
-    return int(np.count_nonzero(logits.argmax(axis=1) == truth))
+    return hits(logits, truth)

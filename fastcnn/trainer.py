@@ -28,7 +28,7 @@ from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import Loss, LossFunction, called
-from fastcnn.metrics import correct
+from fastcnn.metrics import hits as correct
 from fastcnn.nn._options import flag, integer, number
 from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import Optimizer, clip_gradients
@@ -334,7 +334,6 @@ class Trainer(Setup):
             numbers["accuracy"] = hits / len(samples)
         return numbers
 
-    @explained
     def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return the model's outputs, for a classifier logits (n, classes).
 
@@ -355,7 +354,6 @@ class Trainer(Setup):
             outputs[part] = run(floats(images[part], self.dtype))
         return outputs
 
-    @explained
     def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.
 
