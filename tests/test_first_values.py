@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sentences import FILTERS, IMAGE, ROWS, X, Y, Typed, sentence, small, trainer
+from sentences import FILTERS, IMAGE, ROWS, Typed, X, Y, sentence, small, trainer
 from trainers import trainer_of
 
 import fastcnn

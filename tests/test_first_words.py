@@ -10,14 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sentences import FILTERS, IMAGE, ROWS, X, Y, Typed, sentence, small, trainer
+from sentences import FILTERS, IMAGE, ROWS, Typed, X, Y, sentence, small, trainer
 
 import fastcnn
 from fastcnn import callbacks, losses, nn, optim, schedules
 from fastcnn import functional as F
 from fastcnn._foreign import ARGUMENTS, ELSEWHERE, NAMES, VALUES
 from fastcnn._sentences import explained
-
 
 # ---------------------------------------------------------------------- names of modules
 ABSENT = [
