@@ -160,12 +160,9 @@ def misfit(
 def _of_argument(name: str, known: list[str]) -> str:
     """Return what to say of an argument that a function doesn't have, or nothing."""
     key = _key(name)
-    meant = [each for each in known if _key(each) == key]
-    for each in ARGUMENTS.get(key, ()):
-        if set(each.split(" and ")) <= set(known):
-            meant.append(each)
-    if meant:
-        return f"; did you mean {meant[0]}?"
+    for meant in ARGUMENTS.get(key, ()):
+        if set(meant.split(" and ")) <= set(known):
+            return f"; did you mean {meant}?"
     if key in ELSEWHERE:
         return f"; {ELSEWHERE[key]}"
     near = _near(name, known)
