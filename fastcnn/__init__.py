@@ -31,6 +31,7 @@ from fastcnn import (
 from fastcnn._architecture import register
 from fastcnn._config import show_config
 from fastcnn._kernels._memory import empty_cache
+from fastcnn._sentences import absent
 from fastcnn._threads import set_num_threads
 from fastcnn.backend import Backend, get_backend
 from fastcnn.fast import FastBackend
@@ -69,6 +70,20 @@ __all__ = [
     "trainer",
 ]
 
+for _module in (
+    backend,
+    callbacks,
+    functional,
+    inference,
+    losses,
+    metrics,
+    nn,
+    optim,
+    schedules,
+    serialization,
+    trainer,
+):
+    vars(_module)["__getattr__"] = absent(_module.__name__)  # what isn't there gets a sentence
 
 if not TYPE_CHECKING:  # a type checker would take it that every name is there
 
@@ -76,7 +91,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
         """Import, now that it is used, a public module that `import fastcnn` spares."""
         if name in ("datasets", "reference"):
             return import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return absent(__name__)(name)
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn import _arrays
 from fastcnn.backend import Array, Padding, Size2D
 
 __all__ = [
@@ -89,11 +90,8 @@ def shown(value: Any) -> str:
 
 
 def as_array(op: str, name: str, value: Any) -> Array:
-    """Return `value` as an array of whatever dtype; ValueError for lists of unequal lengths."""
-    try:
-        return value if type(value) is np.ndarray else np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{op}: {name}: expected an array, got {error}") from None
+    """Return `value` as an array of whatever dtype; see fastcnn._arrays.as_array."""
+    return value if type(value) is np.ndarray else _arrays.as_array(value, f"{op}: {name}")
 
 
 def float_arrays(op: str, **arguments: ArrayLike | None) -> list[Array]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arrays import as_array, require_unmasked
 from fastcnn.backend import Array
 from fastcnn.nn._options import number
 
 __all__ = [
-    "as_array",
     "balanced_weights",
     "class_labels",
     "class_weights_of",
@@ -22,14 +22,6 @@ __all__ = [
 ]
 
 ClassWeights = Array | dict[int, float] | str | None
-
-
-def as_array(value: ArrayLike, where: str) -> Array:
-    """Return `value` as an array of whatever kind, an array as it is."""
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected an array, got what is none: {error}") from None
 
 
 def numbers(y: ArrayLike, where: str) -> Array:
@@ -107,6 +99,7 @@ def class_weights_of(given: object, where: str) -> ClassWeights:
                 )
             weights[int(label)] = number(weight, f"{where}[{label}]", 0.0)
         return weights
+    require_unmasked(given, where)
     try:
         array = np.array(given, dtype=np.float64)
     except (TypeError, ValueError):

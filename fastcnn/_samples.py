@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._labels import as_array
+from fastcnn._arrays import as_array
 from fastcnn.backend import Array
 from fastcnn.losses import Loss
 from fastcnn.nn._options import number

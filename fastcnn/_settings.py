@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from fastcnn._sentences import explained
+
 __all__ = ["Checks", "Settings"]
 
 Checks = Mapping[str, Callable[[Any, str], Any]]  # of (value, "Class: name") by name
@@ -19,6 +21,12 @@ class Settings:
     """
 
     _checks: ClassVar[Checks] = {}
+    _hint: ClassVar[str] = ""  # to wrong arguments of the constructor
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -11,20 +12,59 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastcnn import nn
 from fastcnn._batches import Samples
 from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
+from fastcnn._history import History
 from fastcnn._labels import sample_weights
 from fastcnn._samples import Given, Split, require_weight
+from fastcnn._sentences import no_attribute
+from fastcnn._settings import Checks
 from fastcnn._step_lock import StepLock
 from fastcnn.backend import Array, Backend, get_backend
-from fastcnn.inference import as_images
+from fastcnn.inference import as_images, no_model
 from fastcnn.losses import CrossEntropy, Loss, LossFunction, get_loss
-from fastcnn.nn._options import float_dtype, integer
+from fastcnn.nn._options import flag, float_dtype, integer
 from fastcnn.nn._variable import Buffer
 from fastcnn.optim import SGD, Optimizer, get_optimizer
 from fastcnn.schedules import Schedule, get_schedule
 
 __all__ = ["Setup", "ends_in"]
 
-_COUNTERS = ("epoch", "step", "stop", "measured", "history")
+
+def _history(value: object, where: str) -> History:
+    if not isinstance(value, History):
+        raise TypeError(f"{where}: expected a trainer's history, got {type(value).__name__}")
+    return value
+
+
+def _names(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{where}: expected a tuple of names, got {value!r:.80}")
+    return value
+
+
+_COUNTERS: Checks = {
+    "epoch": partial(integer, minimum=0),
+    "step": partial(integer, minimum=0),
+    "stop": flag,
+    "measured": _names,
+    "history": _history,
+}
+
+# What people look for on a trainer and find elsewhere.
+_ELSEWHERE = {
+    "score": "evaluate(x, y) measures the model",
+    "test": "evaluate(x, y) measures the model",
+    "train": "fit(x, y) trains the model",
+    "compile": "Trainer(model, optimizer=..., loss=...) takes what compile would",
+    "save": "model.save(path) writes the model, save_state(path) all that training needs to go on",
+    "save_weights": "model.save(path) writes the model",
+    "load": "fastcnn.load(path) reads a model, load_state(path) what save_state wrote",
+    "load_weights": "fastcnn.load(path) reads a model",
+    "lr": "optimizer.learning_rate is it",
+    "metrics": "history and evaluate(x, y) have the accuracy",
+    "predict_classes": "predict(x).argmax(axis=1) gives labels",
+    "get_weights": "model.state_dict() returns the weights by name",
+    "weights": "model.state_dict() returns the weights by name",
+}
 
 
 class Setup:
@@ -150,14 +190,26 @@ class Setup:
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kind = type(self)
-        known = name.startswith("_") or hasattr(kind, name) or name in _COUNTERS
-        if not known and kind.__module__.startswith("fastcnn."):
-            raise AttributeError(
-                f"{kind.__name__}: {name:.80}: expected an attribute that it has, got another; a "
-                "learning rate and its like are the optimizer's"
-            )
-        super().__setattr__(name, value)
+        if not name.startswith("_"):
+            kind, check = type(self), _COUNTERS.get(name)
+            if check is not None:
+                value = check(value, name)
+            elif not hasattr(kind, name) and kind.__module__.startswith("fastcnn."):
+                raise AttributeError(
+                    f"{kind.__name__}: {name:.80}: expected an attribute that it has, got another; "
+                    "a learning rate and its like are the optimizer's"
+                )
+        object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:  # with it, type checkers would take any attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            known = dict(_ELSEWHERE)
+            if not name.startswith("_") and name not in known:
+                for part in ("model", "optimizer"):
+                    if hasattr(vars(self).get(f"_{part}"), name):
+                        known[name] = f"did you mean trainer.{part}.{name}?"
+            raise no_attribute(self, name, known)
 
     def _forget_steps(self) -> None:
         """Begin anew with an optimizer: its state, and how many steps it has taken."""
@@ -275,7 +327,7 @@ def ends_in(model: nn.Module, *activations: str) -> bool:
 
 def _module(model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a fastcnn.nn model, got {type(model).__name__}")
+        raise no_model(model)
     return model
 
 

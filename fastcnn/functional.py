@@ -2,20 +2,22 @@
 
 Images are (height, width, depth), or a batch of them (n, height, width, depth), and come back
 as they were given; filters are (height, width, in, out). Every function takes
-`backend="fast"`, `"reference"` or a backend object. Errors are those of the backend's op:
-TypeError for a wrong dtype, ValueError for a wrong shape or value.
+`backend="fast"`, `"reference"` or a backend object. Errors are those of the backend's op, in the
+names of the function: TypeError for a wrong dtype, ValueError for a wrong shape or value.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array
+from fastcnn._sentences import explained
 from fastcnn.backend import Array, Backend, Padding, Size2D, get_backend
 
 __all__ = [
@@ -40,6 +42,16 @@ __all__ = [
     "tanh",
 ]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_AXES = {
+    1: "a vector (C,)",
+    2: "a batch (N, C)",
+    3: "an image (H, W, C)",
+    4: "a batch (N, H, W, C)",
+}
+
 
 @lru_cache(maxsize=1)
 def _fast() -> Backend:
@@ -50,15 +62,45 @@ def _backend(backend: str | Backend) -> Backend:
     return _fast() if backend == "fast" else get_backend(backend)
 
 
-def _on_batch(name: str, op: Callable[[Array], Array], x: ArrayLike) -> Array:
-    """Apply an op on batches to a batch, or to one image without its batch axis."""
+def _with_names(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let errors speak of a function and its arguments, not of the op and its: w="filters"."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except (TypeError, ValueError) as error:
+                said = re.match(r"\w+: (\w+)(?=: expected )", str(error))
+                if said is None or type(error) not in (TypeError, ValueError):
+                    raise
+                where = f"{function.__name__}: {names.get(said[1], said[1])}"
+                own = type(error)(f"{where}{str(error)[said.end() :]}")
+                raise own.with_traceback(error.__traceback__) from None
+
+        return explained(call)
+
+    return decorate
+
+
+def _on_batch(
+    name: str, op: Callable[[Array], Array], x: ArrayLike, ranks: tuple[int, ...] = (3, 4)
+) -> Array:
+    """Apply an op on batches to a batch, or to what has the first of these ranks: one of it."""
     array = as_array(name, "x", x)
-    if array.ndim == 3:
+    if array.ndim == ranks[0]:
         result: Array = op(array[np.newaxis])[0]
         return result
+    if array.ndim not in ranks and array.dtype.kind in "biuf":
+        hint = "; x[..., None] adds the axis of channels" if array.ndim == ranks[0] - 1 == 2 else ""
+        raise ValueError(
+            f"{name}: x: expected {' or '.join(_AXES[rank] for rank in ranks)}, got shape "
+            f"{array.shape}{hint}"
+        )
     return op(array)
 
 
+@_with_names(w="filters", b="bias")
 def conv2d(
     x: ArrayLike,
     filters: ArrayLike,
@@ -84,6 +126,7 @@ def conv2d(
     return _on_batch("conv2d", op, x)
 
 
+@_with_names()
 def max_pool2d(
     x: ArrayLike,
     pool_size: Size2D = 2,
@@ -103,6 +146,7 @@ def max_pool2d(
     return _on_batch("max_pool2d", op, x)
 
 
+@_with_names()
 def avg_pool2d(
     x: ArrayLike,
     pool_size: Size2D = 2,
@@ -128,11 +172,13 @@ def avg_pool2d(
     return _on_batch("avg_pool2d", op, x)
 
 
+@_with_names()
 def global_avg_pool2d(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return the mean over height and width, (C,) for an image, (N, C) for a batch."""
     return _on_batch("global_avg_pool2d", _backend(backend).global_avg_pool2d, x)
 
 
+@_with_names()
 def batch_norm(
     x: ArrayLike,
     gamma: ArrayLike,
@@ -161,9 +207,10 @@ def batch_norm(
             batch, gamma, beta, mean, variance, epsilon=epsilon
         )
 
-    return _on_batch("batch_norm", op, x)
+    return _on_batch("batch_norm", op, x, (3, 4, 2))
 
 
+@_with_names()
 def linear(
     x: ArrayLike,
     w: ArrayLike,
@@ -172,33 +219,34 @@ def linear(
     backend: str | Backend = "fast",
 ) -> Array:
     """Return x @ w + b for x (N, C) or one vector (C,), w (C, K) and b (K,) or None."""
-    array = as_array("linear", "x", x)
-    if array.ndim == 1:
-        result: Array = _backend(backend).linear(array[np.newaxis], w, b)[0]
-        return result
-    return _backend(backend).linear(array, w, b)
+    return _on_batch("linear", lambda rows: _backend(backend).linear(rows, w, b), x, (1, 2))
 
 
+@_with_names()
 def add(a: ArrayLike, b: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return a + b, of shapes that broadcast as in NumPy."""
     return _backend(backend).add(a, b)
 
 
+@_with_names()
 def multiply(a: ArrayLike, b: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return a * b, of shapes that broadcast as in NumPy."""
     return _backend(backend).multiply(a, b)
 
 
+@_with_names()
 def concat(xs: Sequence[ArrayLike], axis: int = -1, *, backend: str | Backend = "fast") -> Array:
     """Return a list of arrays joined along an axis, the channels by default."""
     return _backend(backend).concat(xs, axis)
 
 
+@_with_names()
 def relu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return max(x, 0); a NaN stays a NaN."""
     return _backend(backend).relu(x)
 
 
+@_with_names()
 def leaky_relu(
     x: ArrayLike, *, negative_slope: float = 0.01, backend: str | Backend = "fast"
 ) -> Array:
@@ -206,43 +254,56 @@ def leaky_relu(
     return _backend(backend).leaky_relu(x, negative_slope=negative_slope)
 
 
+@_with_names()
 def elu(x: ArrayLike, *, alpha: float = 1.0, backend: str | Backend = "fast") -> Array:
     """Return x where x > 0, else alpha * (exp(x) - 1)."""
     return _backend(backend).elu(x, alpha=alpha)
 
 
+@_with_names()
 def gelu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return x * Phi(x), Phi the normal distribution function."""
     return _backend(backend).gelu(x)
 
 
+@_with_names()
 def silu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return x * sigmoid(x)."""
     return _backend(backend).silu(x)
 
 
+@_with_names()
 def sigmoid(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return 1 / (1 + exp(-x))."""
     return _backend(backend).sigmoid(x)
 
 
+@_with_names()
 def tanh(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return the hyperbolic tangent of x."""
     return _backend(backend).tanh(x)
 
 
+@_with_names()
 def softmax(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return exp(x) / sum(exp(x)) over the last axis."""
     return _backend(backend).softmax(x)
 
 
+@_with_names()
 def dropout(
     x: ArrayLike, mask: ArrayLike, *, rate: float = 0.5, backend: str | Backend = "fast"
 ) -> Array:
     """Return x / (1 - rate) where the mask is True, else 0."""
+    if np.ndim(mask) == 0:
+        raise TypeError(
+            f"dropout: mask: expected an array of bool of x's shape, True where x is kept, got "
+            f"{mask!r:.80}; rng.random(x.shape) >= rate is one, rng = np.random.default_rng()"
+        )
     return _backend(backend).dropout(x, mask, rate=rate)
 
 
+@_with_names()
 def cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,

@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
+from fastcnn._arrays import as_array
 from fastcnn._batches import floats
 from fastcnn._hints import shape_hint
 from fastcnn._preparation import preparation
+from fastcnn._sentences import explained
 from fastcnn._steps import Plan, Step, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._repr import model_in_words
 
-__all__ = ["Predictor", "as_images", "compiled"]
+__all__ = ["Predictor", "as_images", "compiled", "no_model"]
 
 Run = Callable[[Array], Array]
 
@@ -42,6 +44,7 @@ class Predictor:
     backends the predictor runs the model.
     """
 
+    @explained
     def __init__(
         self,
         model: nn.Module,
@@ -50,7 +53,7 @@ class Predictor:
         dtype: DTypeLike | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model: expected a fastcnn.nn model, got {type(model).__name__}")
+            raise no_model(model)
         if not model.built:
             raise RuntimeError(
                 "model: expected one with weights, got one without; call build(input_shape) first"
@@ -85,21 +88,24 @@ class Predictor:
         return self._run(floats(as_images(x, "x", self.input_shape), self.dtype))
 
 
+def no_model(model: object) -> TypeError:
+    """Return the error of what is no model."""
+    got = f"the class {model.__name__}; call it" if isinstance(model, type) else None
+    return TypeError(f"model: expected a fastcnn.nn model, got {got or type(model).__name__}")
+
+
 # ---------------------------------------------------------------------- images
 _IMAGES = tuple(map(np.dtype, (np.uint8, np.float16, np.float32, np.float64)))
 
 
 def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> Array:
     """Return x as an array, checked to be a batch of images, of this shape unless None."""
-    try:
-        images = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected an array, got what is none: {error}") from None
+    images = as_array(x, where)
     if images.dtype not in _IMAGES and images.dtype.newbyteorder("=") not in _IMAGES:
         hint = "; bytes are x.astype(np.uint8)" if images.dtype.kind in "iu" else ""
         raise TypeError(
             f"{where}: expected uint8 (which is divided by 255), float32 or float64, got "
-            f"{images.dtype}{hint}"
+            f"{f'{x!r:.80}' if isinstance(x, str) else images.dtype}{hint}"
         )
     if images.ndim < 2:
         raise ValueError(

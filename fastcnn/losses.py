@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._labels import balanced_weights, class_labels, class_weights_of, numbers, shares
+from fastcnn._sentences import shown, takes
 from fastcnn._settings import Checks, Settings
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, choice, number
@@ -75,7 +76,7 @@ class Loss(OptionsRepr):
     @property
     def takes_weights(self) -> bool:
         """Whether `__call__` has an argument for the weights of samples."""
-        return _takes(self, 4)
+        return takes(self, 4)
 
     @property
     def measures_accuracy(self) -> bool:
@@ -227,6 +228,9 @@ class MeanSquaredError(Loss, Settings):
     mean over samples.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __call__(
         self,
         prediction: Array,
@@ -312,9 +316,22 @@ class FunctionLoss(Loss, Settings):
 
 def _of_two(function: object) -> object:
     """Return a function of (prediction, target); TypeError for another."""
-    if not callable(function) or not _takes(function, 2):
-        raise TypeError(f"{_place_of(function)}: expected a function of (prediction, target)")
-    return function
+    if callable(function) and takes(function, 2) and not _is_optional(function, 1):
+        return function
+    got = shown(function) if callable(function) else type(function).__name__
+    raise TypeError(
+        f"{_place_of(function)}: expected a function of (prediction, target) that returns (value, "
+        f"gradient), got {got:.160}"
+    )
+
+
+def _is_optional(function: Callable[..., Any], place: int) -> bool:
+    """Return whether an argument has a default, as the axis of np.mean; a target has none."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # of compiled functions
+        return False
+    return len(parameters) > place and parameters[place].default is not inspect.Parameter.empty
 
 
 def _place_of(function: object) -> str:
@@ -324,6 +341,7 @@ def _place_of(function: object) -> str:
 LOSSES: dict[str, Callable[[], Loss]] = {
     "cross_entropy": CrossEntropy,
     "mean_squared_error": MeanSquaredError,
+    "mse": MeanSquaredError,
 }
 
 
@@ -333,7 +351,7 @@ def get_loss(loss: Loss | LossFunction | str) -> Loss:
         name = type(loss).__name__
         if type(loss).__call__ is Loss.__call__:
             raise TypeError(f"loss: {name}: expected a method {_CALL}, got none")
-        if not _takes(loss, 3):
+        if not takes(loss, 3):
             taken = ", ".join(inspect.signature(loss).parameters)
             raise TypeError(f"loss: {name}: expected {_CALL}, got __call__(self, {taken:.160})")
         return loss
@@ -394,16 +412,3 @@ _CALL = (
     "__call__(self, prediction, target, backend), which returns (loss, backward); a fourth "
     "argument, sample_weight=None, is for weights"
 )
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Return whether a function can be called with that many arguments, as far as one can see."""
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # of compiled functions
-        return True
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True

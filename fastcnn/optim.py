@@ -8,7 +8,7 @@ is saved like weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -34,6 +34,15 @@ def _limit(value: object, where: str) -> float | None:
     return None if value is None else _positive(value, where)
 
 
+def _rate(value: object, where: str) -> float:
+    if isinstance(value, (Mapping, Iterator, list)):
+        raise TypeError(
+            f"{where}: expected a number, got {type(value).__name__}; the trainer hands an "
+            "optimizer its parameters"
+        )
+    return number(value, where, low=0.0)
+
+
 class Optimizer(OptionsRepr, Settings):
     """Base of the optimizers.
 
@@ -43,7 +52,7 @@ class Optimizer(OptionsRepr, Settings):
     """
 
     _checks: ClassVar[Checks] = {
-        "learning_rate": partial(number, low=0.0),
+        "learning_rate": _rate,
         "weight_decay": partial(number, low=0.0),
         "clip_norm": _limit,
     }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+from fastcnn._sentences import shown, takes
 from fastcnn._settings import Checks, Settings
 from fastcnn.nn._options import choice, number
 from fastcnn.nn._repr import OptionsRepr
@@ -34,6 +35,9 @@ def _rising(value: object, where: str) -> tuple[float, ...]:
 
 class Constant(OptionsRepr, Settings):
     """The learning rate as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def __call__(self, step: int, total_steps: int) -> float:
         """Return 1."""
@@ -118,5 +122,10 @@ def get_schedule(schedule: Schedule | str | None) -> Schedule:
             f"schedule: expected a schedule, got the class {schedule.__name__}; call it"
         )
     if callable(schedule):
+        if not takes(schedule, 2):
+            raise TypeError(
+                "schedule: expected a function of (step, total_steps) that returns a factor, got "
+                f"{shown(schedule):.160}"
+            )
         return schedule
     return SCHEDULES[choice(schedule, "schedule", SCHEDULES)]()

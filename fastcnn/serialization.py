@@ -21,6 +21,7 @@ from fastcnn._architecture import architecture_of, known_layers, layer_from, out
 from fastcnn._files import name_of, naming, remove_leftovers, write_atomically
 from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
+from fastcnn._sentences import explained
 from fastcnn.backend import Array
 from fastcnn.nn._module import check_state
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
@@ -66,6 +67,7 @@ def require_saveable(model: nn.Module) -> None:
     describe(model)
 
 
+@explained
 def load(path: str | os.PathLike[str], *, layers: Iterable[type[nn.Module]] = ()) -> nn.Module:
     """Return the model that Module.save wrote to `path`, built, with its weights and notes.
 

@@ -21,13 +21,14 @@ from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._samples import Split, given, given_pair, require_weight, split
+from fastcnn._sentences import explained
 from fastcnn._setup import Setup, ends_in
 from fastcnn._stream import Stream
 from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import Loss, LossFunction, called
-from fastcnn.metrics import correct
+from fastcnn.metrics import hits as correct
 from fastcnn.nn._options import flag, integer, number
 from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import Optimizer, clip_gradients
@@ -47,9 +48,9 @@ class Trainer(Setup):
     model: a layer or model of fastcnn.nn; one without weights is built at the first call that
     gives data, from `seed`. optimizer: SGD(0.05, momentum=0.9) by default; "sgd" is the same,
     "adam" and "adamw" are optim.Adam() and optim.AdamW(). loss: "cross_entropy",
-    "mean_squared_error", an object of fastcnn.losses, or a function of (prediction, target) that
-    returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a backend.
-    seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
+    "mean_squared_error" ("mse"), an object of fastcnn.losses, or a function of (prediction, target)
+    that returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a
+    backend. seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
     "warmup-cosine", or a function of (step, total_steps) that gives the factor on the optimizer's
     learning rate. dtype: float32 or float64; by default that of a built model, else float32.
 
@@ -59,7 +60,7 @@ class Trainer(Setup):
     probabilities (n, classes); targets of mean_squared_error follow the images' rule for uint8 and
     are numbers else. Weights of samples are finite numbers (n,) of at least 0; a batch's loss is
     divided by the sum of its weights, times those of its classes if the loss has class weights.
-    The accuracy counts all samples alike.
+    The accuracy counts all samples alike. Arrays with masked numbers are refused.
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
     set is checked as here. A new optimizer starts with a state of its own, and so it does for
@@ -68,6 +69,7 @@ class Trainer(Setup):
     gives.
     """
 
+    @explained
     def __init__(
         self,
         model: nn.Module,
@@ -94,6 +96,7 @@ class Trainer(Setup):
         return f"Trainer({said}, epoch {self.epoch:,}, step {self.step:,})"
 
     # ------------------------------------------------------------------ training
+    @explained
     def fit(
         self,
         x: ArrayLike,
@@ -114,7 +117,8 @@ class Trainer(Setup):
         x (n, ...), y, sample_weight (n,): see the class. Each epoch goes through the data once, in
         an order drawn for it (in the given order without `shuffle`), batch_size images a step;
         `drop_last` leaves out the rest that fills no batch. The arrays are read anew each epoch:
-        what a callback changes in x, y or the weights is seen by the next one.
+        what a callback changes in x, y or the weights is seen by the next one. Lists and what else
+        is no array are read once, when fit begins.
 
         validation_data (x, y) or (x, y, sample_weight) is evaluated after each epoch. Or
         validation_split, between 0 and 1, takes that share of x and y for it and trains on the
@@ -199,8 +203,7 @@ class Trainer(Setup):
                         numbers.update({f"val_{name}": v for name, v in measured.items()})
                     with interrupts.held():
                         self.epoch += 1
-                        for name, value in numbers.items():
-                            self.history[name].append(value)
+                        self.history.add(numbers)
                     if bar is not None:
                         bar.finish(numbers)
                 finally:
@@ -209,7 +212,7 @@ class Trainer(Setup):
                         bar.close()
                 for callback in callbacks:
                     callback.on_epoch_end(self)
-        return History({name: list(values) for name, values in self.history.items()})
+        return self.history.copy()
 
     def _train_epoch(
         self,
@@ -290,6 +293,7 @@ class Trainer(Setup):
         )
 
     # ------------------------------------------------------------------ inference
+    @explained
     def evaluate(
         self,
         x: ArrayLike,

@@ -33,7 +33,13 @@ _LARGEST = 2**62  # sizes and their sums stay below the largest number of an ind
 
 # ---------------------------------------------------------------------- arrays
 def as_array(op: str, name: str, value: ArrayLike) -> Array:
-    """Return `value` as an array of real numbers of at most 64 bits."""
+    """Return `value` as an array of real numbers of at most 64 bits, none of them masked."""
+    arrays = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(each, np.ma.MaskedArray) and np.ma.is_masked(each) for each in arrays):
+        raise ValueError(
+            f"{op}: {name}: expected an array without masked numbers, got some that are; its "
+            "method filled(0) puts numbers in their place"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists whose lengths differ

@@ -21,7 +21,8 @@ SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in pat
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
 BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
 PREPARED = {"fastcnn._preparation", *BACKEND}
-CHECKS = {"fastcnn._checks", *BACKEND}
+CHECKS = {"fastcnn._checks", "fastcnn._arrays", *BACKEND}
+WORDS = {"fastcnn._sentences"}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
@@ -29,10 +30,13 @@ TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metric
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
     "fastcnn._kernels": {"fastcnn._kernels", "cython"},
-    "fastcnn._checks": BACKEND,
+    "fastcnn._foreign": set(),
+    "fastcnn._sentences": {"fastcnn._foreign"},
+    "fastcnn._arrays": BACKEND,
+    "fastcnn._checks": {"fastcnn._arrays", *BACKEND},
     "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
     "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},
-    "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS},
+    "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS, *WORDS},
     # Only get_backend knows that there are two, when it is called with a name.
     "fastcnn.backend": {
         "fastcnn.fast",
@@ -43,17 +47,24 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._blocks": set(),
     "fastcnn._branches": {"fastcnn._blocks"},
     "fastcnn._cgroups": set(),
-    "fastcnn.functional": CHECKS,
+    "fastcnn.functional": {*CHECKS, *WORDS},
     # Weights lie in the memory of the pool; model.save serializes.
-    "fastcnn.nn": {"fastcnn.nn", "fastcnn.serialization", "fastcnn._memory", *BACKEND},
-    "fastcnn._settings": set(),
+    "fastcnn.nn": {
+        "fastcnn.nn",
+        "fastcnn.serialization",
+        "fastcnn._arrays",
+        "fastcnn._memory",
+        *WORDS,
+        *BACKEND,
+    },
+    "fastcnn._settings": WORDS,
     "fastcnn._hints": BACKEND,
-    "fastcnn._labels": {"fastcnn.nn", *BACKEND},
-    "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", *MODEL},
+    "fastcnn._labels": {"fastcnn.nn", "fastcnn._arrays", *BACKEND},
+    "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", *WORDS, *MODEL},
     "fastcnn.optim": {"fastcnn._settings", "fastcnn._memory", *PREPARED, *MODEL},
-    "fastcnn.schedules": {"fastcnn._settings", *MODEL},
-    "fastcnn.metrics": MODEL,
-    "fastcnn.serialization": {*TRAINER, *FILES, "safetensors"},
+    "fastcnn.schedules": {"fastcnn._settings", *WORDS, *MODEL},
+    "fastcnn.metrics": {"fastcnn._arrays", *MODEL},
+    "fastcnn.serialization": {*TRAINER, *FILES, *WORDS, "safetensors"},
     "fastcnn._architecture": {"fastcnn.nn", "fastcnn._json", *BACKEND},
     "fastcnn._files": set(),
     "fastcnn._json": set(),
@@ -70,22 +81,27 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
     "fastcnn._passes": {*PREPARED, *MODEL},
     "fastcnn._finite": {*PREPARED, *MODEL},
-    "fastcnn._history": set(),
-    "fastcnn._samples": {"fastcnn._labels", *MODEL},
+    "fastcnn._history": WORDS,
+    "fastcnn._samples": {"fastcnn._arrays", *MODEL},
     "fastcnn.inference": {
         "fastcnn.nn",
+        "fastcnn._arrays",
         "fastcnn._batches",
         "fastcnn._hints",
         "fastcnn._steps",
+        *WORDS,
         *PREPARED,
     },
     "fastcnn._setup": {
         "fastcnn.inference",
         "fastcnn._batches",
         "fastcnn._hints",
+        "fastcnn._history",
         "fastcnn._labels",
         "fastcnn._samples",
+        "fastcnn._settings",
         "fastcnn._step_lock",
+        *WORDS,
         *MODEL,
     },
     "fastcnn._interrupt": set(),
@@ -105,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._samples",
         "fastcnn._setup",
         "fastcnn._stream",
+        *WORDS,
     },
 }
 # What runs the library rather than being it may import all of it, and these when they are used.

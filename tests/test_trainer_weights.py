@@ -164,7 +164,7 @@ def test_weights_travel_with_their_samples(backend: Any) -> None:
         (np.full(17, np.nan), ValueError, "expected finite numbers of at least 0"),
         (np.full(17, 1e300), ValueError, "expected finite numbers of at least 0"),
         (["heavy"] * 17, TypeError, "expected real numbers"),
-        ({0: 1.0}, TypeError, "expected real numbers, got object"),
+        ({0: 1.0}, TypeError, "expected an array, got dict"),
     ],
 )
 def test_bad_weights(weights: Any, error: type[Exception], message: str, reference: Any) -> None:

@@ -7,8 +7,9 @@ any number of its images. The others are read from IDX files; see `fastcnn.datas
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from fastcnn._sentences import absent
 from fastcnn.backend import Array
 from fastcnn.datasets import mnist, strokes
 
@@ -68,3 +69,7 @@ def load(
         (x_train[:limit_train], y_train[:limit_train]),
         (x_test[:limit_test], y_test[:limit_test]),
     )
+
+
+if not TYPE_CHECKING:  # with it, type checkers would take any name
+    __getattr__ = absent(__name__)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn import _kernels, _threads
 from fastcnn._memory import empty
+from fastcnn._sentences import explained
 from fastcnn.backend import Array
 
 __all__ = ["Base"]
@@ -21,6 +22,7 @@ class Base:
 
     name = "fast"
 
+    @explained
     def __init__(
         self,
         isa: str | None = None,

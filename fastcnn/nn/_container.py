@@ -101,7 +101,14 @@ class Sequential(Module):
         return len(self.layers)
 
     def __getitem__(self, index: int) -> Module:
-        return self.layers[index]
+        try:
+            return self.layers[index]
+        except (IndexError, TypeError) as error:
+            count = len(self.layers)
+            raise type(error)(
+                f"Sequential: index: expected an integer from {-count} to {count - 1}, for it has "
+                f"{count} layer{'s' * (count != 1)}, got {index!r:.80}"
+            ) from None
 
 
 class Residual(Module):

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from fastcnn._arrays import as_array
 from fastcnn._memory import copied
+from fastcnn._sentences import explained
 from fastcnn.backend import Array, Backend
 from fastcnn.nn import _rules, _words
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
@@ -94,7 +96,7 @@ class Module(metaclass=_LayerType):
     if not TYPE_CHECKING:  # with it, type checkers would take any attribute
 
         def __getattr__(self, name: str) -> Any:
-            raise AttributeError(_rules.not_there(self, name), name=name, obj=self)
+            raise _rules.not_there(self, name)
 
     # ------------------------------------------------------------------ to override
     def declare(self, input_shape: Shape) -> Shape:
@@ -134,6 +136,7 @@ class Module(metaclass=_LayerType):
         return self.forward(x, backend)[0]
 
     # ------------------------------------------------------------------ building
+    @explained
     def build(
         self,
         input_shape: Shape,
@@ -444,10 +447,7 @@ def check_state(
         raise ValueError(f"state: expected the names of this model's arrays; {'; '.join(parts)}")
     arrays = {}
     for name, shape in shapes.items():
-        try:
-            array = np.asarray(state[name])
-        except ValueError as error:
-            raise ValueError(f"state: {name}: expected an array, got {error}") from None
+        array = as_array(state[name], f"state: {name}")
         if dtype is None or array.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"state: {name}: expected dtype {dtype}, got {array.dtype}")
         if array.shape != shape:

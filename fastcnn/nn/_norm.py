@@ -30,6 +30,7 @@ class BatchNorm(Module):
     beta: Parameter
     _running_mean: Buffer
     _running_variance: Buffer
+    _hint = "; the number of channels is found by build"
     _settings: ClassVar = {
         "momentum": partial(number, where="BatchNorm: momentum", low=0.0, high=1.0),
         "epsilon": partial(number, where="BatchNorm: epsilon", low=0.0, open_low=True),

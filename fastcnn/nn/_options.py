@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastcnn._sentences import did_you_mean
 from fastcnn.backend import Padding, Size2D
 
 Shape = tuple[int, ...]
@@ -57,7 +58,10 @@ def choice(value: object, where: str, choices: Collection[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{where}: expected one of {_listed(choices)}, got {_said(value)}")
     if value not in choices:
-        raise ValueError(f"{where}: expected one of {_listed(choices)}, got {value!r:.80}")
+        raise ValueError(
+            f"{where}: expected one of {_listed(choices)}, got {value!r:.80}"
+            f"{did_you_mean(value, choices)}"
+        )
     return value
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._sentences import misfit, no_attribute
 from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
 from fastcnn.nn._options import Shape, integer
 from fastcnn.nn._run import Tracing
@@ -93,7 +94,7 @@ def hold_to_rules(cls: type[Module]) -> None:
 
 
 def explained(init: Function) -> Function:
-    """Let a constructor name its arguments where it is given others, or wasn't run to its base."""
+    """Let a constructor name its arguments where it is given others, or doesn't call its base's."""
 
     @wraps(init)
     def make(self: Module, *args: Any, **kwargs: Any) -> None:
@@ -101,17 +102,10 @@ def explained(init: Function) -> Function:
         try:
             init(self, *args, **kwargs)
         except TypeError:
-            signature = inspect.signature(init)
-            try:
-                signature.bind(self, *args, **kwargs)
-            except TypeError as error:
-                plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()][1:]
-                takes = signature.replace(parameters=plain, return_annotation=signature.empty)
-                raise TypeError(
-                    f"{cls.__name__}: expected {cls.__name__}{takes}, got other arguments: "
-                    f"{error!s:.160}{cls._hint}"
-                ) from None
-            raise
+            said = misfit(init, (self, *args), kwargs, cls._hint)
+            if said is None:
+                raise
+            raise TypeError(said) from None
         if cls.__init__ is make and "built" not in vars(self):
             raise TypeError(_without_init(cls))
 
@@ -365,17 +359,16 @@ _PLAIN = (int, float, str, bool, tuple, type(None))
 _VARIABLE: Any = object()  # in the place of a parameter that is not declared yet
 
 
-def not_there(module: Module, name: str) -> str:
-    """Return what to say of an attribute that a layer doesn't have."""
+def not_there(module: Module, name: str) -> AttributeError:
+    """Return the error of an attribute that a layer doesn't have."""
     cls = type(module)
     special = name.startswith("__") and name.endswith("__")
     if not special and "built" not in vars(module):
-        return _without_init(cls)
-    if name in _ELSEWHERE:
-        return f"{cls.__name__} has no {name}: {_ELSEWHERE[name]}"
-    if cls._known is not None and name in cls._known - cls._options:
-        return f"{cls.__name__} has no {name} yet: build(input_shape) makes it"
-    return f"{cls.__name__!r} object has no attribute {name!r:.80}"
+        return AttributeError(_without_init(cls), name=name, obj=module)
+    if name not in _ELSEWHERE and cls._known is not None and name in cls._known - cls._options:
+        said = f"{cls.__name__} has no {name} yet: build(input_shape) makes it"
+        return AttributeError(said, name=name, obj=module)
+    return no_attribute(module, name, _ELSEWHERE)
 
 
 def _without_init(cls: type[Module]) -> str:

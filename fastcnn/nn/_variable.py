@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._arrays import require_unmasked
 from fastcnn._memory import copied
 from fastcnn.backend import Array
 from fastcnn.nn._options import Shape
@@ -70,6 +71,7 @@ class Variable:
         if array.dtype not in kinds:
             wanted = " or ".join(map(str, kinds))
             raise TypeError(f"{who}: data: expected {wanted}, got {array.dtype}")
+        require_unmasked(array, f"{who}: data")
         # Kernels take what lies row by row and may be written.
         self._data = array if array.flags.carray else copied(array, array.dtype)
 
