@@ -151,7 +151,7 @@ class Setup:
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)
-        known = name.startswith("_") or hasattr(kind, name) or name in _COUNTERS
+        known = name.startswith("_") or name in _COUNTERS or hasattr(kind, name)
         if not known and kind.__module__.startswith("fastcnn."):
             raise AttributeError(
                 f"{kind.__name__}: {name:.80}: expected an attribute that it has, got another; a "
