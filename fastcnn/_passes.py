@@ -36,7 +36,8 @@ class Passes:
     that were given other arrays are noticed, and the steps from there on run op by op.
     alike: how many batches of one size there are, 0 where each has weights of its own by which
     it is divided. `repeatable`: whether steps may be repeated, so that nobody keeps the arrays of
-    a batch or a gradient.
+    a batch or a gradient. `same_gradients`: whether those of this step and of each that it may
+    repeat lie in the same arrays.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Passes:
         if prepared is not None and repeatable:
             self._recorder = prepared.recorder()
         self.repeatable = self._recorder is not None
+        self.same_gradients = False
         self._inputs: tuple[Array, Array] | None = None  # of what is recorded:
         self._forward: list[Call] = []
         self._backward: list[Call] = []
@@ -67,7 +69,8 @@ class Passes:
 
         weights: of the samples, or None. The prediction is good until the next call.
         """
-        if self._is_recorded(x, target):
+        self.same_gradients = self._is_recorded(x, target)
+        if self.same_gradients:
             for call in self._forward:
                 loss = call()  # that of the last
             return self._prediction, loss, self._repeat_backward

@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
     "fastcnn._passes": {*PREPARED, *MODEL},
     "fastcnn._finite": {*PREPARED, *MODEL},
+    "fastcnn._update": {"fastcnn._finite", "fastcnn.optim", *PREPARED, *MODEL},
     "fastcnn._history": set(),
     "fastcnn._samples": {"fastcnn._labels", *MODEL},
     "fastcnn.inference": {
@@ -99,6 +100,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._samples",
         "fastcnn._setup",
         "fastcnn._stream",
+        "fastcnn._update",
     },
 }
 # What runs the library rather than being it may import all of it, and these when they are used.
