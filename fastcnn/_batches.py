@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,25 +89,30 @@ def batches(
         if len(x) != size or not same_arrays:
             x = empty((size, *images.shape[1:]), dtype)
             target = empty((size, *targets.shape[1:]), kind)
+            if order is not None:
+                take_x = _taking(x, images, backend)
+                take_target = _taking(target, targets, backend)
         if order is None:
             chosen: Any = slice(start, start + size)
             floats(images[chosen], dtype, x)
             floats(targets[chosen], kind, target)
         else:
             chosen = order[start : start + size]
-            _take(x, images, chosen, backend)
-            _take(target, targets, chosen, backend)
+            take_x(chosen)
+            take_target(chosen)
         yield x, target, None if weights is None else weights[chosen]
 
 
-def _take(out: Array, values: Array, chosen: Array, backend: Backend) -> None:
-    """Write the chosen images to `out`, as floats; or labels, as they are."""
+def _taking(out: Array, values: Array, backend: Backend) -> Callable[[Array], object]:
+    """Return a function that writes the chosen images to `out`, as floats; or labels, as they are.
+
+    It serves all batches in these arrays.
+    """
     if values.dtype == out.dtype and values.ndim == 1 and values.flags.c_contiguous:
-        np.take(values, chosen, out=out, mode="clip")  # "raise" would make a copy first
-        return
+        return partial(values.take, out=out, mode="clip")  # "raise" would make a copy first
     prepared = preparation(backend) if out.dtype.kind == "f" else None
-    if prepared is None or not prepared.take(out, values, chosen):
-        floats(_gathered(values, chosen), out.dtype, out)
+    taking: Callable[[Array], object] | None = prepared and prepared.taking(out, values)
+    return taking or (lambda chosen: floats(_gathered(values, chosen), out.dtype, out))
 
 
 def _gathered(images: Array, chosen: Array | slice) -> Array:

@@ -11,7 +11,7 @@ from fastcnn._preparation import preparation
 from fastcnn.backend import Backend
 from fastcnn.nn._variable import Buffer, Parameter
 
-__all__ = ["wild_gradient", "wild_update"]
+__all__ = ["largest_gradient", "wild_gradient", "wild_update"]
 
 _LARGEST = {size: float(np.finfo(f"f{size}").max) for size in (4, 8)}  # by bytes of a number
 _ROOM = 1e-4  # for the sum of steps that a velocity is
@@ -25,21 +25,29 @@ def wild_update(buffers: Mapping[str, Buffer]) -> str | None:
     return None
 
 
+def largest_gradient(size: int, rate: float, squared: bool) -> float:
+    """Return what no number of a gradient may reach; 0 where each is too large.
+
+    size: bytes of a number. rate: by what a step multiplies it, at most. squared: the optimizer
+    keeps squares. Those that overflow stay so: the weight moves no more.
+    """
+    largest = _LARGEST[size]
+    if rate > largest * _ROOM:
+        return 0.0
+    return math.sqrt(largest) if squared else largest * _ROOM / max(1.0, rate)
+
+
 def wild_gradient(
     parameters: Mapping[str, Parameter], backend: Backend, *, rate: float, squared: bool
 ) -> str | None:
     """Return the name of a parameter whose gradient is not finite, or too large, or None.
 
-    rate: by what a step multiplies it, at most. squared: the optimizer keeps squares. Those that
-    overflow stay so: the weight moves no more.
+    rate, squared: as for `largest_gradient`.
     """
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
     if not gradients:
         return None
-    largest = _LARGEST[gradients[0].itemsize]
-    limit = math.sqrt(largest) if squared else largest * _ROOM / max(1.0, rate)
-    if rate > largest * _ROOM:
-        limit = 0.0
+    limit = largest_gradient(gradients[0].itemsize, rate, squared)
     prepared = preparation(backend)
     if limit and prepared is not None and prepared.within(gradients, limit):
         return None

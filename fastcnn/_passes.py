@@ -26,7 +26,7 @@ class Passes:
     the same kernel calls on the same arrays each time with no Python between them; another backend
     is called op by op. It is for the steps of an epoch, while layers and loss stay what they are.
     `same_arrays`: whether nobody keeps the arrays of a batch, so that the next one may come in the
-    same.
+    same. `same_gradients`: whether gradients lie in the same arrays each time.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Passes:
         self._model, self._loss, self._backend = model, loss, backend
         self._parameters = model.parameters()
         self._fast: Any = None if preparation(backend) is None else backend
+        self.same_gradients = self._fast is not None
         self._keeps_gradients = type(optimizer) not in _OPTIMIZERS
         self.same_arrays = self._fast is not None and type(loss) in (CrossEntropy, MeanSquaredError)
         self._runners: dict[tuple[Any, ...], Any] = {}

@@ -58,6 +58,7 @@ class Optimizer(OptionsRepr, Settings):
     }
 
     squares_gradients = False  # and keeps the squares, which must not overflow
+    _op = ""  # the backend's, for the optimizers of this file
 
     def __init__(self, learning_rate: float, weight_decay: float, clip_norm: float | None) -> None:
         self.learning_rate = learning_rate
@@ -96,6 +97,10 @@ class Optimizer(OptionsRepr, Settings):
         fresh = self.init(parameters)
         return {name: state.get(name, array) for name, array in fresh.items()}
 
+    def _options(self, step: int, learning_rate: float) -> dict[str, Any]:
+        """Return all options of `_op`, in its order."""
+        raise NotImplementedError
+
     def step(
         self,
         parameters: Mapping[str, Parameter],
@@ -120,6 +125,7 @@ class SGD(Optimizer):
     adds weight_decay * w to each gradient. The rule is PyTorch's, without dampening.
     """
 
+    _op = "sgd_step"
     _checks: ClassVar[Checks] = {**Optimizer._checks, "momentum": _share, "nesterov": flag}
 
     def __init__(
@@ -142,6 +148,14 @@ class SGD(Optimizer):
         """A velocity where there is momentum."""
         return ("velocity",) if self.momentum else ()
 
+    def _options(self, step: int, learning_rate: float) -> dict[str, Any]:
+        return {
+            "learning_rate": learning_rate,
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "weight_decay": self.weight_decay,
+        }
+
     def step(
         self,
         parameters: Mapping[str, Parameter],
@@ -152,14 +166,9 @@ class SGD(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.sgd_step for each parameter."""
-        options: dict[str, Any] = {
-            "learning_rate": learning_rate,
-            "momentum": self.momentum,
-            "nesterov": self.nesterov,
-            "weight_decay": self.weight_decay,
-        }
+        options = self._options(step, learning_rate)
         gathered = _gathered(parameters, state, self.slots)
-        if not _together(backend, "sgd_step", gathered, options):
+        if not _together(backend, self._op, gathered, options):
             for gradient, weights, *states in gathered:
                 backend.sgd_step(weights, gradient, states[0] if states else None, **options)
 
@@ -167,6 +176,7 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015); weight_decay adds weight_decay * w to each gradient."""
 
+    _op = "adam_step"
     decoupled = False
     squares_gradients = True
     _checks: ClassVar[Checks] = {
@@ -196,6 +206,17 @@ class Adam(Optimizer):
         """The first and the second moment."""
         return ("m", "v")
 
+    def _options(self, step: int, learning_rate: float) -> dict[str, Any]:
+        return {
+            "step": step,
+            "learning_rate": learning_rate,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "epsilon": self.epsilon,
+            "weight_decay": self.weight_decay,
+            "decoupled": self.decoupled,
+        }
+
     def step(
         self,
         parameters: Mapping[str, Parameter],
@@ -206,17 +227,9 @@ class Adam(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.adam_step for each parameter."""
-        options: dict[str, Any] = {
-            "step": step,
-            "learning_rate": learning_rate,
-            "beta1": self.beta1,
-            "beta2": self.beta2,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-            "decoupled": self.decoupled,
-        }
+        options = self._options(step, learning_rate)
         gathered = _gathered(parameters, state, self.slots)
-        if not _together(backend, "adam_step", gathered, options):
+        if not _together(backend, self._op, gathered, options):
             for gradient, weights, m, v in gathered:
                 backend.adam_step(weights, gradient, m, v, **options)
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import Samples, batches, floats
-from fastcnn._finite import wild_gradient, wild_update
+from fastcnn._finite import wild_update
 from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
@@ -24,6 +24,7 @@ from fastcnn._samples import Split, given, given_pair, require_weight, split
 from fastcnn._sentences import explained
 from fastcnn._setup import Setup, ends_in
 from fastcnn._stream import Stream
+from fastcnn._update import Update
 from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
@@ -226,8 +227,9 @@ class Trainer(Setup):
         total, weights, hits, count = 0.0, 0.0, 0, 0
         numbers: dict[str, float] = {}
         passes = Passes(self.model, fitted, self.optimizer, self.backend)
+        update = Update(self.optimizer, self._parameters, self.backend)
         for batch in data(same_arrays=passes.same_arrays):
-            prediction, loss = self._train_step(passes, batch, total_steps, interrupts)
+            prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
             target = batch[1]
             weight = fitted.weight(*batch[1:])
             total += loss * weight
@@ -244,6 +246,7 @@ class Trainer(Setup):
     def _train_step(
         self,
         passes: Passes,
+        update: Update,
         batch: tuple[Array, Array, Array | None],
         total_steps: int,
         interrupts: Interrupts,
@@ -263,27 +266,23 @@ class Trainer(Setup):
         backward()
         if self.optimizer.clip_norm is not None:
             clip_gradients(self._parameters, self.optimizer.clip_norm)
-        rate = learning_rate * (1 + self.optimizer.weight_decay)
-        squared = self.optimizer.squares_gradients
-        name = wild_gradient(self._parameters, self.backend, rate=rate, squared=squared)
-        if name is not None:
-            what = f"the gradient of {name} in step {self.step + 1} is not finite, or too large"
-            raise self._refused(what, learning_rate)
-        with self._steps.changing(), interrupts.held():
-            self.optimizer.step(
-                self._parameters,
-                self._optimizer_state,
-                self.backend,
-                step=self._optimizer_step + 1,
-                learning_rate=learning_rate,
-            )
-            self.model.apply_updates()
-            self.step += 1
-            self._optimizer_step += 1
-            self.history["step_loss"].append(loss)
+        with interrupts.held():
+            self._steps.change(lambda: self._change(passes, update, learning_rate, loss))
         for parameter in self._parameters.values():
             parameter.grad = None  # its memory serves the next step
         return prediction, loss
+
+    def _change(self, passes: Passes, update: Update, learning_rate: float, loss: float) -> None:
+        """Make the changes of a step, all of them or, after an error, none."""
+        step = self._optimizer_step + 1
+        name = update(self._optimizer_state, step, learning_rate, passes.same_gradients)
+        if name is not None:
+            what = f"the gradient of {name} in step {self.step + 1} is not finite, or too large"
+            raise self._refused(what, learning_rate)
+        self.model.apply_updates()
+        self.step += 1
+        self._optimizer_step = step
+        self.history["step_loss"].append(loss)
 
     def _refused(self, what: str, learning_rate: float) -> FloatingPointError:
         """Return the error of a step that is not taken."""

@@ -81,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
     "fastcnn._passes": {*PREPARED, *MODEL},
     "fastcnn._finite": {*PREPARED, *MODEL},
+    "fastcnn._update": {"fastcnn._finite", "fastcnn.optim", *PREPARED, *MODEL},
     "fastcnn._history": WORDS,
     "fastcnn._samples": {"fastcnn._arrays", *MODEL},
     "fastcnn.inference": {
@@ -121,6 +122,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._samples",
         "fastcnn._setup",
         "fastcnn._stream",
+        "fastcnn._update",
         *WORDS,
     },
 }

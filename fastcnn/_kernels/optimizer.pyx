@@ -1,9 +1,13 @@
-"""Optimizer steps: each reads and writes every array once.
+"""Optimizer steps: each reads and writes every array once, but for a look at the gradients.
 
 Most parameters are small: a parallel region for each takes longer than its step, and checks in
 Python longer still. So the steps of all parameters are one region, and their arrays, of any rank,
 are looked at here: a step returns False, with nothing changed, unless every argument is as it
-should be, and the caller finds out what is wrong.
+should be, and the caller finds out what is wrong. Where no gradient may reach a limit, all are read
+before anything is written.
+
+Longer than most: how arrays are looked at, cut up and read is the same for the steps of all
+optimizers.
 """
 
 from cpython.buffer cimport (
@@ -98,7 +102,56 @@ cdef bint look_at_all(object parameters, Py_ssize_t arrays, Parameter* found) ex
         found[i].first = found[count].first
         found[count].first += (found[i].count + BLOCK - 1) // BLOCK
         found[count].count += found[i].count
-    return count > 0
+    return True
+
+
+cdef class Bound:
+    """Parameters that were looked at: their arrays stay what and where they are."""
+
+    cdef object arrays          # keeps them
+    cdef Parameter* found
+    cdef Py_ssize_t count, width    # parameters, and arrays of each
+    cdef bint alone             # one thread takes their steps
+
+    def __dealloc__(self):
+        PyMem_Free(self.found)
+
+
+cdef bint share(Bound bound) noexcept:
+    """Return whether parameters share weights: then their steps come in turn, as they are given."""
+    cdef Py_ssize_t i, j
+    cdef const Parameter* p
+    cdef const Parameter* q
+    if bound.width == 1:
+        return False
+    for i in range(bound.count):
+        p = &bound.found[i]
+        for j in range(i):
+            q = &bound.found[j]
+            if p.arrays[1] < q.arrays[1] + q.count and q.arrays[1] < p.arrays[1] + p.count:
+                return True
+    return False
+
+
+def bound(parameters):
+    """Return (dw, w, what the step keeps...) each, looked at once for steps of all; or None."""
+    cdef Bound made = Bound()
+    made.count = len(parameters)
+    made.width = len(parameters[0]) if made.count else 0
+    if not 0 < made.width <= 4:
+        return None
+    made.found = <Parameter*> PyMem_Malloc((made.count + 1) * sizeof(Parameter))
+    if made.found is NULL:
+        raise MemoryError
+    if not look_at_all(parameters, made.width, made.found):
+        return None
+    made.alone = made.found[made.count].count < WORTH_A_TEAM or share(made)
+    made.arrays = parameters
+    return made
+
+
+cdef Bound looked_at(parameters):
+    return parameters if type(parameters) is Bound else bound(parameters)
 
 
 cdef inline Parameter block_of(const Parameter* parameters, Py_ssize_t block) noexcept nogil:
@@ -116,30 +169,9 @@ cdef inline Parameter block_of(const Parameter* parameters, Py_ssize_t block) no
     return p
 
 
-cdef int team(const Parameter* parameters, Py_ssize_t count, int threads) noexcept nogil:
-    """Return how many threads take the steps: one where parameters share weights.
-
-    Then their steps come one after another, as they are given.
-    """
-    cdef Py_ssize_t i, j
-    cdef const Parameter* p
-    cdef const Parameter* q
-    if parameters[count].count < WORTH_A_TEAM:
-        return 1
-    for i in range(count):
-        p = &parameters[i]
-        for j in range(i):
-            q = &parameters[j]
-            if p.arrays[1] < q.arrays[1] + q.count and q.arrays[1] < p.arrays[1] + p.count:
-                return 1
-    return threads
-
-
-cdef Parameter* allocate(Py_ssize_t count) except NULL:
-    cdef Parameter* parameters = <Parameter*> PyMem_Malloc(count * sizeof(Parameter))
-    if parameters is NULL:
-        raise MemoryError
-    return parameters
+cdef inline Py_ssize_t first_of(Py_ssize_t blocks, int part, int parts) noexcept nogil:
+    """Return the first block of a part, one of as many as there are threads."""
+    return blocks * part // parts
 
 
 # ---------------------------------------------------------------- gradients
@@ -160,31 +192,47 @@ cdef bint all_within(const real* dw, real scale, Py_ssize_t count) noexcept nogi
     return rest == 0 and not any_nonzero((sum0 + sum1) + (sum2 + sum3))
 
 
+cdef bint part_within(
+    const Parameter* found, Py_ssize_t first, Py_ssize_t last, real scale
+) noexcept nogil:
+    """Look at the gradients of some blocks, the last one first.
+
+    The caches hold the end of what the backward pass wrote, and then the beginning of what the step
+    reads.
+    """
+    cdef Parameter p
+    cdef bint fits = True
+    while last > first:
+        last -= 1
+        p = block_of(found, last)
+        fits = all_within(p.arrays[0], scale, p.count) and fits
+    return fits
+
+
+cdef bint gradients_within(Bound bound, double limit, int threads) noexcept:
+    cdef const Parameter* found = bound.found
+    cdef Py_ssize_t blocks = found[bound.count].first
+    cdef double largest = 3.4028234663852886e38 if sizeof(real) == 4 else 1.7976931348623157e308
+    cdef real scale = <real> (largest / limit)
+    cdef int strays = 0, part
+    cdef int* seen = &strays    # written by any thread, and never back
+    threads = 1 if bound.alone else threads
+    for part in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        if not part_within(
+            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), scale
+        ):
+            seen[0] = 1
+    return strays == 0
+
+
 def within(gradients, double limit, int threads):
     """Return whether the arrays hold numbers between -limit and limit alone, but for rounding.
 
     gradients: (dw,) each; limit: at most the largest number. False, too, for arrays that are not
     as a step takes them.
     """
-    cdef Py_ssize_t count = len(gradients), block
-    cdef Parameter* found = allocate(count + 1)
-    cdef Parameter p
-    cdef double largest = 3.4028234663852886e38 if sizeof(real) == 4 else 1.7976931348623157e308
-    cdef real scale = <real> (largest / limit)
-    cdef int strays = 0
-    cdef int* seen = &strays    # written by any thread, and never back
-    try:
-        if not look_at_all(gradients, 1, found):
-            return False
-        if found[count].count < WORTH_A_TEAM:
-            threads = 1
-        for block in prange(found[count].first, nogil=True, schedule="static", num_threads=threads):
-            p = block_of(found, block)
-            if not all_within(p.arrays[0], scale, p.count):
-                seen[0] = 1
-        return strays == 0
-    finally:
-        PyMem_Free(found)
+    cdef Bound bound = looked_at(gradients)
+    return bound is not None and gradients_within(bound, limit, threads)
 
 
 # ---------------------------------------------------------------- gradient descent
@@ -234,36 +282,51 @@ cdef void descend_with_momentum(
         i += AHEAD
 
 
-cdef void descend_block(Parameter p, const Descent* step) noexcept nogil:
-    if p.arrays[2] is NULL:
-        descend(p.arrays[1], p.arrays[0], step, p.count)
-    else:
-        descend_with_momentum(p.arrays[1], p.arrays[2], p.arrays[0], step, p.count)
+cdef void descend_part(
+    const Parameter* found, Py_ssize_t block, Py_ssize_t last, const Descent* step
+) noexcept nogil:
+    cdef Parameter p
+    while block < last:
+        p = block_of(found, block)
+        if p.arrays[2] is NULL:
+            descend(p.arrays[1], p.arrays[0], step, p.count)
+        else:
+            descend_with_momentum(p.arrays[1], p.arrays[2], p.arrays[0], step, p.count)
+        block += 1
 
 
 def sgd_step(
-    parameters, learning_rate, momentum, nesterov, weight_decay, int threads,
+    parameters, learning_rate, momentum, nesterov, weight_decay, limit, int threads,
 ):
-    """Take the steps of (dw, w, velocity), or (dw, w), each, and return True; or return False."""
-    cdef Py_ssize_t count = len(parameters), arrays = len(parameters[0]) if count else 0, block
-    cdef Parameter* found
+    """Take the steps of (dw, w, velocity), or (dw, w), each, and return True; or return False.
+
+    parameters: what `bound` made of them, too. limit: None, or False where a gradient is larger or
+    NaN; above 0.
+    """
+    cdef Bound bound
+    cdef const Parameter* found
+    cdef Py_ssize_t blocks
+    cdef int part
     cdef Descent step
     if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
-            and type(nesterov) is bool and (momentum == 0 or arrays == 3)):
+            and type(nesterov) is bool):
         return False
     step.rate, step.momentum = <double> learning_rate, <double> momentum
     step.weight_decay, step.nesterov = <double> weight_decay, nesterov
-    found = allocate(count + 1)
-    try:
-        if not look_at_all(parameters, arrays, found):
-            return False
-        step.fetching = 3 * found[count].count * <Py_ssize_t> sizeof(real) < l3_bytes
-        for block in prange(found[count].first, nogil=True, schedule="static",
-                            num_threads=team(found, count, threads)):
-            descend_block(block_of(found, block), &step)
-        return True
-    finally:
-        PyMem_Free(found)
+    bound = looked_at(parameters)
+    if bound is None or not (bound.width == 3 or bound.width == 2 and momentum == 0):
+        return False
+    threads = 1 if bound.alone else threads
+    if limit is not None and not gradients_within(bound, limit, threads):
+        return False
+    found = bound.found
+    blocks = found[bound.count].first
+    step.fetching = 3 * found[bound.count].count * <Py_ssize_t> sizeof(real) < l3_bytes
+    for part in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        descend_part(
+            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), &step
+        )
+    return True
 
 
 # ---------------------------------------------------------------- Adam
@@ -291,13 +354,23 @@ cdef void adam_block(Parameter p, const Adam* adam) noexcept nogil:
         w[i] = a.keep * w[i] - a.rate * m_i / (a.root * <real> sqrt(v_i) + a.epsilon)
 
 
+cdef void adam_part(
+    const Parameter* found, Py_ssize_t block, Py_ssize_t last, const Adam* adam
+) noexcept nogil:
+    while block < last:
+        adam_block(block_of(found, block), adam)
+        block += 1
+
+
 def adam_step(
-    parameters, step, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled,
+    parameters, step, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, limit,
     int threads,
 ):
-    """Take the steps of (dw, w, m, v) each and return True; or return False."""
-    cdef Py_ssize_t count = len(parameters), block
-    cdef Parameter* found
+    """Take the steps of (dw, w, m, v) each and return True; or return False; see sgd_step."""
+    cdef Bound bound
+    cdef const Parameter* found
+    cdef Py_ssize_t blocks
+    cdef int part
     cdef Adam adam
     if not (is_plain(learning_rate) and is_below_one(beta1) and is_below_one(beta2)
             and is_plain(epsilon) and epsilon > 0 and is_plain(weight_decay)
@@ -312,13 +385,16 @@ def adam_step(
     adam.root = 1 / sqrt(<double> (1 - beta2 ** step))
     # Not 0, which would make 0 / 0 of a gradient of 0.
     adam.epsilon = <real> max(<double> epsilon, 3e-308 if sizeof(real) == 8 else 2e-38)
-    found = allocate(count + 1)
-    try:
-        if not look_at_all(parameters, 4, found):
-            return False
-        for block in prange(found[count].first, nogil=True, schedule="static",
-                            num_threads=team(found, count, threads)):
-            adam_block(block_of(found, block), &adam)
-        return True
-    finally:
-        PyMem_Free(found)
+    bound = looked_at(parameters)
+    if bound is None or bound.width != 4:
+        return False
+    threads = 1 if bound.alone else threads
+    if limit is not None and not gradients_within(bound, limit, threads):
+        return False
+    found = bound.found
+    blocks = found[bound.count].first
+    for part in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        adam_part(
+            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), &adam
+        )
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, combinations
 from typing import Any
 
@@ -132,17 +132,39 @@ class Optimizer(Base):
         self._step(op, dw, (w, m, v), options)
 
     def _steps(
-        self, op: str, parameters: Sequence[tuple[Any, ...]], options: Mapping[str, Any]
+        self,
+        op: str,
+        parameters: Sequence[tuple[Any, ...]],
+        options: Mapping[str, Any],
+        limit: float | None = None,
     ) -> bool:
         """Take the steps of all parameters, (dw, w, states...) each, in one parallel region.
 
-        False, with nothing changed, where there are none or the kernel turns an argument down.
+        False, with nothing changed, where there are none or the kernel turns an argument down, or
+        where a number of a gradient does not lie between -limit and limit.
         """
         if set(map(type, chain.from_iterable(parameters))) != {np.ndarray}:
             return False
         kernel = getattr(self._load(parameters[0][1]).optimizer, op)
-        done: bool = kernel(parameters, *options.values(), self.num_threads)
+        done: bool = kernel(parameters, *options.values(), limit, self.num_threads)
         return done
+
+    def _bound_steps(
+        self, op: str, parameters: Sequence[tuple[Any, ...]]
+    ) -> Callable[[Mapping[str, Any], float | None], bool] | None:
+        """Return `_steps` of (options, limit) for these arrays, which are looked at once."""
+        if set(map(type, chain.from_iterable(parameters))) != {np.ndarray}:
+            return None
+        kernels = self._load(parameters[0][1]).optimizer
+        bound, kernel = kernels.bound(parameters), getattr(kernels, op)
+        if bound is None:
+            return None
+
+        def steps(options: Mapping[str, Any], limit: float | None) -> bool:
+            done: bool = kernel(bound, *options.values(), limit, self.num_threads)
+            return done
+
+        return steps
 
     def _step(
         self, op: str, dw: Array, updated: tuple[Array, ...], options: Mapping[str, Any]

@@ -35,8 +35,8 @@ class Plan:
 
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
         self.program, self.num_threads = program, backend.num_threads
-        # Of the step that runs: its "rng", and the backward passes of foreign layers. Calls know this
-        # and not the plan: in a cycle it would outlive its last use.
+        # Of the step that runs: its "rng", and the backward passes of foreign layers. Calls know
+        # this and not the plan: in a cycle it would outlive its last use.
         self._step: dict[str, Any] = {}
         self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
         self.inputs = inputs

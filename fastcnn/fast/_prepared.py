@@ -345,27 +345,41 @@ class Preparation:
 
         return Recorder(self._backend)
 
-    def take(self, batch: Array, rows: Array, chosen: Array) -> bool:
-        """Write rows[chosen] to a batch, uint8 divided by 255; False where no kernel can."""
+    def taking(self, batch: Array, rows: Array) -> Callable[[Array], None] | None:
+        """Return a function of `chosen` that writes rows[chosen] to a batch, uint8 divided by 255.
+
+        None where no kernel can.
+        """
         kernel = self._backend._load(batch).batches
         if rows.dtype not in (batch.dtype, np.uint8) or not rows.size:
-            return False
+            return None
         if not rows.flags.c_contiguous or not rows.flags.aligned:
-            return False
+            return None
         take = kernel.take if rows.dtype == batch.dtype else kernel.take_bytes
         threads = self.num_threads if batch.size >= _WORTH_A_TEAM else 1
-        take(batch.reshape(len(batch), -1), rows.reshape(len(rows), -1), chosen, threads)
-        return True
+        flat = batch.reshape(len(batch), -1), rows.reshape(len(rows), -1)
+        return lambda chosen: take(*flat, chosen, threads)
 
     def steps(
-        self, op: str, parameters: Sequence[tuple[Array, ...]], options: Mapping[str, Any]
+        self,
+        op: str,
+        parameters: Sequence[tuple[Array, ...]],
+        options: Mapping[str, Any],
+        limit: float | None = None,
     ) -> bool:
         """Take sgd_step or adam_step for many parameters at once: (dw, w, states...) each.
 
         options: all of the op's, in its order. Returns False, with nothing changed, where an
-        argument is not what the op takes as it is: then call the op for each.
+        argument is not what the op takes as it is: then call the op for each; and where a number
+        of a gradient is not between -limit and limit.
         """
-        return self._backend._steps(op, parameters, options)
+        return self._backend._steps(op, parameters, options, limit)
+
+    def bound_steps(
+        self, op: str, parameters: Sequence[tuple[Array, ...]]
+    ) -> Callable[[Mapping[str, Any], float | None], bool] | None:
+        """Return `steps` of (options, limit) for arrays that stay; None where it takes none."""
+        return self._backend._bound_steps(op, parameters)
 
     def within(self, gradients: Sequence[Array], limit: float) -> bool:
         """Return whether all numbers lie between -limit and limit; False where it can't be told."""
