@@ -72,7 +72,8 @@ class Passes:
         loss, target = None, None
         if len(inputs) > 1:
             loss, target = self._loss, (inputs[1].shape, inputs[1].dtype)
-        program = trace(self._model, len(inputs[0]), training=True, loss=loss, target=target)
+        x = inputs[0]
+        program = trace(self._model, len(x), dtype=x.dtype, training=True, loss=loss, target=target)
         if self._fast is not None:
             from fastcnn.fast._fusions import TRAINING
             from fastcnn.fast._plan import Plan

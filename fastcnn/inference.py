@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,18 +15,16 @@ from fastcnn._batches import floats
 from fastcnn._hints import shape_hint
 from fastcnn._preparation import preparation
 from fastcnn._sentences import explained
-from fastcnn._steps import Plan, Step, flat, in_turn, steps_of
 from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._repr import model_in_words
 
+if TYPE_CHECKING:
+    from fastcnn.fast import FastBackend
+
 __all__ = ["Predictor", "as_images", "compiled", "no_model"]
 
 Run = Callable[[Array], Array]
-
-_SMALL = 1 << 18  # numbers of a batch up to which its arrays are kept for the next of its shape
-_MOST_SHAPES = 16  # of small batches
-_MOST_BYTES = 64 << 20  # that are kept for them: a batch that needs more gains nothing by it
 
 
 class Predictor:
@@ -121,65 +119,15 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
     return images
 
 
-# ---------------------------------------------------------------------- steps
+# ---------------------------------------------------------------------- running
 def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Run:
     """Return a function of x that computes model(x, backend) in inference.
 
     With `follow` every call sees the weights as they are then, however they were changed: what
     was prepared is compared with them and prepared again. Without it they must not change.
     """
-    prepared = preparation(backend)
-    if prepared is None:
+    if preparation(backend) is None:
         return lambda x: model(x, backend)
-    steps = steps_of(flat(model), backend, prepared, follow)
-    plans = _Plans(steps)
+    from fastcnn.fast._inference import compiled as planned
 
-    def run(x: Array) -> Array:
-        if x.size > _SMALL:
-            return in_turn(steps, x)
-        idle = plans.idle((prepared.num_threads, *x.shape))
-        # Only calls that no other Python thread comes between: a plan is in one place.
-        try:
-            plan = idle.pop()
-        except IndexError:
-            plan = plans.new(x)
-        if plan.whole and follow and not plan.current():
-            plan = Plan(steps, x, _MOST_BYTES)
-        y = plan(x) if plan.whole else in_turn(steps, x)
-        idle.append(plan)
-        return y
-
-    return run
-
-
-class _Plans:
-    """The plans of a model's small batches, by their shapes, of a bounded number of bytes."""
-
-    def __init__(self, steps: list[Step]) -> None:
-        self._steps = steps
-        self._by_key: dict[tuple[int, ...], list[Plan]] = {}  # those that wait for the next call
-        self._bytes = 0
-
-    def idle(self, key: tuple[int, ...]) -> list[Plan]:
-        """Return the list of a shape's plans, to take one from and give it back to."""
-        found = self._by_key.get(key)
-        if found is None:
-            if len(self._by_key) >= _MOST_SHAPES:
-                self._clear()
-            found = self._by_key.setdefault(key, [])
-        return found
-
-    def new(self, x: Array) -> Plan:
-        """Return a plan more, for which the others may be forgotten.
-
-        Who still runs one gives it back to a list that nobody looks at any more.
-        """
-        plan = Plan(self._steps, x, _MOST_BYTES)
-        if self._bytes + plan.nbytes > _MOST_BYTES:
-            self._clear()
-        self._bytes += plan.nbytes
-        return plan
-
-    def _clear(self) -> None:
-        self._by_key.clear()
-        self._bytes = 0
+    return planned(model, cast("FastBackend", backend), follow=follow)

@@ -11,8 +11,9 @@ import numpy as np
 from fastcnn.fast import FastBackend
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
+from fastcnn.program.ops import OPS, Op
 
-__all__ = ["TRAINING"]
+__all__ = ["INFERENCE", "TRAINING"]
 
 _MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
 _FEW_NUMBERS = 9  # of a filter, as in a first layer's 3x3 of one channel
@@ -123,3 +124,65 @@ TRAINING: Sequence[Fusion] = (
     ),
 )
 register(TRAINING, FastBackend)
+
+
+# ---------------------------------------------------------------------- inference
+# A product is a convolution or dense layer with what its kernel takes along. The norm of running
+# statistics behind it goes into its weights.
+_NORM_OF = "batch_norm_inference({}, gamma, beta, mean, variance)"
+
+
+def _product_options(match: Match) -> dict[str, Any]:
+    options: dict[str, Any] = {"relu": "relu" in match.nodes}
+    for op in ("conv2d", "batch_norm_inference"):
+        if op in match.nodes:
+            options |= match.nodes[op].attributes
+    if "max_pool2d" in match.nodes:
+        options["pool_size"] = match.option("max_pool2d", "pool_size")
+        options["pool_stride"] = match.option("max_pool2d", "stride")
+    return options
+
+
+def _product_fits(match: Match) -> bool:
+    weights = (value for name, value in match.values.items() if name not in "xr")
+    if any(value is not None and value.kind in ("input", "result") for value in weights):
+        return False
+    x, r = match.values["x"], match.values.get("r")
+    if r is not None and "add" in match.nodes:
+        y = match.nodes["add"].results[0]
+        assert y is not None
+        assert x is not None
+        return r.shape == match.shape(y)
+    if "max_pool2d" in match.nodes:
+        return _pool_fits(match) and match.option("conv2d", "groups") == 1
+    return True
+
+
+INFERENCE: Sequence[Fusion] = tuple(
+    Fusion(
+        f"{op}_product",
+        pattern.format(layer),
+        ("y",),
+        (),
+        _product_fits,
+        _product_options,
+    )
+    for op, patterns in (
+        (
+            "conv2d",
+            (
+                "max_pool2d(relu({}))",
+                "relu(add({}, r))",
+                "relu(add(r, {}))",
+                "add({}, r)",
+                "add(r, {})",
+                "relu({})",
+                "{}",
+            ),
+        ),
+        ("linear", ("relu({})", "{}")),
+    )
+    for pattern in patterns
+    for layer in (_NORM_OF.format(f"{op}(x, w, b)"), f"{op}(x, w, b)")
+)
+OPS.update({row.name: Op(row.results, (), None) for row in INFERENCE})

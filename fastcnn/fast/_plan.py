@@ -17,7 +17,7 @@ from fastcnn._memory import empty, memory_of
 from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._norm import running_average
-from fastcnn.program import Node, Program
+from fastcnn.program import Node, Program, Value
 from fastcnn.program.gradient import PYTHON_BACKWARD
 from fastcnn.program.program import PYTHON
 
@@ -43,7 +43,6 @@ class Plan:
         self._backend = backend
         self._memory = _Memory()
         self._binder = _Binder(backend, self.num_threads, self._memory)
-        self._sources: list[tuple[Any, Array]] = []
         for name in program.inputs[len(inputs) :]:  # gradients of outputs
             value = program.values[name]
             self.arrays[name] = empty(value.shape, value.dtype)
@@ -53,8 +52,7 @@ class Plan:
                 self.arrays[name] = value.source
             elif value.kind in ("parameter", "buffer"):
                 self.arrays[name] = value.source._data
-                if value.kind == "parameter":
-                    self._sources.append((value.source, value.source._data))
+        self._sources = self._sources_of(program)
         self._last = program.last_reads()
         for index in range(len(program.nodes)):
             if index == program.forward:
@@ -97,6 +95,20 @@ class Plan:
         for call in self._backward:
             call()
         return self._gradients
+
+    def _sources_of(self, program: Program) -> list[tuple[Any, Array]]:
+        """Return the variables that ops are bound to, with their arrays."""
+        names = {name for node in program.nodes if self._is_bound(node) for name in node.reads()}
+        values = (program.values[name] for name in names)
+        return [
+            (value.source, value.source._data)
+            for value in values
+            if value.kind in ("parameter", "buffer")
+        ]
+
+    def _is_bound(self, node: Node) -> bool:
+        """Return whether a node's op is bound to the arrays of variables as they lie."""
+        return node.op != "running_average"
 
     # ------------------------------------------------------------------ binding
     def _bind(self, index: int) -> None:
@@ -157,6 +169,8 @@ class Plan:
         layer, training = node.attributes["layer"], node.attributes["training"]
         (name,) = node.results
         value = self.program.values[str(name)]
+        if not training:
+            return self._bind_inference(layer, x, value)
         y = self._memory.make(value.shape, value.dtype)
 
         step, backend = self._step, self._backend
@@ -168,6 +182,11 @@ class Plan:
             np.copyto(y, result)
 
         self._binder._run(run)
+        return (y,)
+
+    def _bind_inference(self, layer: Any, x: Array, value: Value) -> Any:
+        y, backend = self._memory.make(value.shape, value.dtype), self._backend
+        self._binder._run(lambda: np.copyto(y, layer(x.copy(), backend)))
         return (y,)
 
     def _bind_python_backward(self, node: Node, dy: Array, y: Array) -> Any:
@@ -239,6 +258,12 @@ class _Memory:
             self._own.add(id(room))
         self._loose.append(room)
         array: Array = np.ndarray(shape, dtype, room)
+        return array
+
+    def keep(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array for an op alone, which stays its own."""
+        array = empty(shape, dtype)
+        self.nbytes += array.nbytes
         return array
 
     def hold(self, array: Array) -> None:

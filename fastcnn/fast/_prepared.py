@@ -20,7 +20,6 @@ from fastcnn.fast._prepared_pools import FRESH, Room
 
 if TYPE_CHECKING:
     from fastcnn.fast import FastBackend
-    from fastcnn.fast._recorder import Recorder
 
 __all__ = ["Preparation"]
 
@@ -285,14 +284,29 @@ class _Linear(_Prepared):
             self._kernels.activations.relu(y.reshape(-1), y.reshape(-1), self._backend._team(y))
         return y
 
-    def bind(self, x: Array, room: Room) -> tuple[Call, Array] | None:
-        """Return (call, y): each call computes y from what is in x then; None for many rows."""
-        if len(x) > _FEW:
-            return None
+    def bind(self, x: Array, room: Room) -> tuple[Call, Array]:
+        """Return (call, y): each call computes y from what is in x then.
+
+        For many rows the first call packs the weights, which must not change from then on.
+        """
         y = room.make((x.shape[0], self._w.shape[1]), self._w.dtype)
-        few = self._kernels.linear_few
-        threads = self._backend.num_threads
-        return few.bound(y, x, self._w, self._b, self._relu, threads), y
+        w, b, relu, threads = self._w, self._b, self._relu, self._backend.num_threads
+        if len(x) <= _FEW:
+            return self._kernels.linear_few.bound(y, x, w, b, relu, threads), y
+        kernel, images = self._kernels.conv2d, (_linear._as_image(y), _linear._as_image(x))
+        workspace = room.keep((kernel.workspace_size(1, 1, *w.shape),), w.dtype)
+        arguments = *images, w[None, None], b, workspace, *_linear._WINDOW, 1, threads
+        activate, flat = self._kernels.activations.relu, y.reshape(-1)
+        team, packed = self._backend._team(y), False
+
+        def call() -> None:
+            nonlocal packed
+            kernel.conv2d(*arguments, packed)
+            packed = True
+            if relu:
+                activate(flat, flat, team)
+
+        return call, y
 
 
 class Preparation:
@@ -338,12 +352,6 @@ class Preparation:
     def global_avg_pool2d(self) -> Op:
         """Prepare global_avg_pool2d."""
         return _prepared_pools.GlobalAvgPool2D(self._backend)
-
-    def recorder(self) -> Recorder:
-        """Return a backend that does the same and keeps its kernel calls, to be made again."""
-        from fastcnn.fast._recorder import Recorder  # a FastBackend, and so later than this file
-
-        return Recorder(self._backend)
 
     def taking(self, batch: Array, rows: Array) -> Callable[[Array], None] | None:
         """Return a function of `chosen` that writes rows[chosen] to a batch, uint8 divided by 255.

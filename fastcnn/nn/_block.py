@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._activation import ReLU
 from fastcnn.nn._conv import Conv2D
 from fastcnn.nn._dense import Dense
-from fastcnn.nn._module import Backward, Module, aside
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._options import pair, window_shape
 from fastcnn.nn._pool import MaxPool2D
@@ -140,7 +139,7 @@ class NormBlock(Block):
             "pool_stride": self.pool_stride,
         }
         y, argmax, mean, variance = backend.batch_norm_block(x, gamma._data, beta._data, **options)
-        aside(backend, partial(norm.track, mean, variance, x.size // len(mean)))
+        norm.track(mean, variance, x.size // len(mean))
 
         def backward(dy: Array) -> Array | None:
             dx, gamma.grad, beta.grad = backend.batch_norm_block_backward(
@@ -190,7 +189,7 @@ class ConvNormBlock(Block):
         rows, columns = window_shape(
             "Conv2D", x.shape[1:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
         )
-        aside(backend, partial(norm.track, mean, variance, len(x) * rows * columns))
+        norm.track(mean, variance, len(x) * rows * columns)
 
         def backward(dy: Array) -> Array | None:
             _, weight.grad, db, gamma.grad, beta.grad = backend.conv_norm_block_backward(

@@ -411,15 +411,6 @@ class Module(metaclass=_LayerType):
         return _words.as_html(self)
 
 
-def aside(backend: Backend, call: Callable[[], None]) -> None:
-    """Make a call that is no op's; a backend that records what it runs keeps it."""
-    keep = getattr(type(backend), "aside", None)  # of a type: a wrapper hands on what it is asked
-    if keep is None:
-        call()
-    else:
-        keep(backend, call)
-
-
 def _is_among(module: Module, above: Above) -> bool:
     while above is not None:
         if above[0] is module:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._module import Backward, Module, aside
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, choice, number
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Buffer, Parameter
@@ -88,7 +88,7 @@ class BatchNorm(Module):
                 for buffer, batch, factor in self._averages(mean, variance, count):
                     backend.update(buffer, batch, self.momentum, factor)
             else:
-                aside(backend, partial(self.track, mean, variance, count))
+                self.track(mean, variance, count)
         else:
             mean, variance = self._running_mean._data, self._running_variance._data
             y = backend.batch_norm_inference(

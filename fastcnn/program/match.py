@@ -21,6 +21,11 @@ class Match:
 
     values: Mapping[str, Value | None]
     nodes: Mapping[str, Node]
+    program: Program
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a value of the program."""
+        return self.program.values[name].shape
 
     def option(self, op: str, name: str) -> Any:
         """Return an option of one of the nodes, as given or by default."""
@@ -79,7 +84,8 @@ def _replaced(program: Program, fusion: Fusion) -> Program:
         found, nodes = dict[str, str | None](), dict[str, Node]()
         if not _matches(pattern, node, makers, reads, found, nodes):
             continue
-        match = Match({k: None if v is None else values[v] for k, v in found.items()}, nodes)
+        variables = {k: None if v is None else values[v] for k, v in found.items()}
+        match = Match(variables, nodes, program)
         if not fusion.when(match):
             continue
         fused.update((id(each), None) for each in nodes.values())

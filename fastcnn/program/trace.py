@@ -219,16 +219,17 @@ def trace(
     model: Module,
     batch_size: int,
     *,
+    dtype: np.dtype[Any] | None = None,
     training: bool = False,
     loss: Loss | None = None,
     target: tuple[Shape, np.dtype[Any]] | None = None,
 ) -> Program:
-    """Return the program of a built model for one batch size.
+    """Return the program of a built model for one batch size; dtype is that of its weights.
 
     With a loss its value is the output behind the model's, and the target, of that shape and dtype,
     the input behind the model's.
     """
-    dtype = model.dtype or np.dtype(np.float32)
+    dtype = dtype or model.dtype or np.dtype(np.float32)
     tracer = Tracer(model, dtype, training)
     x = tracer.input("x", (batch_size, *model.input_shape), dtype)
     y, _ = tracer.layer(model, x, training=training)

@@ -1,0 +1,248 @@
+"""Inference on the fast backend: a model's program, folded and fused, as plans with packed weights.
+
+Batch normalization goes into the weights of the convolution or dense layer in front of it, what
+follows that layer into its kernel. What depends on weights alone is made once for all plans.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcnn._memory import copied, same_bytes
+from fastcnn._preparation import preparation
+from fastcnn.backend import Array
+from fastcnn.fast import FastBackend
+from fastcnn.fast._fusions import INFERENCE
+from fastcnn.fast._plan import Plan
+from fastcnn.nn import Module
+from fastcnn.program import Node, Program, trace
+from fastcnn.program.match import fuse
+from fastcnn.program.ops import parameters_of
+
+__all__ = ["compiled"]
+
+_MOST_SHAPES = 16  # of batches whose plans wait for the next
+_MOST_BYTES = 64 << 20  # that they keep: a batch that needs more gains nothing by it
+# Options that may be set at any time, and that inference reads:
+_SETTINGS = ("alpha", "epsilon", "negative_slope")
+
+
+def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[[Array], Array]:
+    """Return a function of x that computes model(x, backend) in inference, from any thread.
+
+    With `follow` every call sees weights and settings as they are then, however they were changed.
+    Without it they must not change.
+    """
+    products = _Products(backend, follow)
+    settings = [
+        (vars(module), name)
+        for module in (model.modules() if follow else ())
+        for name in _SETTINGS
+        if name in module._settings
+    ]
+    plans = _Plans()
+
+    def make(x: Array) -> _InferencePlan:
+        program = trace(model, len(x), dtype=x.dtype)
+        return _InferencePlan(fuse(program, INFERENCE), backend, products, x)
+
+    def run(x: Array) -> Array:
+        now = [holder[name] for holder, name in settings]
+        idle = plans.idle((backend.num_threads, x.dtype, *x.shape))
+        # Only calls that no other Python thread comes between: a plan is in one place.
+        try:
+            plan, then = idle.pop()
+        except IndexError:
+            plan = None
+        if plan is None or then != now or not plan.current():
+            plan = make(x)
+            plans.add(plan)
+        (y,) = plan.forward(x)
+        result: Array = y.copy()
+        idle.append((plan, now))
+        return result
+
+    return run
+
+
+class _Plans:
+    """The plans of a model, by the shapes of batches, of a bounded number of bytes."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Any, list[Any]] = {}  # those that wait for the next call
+        self._bytes = 0
+
+    def idle(self, key: Any) -> list[Any]:
+        """Return the list of a shape's plans, to take one from and give it back to."""
+        found = self._by_key.get(key)
+        if found is None:
+            if len(self._by_key) >= _MOST_SHAPES:
+                self._clear()
+            found = self._by_key.setdefault(key, [])
+        return found
+
+    def add(self, plan: Plan) -> None:
+        """Count a plan more, for which the others may be forgotten.
+
+        Who still runs one gives it back to a list that nobody looks at any more.
+        """
+        if self._bytes + plan.nbytes > _MOST_BYTES:
+            self._clear()
+        self._bytes += plan.nbytes
+
+    def _clear(self) -> None:
+        self._by_key.clear()
+        self._bytes = 0
+
+
+class _InferencePlan(Plan):
+    """A plan whose convolutions and dense layers are made of weights that are packed already."""
+
+    def __init__(
+        self, program: Program, backend: FastBackend, products: _Products, x: Array
+    ) -> None:
+        self._products = products
+        self._made: list[tuple[_Product, int, Any]] = []
+        self._prepared = preparation(backend)
+        super().__init__(program, backend, copied(x, x.dtype))
+
+    def current(self) -> bool:
+        """Return whether the ops are those of the weights as they are now."""
+        return super().current() and all(product.op(rows) is op for product, rows, op in self._made)
+
+    def _is_bound(self, node: Node) -> bool:
+        return not node.op.endswith("_product")  # these look at their weights by themselves
+
+    def _bind_product(self, node: Node, x: Array, r: Array | None = None, **weights: Array) -> Any:
+        product = self._products.of(node, self.program)
+        op = product.op(len(x))
+        self._made.append((product, len(x), op))
+        given = (x, self._memory) if r is None else (x, self._memory, r)
+        call, y = op.bind(*given)
+        self._binder._run(call)
+        return (y,)
+
+    _bind_conv2d_product = _bind_linear_product = _bind_product
+
+    def _bind_pool(self, node: Node, x: Array) -> Any:
+        options = {**parameters_of(node.op).options, **node.attributes}
+        op = getattr(self._prepared, node.op)(**options)
+        call, y = op.bind(x, self._memory)
+        self._binder._run(call)
+        return (y, *[None] * (len(node.results) - 1))
+
+    _bind_max_pool2d = _bind_avg_pool2d = _bind_global_avg_pool2d = _bind_pool
+
+
+class _Made(NamedTuple):
+    """An op and what it was made from, in one: another Python thread sees both or neither."""
+
+    op: Any
+    weights: list[Array]  # copies, or, where the op reads them as they lie, the arrays themselves
+
+
+class _Products:
+    """The convolutions and dense layers of a model's programs, whatever the size of a batch."""
+
+    def __init__(self, backend: FastBackend, follow: bool) -> None:
+        self._backend, self._follow = backend, follow
+        self._products: dict[Any, _Product] = {}
+
+    def of(self, node: Node, program: Program) -> _Product:
+        """Return the product that a node asks for."""
+        arguments = {name: value for name, value in node.arguments.items() if name not in "xr"}
+        key = node.op, tuple(arguments.items()), repr(node.attributes)
+        found = self._products.get(key)
+        if found is None:
+            variables = {name: program.values[str(each)] for name, each in arguments.items()}
+            found = _Product(node, variables, self._backend, self._follow)
+            self._products[key] = found
+        return found
+
+
+class _Product:
+    """A convolution or dense layer of certain weights, with what is joined to it.
+
+    With `follow` an op is made from a copy of the weights, and made again when they differ from
+    that copy. Whatever other threads do to them meanwhile, what is in use is what was compared.
+    """
+
+    def __init__(
+        self, node: Node, variables: dict[str, Any], backend: FastBackend, follow: bool
+    ) -> None:
+        self._is_dense = node.op == "linear_product"
+        self._options = dict(node.attributes)
+        self._epsilon = self._options.pop("epsilon", None)
+        self._names = list(variables)
+        self._values = list(variables.values())
+        self._prepared = preparation(backend)
+        self._follow = follow
+        # To compare the weights of a dense layer with a copy takes longer than to use them once:
+        # a few rows read them where they are.
+        in_place = follow and self._is_dense and self._epsilon is None
+        self._rows_in_place = self._prepared.few_rows if in_place else 0
+        self._made: _Made | None = None
+        self._made_in_place: _Made | None = None
+
+    def op(self, rows: int) -> Any:
+        """Return the op of the weights as they are now, for a batch of so many rows."""
+        made = self._made
+        if made is not None and not self._follow:
+            return made.op
+        weights = [_array_of(value) for value in self._values]
+        if rows <= self._rows_in_place:
+            made = self._made_in_place
+            if made is not None and all(map(operator.is_, weights, made.weights)):
+                return made.op
+            if all(array.flags.c_contiguous and array.flags.aligned for array in weights):
+                made = self._made_in_place = self._make(weights)
+                return made.op
+            made = self._made
+        if made is None or not all(map(same_bytes, weights, made.weights)):
+            if self._follow or self._is_dense:
+                weights = [copied(array, array.dtype) for array in weights]
+            made = self._made = self._make(weights)
+        return made.op
+
+    def _make(self, weights: list[Array]) -> _Made:
+        """Make the op of these weights, which stay as they are."""
+        named = dict(zip(self._names, weights, strict=True))
+        weight, bias = named["w"], named.get("b")
+        if self._epsilon is not None:
+            norm = [named[name] for name in ("gamma", "beta", "mean", "variance")]
+            weight, bias = folded(weight, bias, norm, self._epsilon)
+        w = np.require(weight, requirements=("C", "A"))
+        b = None if bias is None else np.require(bias, requirements=("C", "A"))
+        if self._is_dense:
+            op = self._prepared.linear(w, b, **self._options)
+        elif "pool_size" in self._options:
+            options = {name: each for name, each in self._options.items() if name != "relu"}
+            op = self._prepared.conv_block(w, b, **options)
+        else:
+            op = self._prepared.conv2d(w, b, **self._options)
+        return _Made(op, weights)
+
+
+def _array_of(value: Any) -> Array:
+    array: Array = value.source if value.kind == "constant" else value.source.data
+    return array
+
+
+def folded(
+    weight: Array, bias: Array | None, norm: Sequence[Array], epsilon: float
+) -> tuple[Array, Array]:
+    """Return weight and bias of the layer that does what a layer and its norm do.
+
+    norm: gamma, beta, mean and variance. gamma * (x @ w + b - mean) / s + beta =
+    x @ (w * gamma / s) + (b - mean) * gamma / s + beta, s = sqrt(variance + epsilon): Jacob et
+    al., 2018, arXiv:1712.05877.
+    """
+    gamma, beta, mean, variance = (array.astype(np.float64) for array in norm)
+    with np.errstate(all="ignore"):  # what is not finite shows in the results, as it would unfolded
+        scale = gamma / np.sqrt(variance + epsilon)
+        b = ((0.0 if bias is None else bias) - mean) * scale + beta
+        return (weight * scale).astype(weight.dtype), b.astype(weight.dtype)
