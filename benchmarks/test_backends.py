@@ -88,6 +88,8 @@ def _calls() -> dict[str, Call]:
         "multiply_backward": call(dx, x, row[:, None, None]),
         "concat": call([x, dx]),
         "concat_backward": call(x, [(4, 12, 12, 4), (4, 12, 12, 12)]),
+        "upsample2d": call(pooled, 2, method="bilinear"),
+        "upsample2d_backward": call(x, pooled.shape, 2, method="bilinear"),
         "softmax": call(logits),
         "softmax_backward": call(draw(64, 10), probabilities),
         "dropout": call(x, mask, rate=0.5),

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from fastcnn._blocks import Array
+from fastcnn._blocks import Array, Size2D
 
 __all__ = ["Branches"]
 
@@ -50,3 +50,18 @@ class Branches(Protocol):
         self, dy: ArrayLike, shapes: Sequence[tuple[int, ...]], axis: int = -1
     ) -> list[Array]:
         """Return the parts of dy that belong to arrays of these shapes, in their order."""
+
+    # ------------------------------------------------------------------ upsampling
+    def upsample2d(self, x: ArrayLike, factor: Size2D, *, method: str = "nearest") -> Array:
+        """Make images larger by a whole factor, a number or a (height, width) pair.
+
+        "nearest" repeats each pixel. "bilinear" interpolates between pixel centres, as Keras's
+        UpSampling2D and PyTorch with align_corners=False: output p is the value at (p + 1/2) /
+        factor - 1/2, and outside the outermost centres theirs. x (N, H, W, C). Returns y
+        (N, H * factor, W * factor, C).
+        """
+
+    def upsample2d_backward(
+        self, dy: ArrayLike, x_shape: tuple[int, ...], factor: Size2D, *, method: str = "nearest"
+    ) -> Array:
+        """Return dx of shape `x_shape`: each gradient goes to the pixels its output was made of."""

@@ -40,6 +40,7 @@ __all__ = [
     "silu",
     "softmax",
     "tanh",
+    "upsample2d",
 ]
 
 P = ParamSpec("P")
@@ -170,6 +171,22 @@ def avg_pool2d(
         )
 
     return _on_batch("avg_pool2d", op, x)
+
+
+@_with_names()
+def upsample2d(
+    x: ArrayLike,
+    factor: Size2D,
+    *,
+    method: str = "nearest",
+    backend: str | Backend = "fast",
+) -> Array:
+    """Return images made larger by a whole factor; method: "nearest" or "bilinear"."""
+
+    def op(batch: Array) -> Array:
+        return _backend(backend).upsample2d(batch, factor, method=method)
+
+    return _on_batch("upsample2d", op, x)
 
 
 @_with_names()

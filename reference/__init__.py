@@ -51,6 +51,7 @@ from .pool2d import (
 )
 from .softmax import softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from .upsample2d import upsample2d, upsample2d_backward
 
 __all__ = [
     "adam_step",
@@ -104,6 +105,8 @@ __all__ = [
     "softmax_cross_entropy_backward",
     "tanh",
     "tanh_backward",
+    "upsample2d",
+    "upsample2d_backward",
 ]
 
 name = "reference"

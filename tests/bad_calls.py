@@ -17,7 +17,7 @@ from calls import UPDATED, arguments
 from fastcnn import reference
 
 HUGE = 2**62
-SIZES = ("stride", "dilation", "pool_size", "groups", "step")
+SIZES = ("stride", "dilation", "pool_size", "factor", "groups", "step")
 Call = dict[str, Any]
 
 

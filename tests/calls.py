@@ -274,6 +274,17 @@ def _concat_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(*lead, 2 * channels + 3), "shapes": shapes, "axis": -1}
 
 
+def _upsample2d(draw: Draw) -> Arguments:
+    method = ("nearest", "bilinear")[int(draw.rng.integers(2))]
+    return {"x": draw.normal(*draw.shape), "factor": (2, 3), "method": method}
+
+
+def _upsample2d_backward(draw: Draw) -> Arguments:
+    arguments = _upsample2d(draw)
+    n, h, w, c = arguments.pop("x").shape
+    return {"dy": draw.normal(n, 2 * h, 3 * w, c), "x_shape": draw.shape, **arguments}
+
+
 def _one_input(draw: Draw) -> Arguments:
     return {"x": 3 * draw.normal(*draw.shape)}
 
@@ -391,6 +402,8 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "multiply_backward": _multiply_backward,
     "concat": _concat,
     "concat_backward": _concat_backward,
+    "upsample2d": _upsample2d,
+    "upsample2d_backward": _upsample2d_backward,
     "relu": _one_input,
     "relu_backward": _gradient_of(lambda x: np.maximum(x, 0), "y"),
     "leaky_relu": _with(_one_input, negative_slope=0.25),

@@ -266,6 +266,24 @@ CASES = [
     joined(-1, IMAGES, (2, 7, 6, 5), IMAGES),
     joined(1, (2, 3, 4), (2, 1, 4)),
     joined(0, (3,)),
+    *(
+        Case(
+            "upsample2d",
+            normal(shape),
+            lambda backend, x, options=options: backend.upsample2d(x, **options),
+            lambda backend, dy, y, x, options=options: [
+                backend.upsample2d_backward(dy, x.shape, **options)
+            ],
+            options,
+        )
+        for shape in (IMAGES, (1, 1, 3, 17))
+        for options in [
+            {"factor": 2},
+            {"factor": (3, 1)},
+            {"factor": 2, "method": "bilinear"},
+            {"factor": (5, 4), "method": "bilinear"},
+        ]
+    ),
     activation("relu", "y"),
     activation("leaky_relu", "x", negative_slope=0.2),
     activation("elu", "x", alpha=1.5),

@@ -107,6 +107,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "multiply_backward": {"dy": IMAGES, "a": IMAGES, "b": ones(2, 1, 1, 4)},
     "concat": {"xs": [IMAGES, IMAGES]},
     "concat_backward": {"dy": IMAGES, "shapes": [(2, 6, 6, 1), (2, 6, 6, 3)]},
+    "upsample2d": {"x": IMAGES, "factor": 2, "method": "bilinear"},
+    "upsample2d_backward": {"dy": IMAGES, "x_shape": (2, 3, 2, 4), "factor": (2, 3)},
     "linear": {"x": ROWS, "w": ones(4, 5), "b": ones(5)},
     "linear_backward": {"dy": ones(3, 5), "x": ROWS, "w": ones(4, 5)},
     "dropout": {"x": ROWS, "mask": ROWS > 0, "rate": 0.5},

@@ -38,6 +38,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "add": (IMAGES, {"b": VECTOR}),
     "multiply": (IMAGES, {"b": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
+    "upsample2d": (IMAGES, {"factor": (2, 3), "method": "bilinear"}),
     "relu": (IMAGES, {}),
     "leaky_relu": (IMAGES, {"negative_slope": 0.25}),
     "elu": (IMAGES, {"alpha": 0.5}),
@@ -155,7 +156,7 @@ def test_errors_are_those_of_the_op_in_the_functions_name(name: str, backend: An
     ):
         with pytest.raises(error, match=rf"^{name}: \w+: expected "):
             function(bad, **options, backend=backend)
-    if name in ("conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool2d"):
+    if name in ("conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool2d", "upsample2d"):
         for shape in [(), (3,), (3, 4), (1, 1, 6, 7, 4), (2, 0, 3, 4)]:
             with pytest.raises(ValueError, match=rf"^{name}: x: expected "):
                 function(np.ones(shape, np.float32), **options, backend=backend)

@@ -126,9 +126,13 @@ NETWORKS = {
     "strides": ending(nn.Conv2D(5, 1), nn.Conv2D(6, 1, stride=2), nn.Conv2D(4, 2, stride=3)),
     "groups": ending(nn.Conv2D(16, 3), nn.Conv2D(16, 3, groups=4), nn.Conv2D(6, 3, groups=2)),
     "depthwise": ending(nn.Conv2D(32, 3), nn.DepthwiseConv2D(3, padding=1), nn.Conv2D(32, 3)),
-    "residuals": ending(
-        nn.Residual(nn.Conv2D(3, 3, padding=1)),
-        nn.Residual(nn.Conv2D(6, 3, padding=1), nn.Conv2D(6, 1)),
+    "residuals": lambda: nn.Sequential(
+        [
+            nn.Residual(nn.Conv2D(3, 3, padding=1)),
+            nn.Residual(nn.Conv2D(6, 3, padding=1), nn.Conv2D(6, 1)),
+            nn.Flatten(),
+            nn.Dense(CLASSES),
+        ]
     ),
     "winograd": ending(nn.Conv2D(16, 3, padding=1), relu(16, padding=1), nn.Conv2D(16, 3)),
 }

@@ -65,6 +65,7 @@ MODULES = (
     "add",
     "multiply",
     "concat",
+    "upsample2d",
     "optimizer",
     "batches",
     "peak",

@@ -12,12 +12,13 @@ from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
 from fastcnn.fast._prepared import Preparation
 from fastcnn.fast._softmax import Softmax
+from fastcnn.fast._upsample2d import Upsample2D
 
 __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    ConvNormBlock, Linear, Softmax, Dropout, Add, Multiply, Concat, Losses, Optimizer
+    ConvNormBlock, Linear, Softmax, Dropout, Add, Multiply, Concat, Upsample2D, Losses, Optimizer
 ):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 

@@ -1,0 +1,62 @@
+"""Upsampling on the compiled kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from fastcnn._checks import fits_memory, float_arrays, pair, rank, shape, shown, too_large
+from fastcnn._memory import empty
+from fastcnn.backend import Array, Size2D
+from fastcnn.fast._memory_bound import MemoryBound
+from fastcnn.fast._pool2d import _shape4
+
+__all__ = ["Upsample2D"]
+
+
+def _is_bilinear(op: str, method: Any) -> bool:
+    if not isinstance(method, str):
+        raise TypeError(f'{op}: method: expected "nearest" or "bilinear", got {shown(method)}')
+    if method not in ("nearest", "bilinear"):
+        raise ValueError(f'{op}: method: expected "nearest" or "bilinear", got {shown(method)}')
+    return method == "bilinear"
+
+
+class Upsample2D(MemoryBound):
+    """upsample2d and its gradient."""
+
+    def upsample2d(self, x: ArrayLike, factor: Size2D, *, method: str = "nearest") -> Array:
+        op = "upsample2d"
+        (x,) = float_arrays(op, x=x)
+        rank(op, "x", x, "N, H, W, C")
+        if 0 in x.shape[1:]:
+            raise ValueError(
+                f"{op}: x: expected at least one pixel and one channel, got shape {x.shape}"
+            )
+        factors, bilinear = pair(op, "factor", factor), _is_bilinear(op, method)
+        n, height, width, channels = x.shape
+        y_shape = (n, height * factors[0], width * factors[1], channels)
+        fits_memory(op, "factor", (max(n, 1), *y_shape[1:]))
+        try:
+            y = empty(y_shape, x.dtype)
+        except MemoryError:
+            raise MemoryError(too_large(op, "factor", y_shape)) from None
+        if y.size:
+            self._load(x).upsample2d.upsample2d(y, x, *factors, bilinear, self._team(y))
+        return y
+
+    def upsample2d_backward(
+        self, dy: ArrayLike, x_shape: tuple[int, ...], factor: Size2D, *, method: str = "nearest"
+    ) -> Array:
+        op = "upsample2d_backward"
+        (dy,) = float_arrays(op, dy=dy)
+        n, height, width, channels = _shape4(op, x_shape)
+        factors, bilinear = pair(op, "factor", factor), _is_bilinear(op, method)
+        y_shape = (n, height * factors[0], width * factors[1], channels)
+        shape(op, "dy", dy, y_shape, "that of upsample2d's result")
+        dx = empty((n, height, width, channels), dy.dtype)
+        if dx.size:
+            kernel = self._load(dy).upsample2d.upsample2d_backward
+            kernel(dx, dy, *factors, bilinear, self._team(dy))
+        return dx
