@@ -11,7 +11,7 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from fastcnn._blocks import Array, Size2D
+from fastcnn._blocks import Array, Padding, Size2D
 
 __all__ = ["Branches"]
 
@@ -65,3 +65,40 @@ class Branches(Protocol):
         self, dy: ArrayLike, x_shape: tuple[int, ...], factor: Size2D, *, method: str = "nearest"
     ) -> Array:
         """Return dx of shape `x_shape`: each gradient goes to the pixels its output was made of."""
+
+    def conv2d_transpose(
+        self,
+        x: ArrayLike,
+        w: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        output_padding: Size2D = 0,
+        groups: int = 1,
+    ) -> Array:
+        """Lay filters on the output, each pixel its own times its value; the adjoint of conv2d.
+
+        y[n, h*stride + r - pad_top, w*stride + s - pad_left, k] = b[k] + sum over h,w,r,s,c of
+        x[n,h,w,c] * w[r,s,k,c], c running over the channels of k's group. P = (H - 1) * stride + R
+        - pads + output_padding, Q alike; output_padding, a number or a pair, is less than the
+        stride. With "same" P = H * stride, as in Keras, and output_padding is 0.
+
+        x (N, H, W, C); w (R, S, K // groups, C), as Keras has it; b (K,) or None. Returns y
+        (N, P, Q, K). An output size below one is a ValueError that shows the arithmetic.
+        """
+
+    def conv2d_transpose_backward(
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        output_padding: Size2D = 0,
+        groups: int = 1,
+        input_gradient: bool = True,
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db), shaped like x, w and (K,): None for what is not asked for."""

@@ -26,6 +26,7 @@ __all__ = [
     "batch_norm",
     "concat",
     "conv2d",
+    "conv2d_transpose",
     "cross_entropy",
     "dropout",
     "elu",
@@ -125,6 +126,38 @@ def conv2d(
         )
 
     return _on_batch("conv2d", op, x)
+
+
+@_with_names(w="filters", b="bias")
+def conv2d_transpose(
+    x: ArrayLike,
+    filters: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: Size2D = 1,
+    padding: Padding = 0,
+    output_padding: Size2D = 0,
+    groups: int = 1,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Lay filters (R, S, K, C) on the output, each pixel its own times its value.
+
+    The adjoint of conv2d: an image (H, W, C) becomes (P, Q, K), P = (H - 1) * stride + R - pads +
+    output_padding and Q alike, or with padding "same" H * stride.
+    """
+
+    def op(batch: Array) -> Array:
+        return _backend(backend).conv2d_transpose(
+            batch,
+            filters,
+            bias,
+            stride=stride,
+            padding=padding,
+            output_padding=output_padding,
+            groups=groups,
+        )
+
+    return _on_batch("conv2d_transpose", op, x)
 
 
 @_with_names()

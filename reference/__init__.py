@@ -34,6 +34,7 @@ from .batch_norm import (
 from .batch_norm_block import batch_norm_block, batch_norm_block_backward
 from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
+from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
 from .conv_block import conv_block, conv_block_backward
 from .conv_norm_block import conv_norm_block, conv_norm_block_backward
 from .dropout import dropout, dropout_backward
@@ -69,6 +70,8 @@ __all__ = [
     "concat_backward",
     "conv2d",
     "conv2d_backward",
+    "conv2d_transpose",
+    "conv2d_transpose_backward",
     "conv_block",
     "conv_block_backward",
     "conv_norm_block",

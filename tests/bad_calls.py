@@ -17,7 +17,7 @@ from calls import UPDATED, arguments
 from fastcnn import reference
 
 HUGE = 2**62
-SIZES = ("stride", "dilation", "pool_size", "factor", "groups", "step")
+SIZES = ("stride", "dilation", "pool_size", "factor", "groups", "step", "output_padding")
 Call = dict[str, Any]
 
 

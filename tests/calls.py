@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from branch_calls import BRANCHES
 
 from fastcnn.backend import Array, Backend
 
@@ -245,46 +246,6 @@ def _linear_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(draw.rows, filters), **arguments, "input_gradient": True}
 
 
-def _add(draw: Draw) -> Arguments:
-    return {"a": draw.normal(*draw.shape), "b": draw.normal(draw.channels)}
-
-
-def _add_backward(draw: Draw) -> Arguments:
-    dy = draw.normal(*draw.shape)
-    return {"dy": dy, "a_shape": draw.shape, "b_shape": (draw.channels,)}
-
-
-def _multiply(draw: Draw) -> Arguments:
-    gate = draw.normal(draw.images, 1, 1, draw.channels)
-    return {"a": gate, "b": draw.normal(*draw.shape)}
-
-
-def _multiply_backward(draw: Draw) -> Arguments:
-    return {"dy": draw.normal(*draw.shape), **_multiply(draw)}
-
-
-def _concat(draw: Draw) -> Arguments:
-    xs = [draw.normal(*draw.shape), draw.normal(*draw.shape[:3], 3)]
-    return {"xs": [*xs, draw.normal(*draw.shape)], "axis": -1}
-
-
-def _concat_backward(draw: Draw) -> Arguments:
-    *lead, channels = draw.shape
-    shapes = [draw.shape, (*lead, 3), draw.shape]
-    return {"dy": draw.normal(*lead, 2 * channels + 3), "shapes": shapes, "axis": -1}
-
-
-def _upsample2d(draw: Draw) -> Arguments:
-    method = ("nearest", "bilinear")[int(draw.rng.integers(2))]
-    return {"x": draw.normal(*draw.shape), "factor": (2, 3), "method": method}
-
-
-def _upsample2d_backward(draw: Draw) -> Arguments:
-    arguments = _upsample2d(draw)
-    n, h, w, c = arguments.pop("x").shape
-    return {"dy": draw.normal(n, 2 * h, 3 * w, c), "x_shape": draw.shape, **arguments}
-
-
 def _one_input(draw: Draw) -> Arguments:
     return {"x": 3 * draw.normal(*draw.shape)}
 
@@ -396,14 +357,6 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "batch_norm_inference_backward": _batch_norm_inference_backward,
     "linear": _linear,
     "linear_backward": _linear_backward,
-    "add": _add,
-    "add_backward": _add_backward,
-    "multiply": _multiply,
-    "multiply_backward": _multiply_backward,
-    "concat": _concat,
-    "concat_backward": _concat_backward,
-    "upsample2d": _upsample2d,
-    "upsample2d_backward": _upsample2d_backward,
     "relu": _one_input,
     "relu_backward": _gradient_of(lambda x: np.maximum(x, 0), "y"),
     "leaky_relu": _with(_one_input, negative_slope=0.25),
@@ -428,6 +381,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "mean_squared_error_backward": _mean_squared_error_backward,
     "sgd_step": _sgd_step,
     "adam_step": _adam_step,
+    **BRANCHES,
 }
 
 

@@ -53,6 +53,16 @@ def conv(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
     )
 
 
+def transposed(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
+    return Case(
+        "conv2d_transpose",
+        normal(x, w, (w[2] * options.get("groups", 1),)),
+        lambda backend, x, w, b: backend.conv2d_transpose(x, w, b, **options),
+        lambda backend, dy, y, x, w, b: backend.conv2d_transpose_backward(dy, x, w, **options),
+        options,
+    )
+
+
 def block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
     return Case(
         "conv_block",
@@ -180,6 +190,12 @@ CASES = [
     conv((1, 9, 9, 2), (3, 3, 2, 3), stride=(2, 1), dilation=(2, 3), padding=2),
     conv((2, 6, 6, 5), (3, 3, 1, 10), groups=5, padding=1, stride=2),
     conv((2, 4, 3, 9), (1, 1, 9, 17)),
+    transposed((2, 3, 4, 3), (3, 3, 5, 3)),
+    transposed((1, 4, 3, 2), (3, 2, 3, 2), stride=2, padding="same"),
+    transposed((2, 3, 4, 4), (2, 3, 3, 4), padding=((1, 0), (2, 1)), groups=2, stride=(1, 2)),
+    transposed((1, 3, 3, 16), (3, 3, 1, 16), stride=2, padding=1, output_padding=1, groups=16),
+    transposed((2, 2, 3, 9), (1, 1, 17, 9)),
+    transposed((1, 3, 3, 5), (2, 2, 7, 5), stride=(4, 3), output_padding=(3, 0)),
     block((2, 9, 8, 3), (3, 3, 3, 5)),
     block((2, 10, 9, 16), (3, 3, 16, 8), padding=1, pool_size=3, pool_stride=2),
     block((2, 8, 8, 2), (2, 3, 1, 4), groups=2, stride=(1, 2)),

@@ -33,6 +33,13 @@ CALLS: dict[str, dict[str, Any]] = {
         "w": ones(3, 3, 2, 6),
         "groups": 2,
     },
+    "conv2d_transpose": {"x": IMAGES, "w": ones(3, 3, 3, 4), "b": ones(6), "groups": 2},
+    "conv2d_transpose_backward": {
+        "dy": ones(2, 8, 8, 6),
+        "x": IMAGES,
+        "w": ones(3, 3, 3, 4),
+        "groups": 2,
+    },
     "conv_block": {"x": IMAGES, "w": ones(3, 3, 2, 4), "b": ones(4), "groups": 2, "padding": 1},
     "conv_block_backward": {
         "dy": SQUARE,
@@ -151,7 +158,8 @@ for _op, _saved in {"relu": "y", "leaky_relu": "x", "elu": "x", "gelu": "x"}.ite
 for _op, _saved in {"silu": "x", "sigmoid": "y", "tanh": "y"}.items():
     CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
-CONVS = tuple(op for op in CALLS if op.startswith("conv"))
+TRANSPOSED = ("conv2d_transpose", "conv2d_transpose_backward")
+CONVS = tuple(op for op in CALLS if op.startswith("conv") and op not in TRANSPOSED)
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
 NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
 BROADCAST = ("add", "multiply", "multiply_backward")

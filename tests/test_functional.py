@@ -39,6 +39,17 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "multiply": (IMAGES, {"b": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
     "upsample2d": (IMAGES, {"factor": (2, 3), "method": "bilinear"}),
+    "conv2d_transpose": (
+        IMAGES,
+        {
+            "filters": W.transpose(0, 1, 3, 2)[:, :, :, [0, 1, 0, 1]],
+            "bias": np.arange(12, dtype=np.float32),
+            "stride": (1, 2),
+            "padding": 1,
+            "output_padding": (0, 1),
+            "groups": 2,
+        },
+    ),
     "relu": (IMAGES, {}),
     "leaky_relu": (IMAGES, {"negative_slope": 0.25}),
     "elu": (IMAGES, {"alpha": 0.5}),
@@ -59,7 +70,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
 }
 OPS = {"cross_entropy": "softmax_cross_entropy"}
-NAMES = {"conv2d": {"filters": "w", "bias": "b"}}
+NAMES = {name: {"filters": "w", "bias": "b"} for name in ("conv2d", "conv2d_transpose")}
 
 
 def first(result: Any) -> Any:
@@ -156,7 +167,14 @@ def test_errors_are_those_of_the_op_in_the_functions_name(name: str, backend: An
     ):
         with pytest.raises(error, match=rf"^{name}: \w+: expected "):
             function(bad, **options, backend=backend)
-    if name in ("conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool2d", "upsample2d"):
+    if name in (
+        "conv2d",
+        "conv2d_transpose",
+        "max_pool2d",
+        "avg_pool2d",
+        "global_avg_pool2d",
+        "upsample2d",
+    ):
         for shape in [(), (3,), (3, 4), (1, 1, 6, 7, 4), (2, 0, 3, 4)]:
             with pytest.raises(ValueError, match=rf"^{name}: x: expected "):
                 function(np.ones(shape, np.float32), **options, backend=backend)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile import CALLS, CONVS, F4, HUGE, PLACES, POOLS, call, ones, refuses
+from hostile import CALLS, CONVS, F4, HUGE, PLACES, POOLS, TRANSPOSED, call, ones, refuses
 
 from fastcnn import get_backend
 
@@ -27,6 +27,7 @@ def virtual(*shape: int) -> np.ndarray:
     [
         *((op, option) for op in CONVS for option in ("stride", "dilation")),
         *((op, option) for op in POOLS for option in ("stride", "pool_size")),
+        *((op, "stride") for op in TRANSPOSED),
     ],
 )
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_sizes(backend: Any, op: str, option: str, value: Any, error: Any) -> No
     refuses(backend, error, op, option, **{option: value})
 
 
-@pytest.mark.parametrize("op", [*CONVS, *POOLS])
+@pytest.mark.parametrize("op", [*CONVS, *TRANSPOSED, *POOLS])
 @pytest.mark.parametrize(
     ("value", "error"),
     [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._add import Add
 from fastcnn.fast._concat import Concat
+from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._conv_norm_block import ConvNormBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
@@ -18,7 +18,16 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    ConvNormBlock, Linear, Softmax, Dropout, Add, Multiply, Concat, Upsample2D, Losses, Optimizer
+    ConvNormBlock,
+    Linear,
+    Softmax,
+    Dropout,
+    Conv2DTranspose,
+    Multiply,
+    Concat,
+    Upsample2D,
+    Losses,
+    Optimizer,
 ):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 

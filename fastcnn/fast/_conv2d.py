@@ -45,10 +45,15 @@ class Conv2D(ConvRules):
             y = self._empty(y_shape, x.dtype)
         except MemoryError:
             raise MemoryError(too_large("conv2d", "padding", y_shape)) from None
+        self._convolve(y, x, w, b, geometry)
+        return y
+
+    def _convolve(self, y: Array, x: Array, w: Array, b: Array | None, geometry: _Geometry) -> None:
+        """Write a convolution to y."""
         if y.size == 0:
-            return y
+            return
         kernels, algorithm = self._load(x), self._conv2d_algorithm(x, w, geometry)
-        r, s, c, k = w.shape
+        groups, (r, s, c, k) = geometry.groups, w.shape
         if algorithm == "grouped":
             workspace = kernels.grouped_conv2d.workspace_size(r * s, c, k)
             self._run(
@@ -61,7 +66,7 @@ class Conv2D(ConvRules):
                 *geometry.window,
                 self.num_threads,
             )
-            return y
+            return
         if algorithm == "depthwise":
             self._run(
                 kernels.depthwise_conv2d.depthwise_conv2d,
@@ -72,7 +77,7 @@ class Conv2D(ConvRules):
                 *geometry.window,
                 self.num_threads,
             )
-            return y
+            return
         if algorithm == "pointwise":
             workspace = kernels.pointwise_conv2d.workspace_size(c, k)
             self._run(
@@ -85,7 +90,7 @@ class Conv2D(ConvRules):
                 *geometry.strides,
                 self.num_threads,
             )
-            return y
+            return
         if algorithm == "winograd":
             threads = self.num_threads  # asked once: another Python thread may change it meanwhile
             workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, threads)
@@ -99,7 +104,7 @@ class Conv2D(ConvRules):
                 *geometry.pads,
                 threads,
             )
-            return y
+            return
         workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
         self._run(
             kernels.conv2d.conv2d,
@@ -112,7 +117,6 @@ class Conv2D(ConvRules):
             groups,
             self.num_threads,
         )
-        return y
 
     def conv2d_backward(
         self,
@@ -141,63 +145,80 @@ class Conv2D(ConvRules):
             if weight_gradient:
                 dw, db = self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
             return dx, dw, db
-        to_input, to_weights = self._backward_input, self._backward_weights
-        if self._is_depthwise(w, groups):
-            to_input, to_weights = self._depthwise_backward_input, self._depthwise_backward_weights
-        elif self._has_narrow_groups(w, groups):
-            to_input, to_weights = self._grouped_backward_input, self._grouped_backward_weights
         if input_gradient:
-            dx = to_input(dy, x, w, geometry)
+            dx = self._input_gradient(dy, x.shape, w, geometry)
         if weight_gradient:
-            dw, db = to_weights(dy, x, w, geometry)
+            dw, db = self._weight_gradients(dy, x, w, geometry)
         return dx, dw, db
 
-    def _backward_input(self, dy: Array, x: Array, w: Array, geometry: Geometry) -> Array:
+    def _input_gradient(
+        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
+    ) -> Array:
+        if self._is_depthwise(w, geometry.groups):
+            return self._depthwise_backward_input(dy, x_shape, w, geometry)
+        if self._has_narrow_groups(w, geometry.groups):
+            return self._grouped_backward_input(dy, x_shape, w, geometry)
+        return self._backward_input(dy, x_shape, w, geometry)
+
+    def _weight_gradients(
+        self, dy: Array, x: Array, w: Array, geometry: Geometry
+    ) -> tuple[Array, Array]:
+        if self._is_depthwise(w, geometry.groups):
+            return self._depthwise_backward_weights(dy, x, w, geometry)
+        if self._has_narrow_groups(w, geometry.groups):
+            return self._grouped_backward_weights(dy, x, w, geometry)
+        return self._backward_weights(dy, x, w, geometry)
+
+    def _backward_input(
+        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
+    ) -> Array:
         r, s, c, k = w.shape
         if self._by_winograd("dx", w, geometry):
-            return self._winograd_backward_input(dy, x, w, geometry)
-        if is_pointwise(x, w, geometry):
-            dx: Array = self._empty(x.shape, x.dtype)
-            pointwise = self._load(x).pointwise_conv2d
+            return self._winograd_backward_input(dy, x_shape, w, geometry)
+        if is_pointwise(x_shape, w, geometry):
+            dx: Array = self._empty(x_shape, dy.dtype)
+            pointwise = self._load(dy).pointwise_conv2d
             workspace = pointwise.workspace_size(k, c)
             self._run(
                 pointwise.pointwise_conv2d_backward_input,
                 dx,
                 dy,
                 w[0, 0],
-                self._room(workspace, x.dtype),
+                self._room(workspace, dy.dtype),
                 *geometry.strides,
                 self.num_threads,
             )
             return dx
         make = self._empty if sees_all(w, geometry) else self._zeros
-        dx = make(x.shape, x.dtype)
-        kernel = self._load(x).conv2d
+        dx = make(x_shape, dy.dtype)
+        kernel = self._load(dy).conv2d
         workspace = kernel.workspace_size(geometry.groups, r * s, k // geometry.groups, c)
         self._run(
             kernel.conv2d_backward_input,
             dx,
             dy,
             w,
-            self._room(workspace, x.dtype),
+            self._room(workspace, dy.dtype),
             *geometry.window,
             geometry.groups,
             self.num_threads,
         )
         return dx
 
-    def _winograd_backward_input(self, dy: Array, x: Array, w: Array, geometry: Geometry) -> Array:
-        dx = self._empty(x.shape, x.dtype)
-        kernel = self._load(x).winograd
+    def _winograd_backward_input(
+        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
+    ) -> Array:
+        dx = self._empty(x_shape, dy.dtype)
+        kernel = self._load(dy).winograd
         c, k = w.shape[2:]
         threads = self.num_threads
-        workspace = kernel.workspace_size(*x.shape[:3], k, c, threads)
+        workspace = kernel.workspace_size(*x_shape[:3], k, c, threads)
         self._run(
             kernel.conv2d_backward_input,
             dx,
             dy,
             w,
-            self._room(workspace, x.dtype),
+            self._room(workspace, dy.dtype),
             *geometry.pads,
             threads,
         )
@@ -272,11 +293,13 @@ class Conv2D(ConvRules):
             threads,
         )
 
-    def _depthwise_backward_input(self, dy: Array, x: Array, w: Array, geometry: Geometry) -> Array:
+    def _depthwise_backward_input(
+        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
+    ) -> Array:
         make = self._empty if sees_all(w, geometry) else self._zeros
-        dx = make(x.shape, x.dtype)
+        dx = make(x_shape, dy.dtype)
         self._run(
-            self._load(x).depthwise_conv2d.depthwise_conv2d_backward_input,
+            self._load(dy).depthwise_conv2d.depthwise_conv2d_backward_input,
             dx,
             dy,
             w,
@@ -304,10 +327,12 @@ class Conv2D(ConvRules):
         )
         return dw, db
 
-    def _grouped_backward_input(self, dy: Array, x: Array, w: Array, geometry: Geometry) -> Array:
+    def _grouped_backward_input(
+        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
+    ) -> Array:
         make = self._empty if sees_all(w, geometry) else self._zeros
-        dx = make(x.shape, x.dtype)
-        kernel = self._load(x).grouped_conv2d
+        dx = make(x_shape, dy.dtype)
+        kernel = self._load(dy).grouped_conv2d
         workspace = kernel.workspace_size(w.shape[0] * w.shape[1], *w.shape[2:])
         self._run(
             kernel.grouped_conv2d_backward_input,

@@ -87,11 +87,11 @@ def geometry_of(
     return Geometry(output, window, groups)
 
 
-def is_pointwise(x: Array, w: Array, geometry: Geometry) -> bool:
+def is_pointwise(x_shape: tuple[int, ...], w: Array, geometry: Geometry) -> bool:
     """Whether w is 1x1 and no output sees padding."""
     if w.shape[:2] != (1, 1) or geometry.groups > 1 or geometry.window[2:4] != (0, 0):
         return False
-    axes = zip(geometry.output, geometry.strides, x.shape[1:3], strict=True)
+    axes = zip(geometry.output, geometry.strides, x_shape[1:3], strict=True)
     return all((outputs - 1) * stride < size for outputs, stride, size in axes)
 
 
@@ -148,7 +148,7 @@ class ConvRules(Base):
             return "depthwise"
         if self._has_narrow_groups(w, geometry.groups):
             return "grouped"
-        if is_pointwise(x, w, geometry):
+        if is_pointwise(x.shape, w, geometry):
             return "pointwise"
         return "winograd" if self._by_winograd("y", w, geometry) else "direct"
 

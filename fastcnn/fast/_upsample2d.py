@@ -6,8 +6,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import fits_memory, float_arrays, pair, rank, shape, shown, too_large
-from fastcnn._memory import empty
+from fastcnn._checks import float_arrays, pair, rank, shape, shown
 from fastcnn.backend import Array, Size2D
 from fastcnn.fast._memory_bound import MemoryBound
 from fastcnn.fast._pool2d import _shape4
@@ -37,13 +36,10 @@ class Upsample2D(MemoryBound):
         factors, bilinear = pair(op, "factor", factor), _is_bilinear(op, method)
         n, height, width, channels = x.shape
         y_shape = (n, height * factors[0], width * factors[1], channels)
-        fits_memory(op, "factor", (max(n, 1), *y_shape[1:]))
-        try:
-            y = empty(y_shape, x.dtype)
-        except MemoryError:
-            raise MemoryError(too_large(op, "factor", y_shape)) from None
+        y = self._result(op, "factor", y_shape, x.dtype)
         if y.size:
-            self._load(x).upsample2d.upsample2d(y, x, *factors, bilinear, self._team(y))
+            kernel = self._load(x).upsample2d.upsample2d
+            self._run(kernel, y, x, *factors, bilinear, self._team(y))
         return y
 
     def upsample2d_backward(
@@ -55,8 +51,8 @@ class Upsample2D(MemoryBound):
         factors, bilinear = pair(op, "factor", factor), _is_bilinear(op, method)
         y_shape = (n, height * factors[0], width * factors[1], channels)
         shape(op, "dy", dy, y_shape, "that of upsample2d's result")
-        dx = empty((n, height, width, channels), dy.dtype)
+        dx = self._empty((n, height, width, channels), dy.dtype)
         if dx.size:
             kernel = self._load(dy).upsample2d.upsample2d_backward
-            kernel(dx, dy, *factors, bilinear, self._team(dy))
+            self._run(kernel, dx, dy, *factors, bilinear, self._team(dy))
         return dx
