@@ -14,6 +14,17 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.Conv2D(3, 1, activation="leaky_relu", in_channels=2, padding="valid"), (3, 2, 2)),
     (lambda: nn.DepthwiseConv2D(3, padding=1, depth_multiplier=2), (4, 3, 2)),
     (lambda: nn.DepthwiseConv2D((1, 2), stride=2, activation="tanh"), (3, 5, 3)),
+    (lambda: nn.Conv2DTranspose(3, 2, stride=2), (3, 2, 2)),
+    (lambda: nn.Conv2DTranspose(4, (3, 2), stride=(2, 3), padding="same", groups=2), (3, 2, 4)),
+    (
+        lambda: nn.Conv2DTranspose(
+            2, 3, stride=(2, 1), padding=((1, 0), (0, 2)), output_padding=(1, 0), use_bias=False
+        ),
+        (3, 4, 2),
+    ),
+    (lambda: nn.Conv2DTranspose(3, 1, stride=2, activation="tanh", in_channels=2), (2, 3, 2)),
+    (lambda: nn.UpSample2D(), (3, 2, 2)),
+    (lambda: nn.UpSample2D((3, 2), method="bilinear"), (2, 3, 2)),
     (lambda: nn.MaxPool2D(), (5, 4, 2)),
     (lambda: nn.MaxPool2D((3, 2), stride=2, padding=(1, 0), ceil_mode=True), (6, 5, 2)),
     (lambda: nn.MaxPool2D(2, stride=(3, 4), padding=1, ceil_mode=True), (4, 6, 1)),

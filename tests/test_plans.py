@@ -126,6 +126,20 @@ NETWORKS = {
     "strides": ending(nn.Conv2D(5, 1), nn.Conv2D(6, 1, stride=2), nn.Conv2D(4, 2, stride=3)),
     "groups": ending(nn.Conv2D(16, 3), nn.Conv2D(16, 3, groups=4), nn.Conv2D(6, 3, groups=2)),
     "depthwise": ending(nn.Conv2D(32, 3), nn.DepthwiseConv2D(3, padding=1), nn.Conv2D(32, 3)),
+    "larger images": ending(
+        nn.Conv2D(5, 3, stride=3),
+        nn.Conv2DTranspose(6, 2, stride=2, activation="relu"),
+        nn.UpSample2D(2),
+        nn.Conv2DTranspose(7, 3, padding=1),
+        nn.UpSample2D(2, method="bilinear"),
+        nn.MaxPool2D(4),
+    ),
+    "larger images with gaps": ending(
+        nn.Conv2D(5, 3, stride=3),
+        nn.Conv2DTranspose(6, 1, stride=2),
+        nn.Conv2DTranspose(16, 2, stride=3, output_padding=1, groups=2),
+        nn.Conv2DTranspose(16, 1, stride=2, groups=16),
+    ),
     "residuals": lambda: nn.Sequential(
         [
             nn.Residual(nn.Conv2D(3, 3, padding=1)),

@@ -24,6 +24,8 @@ def model_and_twin(torch: Any) -> tuple[nn.Sequential, Any]:
             nn.MaxPool2D(2),
             nn.Conv2D(4, (3, 2), stride=(2, 1), groups=2, activation="gelu"),
             nn.AvgPool2D((1, 2), stride=1),
+            nn.Conv2DTranspose(4, (2, 3), stride=(2, 1), padding=(0, 1), output_padding=(1, 0)),
+            nn.UpSample2D(2, method="bilinear"),
             nn.Flatten(),
             nn.Dense(9, activation="tanh"),
             nn.BatchNorm(),
@@ -38,8 +40,10 @@ def model_and_twin(torch: Any) -> tuple[nn.Sequential, Any]:
         t.MaxPool2d(2),
         t.Sequential(t.Conv2d(6, 4, (3, 2), stride=(2, 1), groups=2), t.GELU()),
         t.AvgPool2d((1, 2), stride=1),
+        t.ConvTranspose2d(4, 4, (2, 3), stride=(2, 1), padding=(0, 1), output_padding=(1, 0)),
+        t.Upsample(scale_factor=2, mode="bilinear"),
         t.Flatten(),
-        t.Sequential(t.Linear(16, 9), t.Tanh()),
+        t.Sequential(t.Linear(160, 9), t.Tanh()),
         t.BatchNorm1d(9),
         t.Linear(9, CLASSES),
     )
@@ -49,8 +53,8 @@ def model_and_twin(torch: Any) -> tuple[nn.Sequential, Any]:
 def from_torch(model: nn.Sequential, twin: Any) -> dict[str, Any]:
     """The twin's weights in this library's layout.
 
-    OIHW becomes HWIO by transpose(2, 3, 1, 0); the rows of the first dense layer after a flatten
-    go from C, H, W order to H, W, C.
+    OIHW becomes HWIO by transpose(2, 3, 1, 0), and IOHW becomes HWOI. The rows of the first dense
+    layer after a flatten go from C, H, W order to H, W, C.
     """
     names = {
         "running_var": "running_variance",
@@ -102,7 +106,7 @@ def test_ten_steps(name: str, backend: Any) -> None:
 
     model, twin = model_and_twin(torch)
     model.build(SHAPE)
-    assert model[6].input_shape == (2, 2, 4)
+    assert model[8].input_shape == (10, 4, 4)
     model.load_state_dict(from_torch(model, twin))
 
     make, make_twin = OPTIMIZERS[name]

@@ -48,7 +48,7 @@ class Conv2D(ConvRules):
         self._convolve(y, x, w, b, geometry)
         return y
 
-    def _convolve(self, y: Array, x: Array, w: Array, b: Array | None, geometry: _Geometry) -> None:
+    def _convolve(self, y: Array, x: Array, w: Array, b: Array | None, geometry: Geometry) -> None:
         """Write a convolution to y."""
         if y.size == 0:
             return

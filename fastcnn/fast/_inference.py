@@ -61,7 +61,7 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[[
         if plan is None or then != now or not plan.current():
             plan = make(x)
             plans.add(plan)
-        y = plan(x)
+        y: Array = plan(x)
         idle.append((plan, now))
         return y
 
@@ -114,10 +114,7 @@ class _InferencePlan(Plan):
         for product, rows, op in self._made:
             if product.op(rows) is not op:
                 return False
-        for variable, data in self._sources:
-            if variable._data is not data:
-                return False
-        return True
+        return all(variable._data is data for variable, data in self._sources)
 
     def __call__(self, x: Array) -> Array:
         """Return a copy of the output."""

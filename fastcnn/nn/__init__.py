@@ -22,6 +22,7 @@ from fastcnn.nn._dropout import Dropout
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "BatchNorm",
     "Buffer",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
@@ -48,4 +50,5 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "UpSample2D",
 ]

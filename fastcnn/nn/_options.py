@@ -65,13 +65,13 @@ def choice(value: object, where: str, choices: Collection[str]) -> str:
     return value
 
 
-def size2d(value: object, where: str) -> Size2D:
-    """Return a positive integer or a (height, width) pair of them, as it was given."""
+def size2d(value: object, where: str, minimum: int = 1) -> Size2D:
+    """Return an integer of at least `minimum` or a (height, width) pair, as it was given."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{where}: expected a number or a pair, got {value!r:.80}")
-        return integer(value[0], where), integer(value[1], where)
-    return integer(value, where)
+        return integer(value[0], where, minimum), integer(value[1], where, minimum)
+    return integer(value, where, minimum)
 
 
 def pair(size: Size2D) -> tuple[int, int]:

@@ -1,0 +1,207 @@
+"""Layers that make images larger: upsampling and transposed convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend, Padding, Size2D
+from fastcnn.nn._activation import activation_named
+from fastcnn.nn._initializers import INITIALIZERS
+from fastcnn.nn._module import Backward, Module
+from fastcnn.nn._options import (
+    Shape,
+    choice,
+    flag,
+    image_shape,
+    integer,
+    padding2d,
+    pads_of,
+    pair,
+    size2d,
+)
+from fastcnn.nn._variable import Parameter
+
+
+class UpSample2D(Module):
+    """Images made larger by a whole factor: (H, W, C) -> (H * factor, W * factor, C).
+
+    factor: a number or (height, width). method: "nearest" repeats each pixel, "bilinear"
+    interpolates between pixel centres.
+    """
+
+    def __init__(self, factor: Size2D = 2, *, method: str = "nearest") -> None:
+        super().__init__()
+        self.factor = size2d(factor, "UpSample2D: factor")
+        self.method = choice(method, "UpSample2D: method", ("nearest", "bilinear"))
+
+    def declare(self, input_shape: Shape) -> Shape:
+        height, width, channels = image_shape("UpSample2D", input_shape)
+        rows, columns = pair(self.factor)
+        return height * rows, width * columns, channels
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        x_shape, factor, method = x.shape, self.factor, self.method
+        return (
+            backend.upsample2d(x, factor, method=method),
+            lambda dy: backend.upsample2d_backward(dy, x_shape, factor, method=method),
+        )
+
+
+class Conv2DTranspose(Module):
+    """Each pixel lays `filters` filters on the output: (H, W, C) -> (P, Q, filters).
+
+    The adjoint of a convolution, which makes images larger by its stride: P = (H - 1) * stride +
+    kernel - padding + output_padding, and H * stride with padding "same"; Q alike.
+
+    filters: number of output channels. kernel_size, stride: a number or (height, width). padding:
+    as in Conv2D, what is cut off. output_padding: a number or a pair, less than the stride, rows
+    and columns more at the end; 0 with "same". groups: divides the input channels and the filters.
+    activation, in_channels, initializer: as in Conv2D.
+
+    Parameters: weight (R, S, filters // groups, C), bias (filters,).
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+    _hidden = Module._hidden | {"_activation"}
+    _hint = "; the number of input channels is found by build"
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Size2D,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        output_padding: Size2D = 0,
+        groups: int = 1,
+        use_bias: bool = True,
+        activation: str | None = None,
+        in_channels: int | None = None,
+        initializer: str = "glorot_uniform",
+    ) -> None:
+        super().__init__()
+        name = "Conv2DTranspose"
+        self.filters = integer(filters, f"{name}: filters")
+        self.kernel_size = size2d(kernel_size, f"{name}: kernel_size")
+        self.stride = size2d(stride, f"{name}: stride")
+        self.padding = padding2d(padding, f"{name}: padding")
+        self.output_padding = size2d(output_padding, f"{name}: output_padding", 0)
+        self.groups = integer(groups, f"{name}: groups")
+        self.use_bias = flag(use_bias, f"{name}: use_bias")
+        self._activation = activation_named(activation, f"{name}: activation")
+        self.activation = activation
+        self.in_channels = (
+            None if in_channels is None else integer(in_channels, f"{name}: in_channels")
+        )
+        self.initializer = choice(initializer, f"{name}: initializer", INITIALIZERS)
+        self.bias = None
+        if self.filters % self.groups:
+            raise ValueError(
+                f"{name}: groups: expected a divisor of {self.filters} filters, got {self.groups}"
+            )
+        for more, step in zip(pair(self.output_padding), pair(self.stride), strict=True):
+            if more >= step:
+                raise ValueError(
+                    f"{name}: output_padding: expected less than the stride of {step}, got {more}"
+                )
+            if more and self.padding == "same":
+                raise ValueError(
+                    f'{name}: output_padding: expected 0 with padding "same", whose output is the '
+                    f"input times the stride, got {more}"
+                )
+
+    def declare(self, input_shape: Shape) -> Shape:
+        name = "Conv2DTranspose"
+        channels = image_shape(name, input_shape)[2]
+        if self.in_channels not in (None, channels):
+            raise ValueError(
+                f"{name}: in_channels: expected {self.in_channels} channels, got an input of "
+                f"shape {input_shape}"
+            )
+        if channels % self.groups:
+            raise ValueError(
+                f"{name}: groups: expected a divisor of {channels} input channels, got "
+                f"{self.groups}"
+            )
+        rows, columns = pair(self.kernel_size)
+        fan_in = rows * columns * channels // self.groups
+        fan_out = rows * columns * self.filters // self.groups
+        shape = (rows, columns, self.filters // self.groups, channels)
+        draw = INITIALIZERS[self.initializer]
+        height, width = self._output_size(input_shape)
+        self.weight = self.declare_parameter(
+            "weight", shape, lambda rng: draw(rng, shape, fan_in, fan_out)
+        )
+        if self.use_bias:
+            self.bias = self.declare_parameter(
+                "bias", (self.filters,), lambda rng: np.zeros(self.filters)
+            )
+        return height, width, self.filters
+
+    def _output_size(self, input_shape: Shape) -> tuple[int, int]:
+        kernel, steps, more = pair(self.kernel_size), pair(self.stride), pair(self.output_padding)
+        if self.padding == "same":
+            return input_shape[0] * steps[0], input_shape[1] * steps[1]
+        pads = pads_of(self.padding, input_shape[:2], kernel, steps, (1, 1))
+        result = []
+        for axis, name in enumerate(("height", "width")):
+            n, k, s = input_shape[axis], kernel[axis], steps[axis]
+            size = (n - 1) * s + k - sum(pads[axis]) + more[axis]
+            if size < 1:
+                raise ValueError(
+                    f"Conv2DTranspose: padding: expected one that leaves an output {name} of at "
+                    f"least 1, got ({n} - 1) * {s} + {k} - {sum(pads[axis])} padding + "
+                    f"{more[axis]} = {size} for input {input_shape}"
+                )
+            result.append(size)
+        return result[0], result[1]
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        self._require_built()
+        weight, bias = self.weight, self.bias
+        y = backend.conv2d_transpose(
+            x,
+            weight._data,
+            None if bias is None else bias._data,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            groups=self.groups,
+        )
+
+        def backward(dy: Array) -> Array | None:
+            dx, weight.grad, db = backend.conv2d_transpose_backward(
+                dy,
+                x,
+                weight._data,
+                stride=self.stride,
+                padding=self.padding,
+                output_padding=self.output_padding,
+                groups=self.groups,
+                input_gradient=input_gradient,
+            )
+            if bias is not None:
+                bias.grad = db
+            return dx
+
+        if self._activation is None:
+            return y, backward
+        y, activation_backward = self._activation.forward(y, backend, training=training)
+        return y, lambda dy: backward(activation_backward(dy))
