@@ -76,7 +76,7 @@ def _instead(module: str, name: str) -> str:
         return f": {best}" if " " in best else f": did you mean {_path(module, best)}?"
     near = _near(name, own)
     if near:
-        return f": did you mean {module}.{near}?"
+        return f": did you mean {_path(module, near if module == short else f'{short}.{near}')}?"
     return f": it has {', '.join(own)}" if 0 < len(own) <= _FEW else ""
 
 
