@@ -139,6 +139,21 @@ def test_other_arrays_are_noticed(same_arrays: bool, fast_backend: Any) -> None:
     np.testing.assert_array_equal(parameters["a"].data, np.full(3, -3.25))
 
 
+@pytest.mark.parametrize("same_arrays", [True, False])
+def test_a_velocity_rests_while_there_is_no_momentum(same_arrays: bool, fast_backend: Any) -> None:
+    parameters = parameters_of({"a": np.ones(3)})
+    optimizer = optim.SGD(0.1, momentum=0.5)
+    state = optimizer.init(parameters)
+    update = Update(optimizer, parameters, fast_backend)
+    parameters["a"].grad = np.ones(3)
+    for step, (momentum, velocity) in enumerate(
+        [(0.5, 1.0), (0.5, 1.5), (0.0, 1.5), (0.5, 1.75)], 1
+    ):
+        optimizer.momentum = momentum
+        assert update(state, step, 1.0, same_arrays) is None
+        np.testing.assert_array_equal(state["velocity.a"], np.full(3, velocity))
+
+
 def in_the_midst(change: Callable[[fastcnn.Trainer], None]) -> Callable[[Any], fastcnn.Trainer]:
     """Return what trains on a backend and changes the trainer before its fifth step."""
 
