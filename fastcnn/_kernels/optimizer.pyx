@@ -18,6 +18,9 @@ from libc.string cimport memcmp
 from sys import byteorder
 
 from fastcnn._kernels._cpu cimport l3_bytes
+from fastcnn._kernels._descent cimport (
+    Adam, Descent, adam_in_double, descend_in_double, usual_adam, usual_descent
+)
 from fastcnn._kernels._types cimport (
     LANES, any_nonzero, load, prefetch, prefetch_to_write, real, splat, vec,
 )
@@ -188,13 +191,13 @@ def within(gradients, double limit, int threads):
 
 
 # ---------------------------------------------------------------- gradient descent
-cdef struct Descent:
+cdef struct Rates:
     real rate, momentum, weight_decay
     bint nesterov
     bint fetching
 
 
-cdef void descend(real* w, const real* dw, const Descent* step, Py_ssize_t count) noexcept nogil:
+cdef void descend(real* w, const real* dw, const Rates* step, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     cdef real rate = step.rate, weight_decay = step.weight_decay
     for i in range(count):
@@ -202,7 +205,7 @@ cdef void descend(real* w, const real* dw, const Descent* step, Py_ssize_t count
 
 
 cdef void descend_piece(
-    real* w, real* velocity, const real* dw, const Descent* step, Py_ssize_t count
+    real* w, real* velocity, const real* dw, const Rates* step, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real g, v, rate = step.rate, momentum = step.momentum, weight_decay = step.weight_decay
@@ -215,7 +218,7 @@ cdef void descend_piece(
 
 
 cdef void descend_with_momentum(
-    real* w, real* velocity, const real* dw, const Descent* step, Py_ssize_t count
+    real* w, real* velocity, const real* dw, const Rates* step, Py_ssize_t count
 ) noexcept nogil:
     """Take the step of a block.
 
@@ -234,8 +237,11 @@ cdef void descend_with_momentum(
         i += AHEAD
 
 
-cdef void descend_block(Parameter p, const Descent* step) noexcept nogil:
-    if p.arrays[2] is NULL:
+cdef void descend_block(Parameter p, const Rates* step, const Descent* wide) noexcept nogil:
+    """Take the step of a block: in double, if `wide` is not NULL."""
+    if wide:
+        descend_in_double(p.arrays[1], p.arrays[2], p.arrays[0], wide, p.count)
+    elif p.arrays[2] is NULL:
         descend(p.arrays[1], p.arrays[0], step, p.count)
     else:
         descend_with_momentum(p.arrays[1], p.arrays[2], p.arrays[0], step, p.count)
@@ -247,12 +253,16 @@ def sgd_step(
     """Take the steps of (dw, w, velocity), or (dw, w), each, and return True; or return False."""
     cdef Py_ssize_t count = len(parameters), arrays = len(parameters[0]) if count else 0, block
     cdef Parameter* found
-    cdef Descent step
+    cdef Rates step
+    cdef Descent options
+    cdef const Descent* wide
     if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
             and type(nesterov) is bool and (momentum == 0 or arrays == 3)):
         return False
-    step.rate, step.momentum = <double> learning_rate, <double> momentum
-    step.weight_decay, step.nesterov = <double> weight_decay, nesterov
+    options = Descent(learning_rate, momentum, weight_decay, nesterov)
+    wide = NULL if usual_descent(&options) else &options
+    step.rate, step.momentum = <real> options.rate, <real> options.momentum
+    step.weight_decay, step.nesterov = <real> options.weight_decay, options.nesterov
     found = allocate(count + 1)
     try:
         if not look_at_all(parameters, arrays, found):
@@ -260,23 +270,31 @@ def sgd_step(
         step.fetching = 3 * found[count].count * <Py_ssize_t> sizeof(real) < l3_bytes
         for block in prange(found[count].first, nogil=True, schedule="static",
                             num_threads=team(found, count, threads)):
-            descend_block(block_of(found, block), &step)
+            descend_block(block_of(found, block), &step, wide)
         return True
     finally:
         PyMem_Free(found)
 
 
 # ---------------------------------------------------------------- Adam
-cdef struct Adam:
+cdef struct Factors:
     real beta1, beta2, rest1, rest2     # rest: 1 - beta
     bint decoupled
     real keep, weight_decay             # of w: decoupled or in the gradient
-    real rate, root, epsilon            # rate * m / (root * sqrt(v) + epsilon)
+    real rate, root, epsilon            # m * (rate / (root * sqrt(v) + epsilon))
 
 
-cdef void adam_block(Parameter p, const Adam* adam) noexcept nogil:
+cdef Factors factors(const Adam* a) noexcept nogil:
+    return Factors(
+        <real> a.beta1, <real> a.beta2, <real> (1 - a.beta1), <real> (1 - a.beta2), a.decoupled,
+        <real> (1 - a.rate * a.weight_decay) if a.decoupled else 1, <real> a.weight_decay,
+        <real> (a.rate / a.left1), <real> (1 / sqrt(a.left2)), <real> a.epsilon,
+    )
+
+
+cdef void adam_block(Parameter p, const Factors* adam) noexcept nogil:
     cdef Py_ssize_t i
-    cdef Adam a = adam[0]
+    cdef Factors a = adam[0]
     cdef real* w = p.arrays[1]
     cdef real* m = p.arrays[2]
     cdef real* v = p.arrays[3]
@@ -288,7 +306,8 @@ cdef void adam_block(Parameter p, const Adam* adam) noexcept nogil:
         v_i = a.beta2 * v[i] + a.rest2 * g * g
         m[i] = m_i
         v[i] = v_i
-        w[i] = a.keep * w[i] - a.rate * m_i / (a.root * <real> sqrt(v_i) + a.epsilon)
+        # Divided first: rate * m may be no number of float32's, or next to none.
+        w[i] = a.keep * w[i] - m_i * (a.rate / (a.root * <real> sqrt(v_i) + a.epsilon))
 
 
 def adam_step(
@@ -298,27 +317,30 @@ def adam_step(
     """Take the steps of (dw, w, m, v) each and return True; or return False."""
     cdef Py_ssize_t count = len(parameters), block
     cdef Parameter* found
-    cdef Adam adam
+    cdef Parameter p
+    cdef Adam options
+    cdef Factors usual
+    cdef bint wide
     if not (is_plain(learning_rate) and is_below_one(beta1) and is_below_one(beta2)
             and is_plain(epsilon) and epsilon > 0 and is_plain(weight_decay)
             and type(decoupled) is bool and type(step) is int and 0 < step <= 2 ** 62):
         return False
-    adam.beta1, adam.rest1 = <double> beta1, 1 - <double> beta1
-    adam.beta2, adam.rest2 = <double> beta2, 1 - <double> beta2
-    adam.decoupled = decoupled
-    adam.keep = 1 - <double> learning_rate * <double> weight_decay if decoupled else 1
-    adam.weight_decay = <double> weight_decay
-    adam.rate = <double> learning_rate / <double> (1 - beta1 ** step)
-    adam.root = 1 / sqrt(<double> (1 - beta2 ** step))
-    # Not 0, which would make 0 / 0 of a gradient of 0.
-    adam.epsilon = <real> max(<double> epsilon, 3e-308 if sizeof(real) == 8 else 2e-38)
+    options = Adam(learning_rate, beta1, beta2, weight_decay, epsilon,
+                   1 - beta1 ** step, 1 - beta2 ** step, decoupled)
+    wide = not usual_adam(&options)
+    usual = factors(&options)
     found = allocate(count + 1)
     try:
         if not look_at_all(parameters, 4, found):
             return False
         for block in prange(found[count].first, nogil=True, schedule="static",
                             num_threads=team(found, count, threads)):
-            adam_block(block_of(found, block), &adam)
+            p = block_of(found, block)
+            if wide:
+                adam_in_double(p.arrays[1], p.arrays[2], p.arrays[3], p.arrays[0], &options,
+                               p.count)
+            else:
+                adam_block(p, &usual)
         return True
     finally:
         PyMem_Free(found)

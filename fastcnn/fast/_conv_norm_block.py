@@ -79,7 +79,7 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         folded, shift = empty(w.shape, w.dtype), empty(gamma.shape, w.dtype)
         bias = zeros(gamma.shape, w.dtype) if b is None else b
         moments = self._moments(x, w, block)
-        self._load(moments).conv_norm_block.fold(
+        fits = self._load(moments).conv_norm_block.fold(
             mean,
             variance,
             folded,
@@ -93,6 +93,9 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
             len(x) * math.prod(block.convolved),
             empty((3 * len(gamma),), _DOUBLE),
         )
+        if not fits:
+            z = self.conv2d(x, w, b, **block.options)
+            return self.batch_norm_block(z, gamma, beta, epsilon=epsilon, **_pool(block))
         algorithm = self._algorithm(x, w, block)
         if algorithm == "plain":
             return *self._plain_block(x, folded, shift, block), mean, variance
@@ -144,21 +147,20 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         flag(op, "input_gradient", input_gradient)
         _check_vectors(op, x, w, block, b=b, gamma=gamma, mean=mean, variance=variance)
         places = self._winners(op, dy, argmax, x, w, block)
-        if input_gradient or not sees_few(w, block.groups) or x.size == 0:
-            z = self.conv2d(x, w, b, **block.options)
-            dz, dgamma, dbeta = self.batch_norm_block_backward(
-                dy, places, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
+        if not input_gradient and sees_few(w, block.groups) and x.size:
+            gradients = self._gradients_from_moments(
+                dy, places, x, w, b, gamma, mean, variance, epsilon, block
             )
-            dx, dw, db = self.conv2d_backward(
-                dz, x, w, **block.options, input_gradient=input_gradient
-            )
-            assert dw is not None
-            assert db is not None
-            return dx, dw, db, dgamma, dbeta
-        gradients = self._gradients_from_moments(
-            dy, places, x, w, b, gamma, mean, variance, epsilon, block
+            if gradients:
+                return None, *gradients
+        z = self.conv2d(x, w, b, **block.options)
+        dz, dgamma, dbeta = self.batch_norm_block_backward(
+            dy, places, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
         )
-        return None, *gradients
+        dx, dw, db = self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
+        assert dw is not None
+        assert db is not None
+        return dx, dw, db, dgamma, dbeta
 
     def _gradients_from_moments(
         self,
@@ -172,13 +174,14 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         variance: Array,
         epsilon: float,
         block: _Block,
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, Array] | None:
+        """Return the gradients, or None where sums in float32 are beyond it."""
         path, *_ = self._gradient_paths(x, w, block, False)
         _, dw_norm, dbeta = self._block_gradients(path, dy, argmax, x, w, block, False)
         dw, db, dgamma = (empty(array.shape, w.dtype) for array in (w, gamma, gamma))
         bias = zeros(gamma.shape, w.dtype) if b is None else b
         moments = self._moments(x, w, block)
-        self._load(moments).conv_norm_block.gradients(
+        fits = self._load(moments).conv_norm_block.gradients(
             dw,
             db,
             dgamma,
@@ -194,7 +197,7 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
             len(x) * math.prod(block.convolved),
             empty((5 * len(gamma),), _DOUBLE),
         )
-        return dw, db, dgamma, dbeta
+        return (dw, db, dgamma, dbeta) if fits else None
 
 
 def _pool(block: _Block) -> dict[str, Any]:
