@@ -337,7 +337,8 @@ class Backend(Blocks, Branches, Protocol):
 
         g = dw + weight_decay * w; velocity = momentum * velocity + g;
         w -= learning_rate * (g + momentum * velocity if nesterov else velocity).
-        Without momentum `velocity` may be None and w -= learning_rate * g.
+        Without momentum `velocity` may be None and w -= learning_rate * g. A g or a velocity
+        beyond the dtype's largest number is infinite, and so is its w.
         """
 
     def adam_step(
@@ -360,7 +361,8 @@ class Backend(Blocks, Branches, Protocol):
         g = dw + weight_decay * w, or, `decoupled` (AdamW, Loshchilov and Hutter, 2019),
         g = dw and w *= 1 - learning_rate * weight_decay first; m = beta1*m + (1-beta1)*g;
         v = beta2*v + (1-beta2)*g*g; w -= learning_rate * m / (1 - beta1**step)
-        / (sqrt(v / (1 - beta2**step)) + epsilon).
+        / (sqrt(v / (1 - beta2**step)) + epsilon). A v beyond the dtype's largest number is
+        infinite: from then on, or a step later, its w moves no more (but for a decoupled decay).
         """
 
 

@@ -61,6 +61,7 @@ class Trainer(Setup):
     probabilities (n, classes); targets of mean_squared_error follow the images' rule for uint8 and
     are numbers else. Weights of samples are finite numbers (n,) of at least 0; a batch's loss is
     divided by the sum of its weights, times those of its classes if the loss has class weights.
+    A batch that weighs nothing is a step of a gradient of 0, as in Keras: momentum and decay go on.
     The accuracy counts all samples alike. Arrays with masked numbers are refused.
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is

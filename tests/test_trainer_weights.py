@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trainers import CLASSES, assert_same_state, state_of, striped_images, trainer_of
 
-from fastcnn import losses, nn
+from fastcnn import losses, nn, optim
 
 X, Y = striped_images(17)
 
@@ -39,6 +39,27 @@ def test_a_class_of_no_weight_counts_for_nothing(
     without = trainer_of(backend, small(), loss=loss)
     expected = without.fit(x[kept], labels[kept], batch_size=6, shuffle=False, verbose=False)
     assert history["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_a_batch_of_no_weight_is_a_step_of_no_gradient(backend: Any) -> None:
+    """Momentum goes on by itself, as it does in PyTorch and Keras where gradients are 0."""
+    for loss, y in (("cross_entropy", Y), ("mean_squared_error", np.eye(CLASSES)[Y])):
+        optimizer = optim.SGD(0.1, momentum=0.5)
+        trainer = trainer_of(backend, small(), loss=loss, optimizer=optimizer, dtype="float64")
+        options: Any = {"batch_size": 4, "shuffle": False, "verbose": False}
+        trainer.fit(X[:4], y[:4], epochs=1, **options)
+        before = trainer.model.state_dict()
+        trainer.fit(X[:8], y[:8], sample_weight=np.repeat([1, 0], 4), epochs=1, **options)
+        after = trainer.model.state_dict()
+        other = trainer_of(
+            backend, small(), loss=loss, optimizer=optim.SGD(0.1, momentum=0.5), dtype="float64"
+        )
+        other.fit(X[:4], y[:4], epochs=1, **options)
+        other.fit(X[:4], y[:4], epochs=1, **options)
+        for name, first in before.items():
+            second = other.model.state_dict()[name]
+            assert np.abs(second - first).max() > 0
+            np.testing.assert_allclose(after[name] - second, 0.5 * (second - first), rtol=1e-9)
 
 
 def test_data_of_no_weight(backend: Any) -> None:

@@ -94,10 +94,11 @@ cdef inline real times_exp_negative(real a, real x) noexcept nogil:
     t = x * <real> 1.44269504088896340736 + magic()
     n = t - magic()
     half = n * <real> 0.5 + magic()
+    # First the larger half of n, in size: unless n is 0, where e^r is at most 1, it makes a smaller.
     return (
-        a * power_of_two(half)
+        a * power_of_two(n - (half - magic()) + magic())
         * (<real> 1 + series(remainder(x, n)))
-        * power_of_two(n - (half - magic()) + magic())
+        * power_of_two(half)
     )
 
 

@@ -176,8 +176,9 @@ def elu(real[::1] y, const real[::1] x, double alpha, int threads):
 
 
 def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
-    over_ranges(elu_backward_loop if fits(alpha) else elu_backward_wide_loop,
-                dx, dy, x, alpha, threads)
+    # Where dy * exp(x) is next to nothing, what it loses stays so with an alpha that is not large.
+    cdef bint narrow = fits(alpha) and (sizeof(real) == 8 or fabs(alpha) < 1e4)
+    over_ranges(elu_backward_loop if narrow else elu_backward_wide_loop, dx, dy, x, alpha, threads)
 
 
 # ---------------------------------------------------------------- GELU
@@ -264,7 +265,8 @@ cdef void sigmoid_backward_loop(
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
-        dx[i] = dy[i] * y[i] * (<real> 1 - y[i])
+        # In this order: dy * y may be beyond real where y is no probability, and dx not.
+        dx[i] = dy[i] * (<real> 1 - y[i]) * y[i]
 
 
 def sigmoid(real[::1] y, const real[::1] x, int threads):
@@ -291,8 +293,10 @@ cdef void tanh_backward_loop(
     real* dx, const real* dy, const real* y, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
+    cdef real t
     for i in range(count):
-        dx[i] = dy[i] * (<real> 1 - y[i] * y[i])
+        t = <real> fabs(y[i])   # 1 - t * t in two factors: no product is larger than the last
+        dx[i] = dy[i] * (<real> 1 - t) * (<real> 1 + t)
 
 
 def tanh(real[::1] y, const real[::1] x, int threads):

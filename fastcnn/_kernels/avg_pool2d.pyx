@@ -33,15 +33,16 @@ cdef inline void avg_2x2(
     cdef double total
     for c in range(C):
         total = (<double> x_0[c] + <double> x_0[C + c]) + (<double> x_1[c] + <double> x_1[C + c])
-        y[c] = <real> total * <real> 0.25
+        y[c] = <real> (total * 0.25)
 
 
 cdef inline void avg_block(
     real* y, const real* x_n, Pool* g, Py_ssize_t top, Py_ssize_t left, Py_ssize_t columns,
-    Py_ssize_t channels, real divisor,
+    Py_ssize_t channels, double divisor,
 ) noexcept nogil:
     """Outputs whose first window starts at (top, left); y and x_n start at its first channel."""
     cdef double[BLOCK] total
+    cdef double share = 1 / divisor
     cdef real[BLOCK] gathered
     cdef Py_ssize_t r_0 = max(-top, 0), r_end = min(g.R, g.H - top)
     cdef Py_ssize_t s_0 = max(-left, 0), s_end = min(g.S, g.W - left)
@@ -62,8 +63,12 @@ cdef inline void avg_block(
                 add(total, tap(gathered, x, columns, channels, g), count)
                 s += 1
                 x += g.C
-    for i in range(count):
-        y[i] = <real> total[i] / divisor
+    if sizeof(real) == 8:
+        for i in range(count):
+            y[i] = <real> (total[i] / divisor)
+    else:                                   # in double: the sum may be beyond float32
+        for i in range(count):
+            y[i] = <real> (total[i] * share)
 
 
 cdef inline void add(double* total, const real* x, Py_ssize_t count) noexcept nogil:
@@ -94,7 +99,7 @@ cdef void avg_row(
         while c < g.C:
             avg_block(
                 y + q * g.C + c, x_n + c, g, top, left, columns,
-                min(<Py_ssize_t> BLOCK, g.C - c), <real> divisor,
+                min(<Py_ssize_t> BLOCK, g.C - c), divisor,
             )
             c += BLOCK
         q += columns

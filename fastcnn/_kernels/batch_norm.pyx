@@ -8,7 +8,7 @@ to be too narrow, the argument `wide` does the channels again for which it was.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport fabs, sqrt
+from libc.math cimport sqrt
 
 from fastcnn._kernels._narrow cimport too_narrow, too_narrow_for_gradients
 from fastcnn._kernels._short_rows cimport (
@@ -212,7 +212,7 @@ cdef bint statistics(
     combine_statistics(&sums[0, 0], &sums[1, 0], &sums[2, 0], partial, count, part, C)
     for c in range(C):
         mean[c], variance[c] = <real> sums[0, c], <real> sums[1, c]
-        narrow = narrow or too_narrow(sums[1, c] + epsilon)
+        narrow = narrow or too_narrow(sums[1, c] + epsilon, gamma[c], sums[0, c], beta[c])
     for j in range(W):
         c = j % C
         scale = gamma[c] / sqrt(sums[1, c] + epsilon)
@@ -264,8 +264,7 @@ def batch_norm_inference(
     cdef bint narrow = False
     with nogil:
         for c in range(C):
-            narrow = narrow or too_narrow(variance[c] + epsilon)
-            narrow = narrow or (sizeof(real) == 4 and fabs(mean[c]) > 1e38)
+            narrow = narrow or too_narrow(variance[c] + epsilon, gamma[c], mean[c], beta[c])
         for j in range(W):
             c = j % C
             table[0, j] = mean[c]

@@ -12,9 +12,10 @@ module is for float32 images and compiled for float64 alone.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport sqrt
+from libc.math cimport fabs, sqrt
 from libc.string cimport memset
 
+from fastcnn._kernels._narrow cimport beyond_float
 from fastcnn._kernels._types cimport (
     LANES, greater, load, mask, real, splat, store, vec, where
 )
@@ -242,6 +243,7 @@ def fold(
 
     gamma * (w . x + b - mean) / s + beta = (gamma / s * w) . x + beta - gamma / s * (w . m),
     s = sqrt(variance + epsilon). The workspace holds 3 * K numbers.
+    Return whether float32 holds these weights.
     """
     cdef Py_ssize_t L = sums.shape[1], K = w.shape[3], i, j, k
     cdef const float* w_0 = &w[0, 0, 0, 0]
@@ -249,7 +251,8 @@ def fold(
     cdef real* centers = &workspace[0]
     cdef real* squares = centers + K
     cdef real* row = squares + K
-    cdef real m, covariance
+    cdef real m, covariance, weight
+    cdef bint narrow = False
     for k in range(K):
         centers[k], squares[k] = 0, 0
     for i in range(L):
@@ -268,10 +271,15 @@ def fold(
             squares[k] = 0
         row[k] = gamma[k] / sqrt(squares[k] + epsilon)
         mean[k], variance[k] = <float> (centers[k] + b[k]), <float> squares[k]
+        narrow |= beyond_float(squares[k] + epsilon, gamma[k], centers[k] + b[k], beta[k])
         shift[k] = <float> (beta[k] - row[k] * centers[k])
     for i in range(L):
         for k in range(K):
-            folded_0[i * K + k] = <float> (row[k] * w_0[i * K + k])
+            weight = row[k] * w_0[i * K + k]
+            folded_0[i * K + k] = <float> weight
+            # A weight of a usual size that has become next to nothing may meet large numbers.
+            narrow |= fabs(w_0[i * K + k]) > 1e-20 and not 1e-37 < fabs(weight) < 1e38 and row[k] != 0
+    return not narrow
 
 
 # ---------------------------------------------------------------- backward
@@ -286,7 +294,7 @@ def gradients(
     With dy of the normalized z, dz = gamma / s * (dy - sum(dy) / M - xhat * dgamma / M), where
     xhat = (z - mean) / s and dgamma = sum(dy * xhat). z is w . patch + b, so that sums over dy * z
     and over z * patch are w times dw_norm and w times those of products. The workspace holds
-    5 * K numbers.
+    5 * K numbers. Return whether float32 holds dw_norm and db_norm, with what they are multiplied.
     """
     cdef Py_ssize_t L = sums.shape[1], K = w.shape[3], i, j, k
     cdef const float* w_0 = &w[0, 0, 0, 0]
@@ -298,18 +306,21 @@ def gradients(
     cdef real* offset = scale + K       # b - mean
     cdef real* row = offset + K
     cdef real s
+    cdef bint fits = True
     for k in range(K):
         offset[k] = <real> b[k] - mean[k]
         dots[k], away[k] = offset[k] * db_norm[k], offset[k] * M
     for i in range(L):
         for k in range(K):
             dots[k] += <real> w_0[i * K + k] * dw_norm_0[i * K + k]
+            fits &= fabs(dw_norm_0[i * K + k]) < 1e38
             away[k] += w_0[i * K + k] * sums[0, i]
     for k in range(K):
         s = sqrt(variance[k] + epsilon)
         dgamma[k] = <float> (dots[k] / s)
         dots[k] = dots[k] / s / s / M
         scale[k] = gamma[k] / s
+        fits &= fabs(db_norm[k]) < 1e38 and fabs(scale[k]) < 1e8 and s > 1e-8
         db[k] = <float> (-scale[k] * dots[k] * away[k])
     for i in range(L):
         for k in range(K):
@@ -320,3 +331,4 @@ def gradients(
         for k in range(K):
             dw_0[i * K + k] = <float> (scale[k] * (
                 dw_norm_0[i * K + k] - db_norm[k] / M * sums[0, i] - dots[k] * row[k]))
+    return fits

@@ -22,6 +22,9 @@ from libc.string cimport memcmp
 from sys import byteorder
 
 from fastcnn._kernels._cpu cimport l3_bytes
+from fastcnn._kernels._descent cimport (
+    Adam, Descent, adam_in_double, descend_in_double, usual_adam, usual_descent
+)
 from fastcnn._kernels._types cimport (
     LANES, any_nonzero, load, prefetch, prefetch_to_write, real, splat, vec,
 )
@@ -236,13 +239,13 @@ def within(gradients, double limit, int threads):
 
 
 # ---------------------------------------------------------------- gradient descent
-cdef struct Descent:
+cdef struct Rates:
     real rate, momentum, weight_decay
     bint nesterov
     bint fetching
 
 
-cdef void descend(real* w, const real* dw, const Descent* step, Py_ssize_t count) noexcept nogil:
+cdef void descend(real* w, const real* dw, const Rates* step, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     cdef real rate = step.rate, weight_decay = step.weight_decay
     for i in range(count):
@@ -250,7 +253,7 @@ cdef void descend(real* w, const real* dw, const Descent* step, Py_ssize_t count
 
 
 cdef void descend_piece(
-    real* w, real* velocity, const real* dw, const Descent* step, Py_ssize_t count
+    real* w, real* velocity, const real* dw, const Rates* step, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef real g, v, rate = step.rate, momentum = step.momentum, weight_decay = step.weight_decay
@@ -263,7 +266,7 @@ cdef void descend_piece(
 
 
 cdef void descend_with_momentum(
-    real* w, real* velocity, const real* dw, const Descent* step, Py_ssize_t count
+    real* w, real* velocity, const real* dw, const Rates* step, Py_ssize_t count
 ) noexcept nogil:
     """Take the step of a block.
 
@@ -283,12 +286,16 @@ cdef void descend_with_momentum(
 
 
 cdef void descend_part(
-    const Parameter* found, Py_ssize_t block, Py_ssize_t last, const Descent* step
+    const Parameter* found, Py_ssize_t block, Py_ssize_t last, const Rates* step,
+    const Descent* wide,
 ) noexcept nogil:
+    """Take the steps of some blocks: in double, if `wide` is not NULL."""
     cdef Parameter p
     while block < last:
         p = block_of(found, block)
-        if p.arrays[2] is NULL:
+        if wide:
+            descend_in_double(p.arrays[1], p.arrays[2], p.arrays[0], wide, p.count)
+        elif p.arrays[2] is NULL:
             descend(p.arrays[1], p.arrays[0], step, p.count)
         else:
             descend_with_momentum(p.arrays[1], p.arrays[2], p.arrays[0], step, p.count)
@@ -307,12 +314,16 @@ def sgd_step(
     cdef const Parameter* found
     cdef Py_ssize_t blocks
     cdef int part
-    cdef Descent step
+    cdef Rates step
+    cdef Descent options
+    cdef const Descent* wide
     if not (is_plain(learning_rate) and is_plain(momentum) and is_plain(weight_decay)
             and type(nesterov) is bool):
         return False
-    step.rate, step.momentum = <double> learning_rate, <double> momentum
-    step.weight_decay, step.nesterov = <double> weight_decay, nesterov
+    options = Descent(learning_rate, momentum, weight_decay, nesterov)
+    wide = NULL if usual_descent(&options) else &options
+    step.rate, step.momentum = <real> options.rate, <real> options.momentum
+    step.weight_decay, step.nesterov = <real> options.weight_decay, options.nesterov
     bound = looked_at(parameters)
     if bound is None or not (bound.width == 3 or bound.width == 2 and momentum == 0):
         return False
@@ -324,22 +335,31 @@ def sgd_step(
     step.fetching = 3 * found[bound.count].count * <Py_ssize_t> sizeof(real) < l3_bytes
     for part in prange(threads, nogil=True, schedule="static", num_threads=threads):
         descend_part(
-            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), &step
+            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), &step,
+            wide,
         )
     return True
 
 
 # ---------------------------------------------------------------- Adam
-cdef struct Adam:
+cdef struct Factors:
     real beta1, beta2, rest1, rest2     # rest: 1 - beta
     bint decoupled
     real keep, weight_decay             # of w: decoupled or in the gradient
-    real rate, root, epsilon            # rate * m / (root * sqrt(v) + epsilon)
+    real rate, root, epsilon            # m * (rate / (root * sqrt(v) + epsilon))
 
 
-cdef void adam_block(Parameter p, const Adam* adam) noexcept nogil:
+cdef Factors factors(const Adam* a) noexcept nogil:
+    return Factors(
+        <real> a.beta1, <real> a.beta2, <real> (1 - a.beta1), <real> (1 - a.beta2), a.decoupled,
+        <real> (1 - a.rate * a.weight_decay) if a.decoupled else 1, <real> a.weight_decay,
+        <real> (a.rate / a.left1), <real> (1 / sqrt(a.left2)), <real> a.epsilon,
+    )
+
+
+cdef void adam_block(Parameter p, const Factors* adam) noexcept nogil:
     cdef Py_ssize_t i
-    cdef Adam a = adam[0]
+    cdef Factors a = adam[0]
     cdef real* w = p.arrays[1]
     cdef real* m = p.arrays[2]
     cdef real* v = p.arrays[3]
@@ -351,14 +371,22 @@ cdef void adam_block(Parameter p, const Adam* adam) noexcept nogil:
         v_i = a.beta2 * v[i] + a.rest2 * g * g
         m[i] = m_i
         v[i] = v_i
-        w[i] = a.keep * w[i] - a.rate * m_i / (a.root * <real> sqrt(v_i) + a.epsilon)
+        # Divided first: rate * m may be no number of float32's, or next to none.
+        w[i] = a.keep * w[i] - m_i * (a.rate / (a.root * <real> sqrt(v_i) + a.epsilon))
 
 
 cdef void adam_part(
-    const Parameter* found, Py_ssize_t block, Py_ssize_t last, const Adam* adam
+    const Parameter* found, Py_ssize_t block, Py_ssize_t last, const Factors* usual,
+    const Adam* wide,
 ) noexcept nogil:
+    """Take the steps of some blocks: in double, if `wide` is not NULL."""
+    cdef Parameter p
     while block < last:
-        adam_block(block_of(found, block), adam)
+        p = block_of(found, block)
+        if wide:
+            adam_in_double(p.arrays[1], p.arrays[2], p.arrays[3], p.arrays[0], wide, p.count)
+        else:
+            adam_block(p, usual)
         block += 1
 
 
@@ -371,20 +399,17 @@ def adam_step(
     cdef const Parameter* found
     cdef Py_ssize_t blocks
     cdef int part
-    cdef Adam adam
+    cdef Adam options
+    cdef Factors usual
+    cdef const Adam* wide
     if not (is_plain(learning_rate) and is_below_one(beta1) and is_below_one(beta2)
             and is_plain(epsilon) and epsilon > 0 and is_plain(weight_decay)
             and type(decoupled) is bool and type(step) is int and 0 < step <= 2 ** 62):
         return False
-    adam.beta1, adam.rest1 = <double> beta1, 1 - <double> beta1
-    adam.beta2, adam.rest2 = <double> beta2, 1 - <double> beta2
-    adam.decoupled = decoupled
-    adam.keep = 1 - <double> learning_rate * <double> weight_decay if decoupled else 1
-    adam.weight_decay = <double> weight_decay
-    adam.rate = <double> learning_rate / <double> (1 - beta1 ** step)
-    adam.root = 1 / sqrt(<double> (1 - beta2 ** step))
-    # Not 0, which would make 0 / 0 of a gradient of 0.
-    adam.epsilon = <real> max(<double> epsilon, 3e-308 if sizeof(real) == 8 else 2e-38)
+    options = Adam(learning_rate, beta1, beta2, weight_decay, epsilon,
+                   1 - beta1 ** step, 1 - beta2 ** step, decoupled)
+    wide = NULL if usual_adam(&options) else &options
+    usual = factors(&options)
     bound = looked_at(parameters)
     if bound is None or bound.width != 4:
         return False
@@ -395,6 +420,7 @@ def adam_step(
     blocks = found[bound.count].first
     for part in prange(threads, nogil=True, schedule="static", num_threads=threads):
         adam_part(
-            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), &adam
+            found, first_of(blocks, part, threads), first_of(blocks, part + 1, threads), &usual,
+            wide,
         )
     return True

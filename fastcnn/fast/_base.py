@@ -72,6 +72,11 @@ class Base:
         self._run(array.fill, 0)
         return array
 
+    @property
+    def _eager(self) -> Any:
+        """The backend whose ops run when they are called: itself, but for a plan's."""
+        return self
+
     def _load(self, array: np.ndarray[Any, Any]) -> Any:
         """Return the kernel modules for an array's dtype."""
         return _kernels.load(self.isa, "float64" if array.dtype.itemsize == 8 else "float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,10 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         mean, variance = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         folded, shift = self._empty(w.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
-        moments = self._moments(x, w, block)
+        moments, fits = self._moments(x, w, block), [True]
         self._run(
+            _noting,
+            fits,
             self._load(moments).conv_norm_block.fold,
             mean,
             variance,
@@ -91,12 +94,23 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
             beta,
             epsilon,
             len(x) * math.prod(block.convolved),
-            self._empty((3 * len(gamma),), _DOUBLE),
+            self._room(3 * len(gamma), _DOUBLE),
         )
         algorithm = self._algorithm(x, w, block)
         if algorithm == "plain":
-            return *self._plain_block(x, folded, shift, block), mean, variance
-        return *self._fused_block(x, folded, shift, block, algorithm), mean, variance
+            y, argmax = self._plain_block(x, folded, shift, block)
+        else:
+            y, argmax = self._fused_block(x, folded, shift, block, algorithm)
+
+        def op_by_op() -> tuple[Array, ...]:
+            z = self._eager.conv2d(x, w, b, **block.options)
+            result: tuple[Array, ...] = self._eager.batch_norm_block(
+                z, gamma, beta, epsilon=epsilon, **_pool(block)
+            )
+            return result
+
+        self._run(_otherwise, fits, op_by_op, y, argmax, mean, variance)
+        return y, argmax, mean, variance
 
     def _moments(self, x: Array, w: Array, block: _Block) -> Array:
         """Return the sums over all patches: of their numbers, and of products of two."""
@@ -145,21 +159,19 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         flag(op, "input_gradient", input_gradient)
         _check_vectors(op, x, w, block, b=b, gamma=gamma, mean=mean, variance=variance)
         places = self._winners(op, dy, argmax, x, w, block)
-        if input_gradient or not sees_few(w, block.groups) or x.size == 0:
-            z = self.conv2d(x, w, b, **block.options)
-            dz, dgamma, dbeta = self.batch_norm_block_backward(
-                dy, places, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
+        if not input_gradient and sees_few(w, block.groups) and x.size:
+            gradients = self._gradients_from_moments(
+                dy, places, x, w, b, gamma, mean, variance, epsilon, block
             )
-            dx, dw, db = self.conv2d_backward(
-                dz, x, w, **block.options, input_gradient=input_gradient
-            )
-            assert dw is not None
-            assert db is not None
-            return dx, dw, db, dgamma, dbeta
-        gradients = self._gradients_from_moments(
-            dy, places, x, w, b, gamma, mean, variance, epsilon, block
+            return None, *gradients
+        z = self.conv2d(x, w, b, **block.options)
+        dz, dgamma, dbeta = self.batch_norm_block_backward(
+            dy, places, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
         )
-        return None, *gradients
+        dx, dw, db = self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
+        assert dw is not None
+        assert db is not None
+        return dx, dw, db, dgamma, dbeta
 
     def _gradients_from_moments(
         self,
@@ -178,8 +190,10 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         _, dw_norm, dbeta = self._block_gradients(path, dy, argmax, x, w, block, False)
         dw, db, dgamma = (self._empty(array.shape, w.dtype) for array in (w, gamma, gamma))
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
-        moments = self._moments(x, w, block)
+        moments, fits = self._moments(x, w, block), [True]
         self._run(
+            _noting,
+            fits,
             self._load(moments).conv_norm_block.gradients,
             dw,
             db,
@@ -194,9 +208,32 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
             variance,
             epsilon,
             len(x) * math.prod(block.convolved),
-            self._empty((5 * len(gamma),), _DOUBLE),
+            self._room(5 * len(gamma), _DOUBLE),
         )
+
+        def op_by_op() -> tuple[Array, ...]:
+            z = self._eager.conv2d(x, w, b, **block.options)
+            dz, *of_norm = self._eager.batch_norm_block_backward(
+                dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
+            )
+            _, *of_convolution = self._eager.conv2d_backward(
+                dz, x, w, **block.options, input_gradient=False
+            )
+            return *of_convolution, *of_norm
+
+        self._run(_otherwise, fits, op_by_op, dw, db, dgamma, dbeta)
         return dw, db, dgamma, dbeta
+
+
+# Where sums in float32 are beyond it, which shows in the midst, all is computed again.
+def _noting(fits: list[bool], kernel: Any, *arguments: Any) -> None:
+    fits[0] = kernel(*arguments)
+
+
+def _otherwise(fits: list[bool], compute: Callable[[], tuple[Array, ...]], *results: Array) -> None:
+    if not fits[0]:
+        for result, array in zip(results, compute(), strict=True):
+            np.copyto(result, array)
 
 
 def _pool(block: _Block) -> dict[str, Any]:

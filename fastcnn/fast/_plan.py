@@ -217,8 +217,13 @@ class _Binder(FastBackend):
 
     def __init__(self, backend: FastBackend, num_threads: int, memory: _Memory) -> None:
         super().__init__(backend.isa, num_threads, convolution=backend.convolution)
+        self._backend = backend
         self._memory = memory
         self._calls: list[Call] = []
+
+    @property
+    def _eager(self) -> FastBackend:
+        return self._backend
 
     def taken(self) -> list[Call]:
         """Return the calls since the last time."""

@@ -31,9 +31,17 @@ def _rows(x: Any, channels: int) -> Array:
     return np.asarray(x).reshape(-1, channels).astype(np.float64)
 
 
-def _narrow(spread: Array) -> Array:
+def _factor_fits(gamma: Array, spread: Array) -> Array:
+    scale = np.abs(gamma) / np.sqrt(spread)
+    return (gamma == 0) | ((scale > 1e-37) & (scale < 1e38))
+
+
+def _narrow(spread: Array, gamma: Any, mean: Array, beta: Any) -> Array:
     """Return of which channels `too_narrow` is true."""
-    return ~((spread > 1e-14) & (spread < 1e30))
+    gamma, beta = np.asarray(gamma, np.float64), np.asarray(beta, np.float64)
+    fits = (spread > 1e-14) & (spread < 1e30) & (np.abs(mean) < 1e30) & (np.abs(beta) < 1e30)
+    fits &= np.abs(gamma) / np.sqrt(spread) * np.abs(mean) < 1e38
+    return ~(fits & _factor_fits(gamma, spread))
 
 
 def _write(out: Any, values: Array, channels: Array) -> None:
@@ -55,7 +63,7 @@ def batch_norm_inference(
     """Write y, of these channels or of those that need it."""
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     if channels is None:
-        channels = _narrow(variance + epsilon) | (np.abs(mean) > 1e38)
+        channels = _narrow(variance + epsilon, gamma, mean, beta)
     scale = np.asarray(gamma, np.float64) / np.sqrt(variance + epsilon)
     _write(y, (_rows(x, len(mean)) - mean) * scale + np.asarray(beta, np.float64), channels)
 
@@ -68,7 +76,7 @@ def batch_norm(
     rows = _rows(x, len(gamma))
     exact = rows.mean(axis=0)
     squares = ((rows - exact) ** 2).mean(axis=0)
-    channels: Array = _narrow(squares + epsilon) | ~np.isfinite(variance)
+    channels: Array = _narrow(squares + epsilon, gamma, exact, beta) | ~np.isfinite(variance)
     _write(mean, exact, channels)
     _write(variance, squares, channels)
     batch_norm_inference(y, x, gamma, beta, exact, squares, epsilon, channels)
@@ -124,9 +132,11 @@ def batch_norm_backward(
     root = np.sqrt(spread)
     normal = (_rows(x, len(gamma)) - mean) / root
     sums = np.sum(gradients * normal, axis=0), np.sum(gradients, axis=0)
-    channels = _narrow(spread) | ~(spread < 1e16)
+    channels = ~((spread > 1e-14) & (spread < 1e16) & _factor_fits(gamma, spread))
     for total, found in zip(sums, (dgamma, dbeta), strict=True):
         channels |= ~(np.abs(gamma / root / len(normal) * total) < 1e30) | ~np.isfinite(found)
+    slope = np.abs(gamma / spread / len(normal) * sums[0])
+    channels |= ~((slope == 0) | (slope > 1e-37))
     _write(dgamma, sums[0], channels)
     _write(dbeta, sums[1], channels)
     if through_statistics:

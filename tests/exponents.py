@@ -1,0 +1,367 @@
+"""Calls of every op with numbers of every exponent, and how far a result may be off there.
+
+`wide_call` draws the arguments: all of an array alike in size, one number among others, or each
+of a size of its own, down to the smallest numbers and up to the largest. `allowances` returns the
+error allowed for each number of each result: the op's tolerance of the terms that make it up, since
+next to numbers of other sizes the largest result says nothing.
+
+A sum that convolutions and linear layers make in float32 has a limit, FastBackend's documentation
+says which: beyond it an allowance is infinite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from calls import Arguments, arguments
+from compare import roundoff, tolerance
+
+from fastcnn import reference
+from fastcnn.backend import Array
+
+# The exponents of float32 are all drawn. Those of float64 are as many as leave the reference room
+# for the products of its formulas: they have no wider float.
+EXPONENTS = {"float32": (-149, 127), "float64": (-240, 240)}
+OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "dloss")
+NOT_NEGATIVE = ("variance", "v", "class_weights", "sample_weights", "probabilities")
+
+
+# ---------------------------------------------------------------------- arguments
+def wide_call(op: str, rng: np.random.Generator, dtype: str, channels: int) -> Arguments:
+    """Return a valid call of an op, most of its numbers of another size than usual."""
+    call = arguments(op, rng, dtype, reference, images=2, channels=channels)
+    low, high = EXPONENTS[dtype]
+    for name, value in call.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            call[name] = _wide(rng, value, low, high)
+            if name in NOT_NEGATIVE or (op.startswith("softmax_cross") and name == "labels"):
+                call[name] = np.abs(call[name])
+        elif name in OPTIONS and rng.random() < 1 / 3:
+            call[name] = float(value * 2.0 ** rng.uniform(2.2 * low, 2.2 * high))
+        elif name == "weight_decay" and rng.random() < 1 / 2:
+            call[name] = 0.0
+        elif name == "input_gradient":
+            call[name] = bool(rng.random() < 1 / 2)
+        elif name == "momentum" and rng.random() < 1 / 3:
+            call[name] = float(2.0 ** rng.uniform(low, high))
+        elif name == "rate" and rng.random() < 1 / 3:
+            call[name] = 1 - 2.0 ** -float(rng.integers(1, 53))
+    return call
+
+
+def _wide(rng: np.random.Generator, value: Array, low: int, high: int) -> Array:
+    size = high if rng.random() < 1 / 3 else int(rng.integers(low, high + 1))
+    kind = rng.choice(["usual", "all", "one", "each", "below"])
+    if kind == "usual":
+        return value
+    exponents = {
+        "all": np.full(value.shape, size),
+        "one": np.where(np.arange(value.size) == rng.integers(value.size), size, 0),
+        "each": rng.integers(low, high + 1, value.shape),
+        "below": size - rng.integers(0, 30, value.shape),
+    }[str(kind)].reshape(value.shape)
+    numbers = np.sign(value) * rng.uniform(1, 2, value.shape)
+    return np.asarray(np.ldexp(numbers, exponents).astype(value.dtype))
+
+
+# ---------------------------------------------------------------------- what may be off
+def allowances(op: str, call: Arguments, dtype: str, expected: tuple[Any, ...]) -> list[Array]:
+    """Return the error allowed for each result of a call whose numbers are float64.
+
+    `expected` are the results of the reference, in float64 too.
+    """
+    with np.errstate(all="ignore"):
+        terms = (
+            TERMS[op](call, expected, float(np.finfo(dtype).max))
+            if op in TERMS
+            else _of_each(op, call, expected)
+        )
+        factor = sum(tolerance(op)) * roundoff(dtype)
+        return [np.where(np.isnan(each), np.inf, factor * each) for each in terms]
+
+
+def _of_each(op: str, call: Arguments, expected: tuple[Any, ...]) -> tuple[Array, ...]:
+    """Return the results themselves, and dy where their tolerance counts it."""
+    dy = np.abs(call["dy"]) if "dy" in call and tolerance(op).of_dy else 0.0
+    return tuple(np.abs(result) + dy for result in expected)
+
+
+def _absolute(call: Arguments) -> Arguments:
+    return {
+        name: np.abs(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+        for name, value in call.items()
+    }
+
+
+def _limited(terms: Array, largest: float) -> Array:
+    """Return the terms of sums in the dtype; infinite where the sum need not fit."""
+    return np.where(terms < largest, terms, np.inf)
+
+
+def _sums(op: str, *, limited: bool) -> Callable[..., tuple[Array, ...]]:
+    """Return the terms of an op that adds up products: what it makes of absolute values."""
+
+    def terms(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+        result = getattr(reference, op)(**_absolute(call))
+        results = result if isinstance(result, tuple) else (result,)
+        results = tuple(np.zeros(()) if each is None else each for each in results)
+        return tuple(_limited(each, largest) if limited else each for each in results)
+
+    return terms
+
+
+def _pool_options(call: Arguments) -> Arguments:
+    stride = call["pool_stride"]
+    return {"pool_size": call["pool_size"], "stride": stride}
+
+
+def _pooled(terms: Array, call: Arguments) -> Array:
+    return np.asarray(reference.max_pool2d(terms, **_pool_options(call))[0])
+
+
+CONVOLUTION = ("stride", "padding", "dilation", "groups")
+
+
+def _convolution(call: Arguments, largest: float) -> Array:
+    """Return the terms of the convolution in a block."""
+    names = ("x", "w", "b", *CONVOLUTION)
+    terms = reference.conv2d(**_absolute({n: call[n] for n in names if n in call}))
+    return _limited(terms, largest)
+
+
+def _conv_block(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    y = _pooled(_convolution(call, largest), call)
+    return y, y
+
+
+def _elu_backward(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    """exp(x) of the reference may vanish before it is multiplied with dy."""
+    lost = np.where(call["x"] > 0, 0, np.abs(call["dy"] * call["alpha"])) * 2.0**-1000
+    return (np.abs(expected[0]) + lost,)
+
+
+def _tanh_backward(call: Arguments, expected: Any, largest: float) -> tuple[Array, ...]:
+    return (np.abs(call["dy"]) * (1 + call["y"] ** 2),)
+
+
+def _sigmoid_backward(call: Arguments, expected: Any, largest: float) -> tuple[Array, ...]:
+    return (np.abs(call["dy"] * call["y"]) * (1 + np.abs(call["y"])),)
+
+
+def _gelu(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    """x * x / 2 is rounded before exp, which has as many roundoffs as it is large."""
+    return (np.abs(expected[0]) * (1 + call["x"] ** 2 / 16),)
+
+
+def _softmax(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    x = call["x"]
+    away = np.minimum(x.max(axis=-1, keepdims=True) - x, 1000)
+    return (expected[0] * (1 + away / 40),)
+
+
+def _softmax_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    dy, y = np.abs(call["dy"]), np.abs(call["y"])
+    return (y * (dy + np.sum(dy * y, axis=-1, keepdims=True)),)
+
+
+# ---------------------------------------------------------------------- losses
+def _shares(call: Arguments, classes: int) -> Array:
+    """Return the weight (N, C) of each class of each sample in a cross-entropy."""
+    labels = call["labels"]
+    target = labels if labels.ndim == 2 else np.eye(classes)[labels]
+    of_class, of_sample = call["class_weights"], call["sample_weights"]
+    total = np.sum(of_sample * np.sum(of_class * target, axis=1))
+    a = call["label_smoothing"]
+    return np.asarray(of_class * (target * (1 - a) + a / classes) * of_sample[:, None] / total)
+
+
+def _cross_entropy(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    x = call["logits"]
+    share = _shares(call, x.shape[1])
+    loss = np.asarray(expected[0] + np.sum(share))
+    if not call["gradient"]:
+        return loss, _softmax({"x": x}, expected[1:], largest)[0]
+    p = reference.softmax(x)
+    return loss, _softmax({"x": x}, (p,), largest)[0] * np.sum(share, axis=1, keepdims=True) + share
+
+
+def _cross_entropy_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    p = call["probabilities"]
+    share = _shares(call, p.shape[1])
+    return (abs(call["dloss"]) * (p * np.sum(share, axis=1, keepdims=True) + share),)
+
+
+def _squares(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    return (np.asarray(expected[0]),)
+
+
+def _squares_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    a, b = np.abs(call["prediction"]), np.abs(call["target"])
+    return (abs(call["dloss"]) * 2 / a.size * (a + b),)
+
+
+# ---------------------------------------------------------------------- batch normalization
+def _largest(values: Array) -> Array:
+    """Return the largest of each channel, shaped to be compared with all."""
+    axes = tuple(range(values.ndim - 1))
+    return np.asarray(np.max(values, axis=axes, keepdims=True))
+
+
+def _normalized(call: Arguments, x: Array, mean: Array, variance: Array) -> Array:
+    """Return the terms of gamma * (x - mean) / s + beta."""
+    root = np.sqrt(variance + call["epsilon"])
+    return np.asarray(np.abs(call["gamma"] / root) * np.abs(x - mean) + np.abs(call["beta"]))
+
+
+def _batch_norm(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    y, mean, variance = expected
+    terms = _largest(_normalized(call, call["x"], mean, variance))
+    sizes = _largest(np.abs(call["x"]))
+    return np.broadcast_to(terms, y.shape), sizes.reshape(-1), variance
+
+
+def _batch_norm_inference(
+    call: Arguments, expected: tuple[Any, ...], largest: float
+) -> tuple[Array, ...]:
+    return (_normalized(call, call["x"], call["mean"], call["variance"]),)
+
+
+def _gradients(
+    call: Arguments, dy: Array, size: Array, *, through: bool
+) -> tuple[Array, Array, Array]:
+    """Return the terms of dx, dgamma and dbeta; size: those of x - mean."""
+    root = np.sqrt(call["variance"] + call["epsilon"])
+    axes = tuple(range(dy.ndim - 1))
+    dy, normal = np.abs(dy), size / root
+    dgamma, dbeta = np.sum(dy * normal, axis=axes), np.sum(dy, axis=axes)
+    count = dy.size // dy.shape[-1]
+    terms = dy + (dbeta + normal * dgamma) / count if through else dy
+    return np.abs(call["gamma"] / root) * terms, dgamma, dbeta
+
+
+def _batch_norm_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    return _gradients(call, call["dy"], np.abs(call["x"] - call["mean"]), through=True)
+
+
+def _batch_norm_inference_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    return _gradients(call, call["dy"], np.abs(call["x"] - call["mean"]), through=False)
+
+
+def _batch_norm_block(
+    call: Arguments, expected: tuple[Any, ...], largest: float
+) -> tuple[Array, ...]:
+    y, argmax, mean, variance = expected
+    all_of_y, *others = _batch_norm(call, (call["x"], mean, variance), largest)
+    return _pooled(all_of_y, call), argmax, *others
+
+
+def _winning(call: Arguments, shape: tuple[int, ...], largest: float) -> Array:
+    """Return the gradients in front of ReLU and pool, of this shape."""
+    size = call["pool_size"]
+    places = int(np.prod(size)) if isinstance(size, tuple) else size**2
+    dead = call["argmax"] == places
+    terms = reference.max_pool2d_backward(
+        np.where(dead, 0, np.abs(call["dy"])),
+        np.where(dead, 0, call["argmax"]).astype(np.uint8),
+        shape,
+        **_pool_options(call),
+    )
+    return _limited(terms, largest)
+
+
+def _batch_norm_block_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    dz = _winning(call, call["x"].shape, largest)
+    return _gradients(call, dz, np.abs(call["x"] - call["mean"]), through=True)
+
+
+def _conv_norm_block(
+    call: Arguments, expected: tuple[Any, ...], largest: float
+) -> tuple[Array, ...]:
+    """Return terms; the convolution's own roundings are among those of what follows it."""
+    y, argmax, mean, variance = expected
+    sizes = _convolution(call, largest)
+    of_mean = _largest(sizes).reshape(-1)
+    spread = variance + call["epsilon"]
+    # The variance, and its root, have the roundings of (z - mean)^2.
+    of_variance = variance + 4 * of_mean * np.sqrt(variance) + of_mean**2 * 1e-4
+    of_variance = np.where(of_variance * 1e-4 < spread, of_variance, np.inf)
+    z = reference.conv2d(**{n: call[n] for n in ("x", "w", "b", *CONVOLUTION)})
+    normalized = _normalized(call, z, mean, variance)
+    # The norm may be in the weights, and then the sums are of these.
+    terms = np.abs(call["gamma"]) / np.sqrt(spread) * (sizes + np.abs(mean)) + normalized
+    terms = _largest(_limited(terms, largest)) + _largest(normalized) * of_variance / spread
+    terms = np.where(np.isnan(terms), np.inf, terms)
+    return _pooled(np.broadcast_to(terms, z.shape), call), argmax, of_mean, of_variance
+
+
+def _conv_norm_block_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    sizes = _convolution(call, largest) + np.abs(call["mean"])
+    dz, dgamma, dbeta = _gradients(call, _winning(call, sizes.shape, largest), sizes, through=True)
+    # A number of the dtype: beyond it, or next to nothing, it is of no use to the convolution.
+    dz = _limited(dz, largest) + float(np.finfo(np.float32).tiny)
+    options = {name: call[name] for name in CONVOLUTION}
+    dx, dw, db = reference.conv2d_backward(dz, np.abs(call["x"]), np.abs(call["w"]), **options)
+    return _limited(dx, largest), _limited(dw, largest), db, dgamma, dbeta
+
+
+# ---------------------------------------------------------------------- steps
+# A gradient with its decay, a velocity and a mean of squares are numbers of the dtype: where one is
+# beyond it, so is its weight, or it stays where it is.
+def _sgd_step(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    w, dw, velocity = (np.abs(call[name]) for name in ("w", "dw", "velocity"))
+    g = dw + call["weight_decay"] * w
+    v = call["momentum"] * velocity + g
+    moved = g + call["momentum"] * v if call["nesterov"] else v
+    step = call["learning_rate"] * moved
+    return w + np.where(
+        np.isfinite(_limited(np.maximum(moved, step), largest)), step, np.inf
+    ), _limited(v, largest)
+
+
+def _adam_step(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
+    w, dw, m = (np.abs(call[name]) for name in ("w", "dw", "m"))
+    rate, decay = call["learning_rate"], call["weight_decay"]
+    beta1, step = call["beta1"], call["step"]
+    g = _limited(dw if call["decoupled"] else dw + decay * w, largest)
+    kept = 1 + rate * decay if call["decoupled"] else 1
+    v = expected[2]
+    root = np.sqrt(v / (1 - call["beta2"] ** step)) + call["epsilon"]
+    smallest = float(np.finfo(np.float32).tiny)  # what m may lose where it vanishes
+    moved = rate * (beta1 * m + (1 - beta1) * g + smallest) / (1 - beta1**step) / root
+    return kept * w + np.where(np.isfinite(_limited(v, largest)), moved, np.inf), beta1 * m + g, v
+
+
+TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]]] = {
+    "conv2d": _sums("conv2d", limited=True),
+    "conv2d_backward": _sums("conv2d_backward", limited=True),
+    "linear": _sums("linear", limited=True),
+    "linear_backward": _sums("linear_backward", limited=True),
+    "conv_block": _conv_block,
+    "conv_block_backward": _sums("conv_block_backward", limited=True),
+    "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
+    "avg_pool2d": _sums("avg_pool2d", limited=False),
+    "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),
+    "global_avg_pool2d": _sums("global_avg_pool2d", limited=False),
+    "batch_norm": _batch_norm,
+    "batch_norm_backward": _batch_norm_backward,
+    "batch_norm_inference": _batch_norm_inference,
+    "batch_norm_inference_backward": _batch_norm_inference_backward,
+    "batch_norm_block": _batch_norm_block,
+    "batch_norm_block_backward": _batch_norm_block_backward,
+    "conv_norm_block": _conv_norm_block,
+    "conv_norm_block_backward": _conv_norm_block_backward,
+    "elu_backward": _elu_backward,
+    "gelu": _gelu,
+    "sigmoid_backward": _sigmoid_backward,
+    "tanh_backward": _tanh_backward,
+    "softmax": _softmax,
+    "softmax_backward": _softmax_backward,
+    "softmax_cross_entropy": _cross_entropy,
+    "softmax_cross_entropy_backward": _cross_entropy_backward,
+    "mean_squared_error": _squares,
+    "mean_squared_error_backward": _squares_backward,
+    "sgd_step": _sgd_step,
+    "adam_step": _adam_step,
+}
