@@ -51,8 +51,9 @@ def test_a_batch_of_no_weight_is_a_step_of_no_gradient(backend: Any) -> None:
         before = trainer.model.state_dict()
         trainer.fit(X[:8], y[:8], sample_weight=np.repeat([1, 0], 4), epochs=1, **options)
         after = trainer.model.state_dict()
-        other = trainer_of(backend, small(), loss=loss, optimizer=optim.SGD(0.1, momentum=0.5),
-                           dtype="float64")
+        other = trainer_of(
+            backend, small(), loss=loss, optimizer=optim.SGD(0.1, momentum=0.5), dtype="float64"
+        )
         other.fit(X[:4], y[:4], epochs=1, **options)
         other.fit(X[:4], y[:4], epochs=1, **options)
         for name, first in before.items():
