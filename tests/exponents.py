@@ -12,6 +12,7 @@ says which: beyond it an allowance is infinite.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def wide_call(op: str, rng: np.random.Generator, dtype: str, channels: int) -> A
     low, high = EXPONENTS[dtype]
     for name, value in call.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            call[name] = _wide(rng, value, low, high)
+            call[name] = _resized(rng, value, dtype)
             if name in NOT_NEGATIVE or (op.startswith("softmax_cross") and name == "labels"):
                 call[name] = np.abs(call[name])
         elif name in OPTIONS and rng.random() < 1 / 3:
@@ -51,7 +52,13 @@ def wide_call(op: str, rng: np.random.Generator, dtype: str, channels: int) -> A
     return call
 
 
-def _wide(rng: np.random.Generator, value: Array, low: int, high: int) -> Array:
+def wide(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return numbers of other sizes than usual."""
+    return _resized(rng, rng.standard_normal(shape).astype(dtype), dtype)
+
+
+def _resized(rng: np.random.Generator, value: Array, dtype: str) -> Array:
+    low, high = EXPONENTS[dtype]
     size = high if rng.random() < 1 / 3 else int(rng.integers(low, high + 1))
     kind = rng.choice(["usual", "all", "one", "each", "below"])
     if kind == "usual":
@@ -73,16 +80,15 @@ def allowances(op: str, call: Arguments, dtype: str, expected: tuple[Any, ...]) 
     `expected` are the results of the reference, in float64 too.
     """
     with np.errstate(all="ignore"):
-        terms = (
-            TERMS[op](call, expected, float(np.finfo(dtype).max))
-            if op in TERMS
-            else _of_each(op, call, expected)
-        )
+        largest = float(np.finfo(dtype).max)
+        terms = TERMS.get(op, partial(_of_each, op))(call, expected, largest)
         factor = sum(tolerance(op)) * roundoff(dtype)
         return [np.where(np.isnan(each), np.inf, factor * each) for each in terms]
 
 
-def _of_each(op: str, call: Arguments, expected: tuple[Any, ...]) -> tuple[Array, ...]:
+def _of_each(
+    op: str, call: Arguments, expected: tuple[Any, ...], largest: float
+) -> tuple[Array, ...]:
     """Return the results themselves, and dy where their tolerance counts it."""
     dy = np.abs(call["dy"]) if "dy" in call and tolerance(op).of_dy else 0.0
     return tuple(np.abs(result) + dy for result in expected)
@@ -252,7 +258,7 @@ def _batch_norm_inference_backward(call: Arguments, _: Any, largest: float) -> t
 def _batch_norm_block(
     call: Arguments, expected: tuple[Any, ...], largest: float
 ) -> tuple[Array, ...]:
-    y, argmax, mean, variance = expected
+    _, argmax, mean, variance = expected
     all_of_y, *others = _batch_norm(call, (call["x"], mean, variance), largest)
     return _pooled(all_of_y, call), argmax, *others
 
@@ -280,7 +286,7 @@ def _conv_norm_block(
     call: Arguments, expected: tuple[Any, ...], largest: float
 ) -> tuple[Array, ...]:
     """Return terms; the convolution's own roundings are among those of what follows it."""
-    y, argmax, mean, variance = expected
+    _, argmax, mean, variance = expected
     sizes = _convolution(call, largest)
     of_mean = _largest(sizes).reshape(-1)
     spread = variance + call["epsilon"]
@@ -315,9 +321,8 @@ def _sgd_step(call: Arguments, expected: tuple[Any, ...], largest: float) -> tup
     v = call["momentum"] * velocity + g
     moved = g + call["momentum"] * v if call["nesterov"] else v
     step = call["learning_rate"] * moved
-    return w + np.where(
-        np.isfinite(_limited(np.maximum(moved, step), largest)), step, np.inf
-    ), _limited(v, largest)
+    fits = np.maximum(moved, step) < largest
+    return w + np.where(fits, step, np.inf), _limited(v, largest)
 
 
 def _adam_step(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from compare import assert_array, assert_same, assert_same_bits
 
-from fastcnn.fast._recorder import Recorder
 
 # Of either argument, in both orders: the same shape, vectors, gates, whatever else broadcasts.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
@@ -155,17 +154,6 @@ def test_sums_over_many_numbers_keep_their_digits(fast_backend: Any, rng: Any) -
         _, db = fast_backend.multiply_backward(dy, dy, np.ones(shape, "f4"))
         expected = (dy.astype(np.float64) ** 2).sum(axes).reshape(shape)
         np.testing.assert_allclose(db, expected, rtol=np.finfo("f4").eps)
-
-
-def test_what_numpy_computes_is_not_repeated_by_kernels(fast_backend: Any, rng: Any) -> None:
-    """A step's kernel calls are repeated without what lies between: where that is an op's part."""
-    x = fast_backend.relu(rng.standard_normal((4, 3), np.float32))
-    for shape, all_kernels in (((4, 3), True), ((1, 3), True), ((4, 1, 1), False)):
-        for op in ("add", "multiply"):
-            recorder = Recorder(fast_backend)
-            b = fast_backend.relu(rng.standard_normal(shape, np.float32))
-            recorder.relu(getattr(recorder, op)(x[:1] if not all_kernels else x, b))
-            assert recorder.whole is all_kernels, (op, shape)
 
 
 # ---------------------------------------------------------------------- concatenation

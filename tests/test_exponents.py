@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from calls import OPS, Arguments, run
-from compare import assert_array, roundoff
-from exponents import allowances, wide_call
+from compare import assert_array, gamma, roundoff, winograd_bound, winograd_weights_bound
+from exponents import allowances, wide, wide_call
 
-from fastcnn import reference
+from fastcnn import FastBackend, reference
 from fastcnn.backend import Array
 
+F4 = np.dtype(np.float32)
+LARGEST = np.finfo(F4).max
 SEEDS = {True: range(25), False: range(60)}  # of convolutions, where the reference takes long
 CHANNELS = (3, 16, 8, 19, 1)
 BLOCKS = ("conv_block", "batch_norm_block", "conv_norm_block")  # their argmax may be another
@@ -76,9 +78,10 @@ def test_every_exponent(op: str, dtype: str, fast_backends: list[Any]) -> None:
         call = wide_call(op, rng, dtype, CHANNELS[seed % len(CHANNELS)])
         try:
             expected = run(reference, op, exact(call))
-        except ValueError as error:  # weights whose sum is 0
-            assert "sum above 0" in str(error)
-            continue
+        except ValueError as error:
+            if "sum above 0" in str(error):  # weights that are all 0
+                continue
+            raise
         allowed = allowances(op, exact(call), dtype, expected)
         for backend in fast_backends:
             found = run(backend, op, call)
@@ -100,9 +103,29 @@ def test_every_exponent(op: str, dtype: str, fast_backends: list[Any]) -> None:
         pytest.fail(f"{op} {dtype}: {len(wrong)} complaints\n{told}", pytrace=False)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_winograd(seed: int, fast_backend: Any) -> None:
+    """Its own terms have the limit, and what it transforms; see the bounds of tests/compare.py."""
+    rng = np.random.default_rng(seed)
+    x, w = wide(rng, (2, 9, 8, 16), "float32"), wide(rng, (3, 3, 16, 16), "float32")
+    dy = wide(rng, (2, 9, 8, 16), "float32")
+    backend = FastBackend(isa=fast_backend.isa, convolution="winograd")
+    pads = ((1, 1), (1, 1))
+    found = backend.conv2d(x, w, padding=1)
+    _, dw, _ = backend.conv2d_backward(dy, x, w, padding=1, input_gradient=False)
+    call = exact({"dy": dy, "x": x, "w": w})
+    expected = reference.conv2d(call["x"], call["w"], padding=1)
+    _, expected_dw, _ = reference.conv2d_backward(**call, padding=1, input_gradient=False)
+    for one, other, bound, factor, inputs in (
+        (found, expected, winograd_bound(x, w, None, pads, F4), gamma(16 + 27, F4), (x, w)),
+        (dw, expected_dw, winograd_weights_bound(dy, x, pads, F4), gamma(12 + 29, F4), (x, dy)),
+    ):
+        terms = np.maximum(bound / factor, 32 * max(float(np.abs(each).max()) for each in inputs))
+        told = complaint(one, other, np.where(terms < float(LARGEST), bound, np.inf), "float32")
+        assert told is None, f"{told}; {sizes(call)}"
+
+
 # ---------------------------------------------------------------------- cases by name
-F4 = np.dtype(np.float32)
-LARGEST = np.finfo(F4).max
 
 
 def array(*values: float) -> Array:

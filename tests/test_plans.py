@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import OPS, UPDATED, arguments, each, run
 
 import fastcnn
 from fastcnn import FastBackend, losses, nn, optim
@@ -183,6 +184,35 @@ def test_plans_have_the_bits_of_ops(
     assert_same(train(fast_backend, NETWORKS[name], x, y, dtype), expected)
     assert len(planned) == 8
     assert len(set(map(id, planned))) == 4, "one a size of batch and epoch"
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op not in UPDATED])
+def test_an_op_that_is_bound_looks_at_numbers_when_it_is_run(
+    op: str, dtype: Any, fast_backend: Any
+) -> None:
+    """What it is bound to are shapes alone: its arrays hold other numbers by then.
+
+    But for what they are divided by: losses with weights are not bound.
+    """
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        call = {k: v for k, v in arguments(op, rng, dtype).items() if "_weights" not in k}
+        call = {name: each(np.ascontiguousarray, value) for name, value in call.items()}
+        binder = _plan._Binder(fast_backend, 2, _plan._Memory())
+        bound = {name: each(np.ones_like, value) for name, value in call.items()}
+        results = run(binder, op, bound)
+        for name, value in call.items():
+            if isinstance(value, list):
+                for own, numbers in zip(bound[name], value, strict=True):
+                    np.copyto(own, numbers)
+            elif isinstance(value, np.ndarray):
+                np.copyto(bound[name], value)
+        returned = [each_call() for each_call in binder.taken()]
+        for result, expected in zip(results, run(fast_backend, op, call), strict=True):
+            if isinstance(expected, float):
+                assert returned[-1] == expected
+            elif expected is not None:
+                np.testing.assert_array_equal(result, expected)
 
 
 class Halved(losses.CrossEntropy):

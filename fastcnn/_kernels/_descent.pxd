@@ -1,5 +1,5 @@
-# Steps in double, for options that float32 has no room for: a rate of 1e-40, say, or a factor on the
-# way to a weight that is beyond it though the weight is not. It is rare, and need not be fast.
+# Steps in double, for options that float32 has no room for: a rate of 1e-40, say, or a factor on
+# the way to a weight that is beyond it though the weight is not. It is rare, and need not be fast.
 from libc.math cimport fabs, sqrt
 
 from fastcnn._kernels._types cimport real

@@ -94,7 +94,7 @@ cdef inline real times_exp_negative(real a, real x) noexcept nogil:
     t = x * <real> 1.44269504088896340736 + magic()
     n = t - magic()
     half = n * <real> 0.5 + magic()
-    # First the larger half of n, in size: unless n is 0, where e^r is at most 1, it makes a smaller.
+    # First the larger half of n, in size: it makes less of a, unless n is 0 and e^r at most 1.
     return (
         a * power_of_two(n - (half - magic()) + magic())
         * (<real> 1 + series(remainder(x, n)))

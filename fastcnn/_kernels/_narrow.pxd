@@ -1,7 +1,7 @@
 # Where float32 is too narrow for batch normalization: squares of what is beyond 1e19 or below
-# 1e-19 overflow or vanish, though the statistics would not, and so do factors made of them. Then the
-# formulas run in float64, by NumPy (fast/_wide.py, which says the same of a whole array). What is
-# not finite counts as too narrow; float64 never is.
+# 1e-19 overflow or vanish, though the statistics would not, and so do factors made of them. Then
+# the formulas run in float64, by NumPy (fast/_wide.py, which says the same of a whole array). What
+# is not finite counts as too narrow; float64 never is.
 from libc.math cimport fabs, sqrt
 
 from fastcnn._kernels._types cimport real

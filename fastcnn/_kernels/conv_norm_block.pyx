@@ -278,7 +278,8 @@ def fold(
             weight = row[k] * w_0[i * K + k]
             folded_0[i * K + k] = <float> weight
             # A weight of a usual size that has become next to nothing may meet large numbers.
-            narrow |= fabs(w_0[i * K + k]) > 1e-20 and not 1e-37 < fabs(weight) < 1e38 and row[k] != 0
+            narrow |= (row[k] != 0 and fabs(w_0[i * K + k]) > 1e-20
+                       and not 1e-37 < fabs(weight) < 1e38)
     return not narrow
 
 

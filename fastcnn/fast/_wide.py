@@ -33,7 +33,8 @@ def _rows(x: Any, channels: int) -> Array:
 
 def _factor_fits(gamma: Array, spread: Array) -> Array:
     scale = np.abs(gamma) / np.sqrt(spread)
-    return (gamma == 0) | ((scale > 1e-37) & (scale < 1e38))
+    fits: Array = (gamma == 0) | ((scale > 1e-37) & (scale < 1e38))
+    return fits
 
 
 def _narrow(spread: Array, gamma: Any, mean: Array, beta: Any) -> Array:
@@ -41,7 +42,8 @@ def _narrow(spread: Array, gamma: Any, mean: Array, beta: Any) -> Array:
     gamma, beta = np.asarray(gamma, np.float64), np.asarray(beta, np.float64)
     fits = (spread > 1e-14) & (spread < 1e30) & (np.abs(mean) < 1e30) & (np.abs(beta) < 1e30)
     fits &= np.abs(gamma) / np.sqrt(spread) * np.abs(mean) < 1e38
-    return ~(fits & _factor_fits(gamma, spread))
+    narrow: Array = ~(fits & _factor_fits(gamma, spread))
+    return narrow
 
 
 def _write(out: Any, values: Array, channels: Array) -> None:
