@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from compare import assert_array, assert_same, assert_same_bits
 
-
 # Of either argument, in both orders: the same shape, vectors, gates, whatever else broadcasts.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((), ()),

@@ -196,13 +196,15 @@ def test_an_op_that_is_bound_looks_at_numbers_when_it_is_run(
     """
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        call = {k: v for k, v in arguments(op, rng, dtype).items() if "_weights" not in k}
+        call = {
+            k: v for k, v in arguments(op, rng, dtype, fast_backend).items() if "_weights" not in k
+        }
         call = {name: each(np.ascontiguousarray, value) for name, value in call.items()}
         binder = _plan._Binder(fast_backend, 2, _plan._Memory())
         bound = {name: each(np.ones_like, value) for name, value in call.items()}
         results = run(binder, op, bound)
         for name, value in call.items():
-            if isinstance(value, list):
+            if isinstance(value, list) and isinstance(value[0], np.ndarray):
                 for own, numbers in zip(bound[name], value, strict=True):
                     np.copyto(own, numbers)
             elif isinstance(value, np.ndarray):
@@ -395,10 +397,10 @@ def test_a_plan_takes_no_more_memory_than_ops(op_by_op: Any) -> None:
     backend = FastBackend(num_threads=1)
     x, y = data((30, 30, 3), 12)
     taken = []
-    for each in (op_by_op, train):
+    for how in (op_by_op, train):
         fastcnn.empty_cache()
         before = sum(_memory.statistics())
-        each(backend, make, x, y, batch_size=4)
+        how(backend, make, x, y, batch_size=4)
         taken.append(sum(_memory.statistics()) - before)
     assert taken[1] <= 1.2 * taken[0]
 
