@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -202,16 +202,19 @@ def layer_from(description: object, layers: Layers) -> nn.Module:
         if set(options) != {"options"} or not isinstance(options["options"], dict):
             raise ValueError(f'architecture: {name:.80}: expected "options", got others')
         options = options["options"]
-    known = inspect.signature(layers[name]).parameters
+    make: Any = getattr(layers[name], "from_config", layers[name])
+    known = inspect.signature(make).parameters
     unknown = sorted(set(options) - set(known))
     if unknown and not any(each.kind is each.VAR_KEYWORD for each in known.values()):
         raise ValueError(f"architecture: {name:.80}: expected its options, got {unknown[0]!r:.80}")
     given = {key: _option(value, layers) for key, value in options.items()}
-    return _called(layers[name], known, given)
+    return _called(make, known, given)
 
 
 def _called(
-    layer: type[nn.Module], parameters: Mapping[str, inspect.Parameter], named: dict[str, Any]
+    layer: Callable[..., nn.Module],
+    parameters: Mapping[str, inspect.Parameter],
+    named: dict[str, Any],
 ) -> nn.Module:
     """Call a constructor with all arguments by name, those in front of *others by place."""
     placed: list[Any] = []

@@ -313,7 +313,7 @@ _KEEPING = (nn.Flatten, nn.Dropout, nn.GlobalAvgPool2D)
 
 def ends_in(model: nn.Module, *activations: str) -> bool:
     """Return whether a model's last layer is, or has, one of these activations."""
-    while isinstance(model, nn.Sequential):
+    while isinstance(model, (nn.Sequential, nn.Model)):
         # Behind these, probabilities are probabilities.
         last = [x for x in model.layers if not isinstance(x, _KEEPING)]
         if not last:

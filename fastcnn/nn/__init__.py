@@ -19,6 +19,8 @@ from fastcnn.nn._container import Residual, Sequential
 from fastcnn.nn._conv import Conv2D, DepthwiseConv2D
 from fastcnn.nn._dense import Dense, Flatten
 from fastcnn.nn._dropout import Dropout
+from fastcnn.nn._graph import Input, Model, Symbol
+from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
@@ -28,9 +30,11 @@ from fastcnn.nn._variable import Buffer, Parameter
 __all__ = [
     "ELU",
     "GELU",
+    "Add",
     "AvgPool2D",
     "BatchNorm",
     "Buffer",
+    "Concat",
     "Conv2D",
     "Conv2DTranspose",
     "Dense",
@@ -39,9 +43,12 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
+    "Input",
     "LeakyReLU",
     "MaxPool2D",
+    "Model",
     "Module",
+    "Multiply",
     "Parameter",
     "ReLU",
     "Residual",
@@ -49,6 +56,10 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Symbol",
     "Tanh",
     "UpSample2D",
+    "add",
+    "concat",
+    "multiply",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._block import fused
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape
-from fastcnn.nn._rules import no_backend
 from fastcnn.nn._run import Tracing, run
 
 
@@ -84,12 +84,10 @@ class Sequential(Module):
 
         return x, backward
 
-    def __call__(self, x: Array, backend: Backend | None = None) -> Array:
-        if backend is None or isinstance(backend, str):
-            raise no_backend(self, backend)
-        self._require_built()
-        if isinstance(backend, Tracing):
+    def __call__(self, x: Any, backend: Backend | None = None) -> Any:
+        if backend is None or isinstance(backend, (str, Tracing)):
             return super().__call__(x, backend)
+        self._require_built()
         for layer in self._steps:
             x = layer(x, backend)
         return x
@@ -162,9 +160,9 @@ class Residual(Module):
 
         return backend.add(y, shortcut), backward
 
-    def __call__(self, x: Array, backend: Backend | None = None) -> Array:
-        if backend is None or isinstance(backend, str):
-            raise no_backend(self, backend)
+    def __call__(self, x: Any, backend: Backend | None = None) -> Any:
+        if backend is None or isinstance(backend, (str, Tracing)):
+            return super().__call__(x, backend)
         shortcut = x if self.shortcut is None else self.shortcut(x, backend)
         return backend.add(self.body(x, backend), shortcut)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -19,6 +19,9 @@ from fastcnn.nn import _rules, _words
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
+
+if TYPE_CHECKING:
+    from fastcnn.nn._graph import Symbol
 
 Backward = Callable[[Array], "Array | None"]
 Above = Any  # (the module that holds it, what is above that one), or None
@@ -124,15 +127,25 @@ class Module(metaclass=_LayerType):
         """
         raise NotImplementedError(f"{type(self).__name__}: expected a method forward, got none")
 
-    def __call__(self, x: Array, backend: Backend | None = None) -> Array:
+    @overload
+    def __call__(self, x: Symbol | Sequence[Symbol], backend: None = None) -> Symbol: ...
+    @overload
+    def __call__(self, x: Array, backend: Backend) -> Array: ...
+    def __call__(self, x: Any, backend: Backend | None = None) -> Any:
         """Return the output in inference, keeping nothing for a backward pass.
 
+        Called on a symbol, or on a list of them, it is written into a network instead: see Model.
         Models know no backend: a call without one is a TypeError that says who has.
         """
         if backend is None or isinstance(backend, str):
+            from fastcnn.nn._graph import called_on, symbols_in  # a Model is a Module
+
+            symbols = symbols_in(x)
+            if symbols is not None:
+                return called_on(self, symbols)
             raise _rules.no_backend(self, backend)
         if isinstance(backend, Tracing):  # a layer of one's own calls those that it holds
-            return cast(Array, backend.layer(self, x, training=backend.training)[0])
+            return backend.layer(self, x, training=backend.training)[0]
         return self.forward(x, backend)[0]
 
     # ------------------------------------------------------------------ building
@@ -157,7 +170,11 @@ class Module(metaclass=_LayerType):
                 f"build: expected a model without weights, got a {name} that was built already "
                 f"for inputs of shape {self.input_shape}"
             )
-        shape = input_shape_of(input_shape, "build: input_shape")
+        shape: Any = input_shape
+        if isinstance(shape, (list, tuple)) and shape and isinstance(shape[0], (list, tuple)):
+            shape = tuple(input_shape_of(each, "build: input_shape") for each in shape)
+        else:
+            shape = input_shape_of(shape, "build: input_shape")
         kind = float_dtype(dtype, "build: dtype")
         if rng is None:
             rng = np.random.default_rng(integer(seed, "build: seed", 0))

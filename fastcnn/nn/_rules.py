@@ -247,6 +247,8 @@ def shape_of(value: object, where: str) -> Shape:
             f"{where}: expected a shape such as (28, 28, 1), got {type(value).__name__} "
             f"{value!r:.80}"
         )
+    if value and isinstance(value[0], tuple):  # of a model with several outputs
+        return tuple(shape_of(each, where) for each in value)  # type: ignore[misc]
     return tuple(integer(size, where) for size in value)
 
 

@@ -35,7 +35,7 @@ class Tracing:
 
 def run(
     layer: Any,
-    x: Array,
+    x: Any,
     backend: Backend,
     *,
     training: bool = False,

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._norm import running_average
-from fastcnn.nn._options import pair, window_shape
+from fastcnn.nn._options import pads_of, pair, window_shape
 
 __all__ = ["FUSED", "OPS", "Op", "backward_name", "parameters_of", "result_dtype"]
 
@@ -58,6 +58,17 @@ def _conv2d(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Seque
     if w[2] * options.get("groups", 1) != x[3]:
         raise ValueError(f"conv2d: expected filters for the {x[3]} channels of x, got {w}")
     return ((x[0], *size, w[3]),)
+
+
+def _conv2d_transpose(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Any:
+    steps, extra = pair(options.get("stride", 1)), pair(options.get("output_padding", 0))
+    padding, kernel = options.get("padding", 0), (w[0], w[1])
+    sides = pads_of(padding, x[1:3], kernel, steps, (1, 1))
+    size = [
+        n * s if padding == "same" else (n - 1) * s + k - sum(pad) + more
+        for n, s, k, pad, more in zip(x[1:3], steps, kernel, sides, extra, strict=True)
+    ]
+    return ((x[0], *size, w[2] * options.get("groups", 1)),)
 
 
 def _pool2d(x: Shape, pool_size: Any = 2, **options: Any) -> Shape:
@@ -123,6 +134,7 @@ _ACTIVATION = Op(("y",), ("x",), _same)
 
 OPS = {
     "conv2d": Op(("y",), ("x", "w", "b"), _conv2d),
+    "conv2d_transpose": Op(("y",), ("x", "w", "b"), _conv2d_transpose),
     "max_pool2d": Op(("y", "argmax"), ("x",), _max_pool2d),
     "avg_pool2d": Op(("y",), ("x",), lambda x, **options: (_pool2d(x, **options),)),
     "global_avg_pool2d": Op(("y",), ("x",), lambda x: ((x[0], x[3]),)),

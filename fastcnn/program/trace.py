@@ -231,11 +231,17 @@ def trace(
     """
     dtype = dtype or model.dtype or np.dtype(np.float32)
     tracer = Tracer(model, dtype, training)
-    x = tracer.input("x", (batch_size, *model.input_shape), dtype)
-    y, _ = tracer.layer(model, x, training=training)
+    shapes: Any = model.input_shape
+    several = bool(shapes) and isinstance(shapes[0], tuple)
+    given = tuple(
+        tracer.input(f"x{at}" if several else "x", (batch_size, *shape), dtype)
+        for at, shape in enumerate(shapes if several else (shapes,))
+    )
+    y, _ = tracer.layer(model, given if several else given[0], training=training)
     tracer.add_updates()
-    inputs: tuple[str, ...] = ("x",)
-    outputs: tuple[str, ...] = (y._value.name,)
+    results = y if isinstance(y, tuple) else (y,)
+    inputs = tuple(each._value.name for each in given)
+    outputs = tuple(each._value.name for each in results)
     if loss is not None:
         assert target is not None
         labels = tracer.input("target", *target)

@@ -1,0 +1,155 @@
+"""Layers of several inputs: sums, products and concatenations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backend import Array, Backend
+from fastcnn.nn._graph import Symbol
+from fastcnn.nn._module import Module
+from fastcnn.nn._options import Shape, integer
+
+__all__ = ["Add", "Concat", "Multiply", "add", "concat", "multiply"]
+
+
+def _shapes_of(layer: Module, input_shape: Any) -> tuple[Shape, ...]:
+    """Return the shapes of several inputs; ValueError for one."""
+    if not input_shape or not isinstance(input_shape[0], tuple):
+        raise ValueError(
+            f"{type(layer).__name__}: expected several inputs, as in "
+            f"{type(layer).__name__}()([a, b]), got one of shape {input_shape}"
+        )
+    shapes: tuple[Shape, ...] = input_shape
+    return shapes
+
+
+class _Elementwise(Module):
+    """A function of elements, of inputs whose shapes broadcast."""
+
+    def declare(self, input_shape: Any) -> Shape:
+        shapes = _shapes_of(self, input_shape)
+        try:
+            # The batch axis is in front of each: shapes of one rank alone meet.
+            if len({len(shape) for shape in shapes}) > 1:
+                raise ValueError
+            return tuple(np.broadcast_shapes(*shapes))
+        except ValueError:
+            raise ValueError(
+                f"{type(self).__name__}: expected inputs of one shape, or that differ in axes of "
+                f"length 1, got {', '.join(map(str, shapes))}"
+            ) from None
+
+
+class Add(_Elementwise):
+    """y = a + b + ..., of inputs of one shape or with axes of length 1, which are repeated."""
+
+    def forward(
+        self,
+        x: Any,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Any]:
+        sums = [x[0]]
+        for each in x[1:]:
+            sums.append(backend.add(sums[-1], each))
+        shapes = [each.shape for each in x]
+        partial = [each.shape for each in sums]
+
+        def backward(dy: Array) -> tuple[Array, ...]:
+            parts: list[Array] = []
+            for before, shape in zip(partial[-2::-1], shapes[:0:-1], strict=True):
+                dy, part = backend.add_backward(dy, before, shape)
+                parts.append(part)
+            return dy, *parts[::-1]
+
+        return sums[-1], backward
+
+
+class Multiply(_Elementwise):
+    """y = a * b * ..., of inputs of one shape or with axes of length 1, which are repeated."""
+
+    def forward(
+        self,
+        x: Any,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Any]:
+        products = [x[0]]
+        for each in x[1:]:
+            products.append(backend.multiply(products[-1], each))
+
+        def backward(dy: Array) -> tuple[Array, ...]:
+            parts: list[Array] = []
+            for before, each in zip(products[-2::-1], x[:0:-1], strict=True):
+                dy, part = backend.multiply_backward(dy, before, each)
+                parts.append(part)
+            return dy, *parts[::-1]
+
+        return products[-1], backward
+
+
+class Concat(Module):
+    """Inputs joined along an axis, of channels by default; the other axes are alike.
+
+    axis: of one input, without the batch axis, from 0 on or counted from the end.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        super().__init__()
+        self.axis = integer(axis, "Concat: axis", -(2**31))
+
+    def declare(self, input_shape: Any) -> Shape:
+        shapes = _shapes_of(self, input_shape)
+        rank = len(shapes[0])
+        if not -rank <= self.axis < rank:
+            raise ValueError(
+                f"Concat: axis: expected one of {rank} axes, from {-rank} to {rank - 1}, got "
+                f"{self.axis}"
+            )
+        at = self.axis % rank
+        others = {(*shape[:at], *shape[at + 1 :]) for shape in shapes}
+        if len(others) > 1 or any(len(shape) != rank for shape in shapes):
+            raise ValueError(
+                f"Concat: expected inputs that differ in axis {self.axis} alone, got "
+                f"{', '.join(map(str, shapes))}"
+            )
+        joined = sum(shape[at] for shape in shapes)
+        return (*shapes[0][:at], joined, *shapes[0][at + 1 :])
+
+    def forward(
+        self,
+        x: Any,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Any]:
+        axis = self.axis if self.axis < 0 else self.axis + 1
+        shapes = [each.shape for each in x]
+        y = backend.concat(list(x), axis)
+        return y, lambda dy: tuple(backend.concat_backward(dy, shapes, axis))
+
+
+def add(*symbols: Symbol) -> Symbol:
+    """Return the sum of symbols: Add called on them."""
+    return Add()(list(symbols))
+
+
+def multiply(*symbols: Symbol) -> Symbol:
+    """Return the product of symbols: Multiply called on them."""
+    return Multiply()(list(symbols))
+
+
+def concat(symbols: Sequence[Symbol], axis: int = -1) -> Symbol:
+    """Return symbols joined along an axis: Concat called on them."""
+    return Concat(axis)(list(symbols))
