@@ -17,9 +17,10 @@ import pytest
 
 import fastcnn
 from fastcnn import _kernels
-from fastcnn._kernels.isa import DTYPES, instruction_sets, modules
+from fastcnn._kernels.isa import DTYPES, TOGETHER, instruction_sets, modules
 
 TESTS = str(Path(__file__).parent)
+SOURCES = Path(__file__).parents[1] / "fastcnn" / "_kernels"
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to look at")
 
 
@@ -75,6 +76,14 @@ def test_instruction_sets_of_other_machines(machine: str, names: list[str]) -> N
 def test_every_kernel_is_there_for_each_instruction_set(fast_backend: Any) -> None:
     for dtype in DTYPES:
         assert set(vars(_kernels.load(fast_backend.isa, dtype))) == set(modules(dtype))
+
+
+@pytest.mark.parametrize("extension", TOGETHER)
+def test_kernels_compiled_together_are_those_of_the_table(extension: str) -> None:
+    source = (SOURCES / f"{extension}.pyx").read_text("utf-8")
+    assert (
+        tuple(re.findall(r'^include "(\w+)\.pyx"$', source, re.MULTILINE)) == (TOGETHER[extension])
+    )
 
 
 TRAINED = """
