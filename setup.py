@@ -8,6 +8,7 @@ FASTCNN_TEAM=0    leave the threads to the compiler's OpenMP runtime, as other c
 """
 
 import os
+import re
 import runpy
 import shutil
 import sys
@@ -62,6 +63,67 @@ WRAPPED = [
 ]
 LINK_FLAGS = [] if DEBUG or sys.platform != "linux" else ["-Wl,--strip-all"]
 
+# What gcc is told in the C that Cython writes (spend_less), and where. Other compilers do not know
+# these lines.
+NOT_CLANG = "#if defined(__GNUC__) && !defined(__clang__)\n"
+
+
+def told_gcc(*lines):
+    return NOT_CLANG + "".join(f"{line}\n" for line in lines) + "#endif\n"
+
+
+# Without the second word, no function of the module would have the frame pointer's register.
+NONE = told_gcc('#pragma GCC optimize ("O0", "omit-frame-pointer")')
+LITTLE = told_gcc('#pragma GCC optimize ("O1")')
+ONE = told_gcc("#pragma GCC push_options", '#pragma GCC optimize ("O1")')
+OTHERS = told_gcc("#pragma GCC pop_options")
+NOT_INLINED = told_gcc(
+    '#pragma push_macro("CYTHON_INLINE")',
+    "#undef CYTHON_INLINE",
+    "#define CYTHON_INLINE __attribute__((unused))",
+)
+INLINED = told_gcc('#pragma pop_macro("CYTHON_INLINE")')
+HELPERS = "/* #### Code section: utility_code_proto ### */\n"
+OWN = "/* #### Code section: module_declarations ### */\n"
+AFTER = "/* #### Code section: module_exttypes ### */\n"
+WRAPPER = re.compile(
+    r"(^/\* Python wrapper \*/\nstatic PyObject \*__pyx_pw_(?:[^\n]|\n(?!\}\n))*\n\}\n\s*)"
+    r"(^static PyObject \*__pyx_pf_)",
+    re.MULTILINE,
+)
+HELPER = re.compile(
+    r"^/\* (?:#### Code section: utility_code_def ###|(\w+)(?: \(used by \w+\))?) \*/$",
+    re.MULTILINE,
+)
+# For the import and for tracebacks.
+SELDOM = {
+    "AddModuleRef",
+    "AddTraceback",
+    "BuildPyUnicode",
+    "CIntToPyUnicode",
+    "CLineInTraceback",
+    "COrdinalToPyUnicode",
+    "CheckBinaryVersion",
+    "CodeObjectCache",
+    "CythonFunctionFromSharedModule",
+    "CythonFunctionPerModule",
+    "DecompressString",
+    "DecompressString_LZSS",
+    "FormatTypeName",
+    "FunctionImport",
+    "GetRuntimeVersion",
+    "GetVTable",
+    "ModuleCreationPEP489",
+    "MultiPhaseInitModuleState",
+    "NewCodeObj",
+    "PxdImportShared",
+    "PyDictVersioning",
+    "PyModInitFuncType",
+    "TypeImport",
+    "VerifyCachedType",
+    "VoidPtrImport",
+}
+
 NO_COMPILER = """
 fastcnn compiles its kernels when it is installed, and no working C compiler was found.
 Install one and try again, for example:
@@ -102,8 +164,8 @@ def extensions():
     result.append(Extension(SHARED, []))  # translate gives it its source
     result += [
         Extension(
-            f"{KERNELS}.{isa.name}.{dtype}.{module}",
-            [f"fastcnn/_kernels/{module}.pyx"],
+            f"{KERNELS}.{isa.name}.{dtype}.{name}",
+            [f"fastcnn/_kernels/{name}.pyx"],
             extra_compile_args=list(isa.flags),
             define_macros=[("REAL_IS_DOUBLE", "1")] if dtype == "float64" else [],
             include_dirs=["fastcnn/_kernels"],
@@ -111,7 +173,7 @@ def extensions():
         )
         for isa in ISA["instruction_sets"]()
         for dtype in ISA["DTYPES"]
-        for module in ISA["modules"](dtype)
+        for name in dict.fromkeys(ISA["compiled"](dtype).values())
     ]
     return result
 
@@ -151,15 +213,22 @@ def translate(extensions):
 
 
 def spend_less(source):
-    """Have gcc spend less time on what Cython adds behind a module's own code, as for its import.
+    """Have gcc spend less time on what Cython adds to a module's own code.
 
-    It is a quarter of the time to compile a kernel. Other compilers do not know the line.
+    It is half of the time to compile a kernel. What runs once, for the import or a traceback, is
+    not optimized; what checks the arguments of a call is, a little, and helpers of Cython are
+    called there, not repeated. Where a version of Cython writes other lines, they stay as they are.
     """
-    end = "/* #### Code section: module_exttypes ### */\n"
-    line = '#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC optimize ("O1")\n#endif\n'
     text = source.read_text("utf-8")
-    if line not in text:
-        source.write_text(text.replace(end, end + line, 1), "utf-8")
+    if AFTER in text and NONE not in text:
+        own, added = text.split(AFTER, 1)
+        # Those with an underscore are called by every kernel.
+        if 0 <= own.find(HELPERS) < own.find(OWN) and not source.name.startswith("_"):
+            own = own.replace(HELPERS, HELPERS + NOT_INLINED, 1).replace(OWN, INLINED + OWN, 1)
+            own = WRAPPER.sub(rf"{ONE}\1{OTHERS}\2", own)
+            added = NOT_INLINED + added
+        added = HELPER.sub(lambda m: (NONE if m[1] in SELDOM else LITTLE) + m[0], added)
+        source.write_text(own + AFTER + NONE + added, "utf-8")
 
 
 class BuildPackage(build_py):

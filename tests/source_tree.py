@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from fastcnn._kernels.isa import modules
+from fastcnn._kernels.isa import compiled
 
 ROOT = Path(__file__).parent.parent
 FILES = ["setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
@@ -39,7 +39,7 @@ def copy_compiled(target: Path) -> None:
     kind = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     for path in (ROOT / "build" / f"lib.{kind}").rglob(f"*{suffix}"):
-        kernels = modules(path.parent.name)
+        kernels = compiled(path.parent.name).values()
         if path.name.removesuffix(suffix) in (
             *kernels,
             "_cpu",

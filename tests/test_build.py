@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -107,12 +108,31 @@ def test_without_openmp_it_runs_on_one_thread_and_says_so(tree: Path) -> None:
 def test_a_change_compiles_what_depends_on_it_and_nothing_else(tree: Path) -> None:
     """On what the test above has built."""
     compiled = {path: path.stat().st_mtime_ns for path in (tree / "build").rglob("*.so")}
-    assert len(compiled) > 20
+    assert len(compiled) > 15
     with (tree / "fastcnn" / "_kernels" / "softmax.pyx").open("a", encoding="utf-8") as source:
         source.write("\n# changed\n")
     result = build(tree, FASTCNN_OPENMP="0")
     assert result.returncode == 0, result.stderr[-4000:]
     changed = [path for path in compiled if path.stat().st_mtime_ns != compiled[path]]
-    assert [path.name.split(".")[0] for path in changed] == ["softmax"]
+    assert [path.name.split(".")[0] for path in changed] == ["elementwise"]
     copy = tree / "fastcnn" / changed[0].relative_to(changed[0].parents[4] / "fastcnn")
     assert copy.read_bytes() == changed[0].read_bytes()
+
+
+def test_kernels_are_optimized_and_what_cython_adds_to_them_is_not(tree: Path) -> None:
+    """On what the tests above have translated: Cython's headings are those that setup.py knows."""
+    files = list((tree / "build").glob("cython-*/fastcnn/_kernels/[!_]*.c"))
+    assert len(files) > 15
+    for file in files:
+        text = file.read_text("utf-8")
+        own, added = text.split("/* #### Code section: module_exttypes ### */\n")
+        assert '#pragma GCC optimize ("O0", "omit-frame-pointer")' in added, file.name
+        assert own.count("push_macro") == own.count("pop_macro") == 1, file.name
+        before, code = own.split("/* #### Code section: module_declarations ### */\n")
+        assert before.rstrip().endswith('pop_macro("CYTHON_INLINE")\n#endif'), file.name
+        little = re.findall(r"push_options(.*?)pop_options", code, re.DOTALL)
+        assert len(little) == code.count("GCC optimize") > 0, file.name
+        for part in little:
+            defined = re.findall(r"^static [^;{]*?\b__pyx_\w+(?=\([^;{]*\{)", part, re.MULTILINE)
+            assert all("__pyx_pw_" in name for name in defined), file.name
+            assert len(re.findall(r"^\}$", part, re.MULTILINE)) == 1, file.name

@@ -17,9 +17,10 @@ import pytest
 
 import fastcnn
 from fastcnn import _kernels
-from fastcnn._kernels.isa import DTYPES, instruction_sets, modules
+from fastcnn._kernels.isa import DTYPES, TOGETHER, instruction_sets, modules
 
 TESTS = str(Path(__file__).parent)
+SOURCES = Path(__file__).parents[1] / "fastcnn" / "_kernels"
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to look at")
 
 
@@ -77,6 +78,14 @@ def test_every_kernel_is_there_for_each_instruction_set(fast_backend: Any) -> No
         assert set(vars(_kernels.load(fast_backend.isa, dtype))) == set(modules(dtype))
 
 
+@pytest.mark.parametrize("extension", TOGETHER)
+def test_kernels_compiled_together_are_those_of_the_table(extension: str) -> None:
+    source = (SOURCES / f"{extension}.pyx").read_text("utf-8")
+    assert (
+        tuple(re.findall(r'^include "(\w+)\.pyx"$', source, re.MULTILINE)) == (TOGETHER[extension])
+    )
+
+
 TRAINED = """
     import numpy as np
     import fastcnn
@@ -123,7 +132,7 @@ def test_only_the_chosen_kernels_are_loaded() -> None:
     before, after = output(script, FASTCNN_ISA="baseline").splitlines()
     for isa in _kernels.built():
         assert f"fastcnn._kernels.{isa}." not in before
-    assert "fastcnn._kernels.baseline.float32.activations" in after
+    assert "fastcnn._kernels.baseline.float32.elementwise" in after
     for isa in _kernels.built()[1:]:
         assert f"fastcnn._kernels.{isa}.float32." not in after
 

@@ -17,7 +17,7 @@ from source_tree import ROOT, copy_compiled, copy_sources, environment, sources
 
 import fastcnn
 from fastcnn import _kernels
-from fastcnn._kernels.isa import DTYPES, instruction_sets, modules
+from fastcnn._kernels.isa import DTYPES, compiled, instruction_sets
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
@@ -97,10 +97,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         if path.suffix in (".py", ".pyi", ".typed")
     }
     kernels = {
-        f"fastcnn/_kernels/{isa.name}/{dtype}/{module}{SUFFIX}"
+        f"fastcnn/_kernels/{isa.name}/{dtype}/{extension}{SUFFIX}"
         for isa in instruction_sets()
         for dtype in DTYPES
-        for module in modules(dtype)
+        for extension in compiled(dtype).values()
     }
     beside = ["_cpu", "_memory", "_cython_shared", *(["_team"] if _kernels.has_team() else [])]
     shared = {f"fastcnn/_kernels/{name}{SUFFIX}" for name in beside}

@@ -18,7 +18,7 @@ if find_spec(f"{__name__}._cpu") is None or find_spec(f"{__name__}._memory") is 
 
 from fastcnn._kernels import _cpu
 from fastcnn._kernels.caches import cache_bytes
-from fastcnn._kernels.isa import DTYPES, MODULES, instruction_sets, modules
+from fastcnn._kernels.isa import DTYPES, MODULES, compiled, instruction_sets
 
 __all__ = ["available", "built", "cache_sizes", "has_openmp", "has_team", "load", "select"]
 
@@ -97,7 +97,10 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
     """
     try:
         return SimpleNamespace(
-            **{m: importlib.import_module(f"{__name__}.{isa}.{dtype}.{m}") for m in modules(dtype)}
+            **{
+                name: importlib.import_module(f"{__name__}.{isa}.{dtype}.{extension}")
+                for name, extension in compiled(dtype).items()
+            }
         )
     except ModuleNotFoundError as error:
         raise ImportError(_IN_PART) from error

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from fastcnn._kernels._types cimport real
 
 cdef enum:
-    BLOCK = 4096                # elements
+    DROPOUT_BLOCK = 4096        # elements
 
 
 cdef void dropout_block(
@@ -21,8 +21,8 @@ def dropout(real[::1] y, const real[::1] x, const uint8_t[::1] mask, double rate
     """Its own gradient too: dx is to dy as y is to x."""
     cdef real scale = <real> (1 / (1 - rate))
     cdef Py_ssize_t count = y.shape[0], i
-    for i in prange(0, count, BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        dropout_block(&y[i], &x[i], &mask[i], scale, min(<Py_ssize_t> BLOCK, count - i))
+    for i in prange(0, count, DROPOUT_BLOCK, nogil=True, num_threads=threads, schedule="static"):
+        dropout_block(&y[i], &x[i], &mask[i], scale, min(<Py_ssize_t> DROPOUT_BLOCK, count - i))
 
 
 def dropout_backward(

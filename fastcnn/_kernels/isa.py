@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from typing import NamedTuple
 
-__all__ = ["DTYPES", "MODULES", "InstructionSet", "instruction_sets", "modules"]
+__all__ = ["DTYPES", "MODULES", "InstructionSet", "compiled", "instruction_sets", "modules"]
 
 
 class InstructionSet(NamedTuple):
@@ -71,11 +71,33 @@ MODULES = (
     "peak",
 )
 DOUBLE = ("conv_norm_block",)
+# A third of a second of compiling goes to what every extension module has, beside its kernels.
+# So small kernels share one, whose source includes theirs: no two of them may use a name twice.
+TOGETHER = {
+    "elementwise": (
+        "activations",
+        "softmax",
+        "losses",
+        "dropout",
+        "optimizer",
+        "batches",
+        "peak",
+    ),
+    "pooling": ("max_pool2d", "avg_pool2d"),
+    "norms": ("batch_norm", "batch_norm_block"),
+    "few_channels": ("conv_block_few", "conv_block_backward_few"),
+}
+_EXTENSIONS = {name: extension for extension, names in TOGETHER.items() for name in names}
 
 
 def modules(dtype: str) -> tuple[str, ...]:
     """Return the modules that are compiled for a float width."""
     return tuple(name for name in MODULES if dtype == "float64" or name not in DOUBLE)
+
+
+def compiled(dtype: str) -> dict[str, str]:
+    """Return the extension module that holds each of the modules of a float width."""
+    return {name: _EXTENSIONS.get(name, name) for name in modules(dtype)}
 
 
 def instruction_sets(machine: str | None = None) -> tuple[InstructionSet, ...]:

@@ -1,0 +1,9 @@
+"""Kernels that go over arrays number by number or row by row, compiled together (isa.py says why)."""
+
+include "activations.pyx"
+include "softmax.pyx"
+include "losses.pyx"
+include "dropout.pyx"
+include "optimizer.pyx"
+include "batches.pyx"
+include "peak.pyx"
