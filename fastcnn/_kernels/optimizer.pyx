@@ -120,7 +120,7 @@ cdef class Bound:
         PyMem_Free(self.found)
 
 
-cdef bint share(Bound bound) noexcept:
+cdef bint share_weights(Bound bound) noexcept:
     """Return whether parameters share weights: then their steps come in turn, as they are given."""
     cdef Py_ssize_t i, j
     cdef const Parameter* p
@@ -148,7 +148,7 @@ def bound(parameters):
         raise MemoryError
     if not look_at_all(parameters, made.width, made.found):
         return None
-    made.alone = made.found[made.count].count < WORTH_A_TEAM or share(made)
+    made.alone = made.found[made.count].count < WORTH_A_TEAM or share_weights(made)
     made.arrays = parameters
     return made
 
