@@ -34,8 +34,8 @@ from benchmarks._options import duration, fraction, positive
 from fastcnn import FastBackend
 from fastcnn._blocks import sees_few
 from fastcnn.backend import Array
-from fastcnn.fast._conv2d import _geometry
 from fastcnn.fast._conv_block import _check
+from fastcnn.fast._conv_rules import geometry_of
 
 __all__ = ["main"]
 
@@ -266,7 +266,9 @@ def winograd(options: argparse.Namespace) -> Iterator[Paths]:
         for name in ("direct", "winograd"):
             backend = FastBackend(num_threads=options.threads, convolution=name)
             runs[name] = partial(_pass, backend, direction, x, w, b, dy)
-        by_winograd = rule._by_winograd(RESULTS[direction], w, _geometry("paths", x, w, 1, 1, 1, 1))
+        by_winograd = rule._by_winograd(
+            RESULTS[direction], w, geometry_of("paths", x, w, 1, 1, 1, 1)
+        )
         yield Paths(f"{shape}, {direction}", "winograd" if by_winograd else "direct", runs)
 
 
@@ -275,7 +277,7 @@ def swap(options: argparse.Namespace) -> Iterator[Paths]:
     backend = FastBackend(num_threads=options.threads, convolution="direct")
     for shape in FEW_FILTERS:
         x, w, b = _arrays(shape, options)
-        geometry = _geometry("paths", x, w, 1, shape.padding, 1, 1)
+        geometry = geometry_of("paths", x, w, 1, shape.padding, 1, 1)
         dy = np.random.default_rng(1).standard_normal((len(x), *geometry.output, shape.filters))
         arguments = (w, b, dy.astype(options.dtype), x, geometry)
         runs = {

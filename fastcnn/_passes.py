@@ -33,7 +33,7 @@ class Passes:
         self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
-        self._parameters = model.parameters()
+        self._parameters = model.trained_parameters()
         self._fast: Any = None if preparation(backend) is None else backend
         self.same_gradients = self._fast is not None
         self._keeps_gradients = type(optimizer) not in _OPTIMIZERS

@@ -220,7 +220,12 @@ class Setup:
 
     def _look_up(self) -> None:
         """Find what training changes, and bring the optimizer's state in line with its settings."""
-        self._parameters = self._model.parameters()
+        self._parameters = self._model.trained_parameters()
+        if not self._parameters and self._model.parameters():
+            raise ValueError(
+                "model: expected layers to train, got a model whose layers are all frozen; set "
+                "trainable = True of one"
+            )
         self._buffers = self._model.buffers()
         self._optimizer_state = self._optimizer.renewed(self._parameters, self._optimizer_state)
 
@@ -248,7 +253,7 @@ class Setup:
                     f"model: expected weights of the trainer's dtype {self.dtype}, got "
                     f"{self.model.dtype}"
                 )
-            self._parameters = self.model.parameters()
+            self._parameters = self.model.trained_parameters()
         if images.dtype != np.uint8 and (asked or where) not in self._looked_at:
             self._looked_at.add(asked or where)
             warn_of_bytes(images, where)

@@ -210,9 +210,15 @@ class Backend(Blocks, Branches, Protocol):
         """Return x @ w + b, or relu of it: x (N, C), w (C, K), b (K,) or None -> y (N, K)."""
 
     def linear_backward(
-        self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Array, Array]:
-        """Return (dx, dw, db); dx is None where `input_gradient` is False."""
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        input_gradient: bool = True,
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db), shaped like x, w and (K,): None for what is not asked for."""
 
     # ------------------------------------------------------------------ activations
     # Of arrays of any rank. A NaN stays a NaN.

@@ -23,8 +23,8 @@ from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn._sentences import explained
 from fastcnn.backend import Array
-from fastcnn.nn._module import check_state
 from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._state import check_state
 from fastcnn.optim import Optimizer
 
 __all__ = [
@@ -190,7 +190,7 @@ def read_state(
         optimizer_step = integer(description.get("optimizer_step", step), "optimizer_step", 0)
         state = _part(tensors, "optimizer.")
         if state or optimizer_step > 0:  # none was made before the first step
-            state = check_state(optimizer.state_shapes(planned.parameters()), state, dtype)
+            state = check_state(optimizer.state_shapes(planned.trained_parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         for name, values in _part(tensors, "history.").items():
             if name not in history or values.ndim != 1 or values.dtype != np.float64:

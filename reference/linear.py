@@ -33,11 +33,16 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool
 
 @silent
 def linear_backward(
-    dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
-) -> tuple[Array | None, Array, Array]:
-    """Return (dx, dw, db), shaped like x, w and (K,), of dy (N, K).
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    input_gradient: bool = True,
+    weight_gradient: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return (dx, dw, db), shaped like x, w and (K,), of dy (N, K): None for what is not asked for.
 
-    dx is None where `input_gradient` is False. Errors as in linear.
+    Errors as in linear.
     """
     op = "linear_backward"
     dtype = float_dtype(op, dy=dy, x=x, w=w)
@@ -46,6 +51,7 @@ def linear_backward(
     N, C, K = _sizes(op, x, w)
     dy = array(op, "dy", dy, dtype, (N, K))
     input_gradient = flag(op, "input_gradient", input_gradient)
+    weight_gradient = flag(op, "weight_gradient", weight_gradient)
 
     dx, dw, db = np.zeros((N, C)), np.zeros((C, K)), np.zeros(K)
     for n in range(N):
@@ -54,7 +60,11 @@ def linear_backward(
             db[k] += dy[n, k]
             if input_gradient:
                 dx[n] += dy[n, k] * w[:, k]
-    return rounded(dx, dtype) if input_gradient else None, rounded(dw, dtype), rounded(db, dtype)
+    return (
+        rounded(dx, dtype) if input_gradient else None,
+        rounded(dw, dtype) if weight_gradient else None,
+        rounded(db, dtype) if weight_gradient else None,
+    )
 
 
 def _sizes(op: str, x: Array, w: Array) -> tuple[int, int, int]:

@@ -243,7 +243,12 @@ def _linear_backward(draw: Draw) -> Arguments:
     arguments = _linear(draw)
     del arguments["relu"]
     filters = len(arguments.pop("b"))
-    return {"dy": draw.normal(draw.rows, filters), **arguments, "input_gradient": True}
+    return {
+        "dy": draw.normal(draw.rows, filters),
+        **arguments,
+        "input_gradient": True,
+        "weight_gradient": True,
+    }
 
 
 def _one_input(draw: Draw) -> Arguments:

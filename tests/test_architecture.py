@@ -27,6 +27,7 @@ OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
+PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", "fastcnn._memory", *PREPARED}
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
     "fastcnn._kernels": {"fastcnn._kernels", "cython"},
@@ -51,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     # Weights lie in the memory of the pool; model.save serializes.
     "fastcnn.nn": {
         "fastcnn.nn",
+        "fastcnn.program",
         "fastcnn.serialization",
         "fastcnn._arrays",
         "fastcnn._memory",
@@ -76,10 +78,12 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._interrupt",
         "fastcnn._settings",
     },
-    "fastcnn._steps": {"fastcnn.nn", "fastcnn._memory", *BACKEND},
+    "fastcnn.program": {"fastcnn.program", "fastcnn.nn", *BACKEND},
+    # What runs programs on the fast backend, and so knows both.
+    **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._preparation": BACKEND,
     "fastcnn._batches": {"fastcnn._memory", *PREPARED},
-    "fastcnn._passes": {*PREPARED, *MODEL},
+    "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *PREPARED, *MODEL},
     "fastcnn._finite": {*PREPARED, *MODEL},
     "fastcnn._update": {"fastcnn._finite", "fastcnn.optim", *PREPARED, *MODEL},
     "fastcnn._history": WORDS,
@@ -89,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._arrays",
         "fastcnn._batches",
         "fastcnn._hints",
-        "fastcnn._steps",
+        "fastcnn.fast",
         *WORDS,
         *PREPARED,
     },

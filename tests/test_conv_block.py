@@ -11,8 +11,8 @@ from compare import assert_close, assert_same_bits, assert_within, winograd_boun
 
 import fastcnn
 from fastcnn import FastBackend, _kernels, nn, reference
-from fastcnn.fast._conv2d import _Geometry
 from fastcnn.fast._conv_block import _check
+from fastcnn.fast._conv_rules import Geometry
 
 CONVOLUTIONS = ("auto", "direct", "winograd")
 # Channels and filters around every vector width, kernels, strides, pads, and pools of both kinds.
@@ -66,7 +66,7 @@ def by_winograd(backend: FastBackend, x: Any, w: Any, **options: Any) -> bool:
     defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "pool_size": 2}
     block = _check("conv_block", x, w, **{**defaults, "pool_stride": None, **options})
     algorithm = backend._algorithm(x, w, block)
-    geometry = _Geometry(block.convolved, block.window, block.groups)
+    geometry = Geometry(block.convolved, block.window, block.groups)
     return algorithm == "winograd" or (
         algorithm == "plain" and backend._by_winograd("y", w, geometry)
     )

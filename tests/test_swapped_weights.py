@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import FastBackend, _steps, nn
+from fastcnn import FastBackend, nn
+from fastcnn.fast import _inference
 
 SHAPE = (8, 6, 5)
 
@@ -75,7 +76,7 @@ def at_line(number: int, do: Callable[[], None]) -> Iterator[list[int]]:
     lines = [0]
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(("inference.py", "_steps.py", "_prepared.py")):
+        if not frame.f_code.co_filename.endswith(("inference.py", "_prepared.py")):
             return None
         if event == "line":
             lines[0] += 1
@@ -120,7 +121,7 @@ def test_a_copy_of_weights_half_of_which_were_swapped_is_not_kept(
 ) -> None:
     """NumPy lets other threads run while it copies."""
     swap = Swap(make, count)
-    plain = _steps.copied
+    plain = _inference.copied
     copies = 0
 
     def torn(array: Any, dtype: Any) -> Any:
@@ -132,7 +133,7 @@ def test_a_copy_of_weights_half_of_which_were_swapped_is_not_kept(
         return copy
 
     swap.model.load_state_dict(swap.states[0])
-    monkeypatch.setattr(_steps, "copied", torn)
+    monkeypatch.setattr(_inference, "copied", torn)
     swap.trainer.predict(swap.x)
     monkeypatch.undo()
     assert copies

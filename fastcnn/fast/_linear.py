@@ -61,43 +61,49 @@ class Linear(Activations):
         y: ArrayLike,
         *,
         input_gradient: bool = True,
-    ) -> tuple[Array | None, Array, Array]:
-        """Return (dx, dw, db); y is what linear_relu returned."""
-        return self.linear_backward(self.relu_backward(dy, y), x, w, input_gradient=input_gradient)
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db) as linear_backward does; y is what linear_relu returned."""
+        asked = {"input_gradient": input_gradient, "weight_gradient": weight_gradient}
+        return self.linear_backward(self.relu_backward(dy, y), x, w, **asked)
 
     def linear_backward(
-        self, dy: ArrayLike, x: ArrayLike, w: ArrayLike, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Array, Array]:
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        input_gradient: bool = True,
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
         dy, x, w = float_arrays("linear_backward", dy=dy, x=x, w=w)
         flag("linear_backward", "input_gradient", input_gradient)
+        flag("linear_backward", "weight_gradient", weight_gradient)
         _check("linear_backward", x, w)
         shape("linear_backward", "dy", dy, (x.shape[0], w.shape[1]), "that of linear's result")
         dx = self._empty(x.shape, x.dtype) if input_gradient else None
         if x.shape[0] == 0:
+            if not weight_gradient:
+                return dx, None, None
             return dx, self._zeros(w.shape, w.dtype), self._zeros(w.shape[1:], w.dtype)
         n, (c, k), kernels = x.shape[0], w.shape, self._load(x)
         if dx is not None:
-            workspace = self._empty((kernels.pointwise_conv2d.workspace_size(k, c),), x.dtype)
+            room = self._room(kernels.pointwise_conv2d.workspace_size(k, c), x.dtype)
             self._run(
                 kernels.pointwise_conv2d.pointwise_conv2d_backward_input,
                 _as_image(dx),
                 _as_image(dy),
                 w,
-                workspace,
+                room,
                 1,
                 1,
                 self.num_threads,
             )
+        if not weight_gradient:
+            return dx, None, None
         dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[1:], w.dtype)
         kernel, options = kernels.conv2d_backward_weights, (*_WINDOW, 1, self.num_threads)
-        workspace = kernel.workspace_size(1, n, 1, c, n, 1, k, 1, 1, *options)
-        self._run(
-            kernel.conv2d_backward_weights,
-            dw[None, None],
-            db,
-            _as_image(dy),
-            _as_image(x),
-            self._room(workspace, x.dtype),
-            *options,
-        )
+        room = self._room(kernel.workspace_size(1, n, 1, c, n, 1, k, 1, 1, *options), x.dtype)
+        arrays = dw[None, None], db, _as_image(dy), _as_image(x), room
+        self._run(kernel.conv2d_backward_weights, *arrays, *options)
         return dx, dw, db

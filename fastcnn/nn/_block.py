@@ -129,7 +129,7 @@ class NormBlock(Block):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        if not training or x.ndim != 4:
+        if not training or x.ndim != 4 or self.norm._frozen:
             return _in_turn(self.layers, x, backend, training, input_gradient)
         norm = self.norm
         gamma, beta, epsilon = norm.gamma, norm.beta, norm.epsilon
@@ -172,7 +172,8 @@ class ConvNormBlock(Block):
     ) -> tuple[Array, Backward]:
         conv, norm = self.conv, self.norm_block.norm
         weight, bias, gamma, beta = conv.weight, conv.bias, norm.gamma, norm.beta
-        if not training or input_gradient or not sees_few(weight._data, conv._groups):
+        frozen = norm._frozen
+        if not training or frozen or input_gradient or not sees_few(weight._data, conv._groups):
             return _in_turn([conv, self.norm_block], x, backend, training, input_gradient)
         b = None if bias is None else bias._data
         options: dict[str, Any] = {

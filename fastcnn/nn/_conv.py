@@ -114,6 +114,7 @@ class _Conv(Module):
                 dilation=self.dilation,
                 groups=self._groups,
                 input_gradient=input_gradient,
+                weight_gradient=not self._frozen,
             )
             if bias is not None:
                 bias.grad = db

@@ -100,7 +100,11 @@ class Dense(Module):
             if relu:
                 dy = backend.relu_backward(dy, y)
             dx, weight.grad, db = backend.linear_backward(
-                dy, x, weight._data, input_gradient=input_gradient
+                dy,
+                x,
+                weight._data,
+                input_gradient=input_gradient,
+                weight_gradient=not self._frozen,
             )
             if bias is not None:
                 bias.grad = db

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastcnn._arrays import as_array
 from fastcnn._memory import copied
 from fastcnn._sentences import explained
 from fastcnn.backend import Array, Backend
 from fastcnn.nn import _rules, _words
-from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._options import Shape, flag, float_dtype, input_shapes_of, integer
 from fastcnn.nn._run import Tracing
+from fastcnn.nn._state import check_state
 from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Module(metaclass=_LayerType):
     def __init__(self) -> None:
         vars(self).update(built=False, input_shape=(), output_shape=(), notes={})
         self._planned = False
-        self._trains = False
+        self._frozen = False
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Buffer] = {}
         self._declared: set[str] = set()  # names of these, in this plan
@@ -170,11 +170,7 @@ class Module(metaclass=_LayerType):
                 f"build: expected a model without weights, got a {name} that was built already "
                 f"for inputs of shape {self.input_shape}"
             )
-        shape: Any = input_shape
-        if isinstance(shape, (list, tuple)) and shape and isinstance(shape[0], (list, tuple)):
-            shape = tuple(input_shape_of(each, "build: input_shape") for each in shape)
-        else:
-            shape = input_shape_of(shape, "build: input_shape")
+        shape = input_shapes_of(input_shape, "build: input_shape")
         kind = float_dtype(dtype, "build: dtype")
         if rng is None:
             rng = np.random.default_rng(integer(seed, "build: seed", 0))
@@ -212,7 +208,6 @@ class Module(metaclass=_LayerType):
         _rules.require_declared(self)
         vars(self).update(input_shape=input_shape, output_shape=output_shape)
         self._planned = True
-        self._trains = bool(self.parameters())
         self._tracked = list(self.buffers().values())
         return self.output_shape
 
@@ -253,8 +248,24 @@ class Module(metaclass=_LayerType):
     # ------------------------------------------------------------------ what it holds
     @property
     def trainable(self) -> bool:
+        """Whether training changes it; to set it, before or after `build`, sets it of all it holds.
+
+        A layer that is frozen (False) keeps its weights, and no gradient is computed for them.
+        Batch normalization that is frozen normalizes by its running statistics, in training too,
+        and leaves them as they are.
+        """
+        return not self._frozen
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        frozen = not flag(value, f"{type(self).__name__}: trainable")
+        for module in self.modules():
+            vars(module)["_frozen"] = frozen
+
+    @property
+    def _trains(self) -> bool:
         """Whether it has weights that are trained."""
-        return self._trains
+        return any(not module._frozen and module._parameters for module in self.modules())
 
     def children(self) -> dict[str, Module]:
         """Return the layers in this one's attributes by name, in the order of assignment.
@@ -304,6 +315,10 @@ class Module(metaclass=_LayerType):
         """Return every trained array by its dotted name, in the order of the layers."""
         return self._collect(lambda module: module._parameters)
 
+    def trained_parameters(self) -> dict[str, Parameter]:
+        """Return those of the parameters whose layers are not frozen."""
+        return self._collect(lambda module: {} if module._frozen else module._parameters)
+
     def buffers(self) -> dict[str, Buffer]:
         """Return every array that is saved but not trained, by its dotted name."""
         return self._collect(lambda module: module._buffers)
@@ -328,7 +343,7 @@ class Module(metaclass=_LayerType):
 
     @property
     def parameter_count(self) -> int:
-        """The number of trained numbers."""
+        """The number of numbers that are trained, or would be if no layer were frozen."""
         return sum(_words.size(parameter.shape) for parameter in self.parameters().values())
 
     @property
@@ -434,31 +449,3 @@ def _is_among(module: Module, above: Above) -> bool:
             return True
         above = above[1]
     return False
-
-
-def check_state(
-    shapes: Mapping[str, Shape],
-    state: Mapping[str, ArrayLike],
-    dtype: np.dtype[Any] | None,
-) -> dict[str, Array]:
-    """Return the state's arrays if names, shapes and dtypes are as expected, else raise."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
-    missing = [name for name in shapes if name not in state]
-    unexpected = [f"{name!s:.80}" for name in state if name not in shapes]
-    if missing or unexpected:
-        parts = [
-            f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-            for what, names in (("missing:", missing), ("unexpected:", unexpected))
-            if names
-        ]
-        raise ValueError(f"state: expected the names of this model's arrays; {'; '.join(parts)}")
-    arrays = {}
-    for name, shape in shapes.items():
-        array = as_array(state[name], f"state: {name}")
-        if dtype is None or array.dtype.newbyteorder("=") != dtype:
-            raise TypeError(f"state: {name}: expected dtype {dtype}, got {array.dtype}")
-        if array.shape != shape:
-            raise ValueError(f"state: {name}: expected shape {shape}, got {array.shape}")
-        arrays[name] = array
-    return arrays

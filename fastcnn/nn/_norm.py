@@ -81,6 +81,7 @@ class BatchNorm(Module):
     ) -> tuple[Array, Backward]:
         self._require_built()
         gamma, beta, epsilon = self.gamma, self.beta, self.epsilon
+        training = training and not self._frozen
         if training:
             y, mean, variance = backend.batch_norm(x, gamma._data, beta._data, epsilon=epsilon)
             count = x.size // len(mean)

@@ -158,6 +158,13 @@ def input_shape_of(value: object, where: str) -> Shape:
     return tuple(integer(size, where) for size in value)
 
 
+def input_shapes_of(value: object, where: str) -> Any:
+    """Return the shape of one input, or a tuple of shapes where a model has several inputs."""
+    if isinstance(value, (tuple, list)) and value and isinstance(value[0], (tuple, list)):
+        return tuple(input_shape_of(each, where) for each in value)
+    return input_shape_of(value, where)
+
+
 def image_shape(layer: str, input_shape: Shape) -> tuple[int, int, int]:
     """Return (H, W, C), or say that the layer takes images."""
     if len(input_shape) != 3:

@@ -67,7 +67,8 @@ _ELSEWHERE = {
     "save_weights": "save(path) writes weights and architecture",
     "load_weights": "fastcnn.load(path) reads a model, load_state_dict(state) takes weights",
     "load": "fastcnn.load(path) reads a model",
-    "requires_grad_": "freezing layers is not there yet",
+    "requires_grad_": "model.trainable = False freezes a model or a layer",
+    "freeze": "model.trainable = False freezes a model or a layer",
 }
 
 
@@ -75,7 +76,9 @@ _ELSEWHERE = {
 def hold_to_rules(cls: type[Module]) -> None:
     """Prepare a class of layers when it is defined: what it takes, and what it must give."""
     if "trainable" in vars(cls):
-        raise TypeError(f"{cls.__name__}: trainable: {_FREEZING}")
+        raise TypeError(
+            f"{cls.__name__}: trainable: expected it to be set on layers, got it on their class"
+        )
     if "__init__" in vars(cls):
         cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
     if cls.__module__.startswith("fastcnn.nn."):
@@ -316,7 +319,6 @@ def _holds(value: object) -> bool:
 
 
 # ---------------------------------------------------------------------- attributes
-_FREEZING = "can't be set, for freezing layers is not there yet: all layers are trained"
 _FIXED = "expected the layers that the model was built with; make a new model of them and others"
 
 
@@ -325,8 +327,8 @@ def refuse_change(module: Module, name: str, value: object) -> None:
     cls, state = type(module), vars(module)
     where, present = f"{cls.__name__}: {name:.80}", state.get(name)
     built = state.get("built", False)
-    if name == "trainable":
-        raise AttributeError(f"{where}: {_FREEZING}")
+    if name == "trainable":  # a property, which checks it
+        return
     if name in _OWN or (hasattr(_module.Module, name) and not name.startswith("_")):
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
     if name in state and value is present:

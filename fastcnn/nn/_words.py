@@ -67,16 +67,21 @@ def rows(module: Module, prefix: str = "") -> Iterator[Row]:
         yield from rows(child, f"{dot}{name}")
     own = sum(size(parameter.shape) for parameter in module._parameters.values())
     if own or module._has_row:
-        label = f"{prefix} {type(module).__name__}".strip()
+        frozen = " (frozen)" if module._frozen and module._parameters else ""
+        label = f"{prefix} {type(module).__name__}{frozen}".strip()
         yield label, str(module.output_shape), f"{own:,}"
 
 
 def _totals(model: Module) -> list[str]:
     statistics = sum(size(buffer.shape) for buffer in model.buffers().values())
+    frozen = model.parameter_count - sum(
+        size(parameter.shape) for parameter in model.trained_parameters().values()
+    )
     also = f" (and {statistics:,} running statistics)" if statistics else ""
     return [
         f"Input {model.input_shape}, {model.dtype}",
-        f"Trained parameters: {model.parameter_count:,}{also}",
+        f"Trained parameters: {model.parameter_count - frozen:,}{also}",
+        *([f"Frozen parameters: {frozen:,}"] if frozen else []),
     ]
 
 

@@ -45,7 +45,7 @@ class _Walk:
         needed = set(self._wanted)
         for node in self._forward.nodes:
             layer = node.attributes.get("layer")
-            own = layer is not None and layer.trainable
+            own = layer is not None and layer._trains
             if own or any(name in needed for name in node.reads()):
                 needed.update(name for name in node.results if name is not None)
         return needed
@@ -130,8 +130,7 @@ class _Walk:
         self._nodes.append(Node(op, tuple(made), arguments, attributes, node.layer))
 
     def _python(self, node: Node, y: str) -> None:
-        x = node.arguments["x"]
-        assert isinstance(x, str)
+        x = str(node.arguments["x"])
         made = self._part(x) if x in self._needed else None
         arguments = {"dy": self._gradient(y) or "", "y": y}
         self._nodes.append(Node(PYTHON_BACKWARD, (made,), arguments, node.attributes, node.layer))

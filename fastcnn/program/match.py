@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from fastcnn.program.ops import FUSED, OPS, Op, backward_name, parameters_of
 from fastcnn.program.program import Node, Program, Value
@@ -128,12 +128,9 @@ def _parsed(text: str) -> _Pattern:
     def made(tree: ast.expr) -> _Pattern | str:
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
             return _Pattern(tree.func.id, tuple(map(made, tree.args)))
-        assert isinstance(tree, ast.Name), text
-        return tree.id
+        return cast("ast.Name", tree).id
 
-    pattern = made(ast.parse(text, mode="eval").body)
-    assert isinstance(pattern, _Pattern), text
-    return pattern
+    return cast("_Pattern", made(ast.parse(text, mode="eval").body))
 
 
 def _matches(
@@ -151,8 +148,7 @@ def _matches(
     for name, wanted in zip(parameters_of(node.op).arrays, pattern.arguments, strict=False):
         value = node.arguments.get(name)
         if isinstance(wanted, str):
-            assert value is None or isinstance(value, str)
-            found[wanted] = value
+            found[wanted] = cast("str | None", value)
             continue
         if not isinstance(value, str) or value not in makers or reads[value] > 1:
             return False

@@ -13,7 +13,6 @@ from fastcnn.program.program import PYTHON, Node, Program, Value
 
 if TYPE_CHECKING:
     from fastcnn.backend import Array, Backend
-    from fastcnn.losses import Loss
     from fastcnn.nn import Buffer, Module
 
 __all__ = ["Symbol", "trace"]
@@ -211,8 +210,8 @@ class Tracer(Tracing):
 
 
 def _shapes(row: Op, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
-    assert row.shapes is not None  # fused ops come later
-    return row.shapes(**shapes, **attributes)
+    shapes_of = cast("Callable[..., Any]", row.shapes)  # fused ops, without, come later
+    return shapes_of(**shapes, **attributes)
 
 
 def trace(
@@ -221,7 +220,7 @@ def trace(
     *,
     dtype: np.dtype[Any] | None = None,
     training: bool = False,
-    loss: Loss | None = None,
+    loss: Callable[..., tuple[Any, Any]] | None = None,
     target: tuple[Shape, np.dtype[Any]] | None = None,
 ) -> Program:
     """Return the program of a built model for one batch size; dtype is that of its weights.
