@@ -79,6 +79,8 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._settings",
     },
     "fastcnn.program": {"fastcnn.program", "fastcnn.nn", *BACKEND},
+    # Module.program shows what the fast backend makes of a program.
+    "fastcnn.program.show": {"fastcnn.program", "fastcnn.fast", *MODEL},
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._preparation": BACKEND,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,18 +16,18 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn import _rules, _words
 from fastcnn.nn._options import Shape, flag, float_dtype, input_shapes_of, integer
 from fastcnn.nn._run import Tracing
-from fastcnn.nn._state import check_state
+from fastcnn.nn._state import check_state, config_of
 from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
 
 if TYPE_CHECKING:
     from fastcnn.nn._graph import Symbol
+    from fastcnn.program import Program
 
 Backward = Callable[[Array], "Array | None"]
 Above = Any  # (the module that holds it, what is above that one), or None
 
 
 V = TypeVar("V", bound=Variable)
-_MISSING = object()
 
 
 class _LayerType(ABCMeta):
@@ -297,7 +296,7 @@ class Module(metaclass=_LayerType):
             prefix, module, runs, above = rest.pop()
             at = places.setdefault(id(module), [])
             at.append(runs)
-            if at.count(True) > 1 or at.count(False) > 1 or _is_among(module, above):
+            if at.count(True) > 1 or at.count(False) > 1 or _rules.is_among(module, above):
                 raise ValueError(
                     f"{type(self).__name__}: expected each layer at one place, got the same "
                     f"{type(module).__name__} twice; make a new one for each place"
@@ -404,20 +403,28 @@ class Module(metaclass=_LayerType):
         What collects others (*layers, **options) is an attribute too, a sequence or a dict.
         Raises ValueError, which names layer and argument, where an attribute is missing.
         """
-        options: dict[str, Any] = {}
-        for name, parameter in list(inspect.signature(type(self).__init__).parameters.items())[1:]:
-            value: Any = getattr(self, name, _MISSING)
-            collects = parameter.kind is parameter.VAR_KEYWORD
-            if value is _MISSING or (collects and not isinstance(value, Mapping)):
-                kind = "a dict" if collects else "an attribute"
-                raise ValueError(
-                    f"{type(self).__name__}: {name}: expected the constructor's argument as "
-                    f"{kind} self.{name}, got none; set it, or override config()"
-                )
-            options.update(value if collects else {name: value})
-        return options
+        return config_of(self)
 
     # ------------------------------------------------------------------ as a program
+    def program(
+        self,
+        batch_size: int = 1,
+        *,
+        training: bool = False,
+        gradients: bool = False,
+        fused: bool = False,
+        loss: str | Callable[..., Any] | None = None,
+    ) -> Program:
+        """Return what this built model computes for a batch, op by op; print it to read it.
+
+        training: as a step of training does. gradients: with the backward pass behind it. fused: as
+        the fast backend computes it. loss: with a loss as the last op, such as "cross_entropy".
+        """
+        from fastcnn.program.show import program_of
+
+        self._require_built()
+        return program_of(self, batch_size, training, gradients, fused, loss)
+
     def is_traceable(self) -> bool:
         """Return whether forward calls nothing but ops, so that a program can say what it does.
 
@@ -441,11 +448,3 @@ class Module(metaclass=_LayerType):
 
     def _repr_html_(self) -> str:
         return _words.as_html(self)
-
-
-def _is_among(module: Module, above: Above) -> bool:
-    while above is not None:
-        if above[0] is module:
-            return True
-        above = above[1]
-    return False

@@ -31,6 +31,7 @@ __all__ = [
     "fixed",
     "held",
     "hold_to_rules",
+    "is_among",
     "no_backend",
     "not_there",
     "refuse_change",
@@ -386,3 +387,11 @@ def no_backend(module: Module, backend: object) -> TypeError:
         f"{type(module).__name__}: backend: expected one, as in model(x, fastcnn.FastBackend()), "
         f"got {got}; fastcnn.Predictor(model)(x) and fastcnn.Trainer(model).predict(x) have one"
     )
+
+
+def is_among(module: Module, above: Any) -> bool:
+    while above is not None:
+        if above[0] is module:
+            return True
+        above = above[1]
+    return False

@@ -1,7 +1,8 @@
-"""What a model takes as its weights by name."""
+"""What files hold of a model: its weights by name, and its layers' constructor arguments."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,9 @@ from fastcnn._arrays import as_array
 from fastcnn.backend import Array
 from fastcnn.nn._options import Shape
 
-__all__ = ["check_state"]
+__all__ = ["check_state", "config_of"]
+
+_MISSING = object()
 
 
 def check_state(
@@ -41,3 +44,19 @@ def check_state(
             raise ValueError(f"state: {name}: expected shape {shape}, got {array.shape}")
         arrays[name] = array
     return arrays
+
+
+def config_of(module: Any) -> dict[str, Any]:
+    """Return the constructor's arguments of a layer by name; see Module.config."""
+    options: dict[str, Any] = {}
+    for name, parameter in list(inspect.signature(type(module).__init__).parameters.items())[1:]:
+        value: Any = getattr(module, name, _MISSING)
+        collects = parameter.kind is parameter.VAR_KEYWORD
+        if value is _MISSING or (collects and not isinstance(value, Mapping)):
+            kind = "a dict" if collects else "an attribute"
+            raise ValueError(
+                f"{type(module).__name__}: {name}: expected the constructor's argument as "
+                f"{kind} self.{name}, got none; set it, or override config()"
+            )
+        options.update(value if collects else {name: value})
+    return options

@@ -5,4 +5,12 @@ from fastcnn.program.interpreter import Interpreter, run_traced
 from fastcnn.program.program import Node, Program, Value
 from fastcnn.program.trace import trace
 
-__all__ = ["Interpreter", "Node", "Program", "Value", "differentiate", "run_traced", "trace"]
+__all__ = [
+    "Interpreter",
+    "Node",
+    "Program",
+    "Value",
+    "differentiate",
+    "run_traced",
+    "trace",
+]

@@ -184,15 +184,14 @@ class Parameters(NamedTuple):
 
 @cache
 def parameters_of(op: str) -> Parameters:
-    """Return what an op takes; `rng`, which who runs a program hands to an op of NumPy's, is none.
-
-    Raises KeyError for what is no op.
-    """
+    """Return what an op takes, but for the `rng` that a plan hands to an op of NumPy's."""
     row = OPS.get(op)
     if row is not None and row.run is not None:
         function: Any = row.run
     else:
-        function = FUSED.get(op) or getattr(Backend, op)
+        function = FUSED.get(op) or getattr(Backend, op, None)
+        if function is None:  # what a plan alone knows
+            return Parameters((), {})
     arrays, options = [], {}
     for name, parameter in inspect.signature(function).parameters.items():
         kind = str(parameter.annotation)

@@ -69,7 +69,7 @@ class Node:
             names if isinstance(names, str) else f"[{', '.join(names)}]"
             for names in self.arguments.values()
         ]
-        defaults = parameters_of(self.op).options if self.op != PYTHON else {}
+        defaults = parameters_of(self.op).options
         for name, value in self.attributes.items():
             if name not in defaults or not _is(defaults[name], value):
                 given.append(f"{name}={_in_words(value)}")
