@@ -189,8 +189,11 @@ def shape(op: str, name: str, array: Array, expected: tuple[int, ...], why: str 
 
 
 def fits_memory(op: str, name: str, result: tuple[int, ...]) -> None:
-    """Check that a result, as float64, has a number of bytes that an address can hold."""
-    if math.prod(result) * 8 > sys.maxsize:
+    """Check that a result, as float64, has a number of bytes that an address can hold.
+
+    NumPy counts those of one image where there is none.
+    """
+    if math.prod(size or 1 for size in result) * 8 > sys.maxsize:
         raise ValueError(too_large(op, name, result))
 
 

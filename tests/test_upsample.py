@@ -124,6 +124,43 @@ def test_infinities_reach_what_sees_them(
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channels", [1, 16, 35])
+def test_a_sum_larger_than_what_it_comes_to(
+    method: str, channels: int, backend: Any, dtype: Any
+) -> None:
+    """Terms of either sign, near the largest number that there is."""
+    dy = np.full((1, 10, 12, channels), float(np.finfo(dtype).max) * 0.75, dtype)
+    dy[:, 3:7] = -dy[:, 3:7]
+    dx = backend.upsample2d_backward(dy, (1, 5, 6, channels), 2, method=method)
+    expected = upsampled_backward(dy[0, :, :, 0], method)
+    beyond = np.abs(expected) > float(np.finfo(dtype).max)
+    assert 0 < beyond.sum() < beyond.size
+    found = dx[0].transpose(2, 0, 1).copy()
+    if dtype == np.float32:  # float64 has nothing wider for the parts
+        assert_close(found, np.broadcast_to(expected, found.shape))
+    assert not np.isfinite(found[:, beyond]).any()
+
+
+def upsampled_backward(dy: Any, method: str) -> Any:
+    """Return the gradient of a plane enlarged twice, in the widest float that NumPy has."""
+    height, width = (size // 2 for size in dy.shape)
+    result = np.zeros((height, width), np.longdouble)
+    for p, q in np.ndindex(dy.shape):
+        for h, v in weights(p, height, method):
+            for w, u in weights(q, width, method):
+                result[h, w] += np.longdouble(v * u) * dy[p, q]
+    return result
+
+
+def weights(p: int, size: int, method: str) -> list[tuple[int, float]]:
+    if method == "nearest":
+        return [(p // 2, 1.0)]
+    near = p // 2
+    other = min(max(near + (1 if p % 2 else -1), 0), size - 1)
+    return [(near, 0.75), (other, 0.25)]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_results_that_no_cache_keeps(method: str, fast_backend: Any, rng: Any) -> None:
     """From 32 MB on results are written past the caches: the same ones."""
     image = rng.standard_normal((1, 33, 32, 64), np.float32)

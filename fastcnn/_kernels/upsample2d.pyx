@@ -3,14 +3,17 @@
 N batch; H W input height and width; C channels; P Q output height and width; F G the factors of
 height and width. Places between pixels are counted in half steps of the output, 2 * F to a pixel,
 so that weights are quotients of whole numbers. Rows of the result go to the threads, and each of
-its numbers is gathered: a gradient is summed in the order of the outputs, most often in double.
+its numbers is gathered: a gradient is summed in the order of the outputs, in double, or in `real`
+where its terms are few.
 """
 
 from cython.parallel cimport prange
 
 from fastcnn._kernels._copy cimport copy
 from fastcnn._kernels._stream cimport past_caches, put
-from fastcnn._kernels._types cimport LANES, drain, load, real, real_out, splat, store, vec
+from fastcnn._kernels._types cimport (
+    LANES, any_nonzero, drain, load, real, real_out, splat, store, vec
+)
 
 cdef enum:
     BLOCK = 1024                # channels of a pixel that are summed at a time
@@ -208,13 +211,18 @@ cdef void sum_2x2(
         )
 
 
-cdef void sum_4xn(
+cdef bint sum_4xn(
     real* dx, const real* dy, Py_ssize_t row, Py_ssize_t C, const real* v, Py_ssize_t rows,
     const real* w,
 ) noexcept nogil:
-    """The gradient of a pixel that four outputs of each of some rows see, with weights v * w."""
+    """The gradient of a pixel that four outputs of each of some rows see, with weights v * w.
+
+    Return whether it is finite: `real` may be too narrow for a part of a sum that it can hold.
+    """
     cdef Py_ssize_t c = 0, i
     cdef vec w_0 = splat(w[0]), w_1 = splat(w[1]), w_2 = splat(w[2]), w_3 = splat(w[3]), total
+    cdef vec not_finite = splat(0)
+    cdef bint finite = True
     cdef const real* at
     cdef real sum_of
     while c + LANES <= C:
@@ -227,6 +235,7 @@ cdef void sum_4xn(
             )
             at += row
         store(dx + c, total)
+        not_finite = not_finite + (total - total)
         c += LANES
     while c < C:
         sum_of = 0
@@ -235,7 +244,9 @@ cdef void sum_4xn(
             sum_of += v[i] * ((at[0] * w[0] + at[C] * w[1]) + (at[2 * C] * w[2] + at[3 * C] * w[3]))
             at += row
         dx[c] = sum_of
+        finite = finite and sum_of - sum_of == 0
         c += 1
+    return finite and not any_nonzero(not_finite)
 
 
 cdef void backward_row(real* dx, const real* dy_n, const Sizes* s, Py_ssize_t h) noexcept nogil:
@@ -244,20 +255,22 @@ cdef void backward_row(real* dx, const real* dy_n, const Sizes* s, Py_ssize_t h)
     cdef real[FEW_ROWS] v
     cdef real[4] four
     # So few terms are summed in `real`: all pixels but those of the rim have the same weights.
-    cdef bint few = s.bilinear and s.G == 2 and rows <= FEW_ROWS and s.W > 2
+    cdef bint summed, few = s.bilinear and s.G == 2 and rows <= FEW_ROWS and s.W > 2
     if few:
         for i in range(rows):
             v[i] = <real> weight_of(p_0 + i, h, s.F, s.H)
         for i in range(4):
             four[i] = <real> weight_of(1 + i, 1, 2, 3)
     for w in range(s.W):
+        summed = False
         if few and 0 < w < s.W - 1:
             dy = dy_n + (p_0 * s.Q + 2 * w - 1) * s.C
-            sum_4xn(dx, dy, s.Q * s.C, s.C, v, rows, four)
+            summed = sum_4xn(dx, dy, s.Q * s.C, s.C, v, rows, four)
         elif s.F == 2 and s.G == 2 and not s.bilinear:
             dy = dy_n + (2 * h * s.Q + 2 * w) * s.C
             sum_2x2(dx, dy, dy + s.Q * s.C, s.C)
-        else:
+            summed = True
+        if not summed:
             c = 0
             while c < s.C:
                 backward_pixel(dx + c, dy_n + c, s, h, w, min(<Py_ssize_t> BLOCK, s.C - c))
