@@ -1,4 +1,4 @@
-"""Kernels that go over arrays number by number or row by row, compiled together (isa.py says why)."""
+"""Kernels that go over arrays by numbers or by rows, compiled together (isa.py says why)."""
 
 include "activations.pyx"
 include "softmax.pyx"

@@ -49,11 +49,11 @@ class Linear(Activations):
         self._run(kernel.pointwise_conv2d, *images, w, b, workspace, *options)
         return y
 
-    def linear_relu(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+    def _linear_relu(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
         """Return relu(linear(x, w, b))."""
         return self.linear(x, w, b, relu=True)
 
-    def linear_relu_backward(
+    def _linear_relu_backward(
         self,
         dy: ArrayLike,
         x: ArrayLike,

@@ -155,7 +155,7 @@ class Losses(MemoryBound):
         loss: float = self._run(kernel, result, costs, x, *samples, gradient, self._team(x))
         return loss, result
 
-    def cross_entropy_with_gradient(
+    def _cross_entropy_with_gradient(
         self, logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0
     ) -> tuple[float, Array]:
         """Return (loss, dlogits) of softmax_cross_entropy without weights."""

@@ -18,6 +18,7 @@ from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._norm import running_average
 from fastcnn.program import Node, Program, Value
+from fastcnn.program.ops import method_of
 
 __all__ = ["Plan"]
 
@@ -130,7 +131,7 @@ class Plan:
         special = getattr(self, f"_bind_{node.op}", None)
         if special is not None:
             return special(node, **given)
-        results = getattr(self._binder, node.op)(**given, **node.attributes)
+        results = method_of(self._binder, node.op)(**given, **node.attributes)
         return results if isinstance(results, (tuple, list)) else (results,)
 
     def _bind_reshape(self, node: Node, x: Array) -> Any:

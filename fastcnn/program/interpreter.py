@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backend import Array, Backend
 from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
-from fastcnn.program.ops import OPS
+from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
 from fastcnn.program.trace import trace
 
@@ -110,7 +110,7 @@ class Interpreter:
             return self._closures.pop(str(node.arguments["y"]))(arguments["dy"])
         row = OPS.get(node.op)
         if row is None or row.run is None:
-            return getattr(self._backend, node.op)(**arguments, **node.attributes)
+            return method_of(self._backend, node.op)(**arguments, **node.attributes)
         if node.op == "dropout_mask":
             arguments["rng"] = rng
         return row.run(**arguments, **node.attributes)

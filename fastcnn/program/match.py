@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from fastcnn.program.ops import FUSED, OPS, Op, backward_name, parameters_of
+from fastcnn.program.ops import FUSED, OPS, Op, backward_name, method_of, parameters_of
 from fastcnn.program.program import Node, Program, Value
 
 __all__ = ["Fusion", "Match", "fuse", "register"]
@@ -55,9 +55,9 @@ def register(fusions: Iterable[Fusion], backend: type) -> None:
     """
     for row in fusions:
         OPS[row.name] = Op(row.results, row.gradients, None)
-        FUSED[row.name] = getattr(backend, row.name)
+        FUSED[row.name] = method_of(backend, row.name)
         if "gradient" not in row.results:
-            FUSED[backward_name(row.name)] = getattr(backend, backward_name(row.name))
+            FUSED[backward_name(row.name)] = method_of(backend, backward_name(row.name))
 
 
 def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:

@@ -19,7 +19,7 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._norm import running_average
 from fastcnn.nn._options import pads_of, pair, window_shape
 
-__all__ = ["FUSED", "OPS", "Op", "backward_name", "parameters_of", "result_dtype"]
+__all__ = ["FUSED", "OPS", "Op", "backward_name", "method_of", "parameters_of", "result_dtype"]
 
 Shape = tuple[int, ...]
 
@@ -171,8 +171,13 @@ OPS = {
 }
 
 
-# Ops that fusion makes, and their backward ops: methods of the fast backend that have their names.
+# Ops that fusion makes, and their backward ops: methods of the fast backend, see method_of.
 FUSED: dict[str, Callable[..., Any]] = {}
+
+
+def method_of(backend: Any, op: str) -> Any:
+    """Return what computes an op; what is not in the contract is private to a backend."""
+    return getattr(backend, op if hasattr(Backend, op) else f"_{op}")
 
 
 class Parameters(NamedTuple):
