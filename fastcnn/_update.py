@@ -45,6 +45,8 @@ class Update:
         """
         optimizer = self._optimizer
         rate = learning_rate * (1 + optimizer.weight_decay)
+        if optimizer.layer_rates:
+            rate *= max(1.0, *optimizer.layer_rates.values())
         if self._take(state, step, learning_rate, rate, same_arrays):
             return None
         parameters, backend = self._parameters, self._backend
@@ -64,7 +66,7 @@ class Update:
     ) -> bool:
         """Take a step in one call; or return False, with nothing changed."""
         prepared, optimizer = self._prepared, self._optimizer
-        if prepared is None or not self._find(state):
+        if prepared is None or optimizer.layer_rates or not self._find(state):
             return False
         size = self._kept[0][0]._data.itemsize
         limit = largest_gradient(size, rate, optimizer.squares_gradients)

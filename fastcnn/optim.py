@@ -43,11 +43,25 @@ def _rate(value: object, where: str) -> float:
     return number(value, where, low=0.0)
 
 
+def _factors(value: object, where: str) -> dict[str, float] | None:
+    """Return the factors on the learning rate by the names of layers, or None for none."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise TypeError(
+            f'{where}: expected a mapping of names of layers to factors, such as {{"0": 0.1}}, got '
+            f"{type(value).__name__}"
+        )
+    return {name: number(factor, f"{where}: {name:.80}", 0.0) for name, factor in value.items()}
+
+
 class Optimizer(OptionsRepr, Settings):
     """Base of the optimizers.
 
     learning_rate: above 0 (0 trains nothing and is allowed). weight_decay: at least 0, on every
-    parameter. clip_norm: the largest norm of all gradients together, or None for no limit. All
+    parameter. clip_norm: the largest norm of all gradients together, or None for no limit.
+    layer_rates: factors on the learning rate for groups of layers, by the names that their weights
+    begin with: {"0": 0.1, "3.body": 0.5}; the longest name that fits holds, and 1 for the rest. All
     settings may be changed between steps.
     """
 
@@ -55,15 +69,23 @@ class Optimizer(OptionsRepr, Settings):
         "learning_rate": _rate,
         "weight_decay": partial(number, low=0.0),
         "clip_norm": _limit,
+        "layer_rates": _factors,
     }
 
     squares_gradients = False  # and keeps the squares, which must not overflow
     _op = ""  # the backend's, for the optimizers of this file
 
-    def __init__(self, learning_rate: float, weight_decay: float, clip_norm: float | None) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        weight_decay: float,
+        clip_norm: float | None,
+        layer_rates: Mapping[str, float] | None = None,
+    ) -> None:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
+        self.layer_rates = layer_rates
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -91,15 +113,54 @@ class Optimizer(OptionsRepr, Settings):
 
         Where a setting now asks for more (a momentum), that part starts like a new one.
         """
+        self.groups(parameters)  # refuses names that fit nothing before the first step
         expected = self.state_shapes(parameters)
         if state and state.keys() == expected.keys():
             return state
         fresh = self.init(parameters)
         return {name: state.get(name, array) for name, array in fresh.items()}
 
+    def groups(self, parameters: Mapping[str, Parameter]) -> list[tuple[float, dict[str, Any]]]:
+        """Return (factor, parameters) of each group of layers that layer_rates tells apart.
+
+        Raises ValueError for a name of layer_rates that no parameter's begins with.
+        """
+        factors = self.layer_rates or {}
+        used: set[str] = set()
+        found: dict[float, dict[str, Any]] = {}
+        for name, parameter in parameters.items():
+            fits = [layer for layer in factors if f"{name}.".startswith(f"{layer}.")]
+            used.update(fits)
+            factor = factors[max(fits, key=len)] if fits else 1.0
+            found.setdefault(factor, {})[name] = parameter
+        unknown = [layer for layer in factors if layer not in used]
+        if unknown and parameters:
+            raise ValueError(
+                f"{type(self).__name__}: layer_rates: expected names that names of trained weights "
+                f"begin with, such as {next(iter(parameters)).rpartition('.')[0]!r}, got "
+                f"{unknown[0]!r:.80}"
+            )
+        return list(found.items())
+
     def _options(self, step: int, learning_rate: float) -> dict[str, Any]:
         """Return all options of `_op`, in its order."""
         raise NotImplementedError
+
+    def _in_groups(
+        self,
+        parameters: Mapping[str, Parameter],
+        gathered: list[tuple[Array, ...]],
+        step: int,
+        learning_rate: float,
+    ) -> list[tuple[dict[str, Any], list[tuple[Array, ...]]]]:
+        """Return the options of each group of layers, and what was gathered of its parameters."""
+        if not self.layer_rates:
+            return [(self._options(step, learning_rate), gathered)]
+        by_name = dict(zip(parameters, gathered, strict=True))
+        return [
+            (self._options(step, learning_rate * factor), [by_name[name] for name in group])
+            for factor, group in self.groups(parameters)
+        ]
 
     def step(
         self,
@@ -136,8 +197,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        layer_rates: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, clip_norm)
+        super().__init__(learning_rate, weight_decay, clip_norm, layer_rates)
         self.momentum = momentum
         self.nesterov = nesterov
         if self.nesterov and self.momentum == 0.0:
@@ -166,11 +228,11 @@ class SGD(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.sgd_step for each parameter."""
-        options = self._options(step, learning_rate)
         gathered = _gathered(parameters, state, self.slots)
-        if not _together(backend, self._op, gathered, options):
-            for gradient, weights, *states in gathered:
-                backend.sgd_step(weights, gradient, states[0] if states else None, **options)
+        for options, group in self._in_groups(parameters, gathered, step, learning_rate):
+            if not _together(backend, self._op, group, options):
+                for gradient, weights, *states in group:
+                    backend.sgd_step(weights, gradient, states[0] if states else None, **options)
 
 
 class Adam(Optimizer):
@@ -195,8 +257,9 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        layer_rates: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, clip_norm)
+        super().__init__(learning_rate, weight_decay, clip_norm, layer_rates)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
@@ -227,11 +290,11 @@ class Adam(Optimizer):
         learning_rate: float,
     ) -> None:
         """Call backend.adam_step for each parameter."""
-        options = self._options(step, learning_rate)
         gathered = _gathered(parameters, state, self.slots)
-        if not _together(backend, self._op, gathered, options):
-            for gradient, weights, m, v in gathered:
-                backend.adam_step(weights, gradient, m, v, **options)
+        for options, group in self._in_groups(parameters, gathered, step, learning_rate):
+            if not _together(backend, self._op, group, options):
+                for gradient, weights, m, v in group:
+                    backend.adam_step(weights, gradient, m, v, **options)
 
 
 class AdamW(Adam):
@@ -248,6 +311,7 @@ class AdamW(Adam):
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
         clip_norm: float | None = None,
+        layer_rates: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(
             learning_rate,
@@ -256,6 +320,7 @@ class AdamW(Adam):
             epsilon=epsilon,
             weight_decay=weight_decay,
             clip_norm=clip_norm,
+            layer_rates=layer_rates,
         )
 
 

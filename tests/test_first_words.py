@@ -156,10 +156,13 @@ def test_an_attribute_that_an_object_does_not_have(typed: Typed, said: str) -> N
 
 
 # ---------------------------------------------------------------------- arguments
-SGD = "SGD(learning_rate, *, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=None)"
+SGD = (
+    "SGD(learning_rate, *, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=None, "
+    "layer_rates=None)"
+)
 ADAM = (
     "Adam(learning_rate=0.001, *, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.0, "
-    "clip_norm=None)"
+    "clip_norm=None, layer_rates=None)"
 )
 TRAINER = (
     "Trainer(model, *, optimizer=None, loss='cross_entropy', backend='fast', seed=0, "

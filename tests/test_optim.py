@@ -237,3 +237,35 @@ def test_errors(make: Any, error: type[Exception], message: str) -> None:
 
 def test_repr_shows_the_settings() -> None:
     assert repr(optim.SGD(0.1, momentum=0.9)).startswith("SGD(learning_rate=0.1, ")
+
+
+@pytest.mark.parametrize("make", [lambda **o: optim.SGD(0.1, momentum=0.9, **o), optim.Adam])
+def test_rates_of_layers(make: Any, backend: Any) -> None:
+    """A factor for a name holds for all below it, unless a longer name says otherwise."""
+
+    def weights(**options: Any) -> dict[str, Any]:
+        rng = np.random.default_rng(0)
+        made = {}
+        for name in ("0.weight", "1.0.weight", "1.1.weight", "10.weight"):
+            made[name] = nn.Parameter((3,), lambda rng: np.zeros(3))
+            made[name].data = np.zeros(3)
+            made[name].grad = rng.normal(size=3)
+        optimizer = make(**options)
+        state = optimizer.renewed(made, {})
+        optimizer.step(made, state, backend, step=1, learning_rate=optimizer.learning_rate)
+        return {name: parameter.data for name, parameter in made.items()}
+
+    plain = weights()
+    found = weights(layer_rates={"1": 0.5, "1.1": 0.0})
+    for name, factor in (("0", 1), ("1.0", 0.5), ("1.1", 0), ("10", 1)):
+        expected = plain[f"{name}.weight"] * factor
+        np.testing.assert_allclose(found[f"{name}.weight"], expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"layer_rates: expected names that .* got '2'"):
+        weights(layer_rates={"2": 0.5})
+    for wrong in (0.5, ["0"], {0: 1.0}):
+        with pytest.raises(TypeError, match="layer_rates: expected a mapping"):
+            make(layer_rates=wrong)
+    with pytest.raises(
+        ValueError, match=r"layer_rates: 0: expected a finite number in \[0, inf\], got -1.0"
+    ):
+        make(layer_rates={"0": -1.0})
