@@ -51,18 +51,19 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[[
         return _InferencePlan(fuse(program, INFERENCE), backend, products, x)
 
     def run(x: Array) -> Array:
-        now = [holder[name] for holder, name in settings]
+        now = [holder[name] for holder, name in settings] if settings else None
         idle = plans.idle((backend.num_threads, x.itemsize, *x.shape))
         # Only calls that no other Python thread comes between: a plan is in one place.
         try:
-            plan, then = idle.pop()
+            plan = idle.pop()
         except IndexError:
             plan = None
-        if plan is None or then != now or not plan.current():
+        if plan is None or (follow and not (plan.settings == now and plan.current())):
             plan = make(x)
+            plan.settings = now
             plans.add(plan)
         y: Array = plan(x)
-        idle.append((plan, now))
+        idle.append(plan)
         return y
 
     return run
@@ -107,22 +108,25 @@ class _InferencePlan(Plan):
         self._products = products
         self._made: list[tuple[_Product, int, Any]] = []
         self._prepared = preparation(backend)
+        self.settings: list[Any] | None = None  # of the layers, when it was made
         super().__init__(program, backend, copied(x, x.dtype))
+        self._x, self._y = self.inputs[0], self.arrays[program.outputs[0]]
 
     def current(self) -> bool:
         """Return whether the ops are those of the weights as they are now."""
         for product, rows, op in self._made:
             if product.op(rows) is not op:
                 return False
-        return all(variable._data is data for variable, data in self._sources)
+        if self._sources:
+            return all(variable._data is data for variable, data in self._sources)
+        return True
 
     def __call__(self, x: Array) -> Array:
         """Return a copy of the output."""
-        self.inputs[0][...] = x
+        self._x[...] = x
         for call in self._forward:
             call()
-        result: Array = self.arrays[self.program.outputs[0]].copy()
-        return result
+        return self._y.copy()
 
     def _is_bound(self, node: Node) -> bool:
         return not node.op.endswith("_product")  # these look at their weights by themselves
