@@ -10,7 +10,8 @@ import pytest
 from test_memory import LINUX, run
 
 import fastcnn
-from fastcnn import FastBackend, _kernels, inference, nn
+from fastcnn import FastBackend, _kernels, nn
+from fastcnn.fast import _inference
 from fastcnn._kernels import _memory
 from fastcnn._memory import empty, zeros
 
@@ -212,7 +213,7 @@ def test_no_memory_is_a_memory_error_and_the_model_stays() -> None:
 
 def test_what_is_kept_for_small_batches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many shapes come: each has arrays of its own ready."""
-    monkeypatch.setattr(inference, "_MOST_BYTES", 2 << 20)
+    monkeypatch.setattr(_inference, "_MOST_BYTES", 2 << 20)
     model = nn.Sequential([nn.Conv2D(32, 3, padding=1, activation="relu"), nn.Conv2D(32, 3)])
     model.build((16, 16, 8))
     predict = fastcnn.Predictor(model)
