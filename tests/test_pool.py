@@ -11,9 +11,9 @@ from test_memory import LINUX, run
 
 import fastcnn
 from fastcnn import FastBackend, _kernels, nn
-from fastcnn.fast import _inference
 from fastcnn._kernels import _memory
 from fastcnn._memory import empty, zeros
+from fastcnn.fast import _inference
 
 
 def test_results_begin_at_a_cache_line(dtype: Any) -> None:
