@@ -14,7 +14,10 @@ __all__ = [
     "Arrays",
     "count_of",
     "each",
+    "ends_in",
     "inputs_of",
+    "is_any",
+    "known_shape_of",
     "last_layers",
     "listed",
     "outputs_of",
@@ -41,6 +44,13 @@ def inputs_of(model: nn.Module) -> int:
     if isinstance(model, nn.Model) and not model.built:
         return 0 if model._one_input else len(model._input_shapes)
     return several(model.input_shape)
+
+
+def known_shape_of(model: nn.Module) -> Any:
+    """Return the input_shape of a model that is built or says it itself, else None."""
+    if model.built:
+        return model.input_shape
+    return model._own_shapes() if isinstance(model, nn.Model) else None
 
 
 def outputs_of(model: nn.Module) -> int | None:
@@ -77,6 +87,24 @@ def last_layers(model: nn.Module) -> list[nn.Module | None]:
         behind = [None] if layer is None else last_layers(layer)
         found.append(behind[index] if index < len(behind) else None)
     return found
+
+
+_LAYERS = {"softmax": nn.Softmax, "sigmoid": nn.Sigmoid}
+
+
+def ends_in(model: nn.Module, *activations: str) -> bool:
+    """Return whether the last layer of a model's one output is, or has, one of these activations.
+
+    Behind what only moves numbers or takes their means, probabilities are probabilities.
+    """
+    return is_any(last_layers(model)[0], *activations)
+
+
+def is_any(layer: nn.Module | None, *activations: str) -> bool:
+    """Return whether a layer is, or has, one of these activations."""
+    if isinstance(layer, tuple(_LAYERS[name] for name in activations)):
+        return True
+    return getattr(layer, "activation", None) in activations
 
 
 # ---------------------------------------------------------------------- arrays
