@@ -346,9 +346,7 @@ def test_what_looks_like_bytes_is_named() -> None:
 @pytest.mark.parametrize("seed", [0, None], ids=["built", "unbuilt"])
 def test_an_input_of_another_shape_is_named(seed: Any) -> None:
     (images, numbers), _ = data(3)
-    with pytest.raises(
-        ValueError, match=r"^x\[1\]: expected a batch of shape \(n, 4\), got \(3, 3"
-    ):
+    with pytest.raises(ValueError, match=r"^x\[1\]: expected a batch of shape \(n, 4\), got"):
         trained("fast", branched(seed)).predict([images, numbers[:, :3]])
 
 

@@ -186,8 +186,8 @@ class Tracer(Tracing):
         name = type(layer).__name__
         if isinstance(x, (list, tuple)) or (layer.output_shape and not _is_one(layer.output_shape)):
             raise TypeError(
-                f"{name}: expected a layer of one's own to take and to give one array, got several; "
-                "an nn.Model of such layers may have several inputs and outputs"
+                f"{name}: expected a layer of one's own to take and to give one array, got "
+                "several; an nn.Model of such layers may have several inputs and outputs"
             )
         value = self._value(x)
         y = self._result(name.lower(), (value.shape[0], *layer.output_shape), self._dtype)
