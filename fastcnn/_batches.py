@@ -11,6 +11,7 @@ import numpy as np
 
 from fastcnn._memory import empty
 from fastcnn._preparation import preparation
+from fastcnn._several import Arrays, count_of, each, listed
 from fastcnn.backend import Array, Backend
 
 __all__ = ["Samples", "batches", "floats"]
@@ -21,32 +22,36 @@ class Samples:
     """Checked data, views where that will do.
 
     images (n, ...), targets (n, ...), weights (n,) or None. target_dtype: what a batch makes of
-    the targets. rows: the places of those that count, None for all.
+    the targets. rows: the places of those that count, None for all. Images are a tuple where a
+    model takes several inputs, targets and their dtypes where it gives several outputs.
     """
 
-    images: Array
-    targets: Array
+    images: Arrays
+    targets: Arrays
     weights: Array | None
-    target_dtype: np.dtype[Any]
+    target_dtype: Any
     rows: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.images if self.rows is None else self.rows)
+        return count_of(self.images) if self.rows is None else len(self.rows)
 
-    def part(self, start: int, size: int | None = None) -> tuple[Array, Array, Array | None]:
+    def part(self, start: int, size: int | None = None) -> tuple[Arrays, Arrays, Array | None]:
         """Return (images, targets, weights) of `size` samples from `start` on, of the rest."""
         chosen: Any = slice(start, None if size is None else start + size)
         if self.rows is not None:
             chosen = self.rows[chosen]
         weights = None if self.weights is None else self.weights[chosen]
-        return self.images[chosen], self.targets[chosen], weights
+        images, targets = (
+            each(lambda array: array[chosen], arrays) for arrays in (self.images, self.targets)
+        )
+        return images, targets, weights
 
-    def all_targets(self) -> tuple[Array, Array | None]:
+    def all_targets(self) -> tuple[Arrays, Array | None]:
         """Return (targets, weights) of those that count."""
         if self.rows is None:
             return self.targets, self.weights
         weights = None if self.weights is None else self.weights[self.rows]
-        return self.targets[self.rows], weights
+        return each(lambda array: array[self.rows], self.targets), weights
 
 
 _FEW_CHANNELS = 16  # that are copied one after another where they do not lie side by side
@@ -73,33 +78,42 @@ def batches(
     steps: int,
     order: Array | None,
     same_arrays: bool,
-) -> Iterator[tuple[Array, Array, Array | None]]:
-    """Yield `steps` batches (x, target, weights), x as `floats` has it.
+) -> Iterator[tuple[Arrays, Arrays, Array | None]]:
+    """Yield `steps` batches (x, target, weights), x as `floats` has it; tuples of several.
 
     order: the places of the samples in the order to take them, None for all as they lie.
 
     With `same_arrays` batches of one size come in the same: the next one overwrites them.
     """
-    images, targets, weights = samples.images, samples.targets, samples.weights
-    kind = samples.target_dtype
+    images, weights = listed(samples.images), samples.weights
+    arrays = (*images, *listed(samples.targets))
+    kinds = (*[dtype] * len(images), *listed(samples.target_dtype))
     count = min(len(samples), steps * batch_size)
-    x, target = np.empty((0,)), np.empty((0,))
+    made = 0
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
-        if len(x) != size or not same_arrays:
-            x = empty((size, *images.shape[1:]), dtype)
-            target = empty((size, *targets.shape[1:]), kind)
+        if made != size or not same_arrays:
+            made = size
+            outs = [
+                empty((size, *array.shape[1:]), kind)
+                for array, kind in zip(arrays, kinds, strict=True)
+            ]
             if order is not None:
-                take_x = _taking(x, images, backend)
-                take_target = _taking(target, targets, backend)
+                takings = [
+                    _taking(out, array, backend) for out, array in zip(outs, arrays, strict=True)
+                ]
         if order is None:
             chosen: Any = slice(start, start + size)
-            floats(images[chosen], dtype, x)
-            floats(targets[chosen], kind, target)
+            for out, array, kind in zip(outs, arrays, kinds, strict=True):
+                floats(array[chosen], kind, out)
         else:
             chosen = order[start : start + size]
-            take_x(chosen)
-            take_target(chosen)
+            for take in takings:
+                take(chosen)
+        x: Arrays = tuple(outs[: len(images)]) if isinstance(samples.images, tuple) else outs[0]
+        target: Arrays = tuple(outs[len(images) :])
+        if not isinstance(samples.targets, tuple):
+            (target,) = target
         yield x, target, None if weights is None else weights[chosen]
 
 

@@ -19,7 +19,7 @@ class History(dict[str, list[float]]):
     def add(self, numbers: Mapping[str, float]) -> None:
         """Take down the numbers of an epoch."""
         for name, value in numbers.items():
-            self[name].append(value)
+            self.setdefault(name, []).append(value)
         self._last = tuple(numbers)
 
     def copy(self) -> History:

@@ -9,6 +9,8 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._preparation import preparation
+from fastcnn._several import Arrays, listed, several
+from fastcnn._weighted import Losses
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
@@ -37,41 +39,52 @@ class Passes:
         self._fast: Any = None if preparation(backend) is None else backend
         self.same_gradients = self._fast is not None
         self._keeps_gradients = type(optimizer) not in _OPTIMIZERS
-        self.same_arrays = self._fast is not None and type(loss) in (CrossEntropy, MeanSquaredError)
+        losses = loss.losses if isinstance(loss, Losses) else (loss,)
+        self.same_arrays = self._fast is not None and all(
+            type(each) in (CrossEntropy, MeanSquaredError) for each in losses
+        )
+        self._gives_several = several(model.output_shape) > 0
         self._runners: dict[tuple[Any, ...], Any] = {}
 
     def __call__(
-        self, x: Array, target: Array, weights: Array | None, rng: np.random.Generator
-    ) -> tuple[Array, float, Callable[[], None]]:
+        self, x: Arrays, target: Arrays, weights: Array | None, rng: np.random.Generator
+    ) -> tuple[Arrays, float, Callable[[], None]]:
         """Return (prediction, loss, backward); backward() leaves the parameters' gradients.
 
-        weights: of the samples, or None. The prediction is good until the next call.
+        weights: of the samples, or None. The prediction is good until the next call. Of several
+        inputs or outputs x, or target and prediction, are tuples.
         """
+        prediction: Arrays
         with_loss = weights is None and _is_traceable(self._loss)
-        inputs = (x, target) if with_loss else (x,)
-        runner = self._runner(inputs)
-        prediction, *loss = runner.forward(*inputs, rng=rng)
+        inputs = (*listed(x), target) if with_loss else listed(x)
+        runner = self._runner(inputs, with_loss)
+        outputs = runner.forward(*inputs, rng=rng)
         if with_loss:
-            return prediction, loss[0], lambda: self._leave(runner.backward())
+            prediction, loss = outputs
+            return prediction, loss, lambda: self._leave(runner.backward())
         if not self.same_arrays:
-            prediction = prediction.copy()
+            outputs = [output.copy() for output in outputs]
+        prediction = tuple(outputs) if self._gives_several else outputs[0]
         value, gradient = called(self._loss, prediction, target, self._backend, weights)
-        return prediction, value, lambda: self._leave(runner.backward(gradient()))
+        return prediction, value, lambda: self._leave(runner.backward(*listed(gradient())))
 
     def _leave(self, gradients: dict[str, Array]) -> None:
         """Leave the gradients in the parameters; what foreign layers computed is there already."""
         for name, gradient in gradients.items():
             self._parameters[name].grad = gradient.copy() if self._keeps_gradients else gradient
 
-    def _runner(self, inputs: tuple[Array, ...]) -> Any:
-        """Return what runs the program for a batch of this size."""
+    def _runner(self, inputs: tuple[Array, ...], with_loss: bool) -> Any:
+        """Return what runs the program for a batch of this size; with a loss, the target is last.
+
+        The losses of several outputs are called one by one: theirs is no program.
+        """
         key = tuple(array.shape for array in inputs)
         runner = self._runners.get(key)
         if runner is not None and runner.current():
             return runner
         loss, target = None, None
-        if len(inputs) > 1:
-            loss, target = self._loss, (inputs[1].shape, inputs[1].dtype)
+        if with_loss:
+            loss, target = self._loss, (inputs[-1].shape, inputs[-1].dtype)
         x = inputs[0]
         program = trace(self._model, len(x), dtype=x.dtype, training=True, loss=loss, target=target)
         if self._fast is not None:

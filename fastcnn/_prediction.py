@@ -14,7 +14,7 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._images import read_images
-from fastcnn._setup import ends_in
+from fastcnn._several import ends_in
 from fastcnn.losses import CrossEntropy
 from fastcnn.metrics import correct
 from fastcnn.trainer import Trainer

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
+from fastcnn._several import Arrays, count_of, taken_apart
 from fastcnn.backend import Array
 from fastcnn.losses import Loss
 from fastcnn.nn._options import number
 
-__all__ = ["Given", "Split", "given", "given_pair", "require_weight", "split"]
+__all__ = [
+    "Counts",
+    "Given",
+    "Split",
+    "as_arrays",
+    "given",
+    "given_pair",
+    "require_weight",
+    "split",
+]
 
 
 class Given(NamedTuple):
     """Arrays as a caller gave them: what happens to them later is seen. `where` names them."""
 
-    x: Array
-    y: Array
+    x: Arrays
+    y: Arrays
     sample_weight: Array | None
     where: str
 
 
-def given(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None, where: str = "") -> Given:
+class Counts(NamedTuple):
+    """How many inputs a model takes, and how many outputs it gives; 0 for one by itself."""
+
+    inputs: int
+    outputs: int
+
+
+def as_arrays(value: Any, count: int, where: str, of: str) -> Arrays:
+    """Return what a caller gave as an array, or `count` of them as a tuple; 0 is one by itself."""
+    if not count:
+        return as_array(value, where)
+    return tuple(as_array(one, name) for one, name in taken_apart(value, count, where, of))
+
+
+def given(x: Any, y: Any, weight: ArrayLike | None, counts: Counts, where: str = "") -> Given:
     """Return what a caller gave, as arrays."""
     return Given(
-        as_array(x, f"{where}x"),
-        as_array(y, f"{where}y"),
+        as_arrays(x, counts.inputs, f"{where}x", "inputs"),
+        as_arrays(y, counts.outputs, f"{where}y", "outputs"),
         None if weight is None else as_array(weight, f"{where}sample_weight"),
         where,
     )
 
 
-def given_pair(data: tuple[ArrayLike, ...] | None) -> Given | None:
+def given_pair(data: tuple[Any, ...] | None, counts: Counts) -> Given | None:
     """Return the arrays of fit's validation_data."""
     if data is None:
         return None
@@ -46,10 +70,11 @@ def given_pair(data: tuple[ArrayLike, ...] | None) -> Given | None:
             f"fit: {where}: expected a pair (x, y), or (x, y, sample_weight), got {len(data)} of "
             "them"
         )
-    return given(data[0], data[1], data[2] if len(data) == 3 else None, f"{where}: ")
+    weight = data[2] if len(data) == 3 else None
+    return given(data[0], data[1], weight, counts, f"{where}: ")
 
 
-def require_weight(targets: Array, weights: Array | None, loss: Loss, where: str) -> None:
+def require_weight(targets: Arrays, weights: Array | None, loss: Loss, where: str) -> None:
     """Refuse data of which no sample counts: there is no mean of it."""
     if loss.weight(targets, weights) > 0:
         return
@@ -69,22 +94,23 @@ class Split(NamedTuple):
     held: Array
 
 
-def split(share: float, targets: Array, rng: np.random.Generator) -> Split:
+def split(share: float, targets: Arrays, rng: np.random.Generator) -> Split:
     """Hold out a share of the samples, drawn at random, each class giving its part of them.
 
     The samples in random order, sorted by class where targets are integers (n,), are taken at even
-    distances. So a class gives its share to within one sample.
+    distances. So a class gives its share to within one sample. (Of several outputs' targets none
+    goes before the others: all samples are alike.)
     """
     where = "fit: validation_split"
     share = number(share, where, 0.0, 1.0, open_low=True, open_high=True)
-    count = len(targets)
+    count = count_of(targets)
     held = round(count * share)
     if not 0 < held < count:
         raise ValueError(
             f"{where}: expected a share that leaves images on both sides, got {share:g} of {count}"
         )
     order = rng.permutation(count)
-    if targets.ndim == 1 and targets.dtype.kind in "iu":
+    if not isinstance(targets, tuple) and targets.ndim == 1 and targets.dtype.kind in "iu":
         order = order[np.argsort(targets[order], kind="stable")]
     taken = np.diff(np.arange(count + 1) * held // count) > 0
     return Split(np.sort(order[~taken]), np.sort(order[taken]))

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from fastcnn import nn
 from fastcnn._batches import Samples
 from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
 from fastcnn._labels import sample_weights
-from fastcnn._samples import Given, Split, require_weight
+from fastcnn._samples import Counts, Given, Split, require_weight
 from fastcnn._sentences import no_attribute
 from fastcnn._settings import Checks
+from fastcnn._several import (
+    Arrays,
+    count_of,
+    each,
+    inputs_of,
+    known_shape_of,
+    listed,
+    outputs_of,
+    require_same_count,
+)
 from fastcnn._step_lock import StepLock
+from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.inference import as_images, no_model
-from fastcnn.losses import CrossEntropy, Loss, LossFunction, get_loss
+from fastcnn.losses import Loss, LossFunction
 from fastcnn.nn._options import flag, float_dtype, integer
 from fastcnn.nn._variable import Buffer
 from fastcnn.optim import SGD, Optimizer, get_optimizer
 from fastcnn.schedules import Schedule, get_schedule
 
-__all__ = ["Setup", "ends_in"]
+__all__ = ["Setup"]
 
 
 def _history(value: object, where: str) -> History:
@@ -78,7 +90,8 @@ class Setup:
         self,
         model: nn.Module,
         optimizer: Optimizer | str | None,
-        loss: Loss | LossFunction | str,
+        loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str],
+        loss_weights: Sequence[float] | None,
         backend: Backend | str,
         seed: int,
         schedule: Schedule | str | None,
@@ -90,7 +103,9 @@ class Setup:
         self._model = _module(model)
         self._forget_steps()
         self.optimizer = SGD(0.05, momentum=0.9) if optimizer is None else optimizer
+        self._loss_weights: tuple[float, ...] | None = None
         self.loss = loss
+        self.loss_weights = loss_weights
         self.backend = backend
         self.seed = seed
         self.schedule = schedule
@@ -105,7 +120,7 @@ class Setup:
     def model(self, model: nn.Module) -> None:
         if _module(model) is not self._model:
             self._require_no_epoch("model")
-            _require_logits(model, self._loss)
+            require_logits(model, self._loss)
             if model.dtype is not None and model.dtype != self._dtype:
                 raise ValueError(
                     f"model: expected weights of the trainer's dtype {self._dtype}, got "
@@ -129,15 +144,27 @@ class Setup:
 
     @property
     def loss(self) -> Loss:
-        """The loss."""
+        """The loss; of a list of them their weighted sum, whose `losses` they are."""
         return self._loss
 
     @loss.setter
-    def loss(self, loss: Loss | LossFunction | str) -> None:
-        checked = get_loss(loss)
-        _require_logits(self._model, checked)
+    def loss(self, loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str]) -> None:
+        checked = loss_of(loss, self._loss_weights, outputs_of(self._model))
+        require_logits(self._model, checked)
         self._loss = checked
-        self._fitted_to: Array | None = None  # the targets of the last epoch
+        self._fitted_to: Arrays | None = None  # the targets of the last epoch
+
+    @property
+    def loss_weights(self) -> tuple[float, ...] | None:
+        """By what each of a list of losses is multiplied in their sum; None is 1 for all."""
+        return self._loss_weights
+
+    @loss_weights.setter
+    def loss_weights(self, weights: Sequence[float] | None) -> None:
+        checked = loss_weights_of(weights, self._loss)
+        if isinstance(self._loss, Losses):
+            self._loss = Losses(self._loss.losses, checked)
+        self._loss_weights = checked
 
     @property
     def backend(self) -> Backend:
@@ -230,23 +257,30 @@ class Setup:
         self._optimizer_state = self._optimizer.renewed(self._parameters, self._optimizer_state)
 
     # ------------------------------------------------------------------ data
-    def _images(self, x: ArrayLike, where: str, asked: str = "") -> Array:
+    def _counts(self) -> Counts:
+        """Return how many inputs the model takes, and of how many outputs there are losses.
+
+        ValueError where those are not as many as the model gives.
+        """
+        require_one_each(self.loss, outputs_of(self.model))
+        outputs = len(self.loss.losses) if isinstance(self.loss, Losses) else 0
+        return Counts(inputs_of(self.model), outputs)
+
+    def _images(self, x: Arrays, where: str, asked: str = "") -> Arrays:
         """Check images, and build the model for them where it has no weights yet.
 
         The first floats under each of the names, and of what they are asked for, are looked at.
         """
-        images = as_images(x, where, self.model.input_shape if self.model.built else None)
+        shape = known_shape_of(self.model)
+        names: Any = where
+        if isinstance(x, tuple):
+            names = tuple(f"{where}[{at}]" for at in range(len(x)))
+            images: Arrays = each(as_images, x, names, shape or (None,) * len(x))
+            require_same_count(images, where)
+        else:
+            images = as_images(x, where, shape)
         if not self.model.built:
-            try:
-                with self._steps.held():  # of several threads, one builds it
-                    if not self.model.built:
-                        self.model.build(images.shape[1:], dtype=self.dtype, seed=self.seed)
-            except ValueError as error:
-                hint = layout_hint(images.shape)
-                if not hint:
-                    raise
-                raise ValueError(f"{where}: shape {images.shape}: {error}{hint}") from error
-            warn_of_layout(images.shape, where)
+            self._build(images, where)
         if not self._parameters:
             if self.model.dtype is not None and self.model.dtype != self.dtype:
                 raise ValueError(
@@ -254,30 +288,63 @@ class Setup:
                     f"{self.model.dtype}"
                 )
             self._parameters = self.model.trained_parameters()
-        if images.dtype != np.uint8 and (asked or where) not in self._looked_at:
-            self._looked_at.add(asked or where)
-            warn_of_bytes(images, where)
+        if (asked or where) not in self._looked_at:
+            for one, name in zip(listed(images), listed(names), strict=True):
+                if one.dtype != np.uint8:
+                    self._looked_at.add(asked or where)
+                    warn_of_bytes(one, name)
         return images
+
+    def _build(self, images: Arrays, where: str) -> None:
+        shape = each(lambda one: one.shape[1:], images)
+        try:
+            with self._steps.held():  # of several threads, one builds it
+                if not self.model.built:
+                    self.model.build(shape, dtype=self.dtype, seed=self.seed)
+        except ValueError as error:
+            hint = "" if isinstance(images, tuple) else layout_hint(images.shape)
+            if not hint:
+                raise
+            raise ValueError(f"{where}: shape {images.shape}: {error}{hint}") from error
+        if not isinstance(images, tuple):
+            warn_of_layout(images.shape, where)
 
     def _samples(self, data: Given) -> Samples:
         """Check images, targets and weights, and build the model where it has no weights yet."""
         where = data.where
         images = self._images(data.x, f"{where}x")
-        count, shape = len(images), self.model.output_shape
-        if data.y.ndim == 0 or len(data.y) != count:
-            raise ValueError(
-                f"{where}y: expected {count} labels, one an image, got shape {data.y.shape}"
-            )
-        targets = self.loss.targets(data.y, count, shape, self.dtype, f"{where}y")
+        self._counts()  # of a layer of one's own that was not built, the outputs are known now
+        count, shapes = count_of(images), self.model.output_shape
+        losses: Any = (self.loss,)
+        if isinstance(self.loss, Losses):
+            losses = self.loss.losses
+            names = tuple(f"{where}y[{at}]" for at in range(len(losses)))
+            targets = each(partial(self._targets, count), data.y, names, losses, shapes)
+            kind = each(self._kind, targets, shapes)
+        else:
+            targets = self._targets(count, data.y, f"{where}y", self.loss, shapes)
+            kind = self._kind(targets, shapes)
         weights = sample_weights(data.sample_weight, count, self.dtype, f"{where}sample_weight")
-        if weights is not None and not self.loss.takes_weights:
-            raise ValueError(
-                f"{where}sample_weight: expected a loss that takes weights, got "
-                f"{type(self.loss).__name__}, whose __call__ has no argument for them"
-            )
-        like_images = targets.dtype == np.uint8 and targets.shape[1:] == shape
-        kind = self.dtype if like_images or targets.dtype.kind == "f" else targets.dtype
+        for loss in losses:
+            if weights is not None and not loss.takes_weights:
+                raise ValueError(
+                    f"{where}sample_weight: expected a loss that takes weights, got "
+                    f"{type(loss).__name__}, whose __call__ has no argument for them"
+                )
         return Samples(images, targets, weights, kind)
+
+    def _targets(
+        self, count: int, y: Array, where: str, loss: Loss, output_shape: tuple[int, ...]
+    ) -> Array:
+        """Check the targets of one output."""
+        if y.ndim == 0 or len(y) != count:
+            raise ValueError(f"{where}: expected {count} labels, one an image, got shape {y.shape}")
+        return loss.targets(y, count, output_shape, self.dtype, where)
+
+    def _kind(self, targets: Array, output_shape: tuple[int, ...]) -> np.dtype[Any]:
+        """Return the dtype of a batch's targets of one output."""
+        like_images = targets.dtype == np.uint8 and targets.shape[1:] == output_shape
+        return self.dtype if like_images or targets.dtype.kind == "f" else targets.dtype
 
     def _epoch_data(
         self, data: Given, other: Given | None, parts: Split | None
@@ -313,32 +380,7 @@ class Setup:
             )
 
 
-_KEEPING = (nn.Flatten, nn.Dropout, nn.GlobalAvgPool2D)
-
-
-def ends_in(model: nn.Module, *activations: str) -> bool:
-    """Return whether a model's last layer is, or has, one of these activations."""
-    while isinstance(model, (nn.Sequential, nn.Model)):
-        # Behind these, probabilities are probabilities.
-        last = [x for x in model.layers if not isinstance(x, _KEEPING)]
-        if not last:
-            return False
-        model = last[-1]
-    layers = {"softmax": nn.Softmax, "sigmoid": nn.Sigmoid}
-    if isinstance(model, tuple(layers[name] for name in activations)):
-        return True
-    return getattr(model, "activation", None) in activations
-
-
 def _module(model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise no_model(model)
     return model
-
-
-def _require_logits(model: nn.Module, loss: Loss) -> None:
-    if isinstance(loss, CrossEntropy) and ends_in(model, "softmax"):
-        raise ValueError(
-            "model: expected one that gives logits, which cross_entropy takes, got one that ends "
-            "in a softmax; leave it out (predict_proba applies it)"
-        )

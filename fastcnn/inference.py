@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,6 +15,7 @@ from fastcnn._batches import floats
 from fastcnn._hints import shape_hint
 from fastcnn._preparation import preparation
 from fastcnn._sentences import explained
+from fastcnn._several import inputs_of, require_same_count, several
 from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._repr import model_in_words
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "as_images", "compiled", "no_model"]
 
-Run = Callable[[Array], Array]
+Run = Callable[..., Any]  # of an input or several; what it gives is a tuple of several outputs
 
 
 class Predictor:
@@ -32,6 +33,9 @@ class Predictor:
 
         predictor = fastcnn.Predictor(fastcnn.load("model.safetensors"))
         logits = predictor(image[None])
+
+    The inputs of a model that takes several come one after another, predictor(a, b); the outputs of
+    one that gives several are a list.
 
     model: a built layer or model; what happens to it later, the predictor does not see. backend:
     "fast", "reference" or a backend. dtype: for a model without weights.
@@ -60,6 +64,8 @@ class Predictor:
         self.output_shape = model.output_shape
         self.dtype = model.dtype or float_dtype(np.float32 if dtype is None else dtype)
         self._words = model_in_words(model)
+        self._inputs = inputs_of(model)
+        self._is_plain = not self._inputs and not several(self.output_shape)
         self._model = copy.deepcopy(model)
         self._backend = get_backend(backend)
         self._run = compiled(self._model, self._backend, follow=False)
@@ -77,13 +83,38 @@ class Predictor:
         shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"
         return f"Predictor({self._words}, {shapes}, dtype={self.dtype})"
 
-    def __call__(self, x: ArrayLike) -> Array:
+    @overload
+    def __call__(self, x: ArrayLike) -> Array: ...
+    @overload
+    def __call__(self, x: ArrayLike, *more: ArrayLike) -> Any: ...
+    def __call__(self, x: ArrayLike, *more: ArrayLike) -> Any:
         """Return the model's outputs (n, ...) for x (n, *input_shape), n at least one.
 
-        uint8 is divided by 255, floats are taken as they are, as the trainer does. TypeError
-        for other dtypes, ValueError for other shapes.
+        more: a model's other inputs, in its order, for as many samples each. Of a model with
+        several outputs it is a list of arrays. uint8 is divided by 255, floats are taken as they
+        are, as the trainer does. TypeError for other dtypes and for another number of inputs,
+        ValueError for other shapes.
         """
+        if more or not self._is_plain:
+            return self._several(x, *more)
         return self._run(floats(as_images(x, "x", self.input_shape), self.dtype))
+
+    def _several(self, *inputs: ArrayLike) -> Any:
+        expected = self._inputs or 1
+        if len(inputs) != expected:
+            hint = ""
+            if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
+                hint = "; a list of them goes in as predictor(*inputs)"
+            raise TypeError(
+                f"Predictor: expected {expected} input{'s' * (expected > 1)}, as many as the model "
+                f"takes, got {len(inputs)}{hint}"
+            )
+        shapes: Any = self.input_shape if self._inputs else (self.input_shape,)
+        names = [f"inputs[{at}]" for at in range(expected)] if self._inputs else ["x"]
+        checked = tuple(map(as_images, inputs, names, shapes))
+        require_same_count(checked, "inputs")
+        result = self._run(*(floats(images, self.dtype) for images in checked))
+        return list(result) if isinstance(result, tuple) else result
 
 
 def no_model(model: object) -> TypeError:
@@ -124,10 +155,14 @@ def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Run:
     """Return a function of x that computes model(x, backend) in inference.
 
     With `follow` every call sees the weights as they are then, however they were changed: what
-    was prepared is compared with them and prepared again. Without it they must not change.
+    was prepared is compared with them and prepared again. Without it they must not change. Several
+    inputs are as many arguments, several outputs a tuple.
     """
     if preparation(backend) is None:
-        return lambda x: model(x, backend)
+        whole: Any = model
+        if inputs_of(model):
+            return lambda *inputs: whole(inputs, backend)
+        return lambda x: whole(x, backend)
     from fastcnn.fast._inference import compiled as planned
 
     return planned(model, cast("FastBackend", backend), follow=follow)

@@ -10,6 +10,7 @@ import copy
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn._sentences import explained
 from fastcnn.backend import Array
-from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer
 from fastcnn.nn._state import check_state
 from fastcnn.optim import Optimizer
 
@@ -41,6 +42,7 @@ MODEL = "model.safetensors"  # its name in the folder of a run
 MODEL_FORMAT = "fastcnn-model"
 STATE_FORMAT = "fastcnn-state"
 HISTORY = ("step_loss", "loss", "accuracy", "val_loss", "val_accuracy")
+_OF_AN_OUTPUT = re.compile(r"(val_)?loss_\d{1,9}")  # of several; there is a row for each, too
 VERSION = 1
 _DTYPES = {"F32": "f4", "F64": "f8"}
 _READERS = {
@@ -113,7 +115,7 @@ def _outside(model: nn.Module) -> dict[str, Any]:
 def rebuild(description: Mapping[str, Any], layers: Mapping[str, type[nn.Module]]) -> nn.Module:
     """Return the model that `describe` described, planned but without weights."""
     model = layer_from(description.get("architecture"), layers)
-    model.plan(input_shape_of(description.get("input_shape"), "input_shape"))
+    model.plan(input_shapes_of(description.get("input_shape"), "input_shape"))
     return model
 
 
@@ -175,7 +177,7 @@ def read_state(
         kind = type(optimizer).__name__
         if description.get("optimizer") != kind:
             raise ValueError(f"expected optimizer {kind}, got {description.get('optimizer')!r:.80}")
-        input_shape = input_shape_of(saved.get("input_shape"), "input_shape")
+        input_shape = input_shapes_of(saved.get("input_shape"), "input_shape")
         if model.built and model.input_shape != input_shape:
             raise ValueError(f"expected a model for inputs {model.input_shape}, got {input_shape}")
         planned = model
@@ -193,7 +195,8 @@ def read_state(
             state = check_state(optimizer.state_shapes(planned.trained_parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         for name, values in _part(tensors, "history.").items():
-            if name not in history or values.ndim != 1 or values.dtype != np.float64:
+            known = name in history or _OF_AN_OUTPUT.fullmatch(name)
+            if not known or values.ndim != 1 or values.dtype != np.float64:
                 raise ValueError(f"history: expected rows of float64, got {name!r:.80}")
             history[name] = values.tolist()
     except (TypeError, ValueError, RecursionError) as error:

@@ -20,16 +20,17 @@ from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
-from fastcnn._samples import Split, given, given_pair, require_weight, split
+from fastcnn._samples import Split, as_arrays, given, given_pair, require_weight, split
 from fastcnn._sentences import explained
-from fastcnn._setup import Setup, ends_in
+from fastcnn._setup import Setup
+from fastcnn._several import Arrays, count_of, each, ends_in, inputs_of, listed, outputs_of, several
 from fastcnn._stream import Stream
 from fastcnn._update import Update
+from fastcnn._weighted import Tally
 from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import Loss, LossFunction, called
-from fastcnn.metrics import hits as correct
 from fastcnn.nn._options import flag, integer, number
 from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import Optimizer, clip_gradients
@@ -64,6 +65,11 @@ class Trainer(Setup):
     A batch that weighs nothing is a step of a gradient of 0, as in Keras: momentum and decay go on.
     The accuracy counts all samples alike. Arrays with masked numbers are refused.
 
+    A model with several inputs takes a list of as many arrays for x, in their order. One with
+    several outputs takes such a list for y, and a list of losses, one an output: the loss is then
+    their sum, each times its number in loss_weights (of at least 0; 1 by default), and "loss_0" the
+    first output's own. There is no accuracy then.
+
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
     set is checked as here. A new optimizer starts with a state of its own, and so it does for
     another model. Attributes besides: `epoch` and `step` count finished epochs and steps,
@@ -77,13 +83,14 @@ class Trainer(Setup):
         model: nn.Module,
         *,
         optimizer: Optimizer | str | None = None,
-        loss: Loss | LossFunction | str = "cross_entropy",
+        loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str] = "cross_entropy",
+        loss_weights: Sequence[float] | None = None,
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__(model, optimizer, loss, backend, seed, schedule, dtype)
+        super().__init__(model, optimizer, loss, loss_weights, backend, seed, schedule, dtype)
         self.epoch = 0
         self.step = 0
         self.stop = False
@@ -157,7 +164,9 @@ class Trainer(Setup):
                 )
         if validation_split is not None and validation_data is not None:
             raise ValueError("fit: validation_split: expected no validation_data with it, got both")
-        data, other = given(x, y, sample_weight), given_pair(validation_data)
+        counts = self._counts()
+        data = given(x, y, sample_weight, counts)
+        other = given_pair(validation_data, counts)
         parts: Split | None = None
         if validation_split is not None:
             rng = cast(np.random.Generator, Stream(self.seed, _SPLIT, 0))
@@ -166,7 +175,7 @@ class Trainer(Setup):
         count = len(train)
         steps = count // batch_size if drop_last else -(-count // batch_size)
         self._require_batches(count, batch_size, drop_last, steps)
-        names = ("loss", "accuracy") if self.loss.measures_accuracy else ("loss",)
+        names = Tally(self.loss).names
         self.measured = names + tuple(f"val_{name}" for name in names if validation is not None)
 
         total_steps = self.step + epochs * steps
@@ -218,40 +227,33 @@ class Trainer(Setup):
 
     def _train_epoch(
         self,
-        data: Callable[..., Iterator[tuple[Array, Array, Array | None]]],
+        data: Callable[..., Iterator[tuple[Arrays, Arrays, Array | None]]],
         fitted: Loss,
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
-        total, weights, hits, count = 0.0, 0.0, 0, 0
+        tally = Tally(fitted)
         numbers: dict[str, float] = {}
         passes = Passes(self.model, fitted, self.optimizer, self.backend)
         update = Update(self.optimizer, self._parameters, self.backend)
         for batch in data(same_arrays=passes.same_arrays):
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
-            target = batch[1]
-            weight = fitted.weight(*batch[1:])
-            total += loss * weight
-            weights += weight
-            count += len(target)
-            numbers["loss"] = total / weights if weights else 0.0
-            if self.loss.measures_accuracy:
-                hits += correct(prediction, target)
-                numbers["accuracy"] = hits / count
+            tally.add(loss, prediction, *batch[1:])
+            numbers = tally.numbers()
             if bar is not None:
-                bar.advance(len(target), numbers)
+                bar.advance(count_of(batch[0]), numbers)
         return numbers
 
     def _train_step(
         self,
         passes: Passes,
         update: Update,
-        batch: tuple[Array, Array, Array | None],
+        batch: tuple[Arrays, Arrays, Array | None],
         total_steps: int,
         interrupts: Interrupts,
-    ) -> tuple[Array, float]:
+    ) -> tuple[Arrays, float]:
         """Take one step; return (prediction, loss) of before it.
 
         Everything that may fail comes first; what changes the model comes last, undisturbed.
@@ -283,7 +285,7 @@ class Trainer(Setup):
         self.model.apply_updates()
         self.step += 1
         self._optimizer_step = step
-        self.history["step_loss"].append(loss)
+        self.history["step_loss"].append(float(loss))
 
     def _refused(self, what: str, learning_rate: float) -> FloatingPointError:
         """Return the error of a step that is not taken."""
@@ -305,10 +307,11 @@ class Trainer(Setup):
         """Return {"loss": ..., "accuracy": ...} over the data; nothing is trained.
 
         The loss is that of all samples together, whatever the batch size. There is no accuracy
-        with mean_squared_error and functions.
+        with mean_squared_error and functions, nor of several outputs: their own losses are
+        "loss_0" and so on.
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
-        samples = self._samples(given(x, y, sample_weight))
+        samples = self._samples(given(x, y, sample_weight, self._counts()))
         counted = samples.targets if self._fitted_to is None else self._fitted_to
         fitted = self.loss.fitted(counted, self.model.output_shape)
         require_weight(samples.targets, samples.weights, fitted, "")
@@ -316,41 +319,41 @@ class Trainer(Setup):
 
     def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
         run = self._compiled()
-        total, weights, hits = 0.0, 0.0, 0
+        tally = Tally(fitted)
         for start in range(0, len(samples), batch_size):
             images, target, of_samples = samples.part(start, batch_size)
-            prediction = run(floats(images, self.dtype))
-            target = floats(target, samples.target_dtype)
+            prediction = run(*(floats(one, self.dtype) for one in listed(images)))
+            target = each(floats, target, samples.target_dtype)
             loss, _ = called(fitted, prediction, target, self.backend, of_samples)
-            weight = fitted.weight(target, of_samples)
-            total += loss * weight
-            weights += weight
-            if self.loss.measures_accuracy:
-                hits += correct(prediction, target)
-        numbers = {"loss": total / weights}
-        if self.loss.measures_accuracy:
-            numbers["accuracy"] = hits / len(samples)
-        return numbers
+            tally.add(loss, prediction, target, of_samples)
+        return tally.numbers()
 
     def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return the model's outputs, for a classifier logits (n, classes).
+
+        Of a model with several outputs they are a list of arrays.
 
         While another thread trains, they are those of the model between two steps, as is what
         `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
         """
         batch_size = integer(batch_size, "predict: batch_size")
-        images = self._images(x, "x", "predict")
+        images = self._images(as_arrays(x, inputs_of(self.model), "x", "inputs"), "x", "predict")
         return self._steps.unchanged(lambda: self._predict(images, batch_size))
 
-    def _predict(self, images: Array, batch_size: int) -> Array:
-        run = self._compiled()
-        if len(images) <= batch_size:
-            return run(floats(images, self.dtype))
-        outputs = np.empty((len(images), *self.model.output_shape), self.dtype)
-        for start in range(0, len(images), batch_size):
+    def _predict(self, images: Arrays, batch_size: int) -> Any:
+        run, count, shape = self._compiled(), count_of(images), self.model.output_shape
+        is_several = several(shape) > 0
+        if count <= batch_size:
+            result = run(*(floats(one, self.dtype) for one in listed(images)))
+            return list(result) if is_several else result
+        shapes: Any = shape if is_several else (shape,)
+        outputs = [np.empty((count, *one), self.dtype) for one in shapes]
+        for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = run(floats(images[part], self.dtype))
-        return outputs
+            results = run(*(floats(one[part], self.dtype) for one in listed(images)))
+            for output, result in zip(outputs, listed(results), strict=True):
+                output[part] = result
+        return outputs if is_several else outputs[0]
 
     def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.
@@ -358,6 +361,11 @@ class Trainer(Setup):
         Of a model that ends in a softmax or sigmoid they are what `predict` returns; sigmoids are
         probabilities each by itself and do not add up to 1.
         """
+        if outputs_of(self.model):
+            raise ValueError(
+                f"predict_proba: expected a model with one output, got one with "
+                f"{outputs_of(self.model)}; predict gives them in a list"
+            )
         outputs = self.predict(x, batch_size=batch_size)
         if ends_in(self.model, "softmax", "sigmoid"):
             return outputs

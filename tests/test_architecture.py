@@ -27,6 +27,7 @@ OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
+SEVERAL = {"fastcnn._several", "fastcnn._weighted"}
 PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", "fastcnn._memory", *PREPARED}
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
@@ -84,17 +85,20 @@ ALLOWED: dict[str, set[str]] = {
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._preparation": BACKEND,
-    "fastcnn._batches": {"fastcnn._memory", *PREPARED},
-    "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *PREPARED, *MODEL},
+    "fastcnn._several": {"fastcnn.nn", *BACKEND},
+    "fastcnn._weighted": {"fastcnn._several", "fastcnn.metrics", *MODEL},
+    "fastcnn._batches": {"fastcnn._memory", "fastcnn._several", *PREPARED},
+    "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *SEVERAL, *PREPARED, *MODEL},
     "fastcnn._finite": {*PREPARED, *MODEL},
     "fastcnn._update": {"fastcnn._finite", "fastcnn.optim", *PREPARED, *MODEL},
     "fastcnn._history": WORDS,
-    "fastcnn._samples": {"fastcnn._arrays", *MODEL},
+    "fastcnn._samples": {"fastcnn._arrays", "fastcnn._several", *MODEL},
     "fastcnn.inference": {
         "fastcnn.nn",
         "fastcnn._arrays",
         "fastcnn._batches",
         "fastcnn._hints",
+        "fastcnn._several",
         "fastcnn.fast",
         *WORDS,
         *PREPARED,
@@ -108,6 +112,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._samples",
         "fastcnn._settings",
         "fastcnn._step_lock",
+        *SEVERAL,
         *WORDS,
         *MODEL,
     },
@@ -129,6 +134,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._setup",
         "fastcnn._stream",
         "fastcnn._update",
+        *SEVERAL,
         *WORDS,
     },
 }

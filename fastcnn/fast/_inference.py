@@ -31,8 +31,11 @@ _MOST_BYTES = 64 << 20  # that they keep: a batch that needs more gains nothing 
 _SETTINGS = ("alpha", "epsilon", "negative_slope")
 
 
-def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[[Array], Array]:
+def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[..., Any]:
     """Return a function of x that computes model(x, backend) in inference, from any thread.
+
+    Of a model with several inputs it is a function of them, in batches of one size; several outputs
+    it gives as a tuple.
 
     With `follow` every call sees weights and settings as they are then, however they were changed.
     Without it they must not change.
@@ -45,12 +48,14 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[[
         if name in module._settings
     ]
     plans = _Plans()
+    shape: Any = model.output_shape
+    gives_several = bool(shape) and isinstance(shape[0], tuple)
 
-    def make(x: Array) -> _InferencePlan:
+    def make(x: Array, *more: Array) -> _InferencePlan:
         program = trace(model, len(x), dtype=x.dtype)
-        return _InferencePlan(fuse(program, INFERENCE), backend, products, x)
+        return _InferencePlan(fuse(program, INFERENCE), backend, products, gives_several, x, *more)
 
-    def run(x: Array) -> Array:
+    def run(x: Array, *more: Array) -> Any:
         now = [holder[name] for holder, name in settings] if settings else None
         idle = plans.idle((backend.num_threads, x.itemsize, *x.shape))
         # Only calls that no other Python thread comes between: a plan is in one place.
@@ -59,10 +64,10 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[[
         except IndexError:
             plan = None
         if plan is None or (follow and not (plan.settings == now and plan.current())):
-            plan = make(x)
+            plan = make(x, *more)
             plan.settings = now
             plans.add(plan)
-        y: Array = plan(x)
+        y = plan(x, *more)
         idle.append(plan)
         return y
 
@@ -103,13 +108,18 @@ class _InferencePlan(Plan):
     """A plan whose convolutions and dense layers are made of weights that are packed already."""
 
     def __init__(
-        self, program: Program, backend: FastBackend, products: _Products, x: Array
+        self,
+        program: Program,
+        backend: FastBackend,
+        products: _Products,
+        gives_several: bool,
+        *inputs: Array,
     ) -> None:
-        self._products = products
+        self._products, self._gives_several = products, gives_several
         self._made: list[tuple[_Product, int, Any]] = []
         self._prepared = preparation(backend)
         self.settings: list[Any] | None = None  # of the layers, when it was made
-        super().__init__(program, backend, copied(x, x.dtype))
+        super().__init__(program, backend, *(copied(x, x.dtype) for x in inputs))
         self._x, self._y = self.inputs[0], self.arrays[program.outputs[0]]
 
     def current(self) -> bool:
@@ -121,11 +131,16 @@ class _InferencePlan(Plan):
             return all(variable._data is data for variable, data in self._sources)
         return True
 
-    def __call__(self, x: Array) -> Array:
-        """Return a copy of the output."""
+    def __call__(self, x: Array, *more: Array) -> Any:
+        """Return a copy of the output, or a tuple of copies."""
         self._x[...] = x
+        if more:
+            for own, other in zip(self.inputs[1:], more, strict=True):
+                own[...] = other
         for call in self._forward:
             call()
+        if self._gives_several:
+            return tuple(self.arrays[name].copy() for name in self.program.outputs)
         return self._y.copy()
 
     def _is_bound(self, node: Node) -> bool:

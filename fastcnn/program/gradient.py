@@ -24,8 +24,9 @@ PYTHON_BACKWARD = backward_name(PYTHON)
 def differentiate(program: Program, wanted: Collection[str]) -> Program:
     """Return the program with a backward pass that ends in the gradients of these values.
 
-    wanted: names of parameters and inputs. The pass begins with the gradient of the last output:
-    1 for the number that a loss is, else an input of the same shape, called "d(output)".
+    wanted: names of parameters and inputs. The pass begins with 1, the gradient of the number that
+    a loss is, if that is the last output; else with the gradient of each output: inputs of the same
+    shapes behind the program's own, called "d(output)".
     """
     return _Walk(program, wanted).program()
 
@@ -51,12 +52,12 @@ class _Walk:
         return needed
 
     def program(self) -> Program:
-        last = self._forward.outputs[-1]
-        if self._forward.values[last].shape:
-            self._inputs += (self._name(last),)
-            seed = replace(self._forward.values[last], name=self._name(last), kind="input")
-            self._values[seed.name] = seed
-            self._parts[last] = [seed.name]
+        outputs = self._forward.outputs
+        for name in outputs if self._forward.values[outputs[-1]].shape else ():
+            seed = self._new(self._name(name), self._forward.values[name])
+            self._values[seed] = replace(self._values[seed], kind="input")
+            self._inputs += (seed,)
+            self._parts.setdefault(name, []).append(seed)
         for node in reversed(self._forward.nodes[: self._forward.forward]):
             self._differentiate(node)
         gradients = {}

@@ -183,10 +183,14 @@ class Tracer(Tracing):
         return y, None
 
     def _python(self, layer: Module, x: Any, training: bool) -> Any:
+        name = type(layer).__name__
+        if isinstance(x, (list, tuple)) or (layer.output_shape and not _is_one(layer.output_shape)):
+            raise TypeError(
+                f"{name}: expected a layer of one's own to take and to give one array, got "
+                "several; an nn.Model of such layers may have several inputs and outputs"
+            )
         value = self._value(x)
-        y = self._result(
-            type(layer).__name__.lower(), (value.shape[0], *layer.output_shape), self._dtype
-        )
+        y = self._result(name.lower(), (value.shape[0], *layer.output_shape), self._dtype)
         attributes = {"layer": layer, "training": training}
         self.nodes.append(Node(PYTHON, (y.name,), {"x": value.name}, attributes, self._layers[-1]))
         return Symbol(y, self)
@@ -207,6 +211,10 @@ class Tracer(Tracing):
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
         return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
+
+
+def _is_one(shape: Any) -> bool:
+    return not isinstance(shape[0], tuple)
 
 
 def _shapes(row: Op, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
@@ -242,6 +250,10 @@ def trace(
     inputs = tuple(each._value.name for each in given)
     outputs = tuple(each._value.name for each in results)
     if loss is not None:
+        if isinstance(y, tuple):
+            raise ValueError(
+                f"loss: expected a model that gives one array, got one that gives {len(y)} of them"
+            )
         assert target is not None
         labels = tracer.input("target", *target)
         cost, _ = loss(cast("Array", y), cast("Array", labels), cast("Backend", tracer))

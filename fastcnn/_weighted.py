@@ -1,0 +1,210 @@
+"""The loss of a model with several outputs; and the means that training shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn import nn
+from fastcnn._several import is_any, last_layers, listed
+from fastcnn.backend import Array, Backend
+from fastcnn.losses import CrossEntropy, Loss, called, get_loss
+from fastcnn.metrics import hits as correct
+from fastcnn.nn._options import number
+
+__all__ = [
+    "Losses",
+    "Tally",
+    "Terms",
+    "loss_of",
+    "loss_weights_of",
+    "require_logits",
+    "require_one_each",
+]
+
+
+class Terms(float):
+    """A weighted sum of losses, which knows them."""
+
+    terms: tuple[float, ...]
+
+    @classmethod
+    def of(cls, terms: Sequence[float], weights: Sequence[float]) -> Terms:
+        """Return the sum of these terms, each times its weight."""
+        total = cls(sum(w * term for w, term in zip(weights, terms, strict=True)))
+        total.terms = tuple(terms)
+        return total
+
+
+class Losses(Loss):
+    """A loss for each of a model's outputs. Together they are their sum, each times its weight.
+
+    Predictions, targets and gradients are tuples.
+    """
+
+    def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None) -> None:
+        self.losses = tuple(losses)
+        self.weights = (1.0,) * len(self.losses) if weights is None else tuple(weights)
+
+    def __repr__(self) -> str:
+        return repr(list(self.losses))
+
+    def __call__(  # type: ignore[override]
+        self,
+        prediction: tuple[Array, ...],
+        target: tuple[Array, ...],
+        backend: Backend,
+        sample_weight: Array | None = None,
+    ) -> tuple[Terms, Callable[[], tuple[Array, ...]]]:
+        """Return (loss, backward) of one batch."""
+        results = [
+            called(loss, y, wanted, backend, sample_weight)
+            for loss, y, wanted in zip(self.losses, prediction, target, strict=True)
+        ]
+
+        def backward() -> tuple[Array, ...]:
+            made = ((gradient(), w) for (_, gradient), w in zip(results, self.weights, strict=True))
+            return tuple(
+                gradient if w == 1 else gradient * gradient.dtype.type(w) for gradient, w in made
+            )
+
+        return Terms.of([float(value) for value, _ in results], self.weights), backward
+
+    def fitted(self, targets: Any, output_shape: Any) -> Loss:
+        """Return the losses for these targets."""
+        parts = zip(self.losses, targets, output_shape, strict=True)
+        return Losses([loss.fitted(*others) for loss, *others in parts], self.weights)
+
+    @property
+    def depends_on_targets(self) -> bool:
+        """Whether one of them looks at the targets."""
+        return any(loss.depends_on_targets for loss in self.losses)
+
+    def weight(self, target: Any, sample_weight: Array | None = None) -> float:
+        """Return by how much a batch counts for the loss for which it counts least."""
+        parts = zip(self.losses, target, strict=True)
+        return min(loss.weight(wanted, sample_weight) for loss, wanted in parts)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether all of them do."""
+        return all(loss.takes_weights for loss in self.losses)
+
+
+def loss_of(loss: Any, weights: Sequence[float] | None, output_shapes: int | None) -> Loss:
+    """Return what a caller gave as a loss, or a list of them for a model with several outputs.
+
+    output_shapes: how many outputs the model gives, 0 for one by itself, None if unknown.
+    """
+    if isinstance(loss, Losses):
+        loss = loss.losses
+    if not isinstance(loss, (list, tuple)):
+        checked = get_loss(loss)
+        require_one_each(checked, output_shapes)
+        if weights is not None:
+            raise ValueError(
+                "loss: expected a list of losses, which loss_weights go with, got one loss; set "
+                "loss_weights = None first"
+            )
+        return checked
+    if weights is not None and len(loss) != len(weights):
+        raise ValueError(
+            f"loss: expected a list of {len(weights)}, as many as loss_weights, got {len(loss)}; "
+            "set loss_weights = None first"
+        )
+    several_ = Losses([_one_of(each, at) for at, each in enumerate(loss)], weights)
+    require_one_each(several_, output_shapes)
+    return several_
+
+
+def _one_of(loss: Any, at: int) -> Loss:
+    try:
+        return get_loss(loss)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"loss[{at}]: {str(error).removeprefix('loss: ')}") from None
+
+
+def require_one_each(loss: Loss, outputs: int | None) -> None:
+    """Refuse another number of losses than a model has outputs (0: one by itself)."""
+    if outputs is None:
+        return
+    got = f"a list of {len(loss.losses)}" if isinstance(loss, Losses) else f"one, {loss!r:.80}"
+    if outputs and not (isinstance(loss, Losses) and len(loss.losses) == outputs):
+        raise ValueError(
+            f"loss: expected a list of {outputs}, one for each of the model's outputs, got {got}"
+        )
+    if not outputs and isinstance(loss, Losses):
+        raise ValueError(f"loss: expected one loss for a model that gives one array, got {got}")
+
+
+def loss_weights_of(weights: Any, loss: Loss) -> tuple[float, ...] | None:
+    """Return the weights of a list of losses as floats, or None."""
+    if weights is None:
+        return None
+    if not isinstance(loss, Losses):
+        raise ValueError(
+            "loss_weights: expected None with one loss, which has nothing to be weighed against, "
+            f"got {weights!r:.80}"
+        )
+    if not isinstance(weights, (list, tuple, np.ndarray)) or len(weights) != len(loss.losses):
+        raise ValueError(
+            f"loss_weights: expected a list of {len(loss.losses)} numbers, one a loss, got "
+            f"{weights!r:.80}"
+        )
+    return tuple(number(w, f"loss_weights[{at}]", 0.0) for at, w in enumerate(weights))
+
+
+def require_logits(model: nn.Module, loss: Loss) -> None:
+    """Refuse cross-entropy of an output that a softmax makes."""
+    losses = loss.losses if isinstance(loss, Losses) else (loss,)
+    for one, layer in zip(losses, last_layers(model), strict=False):
+        if isinstance(one, CrossEntropy) and is_any(layer, "softmax"):
+            raise ValueError(
+                "model: expected one that gives logits, which cross_entropy takes, got one that "
+                "ends in a softmax; leave it out (predict_proba applies it)"
+            )
+
+
+# ---------------------------------------------------------------------- means
+class Tally:
+    """The mean loss of the batches so far, and their accuracy where targets are classes."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self._losses = loss.losses if isinstance(loss, Losses) else (loss,)
+        self._totals = [0.0] * len(self._losses)
+        self._weights = [0.0] * len(self._losses)
+        self._hits = self._count = 0
+
+    def add(self, value: float, prediction: Any, target: Any, sample_weight: Any) -> None:
+        """Count a batch with its loss."""
+        values = value.terms if isinstance(value, Terms) else (value,)
+        parts = zip(self._losses, values, listed(target), strict=True)
+        for at, (loss, term, wanted) in enumerate(parts):
+            weight = loss.weight(wanted, sample_weight)
+            self._totals[at] += term * weight
+            self._weights[at] += weight
+        if self._loss.measures_accuracy:
+            self._hits += correct(prediction, target)
+            self._count += len(target)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `numbers` are called."""
+        if isinstance(self._loss, Losses):
+            return "loss", *(f"loss_{at}" for at in range(len(self._losses)))
+        return ("loss", "accuracy") if self._loss.measures_accuracy else ("loss",)
+
+    def numbers(self) -> dict[str, float]:
+        """Return "loss", of several also "loss_0" and so on, and "accuracy"."""
+        means = [
+            total / weight if weight else 0.0
+            for total, weight in zip(self._totals, self._weights, strict=True)
+        ]
+        if isinstance(self._loss, Losses):
+            means.insert(0, float(Terms.of(means, self._loss.weights)))
+        elif self._loss.measures_accuracy:
+            means.append(self._hits / self._count)
+        return dict(zip(self.names, means, strict=True))
