@@ -319,13 +319,14 @@ _KEEPING = (nn.Flatten, nn.Dropout, nn.GlobalAvgPool2D)
 def ends_in(model: nn.Module, *activations: str) -> bool:
     """Return whether a model's last layer is, or has, one of these activations."""
     while isinstance(model, (nn.Sequential, nn.Model)):
+        layers = model.layers if isinstance(model, nn.Sequential) else model._chain_to_output()
         # Behind these, probabilities are probabilities.
-        last = [x for x in model.layers if not isinstance(x, _KEEPING)]
+        last = [x for x in layers if not isinstance(x, _KEEPING)]
         if not last:
             return False
         model = last[-1]
-    layers = {"softmax": nn.Softmax, "sigmoid": nn.Sigmoid}
-    if isinstance(model, tuple(layers[name] for name in activations)):
+    kinds = {"softmax": nn.Softmax, "sigmoid": nn.Sigmoid}
+    if isinstance(model, tuple(kinds[name] for name in activations)):
         return True
     return getattr(model, "activation", None) in activations
 

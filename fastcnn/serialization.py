@@ -23,7 +23,7 @@ from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn._sentences import explained
 from fastcnn.backend import Array
-from fastcnn.nn._options import Shape, float_dtype, input_shape_of, integer
+from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer
 from fastcnn.nn._state import check_state
 from fastcnn.optim import Optimizer
 
@@ -98,14 +98,16 @@ def describe(model: nn.Module) -> dict[str, Any]:
 
     Raises ValueError for a model that would not come back from a file.
     """
-    return {**_outside(model), "architecture": architecture_of(model)}
+    frozen = [prefix for prefix, module in model._named() if module._frozen]
+    kept = {"frozen": frozen} if frozen else {}
+    return {**_outside(model), "architecture": architecture_of(model), **kept}
 
 
 def _outside(model: nn.Module) -> dict[str, Any]:
     return {
         "format": MODEL_FORMAT,
         "version": VERSION,
-        "input_shape": list(model.input_shape),
+        "input_shape": model.input_shape,
         "dtype": str(model.dtype or np.dtype(np.float32)),
     }
 
@@ -113,7 +115,14 @@ def _outside(model: nn.Module) -> dict[str, Any]:
 def rebuild(description: Mapping[str, Any], layers: Mapping[str, type[nn.Module]]) -> nn.Module:
     """Return the model that `describe` described, planned but without weights."""
     model = layer_from(description.get("architecture"), layers)
-    model.plan(input_shape_of(description.get("input_shape"), "input_shape"))
+    model.plan(input_shapes_of(description.get("input_shape"), "input_shape"))
+    modules, frozen = dict(model._named()), description.get("frozen", [])
+    if not isinstance(frozen, list) or not all(
+        isinstance(name, str) and name in modules for name in frozen
+    ):
+        raise ValueError(f"frozen: expected names of its layers, got {frozen!r:.80}")
+    for name in frozen:
+        vars(modules[name])["_frozen"] = True
     return model
 
 
@@ -175,7 +184,7 @@ def read_state(
         kind = type(optimizer).__name__
         if description.get("optimizer") != kind:
             raise ValueError(f"expected optimizer {kind}, got {description.get('optimizer')!r:.80}")
-        input_shape = input_shape_of(saved.get("input_shape"), "input_shape")
+        input_shape = input_shapes_of(saved.get("input_shape"), "input_shape")
         if model.built and model.input_shape != input_shape:
             raise ValueError(f"expected a model for inputs {model.input_shape}, got {input_shape}")
         planned = model
