@@ -14,6 +14,7 @@ from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, input_shape_of
 from fastcnn.nn._places import is_several, shape_at, stepped
 from fastcnn.nn._run import Tracing, run
+from fastcnn.nn._state import as_lists, is_call, is_index
 
 __all__ = ["Input", "Model", "Symbol", "called_on"]
 
@@ -305,38 +306,43 @@ class Model(Module):
     @classmethod
     def from_config(
         cls,
-        inputs: Any,
-        layers: Any,
-        calls: Any,
-        outputs: Any,
-        one_input: bool,
-        one_output: bool,
+        inputs: Any = None,
+        layers: Any = None,
+        calls: Any = None,
+        outputs: Any = None,
+        one_input: Any = None,
+        one_output: Any = None,
     ) -> Model:
         """Return the model that config() tells of; ValueError for what is none."""
+        told = {"layers": layers, "calls": calls, "outputs": outputs}
+        lists = isinstance(inputs, (tuple, list)) and all(
+            isinstance(each, (tuple, list)) for each in told.values()
+        )
+        if (
+            not lists
+            or not all(isinstance(layer, Module) for layer in layers)
+            or not all(map(is_call, calls))
+            or not all(map(is_index, outputs))
+        ):
+            raise ValueError("Model: expected lists of inputs, layers, calls and outputs")
+        values: list[Any] = [Input(shape) for shape in inputs]
+        count = len(values)
         try:
-            values: list[Any] = [Input(shape) for shape in inputs]
-            count = len(values)
             for place, sources in calls:
-                if place < 0:
-                    whole, index = sources
-                    values.append(values[whole][index])
-                else:
+                if place >= 0:
                     given = [values[at] for at in sources]
                     values.append(layers[place](given[0] if len(given) == 1 else given))
-            model = cls(values[:count], [values[at] for at in outputs])
-        except (IndexError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"Model: expected calls of its layers, got others: {error}") from error
+                elif isinstance(values[sources[0]], list):
+                    values.append(values[sources[0]][sources[1]])
+            wanted = [values[at] for at in outputs]
+        except IndexError as error:
+            raise ValueError("Model: expected calls of its layers, got others") from error
+        model = cls(values[:count], wanted)
+        told |= {"one_input": one_input, "one_output": one_output}
         made = model.config()
-        told = {"calls": calls, "outputs": outputs, "layers": layers}
-        if (one_input, one_output) != (made["one_input"], made["one_output"]) or any(
-            _as_lists(value) != made[name] for name, value in told.items()
-        ):
+        if any(as_lists(value) != made[name] for name, value in told.items()):
             raise ValueError("Model: expected each of its layers and calls to be used, in order")
         return model
-
-
-def _as_lists(value: Any) -> Any:
-    return list(map(_as_lists, value)) if isinstance(value, (tuple, list)) else value
 
 
 def _several(symbols: object, where: str) -> tuple[Symbol, ...]:
