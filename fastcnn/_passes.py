@@ -14,7 +14,8 @@ from fastcnn._weighted import Losses
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
-from fastcnn.program import Interpreter, differentiate, trace
+from fastcnn.program import Interpreter, Program, differentiate, trace
+from fastcnn.program.program import PYTHON
 
 __all__ = ["Passes"]
 
@@ -45,6 +46,7 @@ class Passes:
         )
         self._gives_several = several(model.output_shape) > 0
         self._runners: dict[tuple[Any, ...], Any] = {}
+        self._zeros: dict[str, Array] = {}  # of parameters that no output depends on
 
     def __call__(
         self, x: Arrays, target: Arrays, weights: Array | None, rng: np.random.Generator
@@ -70,7 +72,7 @@ class Passes:
 
     def _leave(self, gradients: dict[str, Array]) -> None:
         """Leave the gradients in the parameters; what foreign layers computed is there already."""
-        for name, gradient in gradients.items():
+        for name, gradient in {**self._zeros, **gradients}.items():
             self._parameters[name].grad = gradient.copy() if self._keeps_gradients else gradient
 
     def _runner(self, inputs: tuple[Array, ...], with_loss: bool) -> Any:
@@ -99,7 +101,25 @@ class Passes:
         else:
             runner = Interpreter(differentiate(program, self._parameters), self._backend)
         self._runners[key] = runner
+        self._zeros = self._unreached(runner.program)
         return runner
+
+    def _unreached(self, program: Program) -> dict[str, Array]:
+        """Return a gradient of zeros for each parameter that no output depends on.
+
+        As of a layer behind an output of a model within this one that nobody uses.
+        """
+        foreign = {
+            id(parameter)
+            for node in program.nodes
+            if node.op == PYTHON
+            for parameter in node.attributes["layer"].parameters().values()
+        }
+        return {
+            name: np.zeros_like(parameter._data)
+            for name, parameter in self._parameters.items()
+            if name not in program.gradients and id(parameter) not in foreign
+        }
 
 
 def _is_traceable(loss: Loss) -> bool:

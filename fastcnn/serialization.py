@@ -104,18 +104,33 @@ def describe(model: nn.Module) -> dict[str, Any]:
 
 
 def _outside(model: nn.Module) -> dict[str, Any]:
+    frozen = _frozen(model)
     return {
         "format": MODEL_FORMAT,
         "version": VERSION,
-        "input_shape": list(model.input_shape),
+        "input_shape": model.input_shape,
         "dtype": str(model.dtype or np.dtype(np.float32)),
+        **({"frozen": frozen} if frozen else {}),
     }
+
+
+def _frozen(model: nn.Module) -> list[str]:
+    """Return the names of the layers that are frozen, "" for the model itself."""
+    return [prefix.rstrip(".") for prefix, module in model._named() if module._frozen]
 
 
 def rebuild(description: Mapping[str, Any], layers: Mapping[str, type[nn.Module]]) -> nn.Module:
     """Return the model that `describe` described, planned but without weights."""
     model = layer_from(description.get("architecture"), layers)
     model.plan(input_shapes_of(description.get("input_shape"), "input_shape"))
+    modules = {prefix.rstrip("."): module for prefix, module in model._named()}
+    frozen = description.get("frozen", [])
+    if not isinstance(frozen, list) or not all(
+        isinstance(name, str) and name in modules for name in frozen
+    ):
+        raise ValueError(f"frozen: expected names of its layers, got {frozen!r:.80}")
+    for name in frozen:
+        vars(modules[name])["_frozen"] = True
     return model
 
 
@@ -191,6 +206,11 @@ def read_state(
         # Files of before a trainer could change its optimizer do not have it.
         optimizer_step = integer(description.get("optimizer_step", step), "optimizer_step", 0)
         state = _part(tensors, "optimizer.")
+        then, now = saved.get("frozen", []), _frozen(model)
+        if state and then != now:
+            raise ValueError(
+                f"expected trainable = False of the layers {then}, as it was, got it of {now}"
+            )
         if state or optimizer_step > 0:  # none was made before the first step
             state = check_state(optimizer.state_shapes(planned.trained_parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}

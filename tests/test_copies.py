@@ -57,6 +57,11 @@ def built(layer: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     return layer
 
 
+def joined() -> nn.Model:
+    x = nn.Input((3,))
+    return nn.Model(x, nn.concat([nn.add(nn.Dense(3)(x), x), x]))
+
+
 def parameter() -> nn.Parameter:
     made = nn.Parameter((2,), lambda rng: rng.random(2))
     made.fill(np.random.default_rng(0), np.dtype(np.float32))
@@ -81,6 +86,12 @@ MAKERS: dict[str, Callable[[], Any]] = {
        for name, (make, s) in zip(IDS, LAYERS, strict=True)},
     **{f"{name} new": make for name, (make, _) in zip(IDS, LAYERS, strict=True)},
     "Module": nn.Module,
+    "Model": joined,
+    "Model built": lambda: built(joined(), (3,)),
+    "Symbol": lambda: nn.Input((3,)),
+    "Add": nn.Add,
+    "Multiply": nn.Multiply,
+    "Concat": lambda: nn.Concat(0),
     "Parameter": parameter,
     "Buffer": buffer,
     "sample network": lambda: built(sample_network(), (28, 28, 1)),

@@ -362,7 +362,7 @@ def test_files_keep_several_inputs_and_outputs(tmp_path: Any) -> None:
 
 def test_a_program_has_one_loss_and_a_gradient_for_each_output() -> None:
     model = branched()
-    with pytest.raises(ValueError, match=r"^loss: expected a model that gives one array, got one"):
+    with pytest.raises(ValueError, match=r"^program: loss: expected a model of one output"):
         model.program(loss="mse")
     program = model.program(2, gradients=True)
     assert program.inputs == ("x0", "x1", *(f"d({name})" for name in program.outputs))

@@ -16,8 +16,10 @@ import numpy as np
 from fastcnn._memory import empty, memory_of
 from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
+from fastcnn.nn._dropout import require_rng
 from fastcnn.nn._norm import running_average
-from fastcnn.program import Node, Program, Value
+from fastcnn.program import Node, Program
+from fastcnn.program.gradient import PYTHON_BACKWARD, python_backward
 from fastcnn.program.ops import method_of
 
 __all__ = ["Plan"]
@@ -53,6 +55,9 @@ class Plan:
                 self.arrays[name] = value.source._data
         self._sources = self._sources_of(program)
         self._last = program.last_reads()
+        self._stepped = {
+            str(node.arguments["y"]) for node in program.nodes if node.op == PYTHON_BACKWARD
+        }
         for index in range(len(program.nodes)):
             if index == program.forward:
                 self._forward = self._binder.taken()
@@ -91,6 +96,7 @@ class Plan:
         """Return the gradients by name; the argument is that of the output, where it is no loss."""
         for own, array in zip(self._seeds, gradients, strict=True):
             np.copyto(own, array)
+        self._step["used"] = set()
         for call in self._backward:
             call()
         return self._gradients
@@ -148,7 +154,7 @@ class Plan:
         step = self._step
 
         def draw() -> None:
-            step["rng"].random(out=drawn, dtype=np.float32)
+            require_rng(step["rng"]).random(out=drawn, dtype=np.float32)
             np.greater_equal(drawn, rate, out=mask)
 
         self._binder._run(draw)
@@ -164,47 +170,46 @@ class Plan:
         self._binder._run(update)
         return (None,)
 
-    def _bind_python(self, node: Node, x: Array) -> Any:
+    def _bind_python(self, node: Node, x: Array | list[Array]) -> Any:
         layer, training = node.attributes["layer"], node.attributes["training"]
-        (name,) = node.results
-        value = self.program.values[str(name)]
-        if not training:
-            return self._bind_inference(layer, x, value)
-        y = self._memory.make(value.shape, value.dtype)
+        values = [self.program.values[str(name)] for name in node.results]
+        ys = [self._memory.make(value.shape, value.dtype) for value in values]
+        name, step, backend = str(node.results[0]), self._step, self._backend
+        wanted = name in self._stepped
 
+        def run() -> None:
+            given = tuple(map(np.copy, x)) if isinstance(x, list) else x.copy()
+            if training or wanted:
+                rng = step["rng"]
+                result, backward = layer.forward(given, backend, training=training, rng=rng)
+                if wanted:
+                    step[name] = backward
+            else:
+                result = layer(given, backend)
+            for y, each in zip(ys, result if len(ys) > 1 else (result,), strict=True):
+                np.copyto(y, each)
+
+        self._binder._run(run)
+        return ys
+
+    def _bind_python_backward(self, node: Node, dy: Array | list[Array], y: Array) -> Any:
+        name, program = str(node.arguments["y"]), self.program
+        dxs = [
+            None if each is None else self._memory.make(program.values[each].shape, y.dtype)
+            for each in node.results
+        ]
         step, backend = self._step, self._backend
 
         def run() -> None:
-            result, step[str(name)] = layer.forward(
-                x.copy(), backend, training=training, rng=step["rng"]
-            )
-            np.copyto(y, result)
+            given = list(map(np.copy, dy)) if isinstance(dy, list) else dy.copy()
+            backward, used = step.pop(name), step["used"]
+            found = python_backward(node, program, backward, given, used, backend)
+            for dx, each in zip(dxs, found, strict=True):
+                if dx is not None:
+                    np.copyto(dx, each)
 
         self._binder._run(run)
-        return (y,)
-
-    def _bind_inference(self, layer: Any, x: Array, value: Value) -> Any:
-        y, backend = self._memory.make(value.shape, value.dtype), self._backend
-        self._binder._run(lambda: np.copyto(y, layer(x.copy(), backend)))
-        return (y,)
-
-    def _bind_python_backward(self, node: Node, dy: Array, y: Array) -> Any:
-        name = str(node.arguments["y"])
-        (wanted,) = node.results
-        dx = None
-        if wanted is not None:
-            value = self.program.values[wanted]
-            dx = self._memory.make(value.shape, value.dtype)
-
-        step = self._step
-
-        def run() -> None:
-            result = step.pop(name)(dy.copy())
-            if dx is not None:
-                np.copyto(dx, result)
-
-        self._binder._run(run)
-        return (dx,)
+        return dxs
 
 
 class _Binder(FastBackend):

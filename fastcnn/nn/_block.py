@@ -24,7 +24,10 @@ _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 class Block:
     """Layers as one; it stands for them while the model runs and is no layer itself."""
 
-    _trains = True
+    @property
+    def _trains(self) -> bool:
+        parts = vars(self).values()
+        return any(part._trains for part in parts if isinstance(part, (Module, Block)))
 
     def forward(
         self,
@@ -73,7 +76,7 @@ class ConvBlock(Block):
         )
 
         def backward(dy: Array) -> Array | None:
-            dx, weight.grad, db = backend.conv_block_backward(
+            dx, dw, db = backend.conv_block_backward(
                 dy,
                 argmax,
                 x,
@@ -86,8 +89,9 @@ class ConvBlock(Block):
                 pool_stride=pool.stride,
                 input_gradient=input_gradient,
             )
+            weight.grad = None if conv._frozen else dw
             if bias is not None:
-                bias.grad = db
+                bias.grad = None if conv._frozen else db
             return dx
 
         return y, backward
@@ -172,7 +176,7 @@ class ConvNormBlock(Block):
     ) -> tuple[Array, Backward]:
         conv, norm = self.conv, self.norm_block.norm
         weight, bias, gamma, beta = conv.weight, conv.bias, norm.gamma, norm.beta
-        frozen = norm._frozen
+        frozen = norm._frozen or conv._frozen
         if not training or frozen or input_gradient or not sees_few(weight._data, conv._groups):
             return _in_turn([conv, self.norm_block], x, backend, training, input_gradient)
         b = None if bias is None else bias._data

@@ -25,6 +25,7 @@ class Sequential(Module):
     _hint = "; put the layers into one list, as in nn.Sequential([a, b])"
     _has_row = False
     _runs_all = True
+    _takes_several = True  # what its first layer takes
 
     def __init__(self, layers: Iterable[Module]) -> None:
         super().__init__()

@@ -46,11 +46,16 @@ class Dropout(Module):
         rate = self.rate
         if isinstance(backend, Tracing):
             mask = backend.mask(x.shape, rate)
-        elif rng is None:
-            raise ValueError("Dropout: rng: expected a numpy Generator in training, got None")
         else:
-            mask = rng.random(x.shape, dtype=np.float32) >= rate
+            mask = require_rng(rng).random(x.shape, dtype=np.float32) >= rate
         return (
             backend.dropout(x, mask, rate=rate),
             lambda dy: backend.dropout_backward(dy, mask, rate=rate),
         )
+
+
+def require_rng(rng: np.random.Generator | None) -> np.random.Generator:
+    """Return the generator that masks are drawn from; ValueError for none."""
+    if rng is None:
+        raise ValueError("Dropout: rng: expected a numpy Generator in training, got None")
+    return rng

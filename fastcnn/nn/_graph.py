@@ -12,7 +12,9 @@ from numpy.typing import DTypeLike
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, input_shape_of
+from fastcnn.nn._places import is_several, shape_at, stepped
 from fastcnn.nn._run import Tracing, run
+from fastcnn.nn._state import as_lists, is_call, is_index
 
 __all__ = ["Input", "Model", "Symbol", "called_on"]
 
@@ -25,10 +27,16 @@ class Symbol:
     shape: of one input, without the batch axis.
     """
 
-    def __init__(self, shape: Shape, layer: Module | None, inputs: tuple[Symbol, ...]) -> None:
+    def __init__(
+        self, shape: Shape, layer: Module | None, inputs: tuple[Symbol, ...], index: int = 0
+    ) -> None:
         self.shape = shape
-        self._layer, self._inputs = layer, inputs
-        self._number = next(_counter)  # the order in which calls were written is that of their run
+        # An Input has neither layer nor inputs; one of several that a layer gives has no layer, and
+        # all that it gives as its input, of which it is number `index`.
+        self._layer, self._inputs, self._index = layer, inputs, index
+        # The order in which calls were written is that of their run; symbols may be copies of
+        # another process's, whose numbers are higher than those that are next here.
+        self._number: int = max([next(_counter), *(each._number + 1 for each in inputs)])
 
     def __repr__(self) -> str:
         return f"Symbol({self.shape}, {_named(self)})"
@@ -48,41 +56,46 @@ def symbols_in(x: object) -> tuple[Symbol, ...] | None:
     return None
 
 
+def symbols_or_error(layer: Module, x: object, backend: object) -> tuple[Symbol, ...] | None:
+    """Return symbols_in(x); TypeError for symbols beside others or with a backend."""
+    symbols, who = symbols_in(x), type(layer).__name__
+    if symbols is None and isinstance(x, (list, tuple)) and any(map(_holds_symbols, x)):
+        what = ", ".join(type(each).__name__ for each in x)
+        raise TypeError(f"{who}: expected symbols alone in one list, got a list of {what:.80}")
+    if symbols is not None and backend is not None:
+        raise TypeError(
+            f"{who}: backend: expected none where a layer is called on symbols, got "
+            f"{backend if isinstance(backend, str) else type(backend).__name__!r:.80}"
+        )
+    return symbols
+
+
+def _holds_symbols(x: object) -> bool:
+    return isinstance(x, Symbol) or symbols_in(x) is not None
+
+
 def called_on(layer: Module, symbols: tuple[Symbol, ...]) -> Any:
     """Return the symbol, or for a model of several outputs the list of them, of a layer's call."""
     shapes = tuple(symbol.shape for symbol in symbols)
     try:
-        result = _planned(layer, shapes[0] if len(shapes) == 1 else shapes)
+        result = shape_at(layer, shapes[0] if len(shapes) == 1 else shapes)
     except (TypeError, ValueError) as error:
         behind = " and ".join(map(_named, symbols))
-        raise type(error)(f"{error} (called on {behind})") from error
-    if result and isinstance(result[0], tuple):
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error} (called on {behind})") from error
+    if is_several(result):
         whole = Symbol((), layer, symbols)
-        return [Symbol(shape, None, (whole,)) for shape in result]
+        return [Symbol(shape, None, (whole,), index) for index, shape in enumerate(result)]
     return Symbol(result, layer, symbols)
-
-
-def _planned(layer: Module, shape: Any) -> Any:
-    """Return the shape that a layer gives; at a second place it may see another than at the first.
-
-    Its arrays must be of the same shapes at both.
-    """
-    if not layer._planned or layer.input_shape == shape:
-        return layer.plan(shape)
-    twin: Module = type(layer)(**layer.config())
-    result = twin.plan(shape)
-    if twin.shapes() != layer.shapes():
-        raise ValueError(
-            f"{type(layer).__name__}: expected inputs for which its weights are of the shapes that "
-            f"they have, as {layer.input_shape}, got {shape}"
-        )
-    return result
 
 
 def _named(symbol: Symbol) -> str:
     if symbol._layer is not None:
         return f"what {type(symbol._layer).__name__} gives, {symbol.shape}"
-    return f"an Input of shape {symbol.shape}" if not symbol._inputs else f"{symbol.shape}"
+    if not symbol._inputs:
+        return f"an Input of shape {symbol.shape}"
+    giver = type(symbol._inputs[0]._layer).__name__
+    return f"output {symbol._index} of what {giver} gives, {symbol.shape}"
 
 
 class Model(Module):
@@ -95,7 +108,8 @@ class Model(Module):
 
     A layer that is called at several places shares its weights; its gradients add up. Models,
     Sequential and Residual may hold each other. `layers` are those between the symbols, in the
-    order of their first calls; weights are called "0.weight" after it.
+    order of their first calls; weights are called "0.weight" after it. A list of one symbol is as
+    that symbol.
 
     Raises ValueError for outputs that depend on another Input, and for inputs that no output uses.
     """
@@ -105,13 +119,14 @@ class Model(Module):
     _hint = "; Sequential is a chain of layers"
     _has_row = False
     _runs_all = True
+    _takes_several = True
 
     def __init__(
         self, inputs: Symbol | Sequence[Symbol], outputs: Symbol | Sequence[Symbol]
     ) -> None:
         super().__init__()
         given, wanted = _several(inputs, "inputs"), _several(outputs, "outputs")
-        self._one_input, self._one_output = inputs is given[0], outputs is wanted[0]
+        self._one_input, self._one_output = len(given) == 1, len(wanted) == 1
         self._input_shapes = tuple(symbol.shape for symbol in given)
         order = _order(given, wanted)
         layers: dict[int, Module] = {}
@@ -128,11 +143,13 @@ class Model(Module):
                 -1 if symbol._layer is None else places[id(symbol._layer)],
                 tuple(values[id(each)] for each in symbol._inputs)
                 if symbol._layer is not None
-                else (values[id(symbol._inputs[0])], _index_of(symbol, order)),
+                else (values[id(symbol._inputs[0])], symbol._index),
             )
             for symbol in order
         )
         self._results = tuple(values[id(symbol)] for symbol in wanted)
+        at = [place for place, _ in self._calls]
+        self._shared = frozenset(place for place in at if place >= 0 and at.count(place) > 1)
         for _ in self.modules():
             pass  # each at one place
 
@@ -166,7 +183,7 @@ class Model(Module):
                 shapes.append(shapes[sources[0]][sources[1]])
                 continue
             given = tuple(shapes[at] for at in sources)
-            shapes.append(_planned(self.layers[place], given[0] if len(given) == 1 else given))
+            shapes.append(shape_at(self.layers[place], given[0] if len(given) == 1 else given))
         results = tuple(shapes[at] for at in self._results)
         return results[0] if self._one_output else results
 
@@ -182,9 +199,10 @@ class Model(Module):
     ) -> tuple[Any, Backward]:
         """Return (y, backward); x and y are arrays, or tuples of them where there are several."""
         self._require_built()
-        values: list[Any] = [x] if self._one_input else list(x)
+        values = self._arrays(x)
         needed = [input_gradient] * len(values)
         steps: list[Any] = []
+        several: dict[int, list[tuple[Any, Any]]] = {}  # shapes and dtypes of what a layer gave
         for place, sources in self._calls:
             if place < 0:
                 values.append(values[sources[0]][sources[1]])
@@ -202,6 +220,8 @@ class Model(Module):
                 rng=rng,
                 input_gradient=before,
             )
+            if isinstance(y, tuple):
+                several[len(values)] = [(each.shape, each.dtype) for each in y]
             values.append(y)
             needed.append(before or layer._trains)
             steps.append(step)
@@ -214,7 +234,7 @@ class Model(Module):
             given = (dy,) if self._one_output else tuple(dy)
             for at, gradient in zip(self._results, given, strict=True):
                 _add_to(gradients, at, gradient, backend)
-            used: dict[int, int] = {}
+            used: set[int] = set()
             for at in range(len(needed) - 1, count - 1, -1):
                 place, sources = self._calls[at - count]
                 gradient = gradients.pop(at, None)
@@ -226,8 +246,15 @@ class Model(Module):
                     parts[sources[1]] = gradient
                     continue
                 if isinstance(gradient, dict):
-                    gradient = self._whole(at, gradient)
-                parts = self._stepped(step, gradient, self.layers[place], used, backend)
+                    gradient = tuple(
+                        np.zeros(*like) if (part := gradient.get(index)) is None else part
+                        for index, like in enumerate(several[at])
+                    )
+                if place in self._shared:
+                    dx = stepped(step, gradient, self.layers[place], used, backend)
+                else:
+                    dx = step(gradient)
+                parts = dx if isinstance(dx, tuple) else (dx,)
                 for source, part in zip(sources, parts, strict=False):
                     if needed[source]:
                         _add_to(gradients, source, part, backend)
@@ -236,29 +263,15 @@ class Model(Module):
 
         return (outputs[0] if self._one_output else outputs), backward
 
-    def _whole(self, at: int, parts: dict[int, Any]) -> Any:
-        """Return the gradients of all that a layer gives; ValueError where one is not used."""
-        place, _ = self._calls[at - len(self._input_shapes)]
-        expected = len(self.layers[place].output_shape)
-        if len(parts) != expected:
-            raise ValueError(
-                f"{type(self.layers[place]).__name__}: expected all {expected} outputs to be used "
-                f"in training, got {len(parts)}"
-            )
-        return tuple(parts[index] for index in range(expected))
-
-    def _stepped(
-        self, step: Any, dy: Any, layer: Module, used: dict[int, int], backend: Backend
-    ) -> tuple[Any, ...]:
-        """Run a layer's backward pass; its gradients are added to those of its other places."""
-        parameters = list(layer.parameters().values()) if id(layer) in used else []
-        before = [parameter.grad for parameter in parameters]
-        dx = step(dy)
-        for parameter, gradient in zip(parameters, before, strict=True):
-            if gradient is not None and parameter.grad is not None:
-                parameter.grad = backend.add(gradient, parameter.grad)
-        used[id(layer)] = 1
-        return dx if isinstance(dx, tuple) else (dx,)
+    def _arrays(self, x: Any) -> list[Any]:
+        """Return the arrays of the inputs."""
+        count = len(self._input_shapes)
+        if self._one_input and not isinstance(x, (tuple, list)):
+            return [x]
+        if not isinstance(x, (tuple, list)) or len(x) != count:
+            got = len(x) if isinstance(x, (tuple, list)) else type(x).__name__
+            raise ValueError(f"Model: x: expected {count} arrays in a tuple, got {got}")
+        return list(x)
 
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
         if backend is None or isinstance(backend, (Tracing, str)):
@@ -280,31 +293,43 @@ class Model(Module):
     @classmethod
     def from_config(
         cls,
-        inputs: Any,
-        layers: Any,
-        calls: Any,
-        outputs: Any,
-        one_input: bool,
-        one_output: bool,
+        inputs: Any = None,
+        layers: Any = None,
+        calls: Any = None,
+        outputs: Any = None,
+        one_input: Any = None,
+        one_output: Any = None,
     ) -> Model:
         """Return the model that config() tells of; ValueError for what is none."""
+        told = {"layers": layers, "calls": calls, "outputs": outputs}
+        lists = isinstance(inputs, (tuple, list)) and all(
+            isinstance(each, (tuple, list)) for each in told.values()
+        )
+        if (
+            not lists
+            or not all(isinstance(layer, Module) for layer in layers)
+            or not all(map(is_call, calls))
+            or not all(map(is_index, outputs))
+        ):
+            raise ValueError("Model: expected lists of inputs, layers, calls and outputs")
+        values: list[Any] = [Input(shape) for shape in inputs]
+        count = len(values)
         try:
-            values: list[Any] = [Input(shape) for shape in inputs]
-            count = len(values)
             for place, sources in calls:
-                if min(sources) < 0:
-                    raise IndexError
-                if place < 0:
-                    values.append(values[sources[0]][sources[1]])
-                else:
+                if place >= 0:
                     given = [values[at] for at in sources]
                     values.append(layers[place](given[0] if len(given) == 1 else given))
+                elif isinstance(values[sources[0]], list):
+                    values.append(values[sources[0]][sources[1]])
             wanted = [values[at] for at in outputs]
-            return cls(
-                values[0] if one_input else values[:count], wanted[0] if one_output else wanted
-            )
-        except (IndexError, KeyError) as error:
+        except IndexError as error:
             raise ValueError("Model: expected calls of its layers, got others") from error
+        model = cls(values[:count], wanted)
+        told |= {"one_input": one_input, "one_output": one_output}
+        made = model.config()
+        if any(as_lists(value) != made[name] for name, value in told.items()):
+            raise ValueError("Model: expected each of its layers and calls to be used, in order")
+        return model
 
 
 def _several(symbols: object, where: str) -> tuple[Symbol, ...]:
@@ -344,11 +369,6 @@ def _order(inputs: Iterable[Symbol], outputs: Iterable[Symbol]) -> list[Symbol]:
                 "output depends on"
             )
     return sorted(found.values(), key=lambda symbol: symbol._number)
-
-
-def _index_of(symbol: Symbol, order: list[Symbol]) -> int:
-    """Return which of a layer's outputs a symbol is: they were made one after another."""
-    return symbol._number - symbol._inputs[0]._number - 1
 
 
 def _add_to(gradients: dict[int, Any], at: int, part: Array | None, backend: Backend) -> None:

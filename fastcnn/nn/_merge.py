@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.nn._graph import Symbol
+from fastcnn.nn._graph import Symbol, symbols_in
 from fastcnn.nn._module import Module
 from fastcnn.nn._options import Shape, integer
 
@@ -28,6 +28,8 @@ def _shapes_of(layer: Module, input_shape: Any) -> tuple[Shape, ...]:
 
 class _Elementwise(Module):
     """A function of elements, of inputs whose shapes broadcast."""
+
+    _takes_several = True
 
     def declare(self, input_shape: Any) -> Shape:
         shapes = _shapes_of(self, input_shape)
@@ -103,6 +105,8 @@ class Concat(Module):
     axis: of one input, without the batch axis, from 0 on or counted from the end.
     """
 
+    _takes_several = True
+
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
         self.axis = integer(axis, "Concat: axis", -(2**31))
@@ -142,14 +146,25 @@ class Concat(Module):
 
 def add(*symbols: Symbol) -> Symbol:
     """Return the sum of symbols: Add called on them."""
-    return Add()(list(symbols))
+    return _joined(Add(), symbols, "add(a, b)")
 
 
 def multiply(*symbols: Symbol) -> Symbol:
     """Return the product of symbols: Multiply called on them."""
-    return Multiply()(list(symbols))
+    return _joined(Multiply(), symbols, "multiply(a, b)")
 
 
 def concat(symbols: Sequence[Symbol], axis: int = -1) -> Symbol:
     """Return symbols joined along an axis: Concat called on them."""
-    return Concat(axis)(list(symbols))
+    return _joined(Concat(axis), symbols, "concat([a, b])")
+
+
+def _joined(layer: Module, symbols: object, call: str) -> Symbol:
+    found = None if isinstance(symbols, Symbol) else symbols_in(symbols)
+    if found is None or len(found) < 2:
+        got = "one" if isinstance(symbols, Symbol) or found else "others"
+        if isinstance(symbols, (tuple, list)) and not found:
+            got = f"({', '.join(type(each).__name__ for each in symbols)})"
+        raise TypeError(f"nn.{call}: expected two symbols or more, got {got}")
+    result: Symbol = layer(list(found))
+    return result

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastcnn._memory import copied
 from fastcnn._sentences import explained
 from fastcnn.backend import Array, Backend
-from fastcnn.nn import _rules, _words
+from fastcnn.nn import _own, _rules, _words
 from fastcnn.nn._options import Shape, flag, float_dtype, input_shapes_of, integer
+from fastcnn.nn._places import require_one
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._state import check_state, config_of
 from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
@@ -69,6 +70,7 @@ class Module(metaclass=_LayerType):
     _hint: ClassVar[str] = ""  # to wrong arguments of the constructor
     _has_row: ClassVar[bool] = True  # of its own in a summary
     _runs_all: ClassVar[bool] = False  # each of its children once
+    _takes_several: ClassVar[bool] = False  # inputs; of a layer of the house
 
     @_rules.explained
     def __init__(self) -> None:
@@ -80,6 +82,7 @@ class Module(metaclass=_LayerType):
         self._declared: set[str] = set()  # names of these, in this plan
         self._children: dict[str, Module] = {}  # once built
         self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
+        self._elsewhere: dict[Any, Any] = {}  # what it gives at places of other shapes, once built
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -136,13 +139,13 @@ class Module(metaclass=_LayerType):
         Called on a symbol, or on a list of them, it is written into a network instead: see Model.
         Models know no backend: a call without one is a TypeError that says who has.
         """
-        if backend is None or isinstance(backend, str):
-            from fastcnn.nn._graph import called_on, symbols_in  # a Model is a Module
+        if backend is None or isinstance(backend, str) or not hasattr(x, "dtype"):
+            from fastcnn.nn._graph import called_on, symbols_or_error  # a Model is a Module
 
-            symbols = symbols_in(x)
+            symbols = symbols_or_error(self, x, backend)
             if symbols is not None:
                 return called_on(self, symbols)
-            raise _rules.no_backend(self, backend)
+            backend = _rules.require_backend(self, backend)
         if isinstance(backend, Tracing):  # a layer of one's own calls those that it holds
             return backend.layer(self, x, training=backend.training)[0]
         return self.forward(x, backend)[0]
@@ -200,6 +203,7 @@ class Module(metaclass=_LayerType):
                 )
             return self.output_shape
         _rules.require_methods(self)
+        require_one(self, input_shape)
         for _ in self.modules():
             pass  # each at one place
         self._declared = set()
@@ -428,14 +432,10 @@ class Module(metaclass=_LayerType):
     def is_traceable(self) -> bool:
         """Return whether forward calls nothing but ops, so that a program can say what it does.
 
-        So the layers of the house do. A layer of one's own says so by `traceable = True`: its
-        forward calls ops of the backend, and layers as in self.conv(x, backend), returns y alone
-        and needs no backward.
+        The layers of the house do. A layer of one's own says so by `traceable = True`: its forward
+        calls ops of the backend, and layers as in self.conv(x, backend), and returns y alone.
         """
-        cls = type(self)
-        return "forward" not in vars(self) and (
-            cls.__module__.startswith("fastcnn.nn.") or vars(cls).get("traceable") is True
-        )
+        return _own.is_traceable(self)
 
     # ------------------------------------------------------------------ in words
     def summary(self) -> str:

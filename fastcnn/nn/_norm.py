@@ -68,7 +68,8 @@ class BatchNorm(Module):
     @property
     def min_batch(self) -> int:
         """Two where an input has one value a channel: one value has no variance."""
-        return 2 if all(size == 1 for size in self.input_shape[:-1]) else 1
+        one = all(size == 1 for size in self.input_shape[:-1])
+        return 2 if one and not self._frozen else 1
 
     def forward(
         self,
@@ -98,7 +99,8 @@ class BatchNorm(Module):
 
         def backward(dy: Array) -> Array | None:
             op = backend.batch_norm_backward if training else backend.batch_norm_inference_backward
-            dx, gamma.grad, beta.grad = op(dy, x, gamma._data, mean, variance, epsilon=epsilon)
+            dx, *gradients = op(dy, x, gamma._data, mean, variance, epsilon=epsilon)
+            gamma.grad, beta.grad = (None, None) if self._frozen else gradients
             return dx
 
         return y, backward

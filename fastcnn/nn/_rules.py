@@ -19,7 +19,7 @@ import numpy as np
 from fastcnn._sentences import misfit, no_attribute
 from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
 from fastcnn.nn._options import Shape, integer
-from fastcnn.nn._run import Tracing
+from fastcnn.nn._own import checked
 from fastcnn.nn._variable import Variable
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ __all__ = [
     "held",
     "hold_to_rules",
     "is_among",
-    "no_backend",
     "not_there",
     "refuse_change",
+    "require_backend",
     "require_declared",
     "require_methods",
     "shape_of",
@@ -43,7 +43,6 @@ __all__ = [
 Function = Callable[..., Any]
 
 _LONGEST_NAME = 100
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # What people look for on a model and find elsewhere.
 _ELSEWHERE = {
@@ -94,7 +93,7 @@ def hold_to_rules(cls: type[Module]) -> None:
             cls.__call__ = _module.Module.__call__  # type: ignore[method-assign]
         own = "forward" in vars(cls) or "declare" in vars(cls)
         if own and cls.forward is not _module.Module.forward:
-            cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
+            cls.forward = checked(cls.forward)  # type: ignore[method-assign]
 
 
 def explained(init: Function) -> Function:
@@ -114,67 +113,6 @@ def explained(init: Function) -> Function:
             raise TypeError(_without_init(cls))
 
     return make
-
-
-def _checked(forward: Function) -> Function:
-    """Let the forward pass of a layer of one's own be compared with what the layer declared."""
-
-    @wraps(forward)
-    def run(self: Module, *args: Any, **kwargs: Any) -> Any:
-        if type(self).forward is not run:  # a part of what a subclass does
-            return forward(self, *args, **kwargs)
-        self._require_built()
-        name = type(self).__name__
-        if self.is_traceable():
-            return _traced(self, forward, *args, **kwargs)
-        result = forward(self, *args, **kwargs)
-        if not isinstance(result, tuple) or len(result) != 2 or not callable(result[1]):
-            raise TypeError(
-                f"{name}: forward: expected to return (y, backward), an array and a function, got "
-                f"{type(result).__name__}"
-            )
-        shape = getattr(result[0], "shape", None)
-        if shape is None:
-            raise TypeError(f"{name}: forward: expected an array, got {type(result[0]).__name__}")
-        x = args[0] if args else kwargs["x"]
-        count = len(x)
-        if shape != (count, *self.output_shape):
-            raise ValueError(
-                f"{name}: declare: expected the shape that forward gives, which is {shape[1:]} for "
-                f"inputs {self.input_shape}, got {self.output_shape}"
-                if shape[:1] == (count,)
-                else f"{name}: forward: expected {count} outputs for {count} inputs, got an array "
-                f"of shape {shape}"
-            )
-        given, dtype = (getattr(each, "dtype", None) for each in (x, result[0]))
-        is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
-        if is_float and given in _FLOATS and dtype != given:
-            raise TypeError(
-                f"{name}: forward: expected an array of {given}, as x is, got {dtype}; "
-                "y.astype(x.dtype) is one"
-            )
-        return result
-
-    return run
-
-
-def _traced(
-    self: Module, forward: Function, x: Any, backend: Any, *args: Any, **kwargs: Any
-) -> Any:
-    """Return (y, backward) of a layer whose forward returns y alone, made of ops."""
-    from fastcnn.program import run_traced
-
-    if not isinstance(backend, Tracing):
-        return run_traced(self, x, backend, *args, **kwargs)
-    y = forward(self, x, backend, *args, **kwargs)
-    shape = getattr(y, "shape", None)
-    if shape != (len(x), *self.output_shape):
-        got = f"shape {shape}" if shape is not None else type(y).__name__
-        raise ValueError(
-            f"{type(self).__name__}: forward: expected an array of shape "
-            f"{(len(x), *self.output_shape)} from a layer with traceable = True, got {got}"
-        )
-    return y, None
 
 
 def require_methods(module: Module) -> None:
@@ -380,10 +318,12 @@ def _without_init(cls: type[Module]) -> str:
     return f"{cls.__name__}: __init__: expected it to call super().__init__(), got a layer without"
 
 
-def no_backend(module: Module, backend: object) -> TypeError:
-    """Return the error of a call without a backend."""
+def require_backend(module: Module, backend: Any) -> Any:
+    """Return the backend of a call; TypeError for none."""
+    if backend is not None and not isinstance(backend, str):
+        return backend
     got = "none" if backend is None else f"{backend!r:.80}"
-    return TypeError(
+    raise TypeError(
         f"{type(module).__name__}: backend: expected one, as in model(x, fastcnn.FastBackend()), "
         f"got {got}; fastcnn.Predictor(model)(x) and fastcnn.Trainer(model).predict(x) have one"
     )

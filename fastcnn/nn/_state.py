@@ -13,7 +13,7 @@ from fastcnn._arrays import as_array
 from fastcnn.backend import Array
 from fastcnn.nn._options import Shape
 
-__all__ = ["check_state", "config_of"]
+__all__ = ["as_lists", "check_state", "config_of", "is_call", "is_index"]
 
 _MISSING = object()
 
@@ -60,3 +60,24 @@ def config_of(module: Any) -> dict[str, Any]:
             )
         options.update(value if collects else {name: value})
     return options
+
+
+# ---------------------------------------------------------------------- the calls of a Model
+def as_lists(value: Any) -> Any:
+    """Return lists where tuples are, as a file has them."""
+    return list(map(as_lists, value)) if isinstance(value, (tuple, list)) else value
+
+
+def is_index(value: object) -> bool:
+    """Return whether a file's value is an index from 0 on."""
+    return type(value) is int and 0 <= value < 2**31
+
+
+def is_call(value: object) -> bool:
+    """Return whether it is (a layer's index, those of values), or (-1, (of a value, in it))."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    place, sources = value
+    if not isinstance(sources, (tuple, list)) or not sources or not all(map(is_index, sources)):
+        return False
+    return is_index(place) or (place == -1 and len(sources) == 2)

@@ -196,6 +196,7 @@ class Conv2DTranspose(Module):
                 output_padding=self.output_padding,
                 groups=self.groups,
                 input_gradient=input_gradient,
+                weight_gradient=not self._frozen,
             )
             if bias is not None:
                 bias.grad = db

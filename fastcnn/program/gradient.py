@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backend import Backend
+from fastcnn.nn._places import stepped
 from fastcnn.program.ops import OPS, backward_name, parameters_of
 from fastcnn.program.program import PYTHON, Node, Program, Value
 
-__all__ = ["PYTHON_BACKWARD", "differentiate"]
+__all__ = ["PYTHON_BACKWARD", "differentiate", "python_backward"]
 
 PYTHON_BACKWARD = backward_name(PYTHON)
 
@@ -29,6 +31,26 @@ def differentiate(program: Program, wanted: Collection[str]) -> Program:
     shapes behind the program's own, called "d(output)".
     """
     return _Walk(program, wanted).program()
+
+
+def python_backward(
+    node: Node, program: Program, step: Any, dy: Any, used: set[int], backend: Backend
+) -> list[Any]:
+    """Run the backward pass of a layer that is no op; return the gradients of its inputs.
+
+    used: layers whose other places, in this backward pass, have left their gradients already.
+    """
+    layer = node.attributes["layer"]
+    if isinstance(dy, list):  # of several outputs, where some have none
+        for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
+            dy.insert(at, np.zeros(shape, dtype))
+        dy = tuple(dy)
+    places = [each for each in program.nodes if each.op == PYTHON_BACKWARD]
+    if sum(each.attributes["layer"] is layer for each in places) > 1:
+        dx = stepped(step, dy, layer, used, backend)
+    else:
+        dx = step(dy)
+    return list(dx) if len(node.results) > 1 else [dx]
 
 
 class _Walk:
@@ -78,13 +100,13 @@ class _Walk:
 
     def _differentiate(self, node: Node) -> None:
         """Add what makes the gradients of a node's arguments of those of its result."""
+        if node.op == PYTHON:
+            self._python(node)
+            return
         y = node.results[0]
         assert y is not None
         is_loss = not self._forward.values[y].shape
         if y not in self._needed or not (is_loss or y in self._parts):
-            return
-        if node.op == PYTHON:
-            self._python(node, y)
             return
         row = OPS[node.op]
         given = {name: node.arguments.get(name) for name in row.gradients}
@@ -123,18 +145,32 @@ class _Walk:
         for name in row.gradients:
             names = given[name]
             if isinstance(names, tuple):
-                made += [self._part(part) for part in names]
+                made += [self._part(part) if part in self._needed else None for part in names]
             else:
-                left_out = attributes.get("input_gradient") is False and name == row.gradients[0]
-                left_out |= attributes.get("weight_gradient") is False and name != row.gradients[0]
-                made.append(None if names is None or left_out else self._part(names))
+                made.append(self._part(names) if names in self._needed else None)
         self._nodes.append(Node(op, tuple(made), arguments, attributes, node.layer))
 
-    def _python(self, node: Node, y: str) -> None:
-        x = str(node.arguments["x"])
-        made = self._part(x) if x in self._needed else None
-        arguments = {"dy": self._gradient(y) or "", "y": y}
-        self._nodes.append(Node(PYTHON_BACKWARD, (made,), arguments, node.attributes, node.layer))
+    def _python(self, node: Node) -> None:
+        """Add the backward pass of a layer that is no op; its own gradients it leaves itself."""
+        results = [str(name) for name in node.results]
+        if not any(name in self._needed and name in self._parts for name in results):
+            return
+        found = [self._gradient(name) for name in results]
+        attributes = dict(node.attributes)
+        arguments: dict[str, Any] = {"dy": found[0] or "", "y": results[0]}
+        if len(results) > 1:
+            arguments["dy"] = tuple(name for name in found if name is not None)
+            attributes["zeros"] = {
+                at: (self._values[results[at]].shape, self._values[results[at]].dtype)
+                for at, name in enumerate(found)
+                if name is None
+            }
+        xs = node.arguments["x"]
+        made = tuple(
+            self._part(x) if x in self._needed else None
+            for x in ((xs,) if isinstance(xs, str) else xs)
+        )
+        self._nodes.append(Node(PYTHON_BACKWARD, made, arguments, attributes, node.layer))
 
     def _is_needed(self, names: str | tuple[str, ...] | None) -> bool:
         if names is None or isinstance(names, str):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backend import Array, Backend
-from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
+from fastcnn.nn._dropout import require_rng
+from fastcnn.nn._places import count_of, shapes_of
+from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate, python_backward
 from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
 from fastcnn.program.trace import trace
@@ -21,28 +23,33 @@ __all__ = ["Interpreter", "run_traced"]
 
 def run_traced(
     layer: Module,
-    x: Array,
+    x: Any,
     backend: Backend,
     *,
     training: bool = False,
     rng: np.random.Generator | None = None,
     input_gradient: bool = True,
-) -> tuple[Array, Callable[[Array], Array | None]]:
+) -> tuple[Any, Callable[[Any], Any]]:
     """Return (y, backward) of a layer by its program, as Module.forward has it."""
-    parameters = layer.parameters()
-    wanted = [*(["x"] if input_gradient else []), *parameters]
-    program = differentiate(trace(layer, len(x), training=training), wanted)
+    xs = x if isinstance(x, (tuple, list)) else (x,)
+    traced = trace(
+        layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
+    )
+    inputs, parameters = traced.inputs, layer.trained_parameters()
+    program = differentiate(traced, [*(inputs if input_gradient else ()), *parameters])
     run = Interpreter(program, backend)
-    (y,) = run.forward(x, rng=rng)
+    outputs = run.forward(*xs, rng=rng)
+    several = isinstance(layer.output_shape[0], tuple) if layer.output_shape else False
 
-    def backward(dy: Array) -> Array | None:
-        gradients = run.backward(dy)
-        dx: Array | None = gradients.pop("x", None)
-        for name, gradient in gradients.items():
-            parameters[name].grad = gradient
-        return dx
+    def backward(dy: Any) -> Any:
+        gradients = run.backward(*(dy if several else (dy,)))
+        found = tuple(gradients.get(name) for name in inputs)
+        for name, parameter in parameters.items():
+            if name in gradients:  # what foreign layers computed is there already
+                parameter.grad = gradients[name]
+        return found if isinstance(x, (tuple, list)) else found[0]
 
-    return y, backward
+    return (tuple(outputs) if several else outputs[0]), backward
 
 
 class Interpreter:
@@ -52,7 +59,8 @@ class Interpreter:
         self.program, self._backend = program, backend
         self._last = program.last_reads()
         self._values: dict[str, Any] = {}
-        self._closures: dict[str, Callable[[Array], Array | None]] = {}
+        self._closures: dict[str, Callable[[Any], Any]] = {}
+        self._used: set[int] = set()
 
     def current(self) -> bool:
         """Return True: the weights are looked up in each pass."""
@@ -76,12 +84,16 @@ class Interpreter:
     def backward(self, *gradients: Array) -> dict[str, Array]:
         """Return the gradients by name; the argument is that of the output, where it is no loss."""
         program = self.program
-        seeds = program.inputs[len(program.inputs) - len(gradients) :]
+        seeds = [name for name in program.inputs if name.startswith("d(")]
+        if len(seeds) != len(gradients):
+            raise ValueError(
+                f"backward: expected {len(seeds)} gradients, one an output, got {len(gradients)}"
+            )
         self._values.update(zip(seeds, gradients, strict=True))
         for index in range(program.forward, len(program.nodes)):
             self._run(index, None)
         found = {name: self._values[gradient] for name, gradient in program.gradients.items()}
-        self._values, self._closures = {}, {}
+        self._values, self._closures, self._used = {}, {}, set()
         return found
 
     def _run(self, index: int, rng: np.random.Generator | None) -> None:
@@ -103,14 +115,18 @@ class Interpreter:
         }
         if node.op == PYTHON:
             layer, training = node.attributes["layer"], node.attributes["training"]
-            y, backward = layer.forward(arguments["x"], self._backend, training=training, rng=rng)
+            x = arguments["x"]
+            x = tuple(x) if isinstance(x, list) else x
+            y, backward = layer.forward(x, self._backend, training=training, rng=rng)
             self._closures[str(node.results[0])] = backward
-            return y
+            return [y] if len(node.results) == 1 else list(y)
         if node.op == PYTHON_BACKWARD:
-            return self._closures.pop(str(node.arguments["y"]))(arguments["dy"])
+            step = self._closures.pop(str(node.arguments["y"]))
+            dy, used = arguments["dy"], self._used
+            return python_backward(node, self.program, step, dy, used, self._backend)
         row = OPS.get(node.op)
         if row is None or row.run is None:
             return method_of(self._backend, node.op)(**arguments, **node.attributes)
         if node.op == "dropout_mask":
-            arguments["rng"] = rng
+            arguments["rng"] = require_rng(rng)
         return row.run(**arguments, **node.attributes)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.losses import CrossEntropy, get_loss
-from fastcnn.nn._options import integer
+from fastcnn.losses import CrossEntropy, MeanSquaredError, get_loss
+from fastcnn.nn._options import flag, integer
+from fastcnn.nn._places import is_several
 from fastcnn.program.gradient import differentiate
 from fastcnn.program.match import fuse
 from fastcnn.program.program import Program
@@ -30,9 +31,23 @@ def program_of(
 ) -> Program:
     """Return a model's program; see Module.program."""
     batch_size = integer(batch_size, "program: batch_size")
+    for name, value in (("training", training), ("gradients", gradients), ("fused", fused)):
+        flag(value, f"program: {name}")
     target, function = None, None
     if loss is not None:
         function = get_loss(loss)
+        if type(function) not in (CrossEntropy, MeanSquaredError) or (
+            isinstance(function, CrossEntropy) and function.class_weights is not None
+        ):
+            raise ValueError(
+                "program: loss: expected one that is an op, cross_entropy without class weights or "
+                f"mean_squared_error, got {type(function).__name__}"
+            )
+        if is_several(model.output_shape):
+            raise ValueError(
+                "program: loss: expected a model of one output with a loss, got one of "
+                f"{len(model.output_shape)}"
+            )
         target = ((batch_size, *model.output_shape), model.dtype or np.dtype(np.float32))
         if isinstance(function, CrossEntropy):
             target = ((batch_size,), np.dtype(np.int64))

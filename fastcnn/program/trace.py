@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
+from fastcnn.nn._places import is_several, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
 from fastcnn.program.ops import OPS, Op, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value
@@ -86,6 +87,7 @@ class Tracer(Tracing):
 
     def input(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Symbol:
         """Return an input of the program."""
+        name = self._unused(name)  # a layer of one's own may have a parameter called so
         self.values[name] = Value(name, "input", shape, dtype)
         return Symbol(self.values[name], self)
 
@@ -183,17 +185,19 @@ class Tracer(Tracing):
         return y, None
 
     def _python(self, layer: Module, x: Any, training: bool) -> Any:
-        name = type(layer).__name__
-        if isinstance(x, (list, tuple)) or (layer.output_shape and not _is_one(layer.output_shape)):
-            raise TypeError(
-                f"{name}: expected a layer of one's own to take and to give one array, got "
-                "several; an nn.Model of such layers may have several inputs and outputs"
-            )
-        value = self._value(x)
-        y = self._result(name.lower(), (value.shape[0], *layer.output_shape), self._dtype)
+        values = [self._value(each) for each in (x if isinstance(x, (tuple, list)) else (x,))]
+        shape = shape_at(layer, shapes_of(x))
+        results = [
+            self._result(type(layer).__name__.lower(), (values[0].shape[0], *each), self._dtype)
+            for each in (shape if is_several(shape) else (shape,))
+        ]
+        names = tuple(value.name for value in values)
+        arguments = {"x": names if isinstance(x, (tuple, list)) else names[0]}
+        given = tuple(value.name for value in results)
         attributes = {"layer": layer, "training": training}
-        self.nodes.append(Node(PYTHON, (y.name,), {"x": value.name}, attributes, self._layers[-1]))
-        return Symbol(y, self)
+        self.nodes.append(Node(PYTHON, given, arguments, attributes, self._layers[-1]))
+        symbols = tuple(Symbol(value, self) for value in results)
+        return symbols if is_several(shape) else symbols[0]
 
     def update(self, buffer: Buffer, batch: Any, momentum: float, factor: float) -> None:
         """Write down what a buffer becomes after the step."""
@@ -213,10 +217,6 @@ class Tracer(Tracing):
         return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
 
 
-def _is_one(shape: Any) -> bool:
-    return not isinstance(shape[0], tuple)
-
-
 def _shapes(row: Op, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
     shapes_of = cast("Callable[..., Any]", row.shapes)  # fused ops, without, come later
     return shapes_of(**shapes, **attributes)
@@ -230,16 +230,18 @@ def trace(
     training: bool = False,
     loss: Callable[..., tuple[Any, Any]] | None = None,
     target: tuple[Shape, np.dtype[Any]] | None = None,
+    input_shape: Any = None,
 ) -> Program:
     """Return the program of a built model for one batch size; dtype is that of its weights.
 
-    With a loss its value is the output behind the model's, and the target, of that shape and dtype,
-    the input behind the model's.
+    input_shape: of one input, or a tuple of shapes, where it is not the model's. With a loss its
+    value is the output behind the model's, and the target, of that shape and dtype, the input
+    behind the model's.
     """
     dtype = dtype or model.dtype or np.dtype(np.float32)
     tracer = Tracer(model, dtype, training)
-    shapes: Any = model.input_shape
-    several = bool(shapes) and isinstance(shapes[0], tuple)
+    shapes: Any = model.input_shape if input_shape is None else input_shape
+    several = is_several(shapes)
     given = tuple(
         tracer.input(f"x{at}" if several else "x", (batch_size, *shape), dtype)
         for at, shape in enumerate(shapes if several else (shapes,))
@@ -256,8 +258,9 @@ def trace(
             )
         assert target is not None
         labels = tracer.input("target", *target)
+        tracer._layers = [type(loss).__name__]
         cost, _ = loss(cast("Array", y), cast("Array", labels), cast("Backend", tracer))
-        inputs += ("target",)
+        inputs += (labels._value.name,)
         outputs += (cast(Any, cost)._value.name,)
     nodes = tuple(tracer.nodes)
     return Program(tracer.values, nodes, inputs, outputs, tracer.updates, {}, len(nodes))

@@ -1,0 +1,114 @@
+"""What the forward pass of a layer of one's own gives, compared with what the layer declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.nn._places import count_of, is_several, shape_at, shapes_of
+from fastcnn.nn._run import Tracing
+
+if TYPE_CHECKING:
+    from fastcnn.nn._module import Module
+
+__all__ = ["checked", "is_traceable"]
+
+Function = Callable[..., Any]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def is_traceable(layer: Module) -> bool:
+    """Return whether forward calls nothing but ops; see Module.is_traceable."""
+    if "forward" in vars(layer):
+        return False
+    for cls in type(layer).__mro__:  # whichever comes first, the word or a forward without it
+        if cls.__module__.startswith("fastcnn.nn."):
+            return cls is type(layer)
+        if "traceable" in vars(cls):
+            return vars(cls)["traceable"] is True
+        if "forward" in vars(cls):
+            return False
+    return False
+
+
+def checked(forward: Function) -> Function:
+    """Let the forward pass of a layer of one's own be compared with what the layer declared."""
+
+    @wraps(forward)
+    def run(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if type(self).forward is not run:  # a part of what a subclass does
+            return forward(self, *args, **kwargs)
+        self._require_built()
+        if self.is_traceable():
+            return _traced(self, forward, *args, **kwargs)
+        result = forward(self, *args, **kwargs)
+        if not isinstance(result, tuple) or len(result) != 2 or not callable(result[1]):
+            raise TypeError(
+                f"{type(self).__name__}: forward: expected to return (y, backward), an array and a "
+                f"function, got {type(result).__name__}"
+            )
+        _require_outputs(self, args[0] if args else kwargs["x"], result[0])
+        return result
+
+    return run
+
+
+def _require_outputs(layer: Module, x: Any, y: Any) -> None:
+    """Refuse an output, or several, of other shapes than declared, or of another dtype."""
+    name = type(layer).__name__
+    inputs = shapes_of(x)
+    declared = shape_at(layer, inputs)
+    several = is_several(declared)
+    if several and (not isinstance(y, tuple) or len(y) != len(declared)):
+        got = f"{len(y)}" if isinstance(y, tuple) else type(y).__name__
+        raise TypeError(f"{name}: forward: expected a tuple of {len(declared)} arrays, got {got}")
+    count = count_of(x)
+    given = getattr(x[0] if isinstance(x, (tuple, list)) else x, "dtype", None)
+    pairs = zip(y, declared, strict=True) if several else ((y, declared),)
+    for each, expected in pairs:
+        shape = getattr(each, "shape", None)
+        if shape is None:
+            raise TypeError(f"{name}: forward: expected an array, got {type(each).__name__}")
+        if shape != (count, *expected):
+            raise ValueError(
+                f"{name}: declare: expected the shape that forward gives, which is {shape[1:]} for "
+                f"inputs {inputs}, got {expected}"
+                if shape[:1] == (count,)
+                else f"{name}: forward: expected {count} outputs for {count} inputs, got an array "
+                f"of shape {shape}"
+            )
+        dtype = getattr(each, "dtype", None)
+        is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
+        if is_float and given in _FLOATS and dtype != given:
+            raise TypeError(
+                f"{name}: forward: expected an array of {given}, as x is, got {dtype}; "
+                "y.astype(x.dtype) is one"
+            )
+
+
+def _traced(
+    self: Module, forward: Function, x: Any, backend: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Return (y, backward) of a layer whose forward returns y alone, made of ops."""
+    from fastcnn.program import run_traced
+
+    if not isinstance(backend, Tracing):
+        return run_traced(self, x, backend, *args, **kwargs)
+    y = forward(self, x, backend, *args, **kwargs)
+    declared = shape_at(self, shapes_of(x))
+    several, count = is_several(declared), count_of(x)
+    expected = [(count, *shape) for shape in (declared if several else (declared,))]
+    given = y if several and isinstance(y, tuple) else (y,)
+    shapes = [getattr(each, "shape", None) for each in given]
+    if shapes != expected:
+        what = f"arrays of shapes {expected}" if several else f"an array of shape {expected[0]}"
+        got = f"shape {shapes[0]}" if not several and shapes[0] is not None else type(y).__name__
+        raise ValueError(
+            f"{type(self).__name__}: forward: expected {what} from a layer with "
+            f"traceable = True, got {got}"
+        )
+    return y, None
