@@ -9,8 +9,10 @@ import pytest
 from layers import IDS, LAYERS
 from trainers import every_kind
 
+import fastcnn
 from fastcnn import losses, nn
 from fastcnn.fast._fusions import TRAINING
+from fastcnn.fast._plan import Plan
 from fastcnn.program import Interpreter, differentiate, trace
 from fastcnn.program.match import fuse
 from fastcnn.program.ops import OPS, backward_name, parameters_of
@@ -201,6 +203,72 @@ def test_a_traceable_layer_that_is_not(forward: Any) -> None:
     model.build((3, 2))
     with pytest.raises(TypeError, match=r"Careless 1: forward: expected nothing but ops of the"):
         trace(model, 2)
+
+
+class Given(nn.Module):
+    """A traceable layer whose forward is an attribute."""
+
+    traceable = True
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self.run = run
+
+    def declare(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def forward(self, x: Any, backend: Any, *, rng: Any = None, **options: Any) -> Any:
+        return self.run(x, backend, rng)
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (lambda x, b, r: b.exp(x), "Given 1: forward: expected an op of fastcnn.backend.Backend"),
+        (lambda x, b, r: b.max_pool2d(x, 2)[0], r"Given 1: .* max_pool2d takes, got shapes \(2, 3"),
+        (lambda x, b, r: b.add(x, np.ones(5)), r"Given 1: .* that add takes, got shapes \(2, 3\)"),
+        (lambda x, b, r: b.conv2d(x), r"Given 1: .* that conv2d takes, got shapes \(2, 3\)"),
+        (lambda x, b, r: b.multiply(x, r.random(3)), "Given 1: forward: .* got numbers of rng, wh"),
+        (lambda x, b, r: (x, x), r"Given: forward: expected an array of shape \(2, 3\) .* got tup"),
+    ],
+)
+def test_a_traceable_layer_that_calls_otherwise(run: Any, said: str, backend: Any) -> None:
+    model = nn.Sequential([nn.ReLU(), Given(run)])
+    model.build((3,))
+    with pytest.raises((AttributeError, TypeError, ValueError), match=said):
+        trace(model, 2)
+    with pytest.raises((AttributeError, TypeError, ValueError), match=said.replace(" 1", "")):
+        model.forward(np.ones((2, 3), np.float32), backend, rng=np.random.default_rng(0))
+
+
+def test_a_traceable_layer_may_give_a_constant(backend: Any) -> None:
+    model = nn.Sequential([nn.ReLU(), Given(lambda x, b, r: np.full(x.shape, 7.0, np.float32))])
+    model.build((3,))
+    x = np.ones((2, 3), np.float32)
+    assert (model(x, backend) == 7).all()
+    assert (fastcnn.Predictor(model, backend)(x) == 7).all()
+
+
+def test_a_layer_is_traceable_by_its_class() -> None:
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.traceable = True
+
+    with pytest.raises(AttributeError, match="Late: traceable: expected it of a class of layers"):
+        Late()
+
+
+def test_masks_need_a_generator() -> None:
+    model = nn.Sequential([nn.Dropout(0.5)])
+    model.build((3,))
+    x = np.ones((2, 3), np.float32)
+    for run in (
+        Interpreter(trace(model, 2, training=True), fastcnn.FastBackend()),
+        Plan(trace(model, 2, training=True), fastcnn.FastBackend(), x),
+    ):
+        with pytest.raises(ValueError, match="Dropout: rng: expected a numpy Generator in trai"):
+            run.forward(x)
 
 
 def test_what_is_read_elsewhere_is_not_fused() -> None:

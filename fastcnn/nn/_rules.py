@@ -268,6 +268,8 @@ def refuse_change(module: Module, name: str, value: object) -> None:
     built = state.get("built", False)
     if name == "trainable":  # a property, which checks it
         return
+    if name == "traceable" and type(value) is bool:
+        raise AttributeError(f"{where}: expected it of a class of layers, got it set on one layer")
     if name in _OWN or (hasattr(_module.Module, name) and not name.startswith("_")):
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
     if name in state and value is present:

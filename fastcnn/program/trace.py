@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.nn._places import is_several, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
-from fastcnn.program.ops import OPS, Op, parameters_of, result_dtype
+from fastcnn.program.ops import OPS, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value
 
 if TYPE_CHECKING:
@@ -55,6 +55,16 @@ class Symbol:
             if name.startswith("__"):
                 raise AttributeError(name)
             raise self._tracer.foreign(f"the array's {name:.40}")
+
+
+class _NoNumbers:
+    """In the place of a generator: what is drawn in a trace would be the same in each step."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._tracer.foreign("numbers of rng, which nn.Dropout alone draws")
 
 
 class Tracer(Tracing):
@@ -103,7 +113,10 @@ class Tracer(Tracing):
 
         def __getattr__(self, op: str) -> Callable[..., Any]:
             if op not in OPS:
-                raise AttributeError(f"{op}: expected an op of fastcnn.backend.Backend")
+                raise AttributeError(
+                    f"{self._layers[-1]}: forward: expected an op of fastcnn.backend.Backend, got "
+                    f"{op:.40}"
+                )
 
             def call(*given: Any, **options: Any) -> Any:
                 return self._call(op, given, options)
@@ -133,7 +146,7 @@ class Tracer(Tracing):
         results = [
             self._result(op if at == 0 else name, shape, result_dtype(op, name, dtype, attributes))
             for at, (name, shape) in enumerate(
-                zip(row.results, _shapes(row, shapes, attributes), strict=True)
+                zip(row.results, self._shapes(op, shapes, attributes), strict=True)
             )
         ]
         names = tuple(value.name for value in results)
@@ -142,6 +155,17 @@ class Tracer(Tracing):
         if split.get("relu"):
             return self._call("relu", (symbols[0],), {})
         return symbols[0] if len(symbols) == 1 else tuple(symbols)
+
+    def _shapes(self, op: str, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
+        """Return the shapes of an op's results; ValueError for arguments that it doesn't take."""
+        shapes_of = cast("Callable[..., Any]", OPS[op].shapes)  # fused ops, without, come later
+        try:
+            return shapes_of(**shapes, **attributes)
+        except (IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self._layers[-1]}: forward: expected arguments that {op} takes, got shapes "
+                f"{', '.join(map(str, shapes.values()))}"
+            ) from error
 
     def _value(self, array: Any) -> Value:
         """Return the value that an op's argument is."""
@@ -176,7 +200,8 @@ class Tracer(Tracing):
         self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
         try:
             if layer.is_traceable():
-                y, _ = layer.forward(x, cast("Backend", self), training=training)
+                rng = cast("np.random.Generator", _NoNumbers(self))
+                y, _ = layer.forward(x, cast("Backend", self), training=training, rng=rng)
             else:
                 y = self._python(layer, x, training)
         finally:
@@ -217,11 +242,6 @@ class Tracer(Tracing):
         return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
 
 
-def _shapes(row: Op, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
-    shapes_of = cast("Callable[..., Any]", row.shapes)  # fused ops, without, come later
-    return shapes_of(**shapes, **attributes)
-
-
 def trace(
     model: Module,
     batch_size: int,
@@ -250,7 +270,7 @@ def trace(
     tracer.add_updates()
     results = y if isinstance(y, tuple) else (y,)
     inputs = tuple(each._value.name for each in given)
-    outputs = tuple(each._value.name for each in results)
+    outputs = tuple(tracer._value(each).name for each in results)
     if loss is not None:
         if isinstance(y, tuple):
             raise ValueError(
