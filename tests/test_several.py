@@ -368,6 +368,51 @@ def test_a_program_has_one_loss_and_a_gradient_for_each_output() -> None:
     assert set(program.gradients) == set(model.parameters())
 
 
+def test_a_loss_may_keep_what_it_sees() -> None:
+    """The arrays of a step are its own, where somebody else's loss looks at them."""
+    kept: list[tuple[Any, Any]] = []
+
+    def keeping(prediction: Any, target: Any) -> tuple[float, Any]:
+        kept.extend((array, array.copy()) for array in (prediction, target))
+        return squares(prediction, target)
+
+    trained("fast", loss=["cross_entropy", keeping]).fit(*data(12), batch_size=4, verbose=False)
+    assert len(kept) == 6
+    for array, then in kept:
+        np.testing.assert_array_equal(array, then)
+
+
+def test_losses_may_be_set_between_epochs(backend: Any) -> None:
+    """What is set in a callback is as if the trainer had been made with it."""
+
+    class Other(fastcnn.callbacks.Callback):
+        def on_epoch_end(self, trainer: fastcnn.Trainer) -> None:
+            trainer.loss = ["cross_entropy", squares]
+            trainer.loss_weights = [1.0, 0.25]
+
+    x, y = data(8)
+    histories = []
+    for options in ({"epochs": 2, "callbacks": [Other()]}, {"epochs": 1}):
+        trainer = trained(backend)
+        trainer.fit(x, y, verbose=False, **options)
+        if trainer.epoch == 1:
+            trainer.loss, trainer.loss_weights = ["cross_entropy", squares], [1.0, 0.25]
+            trainer.fit(x, y, verbose=False)
+        histories.append(trainer.history)
+    assert histories[0] == histories[1]
+    sums = [histories[0][f"loss_{at}"][1] for at in (0, 1)]
+    assert histories[0]["loss"][1] == pytest.approx(sums[0] + 0.25 * sums[1], rel=1e-12)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    x, y = data(40)
+    histories = []
+    for threads in (1, 2, 5):
+        trainer = trained(fastcnn.FastBackend(num_threads=threads))
+        histories.append(trainer.fit(x, y, epochs=2, batch_size=16, verbose=False))
+    assert histories[0] == histories[1] == histories[2]
+
+
 X, Y = data(6)
 
 
@@ -456,6 +501,15 @@ def test_cross_entropy_takes_logits_of_its_own_output(losses: Any) -> None:
     else:
         with pytest.raises(ValueError, match=r"^model: expected one that gives logits"):
             fastcnn.Trainer(model, loss=losses)
+
+
+def test_cross_entropy_takes_logits_of_a_model_inside_too() -> None:
+    x, outer = nn.Input((4,)), nn.Input((4,))
+    inner = nn.Model(x, [nn.Dense(3)(x), nn.Dense(3, activation="softmax")(x)])
+    logits, shares = inner(outer)
+    fastcnn.Trainer(nn.Model(outer, [shares, logits]), loss=["mse", "cross_entropy"])
+    with pytest.raises(ValueError, match=r"^model: expected one that gives logits"):
+        fastcnn.Trainer(nn.Model(outer, [logits, shares]), loss=["mse", "cross_entropy"])
 
 
 def test_a_softmax_on_the_way_is_no_end() -> None:
