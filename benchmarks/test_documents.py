@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = (peers, paths, contention, page)
 PARSERS = {module.__name__.split(".")[-1]: module._parser for module in MODULES}
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+TEXTS["docs/kernels.md"] = (page.DOCS / "kernels.md").read_text()
 TEXTS["docs/benchmarks.md"] = (page.DOCS / "benchmarks.md").read_text()
 TEXTS |= {module.__name__: str(module.__doc__) for module in MODULES}
 

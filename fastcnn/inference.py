@@ -1,4 +1,4 @@
-"""Inference: a model's layers as steps that are made ready once."""
+"""Inference: a model as a function of batches, on the fast backend by plans made ready once."""
 
 from __future__ import annotations
 

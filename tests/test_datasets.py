@@ -127,6 +127,10 @@ def test_bad_limits(option: str, value: object, error: type[Exception]) -> None:
         datasets.load("strokes", **{option: value})  # type: ignore[arg-type]
 
 
+def test_every_data_set_names_its_classes() -> None:
+    assert tuple(datasets.CLASSES) == datasets.NAMES
+
+
 def test_unknown_dataset_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"expected one of strokes, mnist.*'cifar'"):
         datasets.load("cifar")

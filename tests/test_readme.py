@@ -35,10 +35,12 @@ def test_the_programs_run(
         "beta": np.zeros(4),
     }
     programs = code("python")
-    assert len(programs) == 2
+    assert len(programs) == 3
     for program in programs:
         exec(program, given)
     assert given["history"]["loss"][-1] > 0
+    assert given["network"].trained_parameters().keys() < given["network"].parameters().keys()
+    assert given["network"].output_shape == (10,)
     assert given["serve"](given["x_test"][:1]).shape == (1, 10)
     assert (tmp_path / "model.safetensors").is_file()
     assert given["y"].shape == (8, 9, 4)

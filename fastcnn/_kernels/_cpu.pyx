@@ -49,8 +49,8 @@ def cache_bytes():
 def set_cache_bytes(Py_ssize_t l1, Py_ssize_t l2, Py_ssize_t l3):
     """Set the sizes of cache that the kernels count on: no result depends on them.
 
-    Never while an op runs, or while there are bound plans of inference (fastcnn/_steps.py): their
-    workspaces were made for the sizes before.
+    Never while an op runs, or while there are plans (fastcnn/fast/_plan.py): their workspaces were
+    made for the sizes before.
     """
     global l1_bytes, l2_bytes, l3_bytes
     l1_bytes, l2_bytes, l3_bytes = l1, l2, l3

@@ -1,7 +1,9 @@
 """Inference on the fast backend: a model's program, folded and fused, as plans with packed weights.
 
-Batch normalization goes into the weights of the convolution or dense layer in front of it, what
-follows that layer into its kernel. What depends on weights alone is made once for all plans.
+A convolution or dense layer with what its kernel takes along is a product: batch normalization
+goes into its weights, and ReLU, a sum or a max-pool behind it into its last write. What depends on
+weights alone is made once for all plans of a model. A plan is for one shape of batches and one call
+at a time; those that wait for the next call are kept, up to a number of bytes.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class _Plans:
         self._bytes = 0
 
     def idle(self, key: Any) -> list[Any]:
-        """Return the list of a shape's plans, to take one from and give it back to."""
+        """Return the list of a shape's plans that no call runs: take one, and give it back."""
         found = self._by_key.get(key)
         if found is None:
             if len(self._by_key) >= _MOST_SHAPES:
@@ -91,9 +93,9 @@ class _Plans:
         return found
 
     def add(self, plan: Plan) -> None:
-        """Count a plan more, for which the others may be forgotten.
+        """Count a new plan's bytes; where they are too many, forget all other plans.
 
-        Who still runs one gives it back to a list that nobody looks at any more.
+        A call that still runs one of these gives it back to a list that nobody looks at any more.
         """
         if self._bytes + plan.nbytes > _MOST_BYTES:
             self._clear()
@@ -123,7 +125,7 @@ class _InferencePlan(Plan):
         self._x, self._y = self.inputs[0], self.arrays[program.outputs[0]]
 
     def current(self) -> bool:
-        """Return whether the ops are those of the weights as they are now."""
+        """Return whether the ops are those of the weights as they are now: they are compared."""
         for product, rows, op in self._made:
             if product.op(rows) is not op:
                 return False
@@ -132,7 +134,7 @@ class _InferencePlan(Plan):
         return True
 
     def __call__(self, x: Array, *more: Array) -> Any:
-        """Return a copy of the output, or a tuple of copies."""
+        """Return the model's output for x, or a tuple of several, in arrays of their own."""
         self._x[...] = x
         if more:
             for own, other in zip(self.inputs[1:], more, strict=True):
@@ -182,7 +184,7 @@ class _Products:
         self._products: dict[Any, _Product] = {}
 
     def of(self, node: Node, program: Program) -> _Product:
-        """Return the product that a node asks for."""
+        """Return the product of a node: the same for all programs of the model."""
         arguments = {name: value for name, value in node.arguments.items() if name not in "xr"}
         key = node.op, tuple(arguments.items()), repr(node.attributes)
         found = self._products.get(key)

@@ -1,7 +1,9 @@
 """A plan: a program's ops as bound kernel calls on arrays that stay where they are.
 
-All that depends on shapes is done once: checks, choices, allocation. A step is then two lists of
-calls. Arrays that nobody reads any more lend their memory to those that come later.
+All that depends on shapes is done once: checks, choices, allocation. To bind an op is to run its
+method of FastBackend with what it calls noted instead of called (_base.py has the rule that makes
+this possible). A step is then two lists of calls. Arrays that nobody reads any more lend their
+memory to those that come later.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ Call = Callable[[], Any]
 class Plan:
     """Runs a program on a fast backend: `forward` and then `backward`, as often as wanted.
 
-    inputs: the arrays in which the program's inputs come. What it returns lies in arrays of the
-    plan's own, which the next call overwrites.
+    It has the methods of fastcnn.program.Interpreter, and gives the same bits. inputs: the arrays
+    in which the program's inputs come; others are copied into these. What it returns lies in arrays
+    of the plan's own, which the next call overwrites. Parameters and buffers are read where they
+    lie: a plan is good as long as it is `current`.
     """
 
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
@@ -71,11 +75,11 @@ class Plan:
 
     @property
     def nbytes(self) -> int:
-        """What the plan keeps beside its inputs."""
+        """How many bytes the plan keeps beside its inputs."""
         return self._memory.nbytes
 
     def current(self) -> bool:
-        """Return whether the weights are still in the arrays that the plan knows."""
+        """Return whether weights lie where they lay, and the number of threads is what it was."""
         return self.num_threads == self._backend.num_threads and all(
             parameter._data is data for parameter, data in self._sources
         )
@@ -102,7 +106,7 @@ class Plan:
         return self._gradients
 
     def _sources_of(self, program: Program) -> list[tuple[Any, Array]]:
-        """Return the variables that ops are bound to, with their arrays."""
+        """Return the parameters and buffers that ops are bound to, with their arrays."""
         names = {name for node in program.nodes if self._is_bound(node) for name in node.reads()}
         values = (program.values[name] for name in names)
         return [
@@ -112,7 +116,10 @@ class Plan:
         ]
 
     def _is_bound(self, node: Node) -> bool:
-        """Return whether a node's op is bound to the arrays of variables as they lie."""
+        """Return whether a node's op is bound to the arrays of parameters and buffers.
+
+        Else it looks them up when it runs, and may find others.
+        """
         return node.op != "running_average"
 
     # ------------------------------------------------------------------ binding
@@ -130,6 +137,7 @@ class Plan:
                 self._memory.release(self.arrays[name])
 
     def _bound(self, node: Node) -> Any:
+        """Bind an op; return its results, arrays that hold nothing yet, None for a number."""
         given: dict[str, Any] = {
             name: self.arrays[each] if isinstance(each, str) else [self.arrays[n] for n in each]
             for name, each in node.arguments.items()
@@ -213,7 +221,7 @@ class Plan:
 
 
 class _Binder(FastBackend):
-    """A fast backend that notes what its ops would call."""
+    """A fast backend whose ops return arrays as ever, but note what would fill them."""
 
     def __init__(self, backend: FastBackend, num_threads: int, memory: _Memory) -> None:
         super().__init__(backend.isa, num_threads, convolution=backend.convolution)
@@ -241,7 +249,11 @@ class _Binder(FastBackend):
 
 
 class _Memory:
-    """Memory of a plan's arrays: what was released serves again, the last one first."""
+    """Memory of a plan's arrays: what was released serves again, the last one first.
+
+    While an op is bound, what it makes is loose. Then what values lie in is held, once a value, and
+    the rest is free, as is what no value lies in any more.
+    """
 
     def __init__(self) -> None:
         self.nbytes = 0

@@ -21,7 +21,7 @@ Call = Callable[[], object]
 
 
 class Room(Protocol):
-    """Where bound ops have their arrays from, uninitialised: `fastcnn._steps.Plan`, or FRESH."""
+    """Where bound ops have their arrays from, uninitialised: the memory of a plan, or FRESH."""
 
     def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array for a result, which may share memory with what is read no more."""

@@ -1,4 +1,9 @@
-"""Networks of any shape: layers called on symbols, and the model between some of these."""
+"""Networks of any shape: layers called on symbols, and the model between some of these.
+
+A symbol knows the layer that gives it and the symbols which that was called on, so the outputs lead
+back to the inputs. (Not to be mixed up with the tracer's Symbol, which stands for an array of one
+batch and has its axis.)
+"""
 
 from __future__ import annotations
 

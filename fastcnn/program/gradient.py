@@ -1,7 +1,8 @@
 """The backward pass of a program: a walk from its last node to its first.
 
-Each op's row says which of its arguments have gradients, the contract how its backward op is
-called. A value that several nodes read has the sum of their gradients. What no wanted gradient
+An op's row in the table of ops (ops.py) says which of its arguments have gradients, and in which
+order its backward op returns them; the signature of the backward op, in the contract, says what it
+is given. A value that several nodes read has the sum of their gradients. What no wanted gradient
 depends on is left out.
 """
 
@@ -54,6 +55,8 @@ def python_backward(
 
 
 class _Walk:
+    """One walk: the program so far, and of each value the gradients that were found for it."""
+
     def __init__(self, program: Program, wanted: Collection[str]) -> None:
         self._forward = program
         self._values = dict(program.values)
@@ -64,7 +67,10 @@ class _Walk:
         self._parts: dict[str, list[str]] = {}  # of each value: its gradients so far
 
     def _all_needed(self) -> set[str]:
-        """Return the values that a wanted one takes part in."""
+        """Return the values that depend on a wanted one: gradients go along these alone.
+
+        Those of a layer that is no op depend on its own weights, too, which are not in the program.
+        """
         needed = set(self._wanted)
         for node in self._forward.nodes:
             layer = node.attributes.get("layer")
@@ -127,6 +133,8 @@ class _Walk:
                 arguments[name] = self._gradient(y)
             elif (found := node.arguments.get(name, results.get(name))) is not None:
                 arguments[name] = found
+        # Two options stand for what need not be computed: a layer's input, which comes first in the
+        # row, and its weights, which are all the others.
         for name in known.options:
             if name == "dloss":
                 attributes[name] = 1.0
@@ -188,7 +196,7 @@ class _Walk:
         return part
 
     def _gradient(self, name: str) -> str | None:
-        """Return the gradient of a value, after adding up where there are several."""
+        """Return the name of a value's gradient, or None; where there are parts, add them up."""
         parts = self._parts.get(name)
         if not parts:
             return None
@@ -209,4 +217,5 @@ class _Walk:
         return found
 
     def _name(self, name: str) -> str:
+        """Return what a value's gradient is called."""
         return f"d({name})"

@@ -30,7 +30,10 @@ def run_traced(
     rng: np.random.Generator | None = None,
     input_gradient: bool = True,
 ) -> tuple[Any, Callable[[Any], Any]]:
-    """Return (y, backward) of a layer by its program, as Module.forward has it."""
+    """Return (y, backward) as Module.forward does, of a layer that has no backward of its own.
+
+    The layer is one of a user's own with `traceable = True`; its program says what backward does.
+    """
     xs = x if isinstance(x, (tuple, list)) else (x,)
     traced = trace(
         layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
@@ -53,7 +56,11 @@ def run_traced(
 
 
 class Interpreter:
-    """Runs a program's forward pass, then its backward pass, as often as wanted."""
+    """Runs a program's forward pass, then its backward pass, as often as wanted.
+
+    Between the two it holds the values that the backward pass reads; a value that nobody reads any
+    more is let go at once. A plan has the same methods.
+    """
 
     def __init__(self, program: Program, backend: Backend) -> None:
         self.program, self._backend = program, backend
@@ -63,11 +70,14 @@ class Interpreter:
         self._used: set[int] = set()
 
     def current(self) -> bool:
-        """Return True: the weights are looked up in each pass."""
+        """Return True: weights are looked up in each pass, so there is nothing to make anew."""
         return True
 
     def forward(self, *inputs: Array, rng: np.random.Generator | None = None) -> list[Any]:
-        """Return the outputs for these inputs; buffers get their `update`."""
+        """Return the outputs for these inputs; buffers get their `update`.
+
+        rng draws the masks of dropout in training.
+        """
         program = self.program
         self._values = dict(zip(program.inputs, inputs, strict=False))
         for name, value in program.values.items():

@@ -17,7 +17,11 @@ __all__ = ["Fusion", "Match", "fuse", "register"]
 
 @dataclass(frozen=True)
 class Match:
-    """What a pattern found: its variables' values (None for no array), the nodes by their ops."""
+    """What a pattern found in a program.
+
+    values: of the pattern's variables, None where an argument was not given (no bias). nodes: those
+    that the fused op replaces, by the names of their ops. program: where they were found.
+    """
 
     values: Mapping[str, Value | None]
     nodes: Mapping[str, Node]
@@ -35,9 +39,11 @@ class Match:
 class Fusion(NamedTuple):
     """A row of a table of fusions.
 
-    name: the op that computes the pattern, whose arrays are called as the pattern's variables.
-    pattern: an expression of ops, each once. results, gradients: as in a row of the table of ops.
-    when: whether it does so for what was found. options: the op's options.
+    name: the op that computes the pattern; its parameters that are arrays have the names of the
+    pattern's variables. pattern: calls of ops within each other, such as "relu(linear(x, w, b))",
+    no op twice; arguments are arrays, by their places in the op's signature, and a call stands for
+    its op's first result. results, gradients: as in a row of the table of ops. when: of a Match,
+    whether the op can compute it and should. options: of a Match, the op's options.
     """
 
     name: str
@@ -49,9 +55,10 @@ class Fusion(NamedTuple):
 
 
 def register(fusions: Iterable[Fusion], backend: type) -> None:
-    """Make ops of what the rows call: methods of a backend, with a backward op each.
+    """Enter the rows' ops in the table of ops, with the signatures of a backend's methods.
 
-    An op that gives its "gradient" itself has none.
+    Each has a backward op, found by its name, but for those whose "gradient" is a result already.
+    AttributeError for a method that is not there.
     """
     for row in fusions:
         OPS[row.name] = Op(row.results, row.gradients, None)
@@ -61,10 +68,11 @@ def register(fusions: Iterable[Fusion], backend: type) -> None:
 
 
 def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
-    """Return the program with every pattern that is found replaced; the first row goes first.
+    """Return the program with one node in place of each pattern that is found.
 
-    Values inside of a pattern have no other reader. Only the forward pass is looked at: it is
-    differentiated afterwards.
+    The first row goes first: a pattern comes before those that are parts of it. What is read
+    elsewhere, too, or is an output, is never inside of a pattern. The program has no backward pass
+    yet: that is made of the fused ops, by differentiate.
     """
     for fusion in fusions:
         program = _replaced(program, fusion)
@@ -100,7 +108,12 @@ def _replaced(program: Program, fusion: Fusion) -> Program:
 def _results(
     op: str, last: Node, nodes: Mapping[str, Node], values: dict[str, Value]
 ) -> tuple[str | None, ...]:
-    """Return the results of a fused op: those of its nodes by their names, or new ones."""
+    """Return the results of a fused op, which replaces nodes up to the last.
+
+    The first is that of the last node. Others, as an argmax, are those that a node gave under that
+    name; what no node gave is a new value, of the shape of the first, or for a "gradient" of the
+    node's first argument.
+    """
     made = {
         name: result
         for node in nodes.values()
@@ -119,6 +132,8 @@ def _results(
 
 
 class _Pattern(NamedTuple):
+    """A call of an op; each argument is another one, or the name of a variable."""
+
     op: str
     arguments: tuple[_Pattern | str, ...]
 

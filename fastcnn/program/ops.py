@@ -1,8 +1,10 @@
-"""The ops of programs, a row each: what they give, and what their backward ops give.
+"""The table of ops: what each gives, and what its backward op gives.
 
-The rest is read from the contract, `fastcnn.backend.Backend`: an op's arguments that are arrays
-come first, options after them, and the parameters of `f_backward` are called as what they take of
-f: "dy", an argument or a result of f, "x_shape" for the shape of its x, or one of its options.
+The rest is read from signatures, those of the contract, `fastcnn.backend.Backend`. An op's
+parameters that are arrays come first, then its options. The backward op of `f` is `f_backward`, and
+the names of its parameters say what each is: "dy" the gradient of f's first result, the name of an
+argument, result or option of f that one, "x_shape" the shape of f's x, "shapes" those of a list,
+"dloss" 1, "input_gradient" and "weight_gradient" whether anybody needs these.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ _FEW_PLACES = 256  # of a window, whose winner is noted in a byte
 class Op(NamedTuple):
     """A row: what an op gives.
 
-    results: their names; the first is what the next op sees. gradients: arguments, in the order in
-    which the backward op returns their gradients. shapes: of the arguments' shapes, None for none,
-    and the options returns one shape a result; None for an op that only fusion makes. run: of an
-    op that is NumPy's and no backend's, what computes it.
+    results: their names; the first is what the next op sees. gradients: the arguments that have
+    one, in the order in which the backward op returns them. shapes: a function of the arguments'
+    shapes (None for an argument that is not given) and the options, which returns one shape a
+    result; None for an op that only fusion makes. run: what computes an op that no backend has, as
+    NumPy's reshape.
     """
 
     results: tuple[str, ...]
@@ -171,7 +174,8 @@ OPS = {
 }
 
 
-# Ops that fusion makes, and their backward ops: methods of the fast backend, see method_of.
+# Ops that fusion makes, and their backward ops: methods of the fast backend, see method_of. They
+# are entered, here and in OPS, when fastcnn.fast._fusions is imported.
 FUSED: dict[str, Callable[..., Any]] = {}
 
 

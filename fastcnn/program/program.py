@@ -18,11 +18,12 @@ Names = str | tuple[str, ...]  # of a value, or of several for an op that takes 
 
 @dataclass(frozen=True)
 class Value:
-    """One array of a program.
+    """One array of a program: what is known of it before the program runs.
 
-    name: "x", "3.weight" as in state_dict, or of a result its layer and op, "3.conv2d". kind:
-    "input", "parameter", "buffer", "constant" or "result". shape: with the batch axis, () of a
-    number. source: the Parameter or Buffer, or a constant's array.
+    name: "x" of an input, "3.weight" of a parameter or buffer, as in state_dict, "3.conv2d" of a
+    result, by its layer and op, "d(3.weight)" of a gradient. kind: "input", "parameter", "buffer",
+    "constant" (an array that a layer holds by itself) or "result". shape: with the batch axis, ()
+    of a number. source: the Parameter or Buffer, or a constant's array; None of other kinds.
     """
 
     name: str
@@ -43,11 +44,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Node:
-    """One op of a program.
+    """One call of an op.
 
-    results: names of what it gives, None for what it leaves out. arguments: the names of values by
-    the op's parameters. attributes: its options, as far as they are given. layer: the layer that
-    called it, for errors.
+    results: the names of the values that it gives, None for one that it need not give. arguments:
+    the names of the values that it reads, by the op's parameters. attributes: its options, as far
+    as they are given. layer: which layer called it.
     """
 
     op: str
@@ -77,17 +78,18 @@ class Node:
         return f"{results} = {self.op}({', '.join(given)})"
 
 
-PYTHON = "python"  # the op that is a layer which is not traced
+PYTHON = "python"  # the op that is all that a layer does which is not traceable
 
 
 @dataclass(frozen=True)
 class Program:
     """Ops in the order in which they run, and the arrays between them; print one to read it.
 
-    inputs, outputs: names of values. updates: of a step in training the value that each buffer has
-    after it. gradients: by the name of a parameter, or of an input, the value that is its gradient.
-    forward: how many nodes are the forward pass; those after them are the backward pass. Two
-    programs that are equal compute the same from the same arrays.
+    values: all of them by name. inputs, outputs: names of values, a loss the last of the outputs.
+    updates: by the name of a buffer, the value that it has after a step of training. gradients: by
+    the name of a parameter or input, the value that is its gradient. forward: how many of the nodes
+    are the forward pass; those after them are the backward pass. Two programs that are equal
+    compute the same from the same arrays.
     """
 
     values: Mapping[str, Value]
@@ -99,7 +101,11 @@ class Program:
     forward: int
 
     def last_reads(self) -> dict[str, int]:
-        """Return by name which node is the last to read a value; what is handed out has none."""
+        """Return the number of the node that reads a value last, by the value's name.
+
+        What is handed out when all nodes have run, as outputs and gradients, has len(nodes); what
+        nobody reads is not in it.
+        """
         last = {name: index for index, node in enumerate(self.nodes) for name in node.reads()}
         for name in (*self.outputs, *self.updates.values(), *self.gradients.values()):
             last[name] = len(self.nodes)

@@ -68,7 +68,10 @@ class _NoNumbers:
 
 
 class Tracer(Tracing):
-    """Satisfies the contract: each op becomes a node, and returns symbols for its results."""
+    """Satisfies the contract: each op becomes a node, and returns symbols for its results.
+
+    nodes, values and updates are those of the program that comes out.
+    """
 
     name = "tracer"
 
@@ -140,7 +143,7 @@ class Tracer(Tracing):
             elif value is not None:
                 found = self._value(value)
                 arguments[name], shapes[name] = found.name, found.shape
-        # What a plan fuses by itself:
+        # These ask for two ops in one call. A program has both, and fusion joins them again.
         split = {key: attributes.pop(key) for key in ("gradient", "relu") if key in attributes}
         dtype = self._dtype
         results = [
@@ -194,7 +197,10 @@ class Tracer(Tracing):
 
     # ------------------------------------------------------------------ layers
     def layer(self, layer: Module, x: Any, *, training: bool) -> tuple[Any, Any]:
-        """Write down a layer: its ops, or one node for all that a foreign layer does."""
+        """Write down a layer: its ops, or one node for all of a layer that is not traceable.
+
+        Return (what it gives, None): a program needs no function for the backward pass.
+        """
         outer = self._prefix
         self._prefix = self._prefixes.get(id(layer), outer)
         self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
