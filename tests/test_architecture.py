@@ -352,3 +352,12 @@ def test_the_layout_names_every_module() -> None:
     modules = {path.name for path in (ROOT / "fastcnn").glob("[!_]*.py")}
     modules |= {path.name for path in (ROOT / "fastcnn").glob("_[!_]*.py")}
     assert modules - layout == set()
+
+
+def test_the_tests_that_the_page_names_are_there() -> None:
+    named = set(re.findall(r"\b(test_\w+)", (ROOT / "ARCHITECTURE.md").read_text("utf-8")))
+    found = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+    for path in (ROOT / "tests").glob("test_*.py"):
+        found |= set(re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE))
+    assert named
+    assert named - found == set()
