@@ -98,6 +98,12 @@ def batches(
                 empty((size, *array.shape[1:]), kind)
                 for array, kind in zip(arrays, kinds, strict=True)
             ]
+            x: Arrays = outs[0]
+            target: Arrays = outs[-1]
+            if isinstance(samples.images, tuple):
+                x = tuple(outs[: len(images)])
+            if isinstance(samples.targets, tuple):
+                target = tuple(outs[len(images) :])
             if order is not None:
                 takings = [
                     _taking(out, array, backend) for out, array in zip(outs, arrays, strict=True)
@@ -110,10 +116,6 @@ def batches(
             chosen = order[start : start + size]
             for take in takings:
                 take(chosen)
-        x: Arrays = tuple(outs[: len(images)]) if isinstance(samples.images, tuple) else outs[0]
-        target: Arrays = tuple(outs[len(images) :])
-        if not isinstance(samples.targets, tuple):
-            (target,) = target
         yield x, target, None if weights is None else weights[chosen]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._several import is_any, last_layers, listed
+from fastcnn._several import is_any, last_layers
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, called, get_loss
 from fastcnn.metrics import hits as correct
@@ -16,12 +16,12 @@ from fastcnn.nn._options import number
 
 __all__ = [
     "Losses",
-    "Tally",
     "Terms",
     "loss_of",
     "loss_weights_of",
     "require_logits",
     "require_one_each",
+    "tally_of",
 ]
 
 
@@ -172,39 +172,60 @@ class Tally:
     """The mean loss of the batches so far, and their accuracy where targets are classes."""
 
     def __init__(self, loss: Loss) -> None:
-        self._loss = loss
-        self._losses = loss.losses if isinstance(loss, Losses) else (loss,)
-        self._totals = [0.0] * len(self._losses)
-        self._weights = [0.0] * len(self._losses)
-        self._hits = self._count = 0
+        self._loss, self._has_accuracy = loss, loss.measures_accuracy
+        self._total, self._weights, self._hits, self._count = 0.0, 0.0, 0, 0
 
-    def add(self, value: float, prediction: Any, target: Any, sample_weight: Any) -> None:
+    def add(self, value: float, prediction: Any, target: Any, sample_weight: Array | None) -> None:
         """Count a batch with its loss."""
-        values = value.terms if isinstance(value, Terms) else (value,)
-        parts = zip(self._losses, values, listed(target), strict=True)
-        for at, (loss, term, wanted) in enumerate(parts):
-            weight = loss.weight(wanted, sample_weight)
-            self._totals[at] += term * weight
-            self._weights[at] += weight
-        if self._loss.measures_accuracy:
+        weight = self._loss.weight(target, sample_weight)
+        self._total += value * weight
+        self._weights += weight
+        if self._has_accuracy:
             self._hits += correct(prediction, target)
             self._count += len(target)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What `numbers` are called."""
-        if isinstance(self._loss, Losses):
-            return "loss", *(f"loss_{at}" for at in range(len(self._losses)))
-        return ("loss", "accuracy") if self._loss.measures_accuracy else ("loss",)
+        return ("loss", "accuracy") if self._has_accuracy else ("loss",)
+
+    @property
+    def mean(self) -> float:
+        """The mean loss."""
+        return self._total / self._weights if self._weights else 0.0
 
     def numbers(self) -> dict[str, float]:
-        """Return "loss", of several also "loss_0" and so on, and "accuracy"."""
-        means = [
-            total / weight if weight else 0.0
-            for total, weight in zip(self._totals, self._weights, strict=True)
-        ]
-        if isinstance(self._loss, Losses):
-            means.insert(0, float(Terms.of(means, self._loss.weights)))
-        elif self._loss.measures_accuracy:
-            means.append(self._hits / self._count)
-        return dict(zip(self.names, means, strict=True))
+        """Return the means by their names."""
+        numbers = {"loss": self.mean}
+        if self._has_accuracy:
+            numbers["accuracy"] = self._hits / self._count
+        return numbers
+
+
+class _Tallies(Tally):
+    """A mean for each of several losses, and their weighted sum."""
+
+    _loss: Losses
+
+    def __init__(self, loss: Losses) -> None:
+        super().__init__(loss)
+        self._each = [Tally(one) for one in loss.losses]
+
+    def add(self, value: Any, prediction: Any, target: Any, sample_weight: Array | None) -> None:
+        parts = zip(self._each, value.terms, prediction, target, strict=True)
+        for tally, term, output, wanted in parts:
+            tally.add(term, output, wanted, sample_weight)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return "loss", *(f"loss_{at}" for at in range(len(self._each)))
+
+    def numbers(self) -> dict[str, float]:
+        means = [tally.mean for tally in self._each]
+        total = float(Terms.of(means, self._loss.weights))
+        return dict(zip(self.names, [total, *means], strict=True))
+
+
+def tally_of(loss: Loss) -> Tally:
+    """Return a tally that suits a loss."""
+    return _Tallies(loss) if isinstance(loss, Losses) else Tally(loss)

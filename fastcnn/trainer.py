@@ -26,7 +26,7 @@ from fastcnn._setup import Setup
 from fastcnn._several import Arrays, count_of, each, ends_in, inputs_of, listed, outputs_of, several
 from fastcnn._stream import Stream
 from fastcnn._update import Update
-from fastcnn._weighted import Tally
+from fastcnn._weighted import tally_of
 from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
@@ -175,7 +175,7 @@ class Trainer(Setup):
         count = len(train)
         steps = count // batch_size if drop_last else -(-count // batch_size)
         self._require_batches(count, batch_size, drop_last, steps)
-        names = Tally(self.loss).names
+        names = tally_of(self.loss).names
         self.measured = names + tuple(f"val_{name}" for name in names if validation is not None)
 
         total_steps = self.step + epochs * steps
@@ -234,17 +234,15 @@ class Trainer(Setup):
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
-        tally = Tally(fitted)
-        numbers: dict[str, float] = {}
+        tally = tally_of(fitted)
         passes = Passes(self.model, fitted, self.optimizer, self.backend)
         update = Update(self.optimizer, self._parameters, self.backend)
         for batch in data(same_arrays=passes.same_arrays):
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
             tally.add(loss, prediction, *batch[1:])
-            numbers = tally.numbers()
             if bar is not None:
-                bar.advance(count_of(batch[0]), numbers)
-        return numbers
+                bar.advance(count_of(batch[0]), tally.numbers())
+        return tally.numbers()
 
     def _train_step(
         self,
@@ -319,7 +317,7 @@ class Trainer(Setup):
 
     def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
         run = self._compiled()
-        tally = Tally(fitted)
+        tally = tally_of(fitted)
         for start in range(0, len(samples), batch_size):
             images, target, of_samples = samples.part(start, batch_size)
             prediction = run(*(floats(one, self.dtype) for one in listed(images)))
