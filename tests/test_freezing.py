@@ -14,6 +14,7 @@ from graphs import Foreign, Traceable, shared
 
 import fastcnn
 from fastcnn import nn, optim
+from fastcnn.fast._plan import Plan
 from fastcnn.program import Interpreter, differentiate, trace
 from fastcnn.serialization import read_tensors
 
@@ -353,3 +354,11 @@ def test_a_frozen_layer_of_ones_own_has_no_backward_pass_at_the_front() -> None:
         model = nn.Sequential([Front(), nn.Flatten(), nn.Dense(3)])
         model[0].trainable = False
         fit(fastcnn.Trainer(model, backend=backend))
+    x = data()[0][:2]
+    plan = Plan(
+        differentiate(trace(model, 2, training=True), model.trained_parameters()),
+        fastcnn.FastBackend(),
+        x,
+    )
+    plan.forward(x)
+    assert set(plan._step) == {"rng"}, "nor is what it would need kept"

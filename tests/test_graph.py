@@ -19,6 +19,7 @@ from fastcnn import nn, optim
 from fastcnn._architecture import architecture_of, known_layers, layer_from
 from fastcnn._several import ends_in
 from fastcnn.nn import _graph
+from fastcnn.nn._places import stepped
 from fastcnn.program import Interpreter, differentiate, trace
 
 ALL: dict[str, Callable[[], nn.Module]] = {**NETWORKS, **SEVERAL}
@@ -120,6 +121,16 @@ def test_the_gradients_of_places_are_added_in_the_program() -> None:
         "d(0.weight)_3 = add(d(0.weight), d(0.weight)_2)",
         "return d(0.weight)_3",
     ]
+
+
+def test_places_that_leave_no_gradient_add_none(backend: Any) -> None:
+    dense, used, one = as_dense(0), set[int](), np.ones((2, 3), np.float32)
+    dense.weight.grad = one  # of a pass before
+    stepped(lambda dy: dy, None, dense, used, backend)
+    assert dense.weight.grad is None
+    stepped(lambda dy: setattr(dense.weight, "grad", one), None, dense, used, backend)
+    stepped(lambda dy: dy, None, dense, used, backend)
+    np.testing.assert_array_equal(dense.weight.grad, one)
 
 
 def test_the_interpreter_counts_gradients(backend: Any) -> None:

@@ -56,7 +56,7 @@ def shape_at(layer: Module, shape: Any) -> Any:
         # A copy that shares no layer, so that all inside stay planned as they are, but the arrays.
         twin = copy.deepcopy(layer, {id(each): each for each in layer.variables().values()})
         for module in twin.modules():
-            vars(module).update(built=False, _planned=False)
+            vars(module)["built"] = False
         known = twin.plan(shape)
         if twin.shapes() != layer.shapes():
             raise ValueError(
