@@ -131,10 +131,11 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
     """Return x as an array, checked to be a batch of images, of this shape unless None."""
     images = as_array(x, where)
     if images.dtype not in _IMAGES and images.dtype.newbyteorder("=") not in _IMAGES:
+        is_text = images.ndim == 0 and images.dtype.kind == "U"
         hint = "; bytes are x.astype(np.uint8)" if images.dtype.kind in "iu" else ""
         raise TypeError(
             f"{where}: expected uint8 (which is divided by 255), float32 or float64, got "
-            f"{f'{x!r:.80}' if isinstance(x, str) else images.dtype}{hint}"
+            f"{f'{images.item()!r:.80}' if is_text else images.dtype}{hint}"
         )
     if images.ndim < 2:
         raise ValueError(

@@ -165,8 +165,8 @@ ADAM = (
     "clip_norm=None, layer_rates=None)"
 )
 TRAINER = (
-    "Trainer(model, *, optimizer=None, loss='cross_entropy', backend='fast', seed=0, "
-    "schedule=None, dtype=None)"
+    "Trainer(model, *, optimizer=None, loss='cross_entropy', loss_weights=None, backend='fast', "
+    "seed=0, schedule=None, dtype=None)"
 )
 FIT = (
     "fit(x, y, *, epochs=1, batch_size=128, sample_weight=None, validation_data=None, "
