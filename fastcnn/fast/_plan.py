@@ -9,6 +9,7 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -132,8 +133,8 @@ class Plan:
                 self.arrays[name] = array
                 self._memory.hold(array)
         self._memory.release_loose()
-        for name in {*node.reads(), *filter(None, node.results)}:
-            if self._last.get(name, index) <= index and name in self.arrays:
+        for name in {*node.reads(), *node.results}:
+            if name is not None and self._last.get(name, index) <= index and name in self.arrays:
                 self._memory.release(self.arrays[name])
 
     def _bound(self, node: Node) -> Any:
@@ -257,7 +258,8 @@ class _Memory:
 
     def __init__(self) -> None:
         self.nbytes = 0
-        self._free: list[Array] = []
+        self._free: list[Array] = []  # from the smallest on, of one size the last released first
+        self._sizes: list[int] = []  # of these
         self._loose: list[Array] = []  # made by the op that is being bound
         self._own: set[int] = set()  # all pieces of memory, by their identities
         self._holders: dict[int, int] = {}  # of each: how many values lie in it
@@ -265,10 +267,10 @@ class _Memory:
     def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array, which is gone after this op unless it is held."""
         size = math.prod(shape) * dtype.itemsize
-        fitting = [room for room in self._free if size <= room.size <= 2 * size + 4096]
-        if fitting:
-            room = min(reversed(fitting), key=len)
-            self._free = [other for other in self._free if other is not room]
+        at = bisect_left(self._sizes, size)
+        if at < len(self._sizes) and self._sizes[at] <= 2 * size + 4096:
+            room = self._free.pop(at)
+            del self._sizes[at]
         else:
             room = empty((max(size, 1),), np.dtype(np.uint8))
             self.nbytes += room.size
@@ -294,7 +296,9 @@ class _Memory:
 
     def release_loose(self) -> None:
         """Let the next op use what this one made and nobody holds."""
-        self._free += [room for room in self._loose if id(room) not in self._holders]
+        for room in self._loose:
+            if id(room) not in self._holders:
+                self._add(room)
         self._loose = []
 
     def release(self, array: Array) -> None:
@@ -307,4 +311,9 @@ class _Memory:
             self._holders[id(room)] = count - 1
         else:
             del self._holders[id(room)]
-            self._free.append(room)
+            self._add(room)
+
+    def _add(self, room: Array) -> None:
+        at = bisect_left(self._sizes, room.size)
+        self._sizes.insert(at, room.size)
+        self._free.insert(at, room)

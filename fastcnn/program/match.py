@@ -74,23 +74,34 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     elsewhere, too, or is an output, is never inside of a pattern. The program has no backward pass
     yet: that is made of the fused ops, by differentiate.
     """
+    graph = _Graph(program)
     for fusion in fusions:
-        program = _replaced(program, fusion)
-    return program
+        fused = _replaced(graph, fusion)
+        if fused is not graph.program:
+            graph = _Graph(fused)
+    return graph.program
 
 
-def _replaced(program: Program, fusion: Fusion) -> Program:
-    pattern = _parsed(fusion.pattern)
-    if not any(node.op == pattern.op for node in program.nodes):
-        return program
-    makers = {name: node for node in program.nodes for name in node.results if name is not None}
-    reads = Counter(name for node in program.nodes for name in node.reads())
-    reads.update(program.outputs)
+class _Graph:
+    """A program, and what leads from value to node."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.makers = {
+            name: node for node in program.nodes for name in node.results if name is not None
+        }
+        self.reads = Counter(name for node in program.nodes for name in node.reads())
+        self.reads.update(program.outputs)
+
+
+def _replaced(graph: _Graph, fusion: Fusion) -> Program:
+    """Return the program with every match of a row replaced; itself if there is none."""
+    program, pattern = graph.program, _parsed(fusion.pattern)
     values = dict(program.values)
     fused: dict[int, Node | None] = {}  # by the identity of a node: what takes its place
     for node in program.nodes:
         found, nodes = dict[str, str | None](), dict[str, Node]()
-        if not _matches(pattern, node, makers, reads, found, nodes):
+        if node.op != pattern.op or not _matches(pattern, node, graph, found, nodes):
             continue
         variables = {k: None if v is None else values[v] for k, v in found.items()}
         match = Match(variables, nodes, program)
@@ -100,6 +111,8 @@ def _replaced(program: Program, fusion: Fusion) -> Program:
         arguments = {name: value for name, value in found.items() if value is not None}
         results = _results(fusion.name, node, nodes, values)
         fused[id(node)] = Node(fusion.name, results, arguments, fusion.options(match), node.layer)
+    if not fused:
+        return program
     nodes_left = (fused.get(id(node), node) for node in program.nodes)
     kept = tuple(node for node in nodes_left if node is not None)
     return replace(program, nodes=kept, values=values, forward=len(kept))
@@ -151,8 +164,7 @@ def _parsed(text: str) -> _Pattern:
 def _matches(
     pattern: _Pattern,
     node: Node,
-    makers: Mapping[str, Node],
-    reads: Mapping[str, int],
+    graph: _Graph,
     found: dict[str, str | None],
     nodes: dict[str, Node],
 ) -> bool:
@@ -165,9 +177,9 @@ def _matches(
         if isinstance(wanted, str):
             found[wanted] = cast("str | None", value)
             continue
-        if not isinstance(value, str) or value not in makers or reads[value] > 1:
+        if not isinstance(value, str) or value not in graph.makers or graph.reads[value] > 1:
             return False
-        maker = makers[value]
-        if maker.results[0] != value or not _matches(wanted, maker, makers, reads, found, nodes):
+        maker = graph.makers[value]
+        if maker.results[0] != value or not _matches(wanted, maker, graph, found, nodes):
             return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -27,7 +28,7 @@ class Symbol:
     def __init__(self, value: Value, tracer: Tracer) -> None:
         self._value, self._tracer = value, tracer
         self.shape, self.dtype = value.shape, value.dtype
-        self.ndim, self.size = len(value.shape), int(np.prod(value.shape, dtype=np.int64))
+        self.ndim, self.size = len(value.shape), math.prod(value.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -39,7 +40,7 @@ class Symbol:
         """Return the same numbers in another shape."""
         new = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple) else shape
         if -1 in new:
-            rest = -int(np.prod(new, dtype=np.int64))
+            rest = -math.prod(new)
             new = tuple(self.size // rest if size == -1 else size for size in new)
         return self._tracer._call("reshape", (self,), {"shape": new})
 
@@ -82,16 +83,18 @@ class Tracer(Tracing):
         self.training = training
         self._dtype = dtype
         self._layers = [type(model).__name__]  # that run, the innermost last
-        self._prefixes = {id(module): prefix for prefix, module in model._named()}
+        self._prefixes: dict[int, str] = {}
         self._prefix = ""
         self._variables: dict[int, Value] = {}  # by the identity of their arrays
         self._names: dict[int, str] = {}  # of buffers
         self._averages: list[tuple[str, Buffer, Any, float, float]] = []
-        for name, parameter in model.parameters().items():
-            self._variable(name, "parameter", parameter)
-        for name, buffer in model.buffers().items():
-            self._variable(name, "buffer", buffer)
-            self._names[id(buffer)] = name
+        for prefix, module in model._named():
+            self._prefixes[id(module)] = prefix
+            for name, parameter in module._parameters.items():
+                self._variable(f"{prefix}{name}", "parameter", parameter)
+            for name, buffer in module._buffers.items():
+                self._variable(f"{prefix}{name}", "buffer", buffer)
+                self._names[id(buffer)] = f"{prefix}{name}"
 
     def _variable(self, name: str, kind: str, variable: Any) -> None:
         array = variable._data
