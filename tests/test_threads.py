@@ -303,6 +303,33 @@ def test_fork_after_a_parallel_op() -> None:
     assert in_a_process(FORKS) == "done\n"
 
 
+OWN_THREADS = """
+import os
+import numpy as np
+from calls import arguments, run
+from fastcnn import FastBackend
+
+backend = FastBackend(num_threads=4)
+call = arguments("conv2d", np.random.default_rng(0), "float32", backend, images=48, height=72,
+                 width=3, channels=32)
+run(backend, "conv2d", call)
+child = os.fork()
+if child == 0:
+    before = len(os.listdir("/proc/self/task"))
+    run(backend, "conv2d", call)
+    os._exit(len(os.listdir("/proc/self/task")) - before)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to count threads in")
+@pytest.mark.skipif(not _kernels.has_team(), reason="built for the compiler's OpenMP")
+def test_a_child_after_fork_starts_threads_of_its_own() -> None:
+    """It knows that those of its parent are not there: to wake them may take forever."""
+    script = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
+    assert in_a_process(script + textwrap.dedent(OWN_THREADS)).strip() == "3"
+
+
 TASKS = """
 import os
 import numpy as np

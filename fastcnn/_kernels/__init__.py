@@ -96,6 +96,9 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
     where there is no room for them, ImportError where some are missing.
     """
     try:
+        if has_team():
+            # It is there already, as the kernels' library; but a fork is prepared by its import.
+            importlib.import_module(f"{__name__}._team")
         return SimpleNamespace(
             **{
                 name: importlib.import_module(f"{__name__}.{isa}.{dtype}.{extension}")
