@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcnn._memory import empty
 from fastcnn._preparation import preparation
-from fastcnn._several import Arrays, count_of, each, listed
+from fastcnn._several import Arrays, each, listed
 from fastcnn.backend import Array, Backend
 
 __all__ = ["Samples", "batches", "floats"]
@@ -33,7 +33,7 @@ class Samples:
     rows: Array | None = None
 
     def __len__(self) -> int:
-        return count_of(self.images) if self.rows is None else len(self.rows)
+        return len(listed(self.images)[0]) if self.rows is None else len(self.rows)
 
     def part(self, start: int, size: int | None = None) -> tuple[Arrays, Arrays, Array | None]:
         """Return (images, targets, weights) of `size` samples from `start` on, of the rest."""

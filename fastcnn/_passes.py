@@ -9,10 +9,11 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._preparation import preparation
-from fastcnn._several import Arrays, listed, several
+from fastcnn._several import Arrays, listed
 from fastcnn._weighted import Losses
 from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
+from fastcnn.nn._places import is_several
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
 from fastcnn.program import Interpreter, Program, differentiate, trace
 from fastcnn.program.program import PYTHON
@@ -44,7 +45,7 @@ class Passes:
         self.same_arrays = self._fast is not None and all(
             type(each) in (CrossEntropy, MeanSquaredError) for each in losses
         )
-        self._gives_several = several(model.output_shape) > 0
+        self._gives_several = is_several(model.output_shape)
         self._runners: dict[tuple[Any, ...], Any] = {}
         self._zeros: dict[str, Array] = {}  # of parameters that no output depends on
 

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
-from fastcnn._several import Arrays, count_of, taken_apart
+from fastcnn._several import Arrays, taken_apart
 from fastcnn.backend import Array
 from fastcnn.losses import Loss
 from fastcnn.nn._options import number
+from fastcnn.nn._places import count_of
 
 __all__ = [
     "Counts",

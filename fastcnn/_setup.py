@@ -20,7 +20,6 @@ from fastcnn._sentences import no_attribute
 from fastcnn._settings import Checks
 from fastcnn._several import (
     Arrays,
-    count_of,
     each,
     inputs_of,
     known_shape_of,
@@ -34,6 +33,7 @@ from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.inference import as_images, no_model
 from fastcnn.losses import Loss, LossFunction
 from fastcnn.nn._options import flag, float_dtype, integer
+from fastcnn.nn._places import count_of
 from fastcnn.nn._variable import Buffer
 from fastcnn.optim import SGD, Optimizer, get_optimizer
 from fastcnn.schedules import Schedule, get_schedule

@@ -9,10 +9,10 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn.backend import Array
+from fastcnn.nn._places import is_several
 
 __all__ = [
     "Arrays",
-    "count_of",
     "each",
     "ends_in",
     "inputs_of",
@@ -31,7 +31,7 @@ Arrays = Any  # an array, or a tuple of them where a model takes or gives severa
 
 def several(shape: Any) -> int:
     """Return of how many arrays a model's input_shape or output_shape is; 0 for one by itself."""
-    return len(shape) if shape and isinstance(shape[0], tuple) else 0
+    return len(shape) if is_several(shape) else 0
 
 
 def inputs_of(model: nn.Module) -> int:
@@ -118,11 +118,6 @@ def each(function: Callable[..., Any], arrays: Arrays, *others: Any) -> Any:
     if isinstance(arrays, tuple):
         return tuple(function(*them) for them in zip(arrays, *others, strict=True))
     return function(arrays, *others)
-
-
-def count_of(arrays: Arrays) -> int:
-    """Return the number of samples."""
-    return len(arrays[0] if isinstance(arrays, tuple) else arrays)
 
 
 def taken_apart(value: Any, count: int, where: str, of: str) -> Iterator[tuple[Any, str]]:

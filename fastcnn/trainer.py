@@ -23,7 +23,7 @@ from fastcnn._progress import ProgressBar
 from fastcnn._samples import Split, as_arrays, given, given_pair, require_weight, split
 from fastcnn._sentences import explained
 from fastcnn._setup import Setup
-from fastcnn._several import Arrays, count_of, each, ends_in, inputs_of, listed, outputs_of, several
+from fastcnn._several import Arrays, each, ends_in, inputs_of, listed, outputs_of
 from fastcnn._stream import Stream
 from fastcnn._update import Update
 from fastcnn._weighted import tally_of
@@ -32,6 +32,7 @@ from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import Loss, LossFunction, called
 from fastcnn.nn._options import flag, integer, number
+from fastcnn.nn._places import count_of, is_several
 from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import Optimizer, clip_gradients
 from fastcnn.schedules import Schedule
@@ -340,18 +341,18 @@ class Trainer(Setup):
 
     def _predict(self, images: Arrays, batch_size: int) -> Any:
         run, count, shape = self._compiled(), count_of(images), self.model.output_shape
-        is_several = several(shape) > 0
+        gives_several = is_several(shape)
         if count <= batch_size:
             result = run(*(floats(one, self.dtype) for one in listed(images)))
-            return list(result) if is_several else result
-        shapes: Any = shape if is_several else (shape,)
+            return list(result) if gives_several else result
+        shapes: Any = shape if gives_several else (shape,)
         outputs = [np.empty((count, *one), self.dtype) for one in shapes]
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
             results = run(*(floats(one[part], self.dtype) for one in listed(images)))
             for output, result in zip(outputs, listed(results), strict=True):
                 output[part] = result
-        return outputs if is_several else outputs[0]
+        return outputs if gives_several else outputs[0]
 
     def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.

@@ -7,36 +7,18 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, shape
 from fastcnn.backend import Array
-from fastcnn.fast._broadcast import apply_into, meeting, operands, shape_of, sum_into
-from fastcnn.fast._memory_bound import MemoryBound
+from fastcnn.fast._broadcast import Broadcast, meeting, shape_of, sum_into
 
 __all__ = ["Add"]
 
 _DOUBLE = np.dtype(np.float64)
 
 
-class Add(MemoryBound):
+class Add(Broadcast):
     """add and its gradient."""
 
     def add(self, a: ArrayLike, b: ArrayLike) -> Array:
-        a, b = operands("add", a=a, b=b)
-        pair = meeting("add", a.shape, b.shape)
-        y = self._result("add", "a, b", pair.shape, a.dtype)
-        if pair.times == 0:
-            self._run(apply_into, y, np.add, a, b)
-            return y
-        if y.size == 0:
-            return y
-        kernels, threads = self._load(a).add, self._team(y)
-        if pair.swapped:
-            a, b = b, a
-        if pair.alike:
-            self._run(kernels.add, y.reshape(-1), a.reshape(-1), b.reshape(-1), threads)
-        else:
-            part = b.reshape(pair.outer, pair.inner)
-            flat = y.reshape(-1), a.reshape(-1)
-            self._run(kernels.add_repeated, *flat, part, pair.times, threads)
-        return y
+        return self._joined("add", np.add, a, b)
 
     def add_backward(
         self, dy: ArrayLike, a_shape: tuple[int, ...], b_shape: tuple[int, ...]

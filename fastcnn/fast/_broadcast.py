@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, integer, shown
 from fastcnn.backend import Array
+from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = [
+    "Broadcast",
     "Meeting",
     "apply_into",
     "meeting",
@@ -113,3 +115,28 @@ def products_into(da: Array, db: Array, dy: Array, a: Array, b: Array) -> None:
         wide = dy.astype(np.float64)
         sum_into(da, wide * b)
         sum_into(db, wide * a)
+
+
+class Broadcast(MemoryBound):
+    """What sums and products of two arrays share."""
+
+    def _joined(self, op: str, function: np.ufunc, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return function(a, b) by the kernels of an op, or by NumPy where it repeats both."""
+        a, b = operands(op, a=a, b=b)
+        pair = meeting(op, a.shape, b.shape)
+        y = self._result(op, "a, b", pair.shape, a.dtype)
+        if pair.times == 0:
+            self._run(apply_into, y, function, a, b)
+            return y
+        if y.size == 0:
+            return y
+        kernels, threads = getattr(self._load(a), op), self._team(y)
+        if pair.swapped:
+            a, b = b, a
+        flat = y.reshape(-1), a.reshape(-1)
+        if pair.alike:
+            self._run(getattr(kernels, op), *flat, b.reshape(-1), threads)
+        else:
+            part = b.reshape(pair.outer, pair.inner)
+            self._run(getattr(kernels, f"{op}_repeated"), *flat, part, pair.times, threads)
+        return y

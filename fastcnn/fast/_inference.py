@@ -21,6 +21,7 @@ from fastcnn.fast import FastBackend
 from fastcnn.fast._fusions import INFERENCE
 from fastcnn.fast._plan import Plan
 from fastcnn.nn import Module
+from fastcnn.nn._places import is_several
 from fastcnn.program import Node, Program, trace
 from fastcnn.program.match import fuse
 from fastcnn.program.ops import parameters_of
@@ -50,8 +51,7 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
         if name in module._settings
     ]
     plans = _Plans()
-    shape: Any = model.output_shape
-    gives_several = bool(shape) and isinstance(shape[0], tuple)
+    gives_several = is_several(model.output_shape)
 
     def make(x: Array, *more: Array) -> _InferencePlan:
         program = trace(model, len(x), dtype=x.dtype)

@@ -7,36 +7,18 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import shape
 from fastcnn.backend import Array
-from fastcnn.fast._broadcast import Meeting, apply_into, meeting, operands, products_into
-from fastcnn.fast._memory_bound import MemoryBound
+from fastcnn.fast._broadcast import Broadcast, Meeting, meeting, operands, products_into
 
 __all__ = ["Multiply"]
 
 _DOUBLE = np.dtype(np.float64)
 
 
-class Multiply(MemoryBound):
+class Multiply(Broadcast):
     """multiply and its gradient."""
 
     def multiply(self, a: ArrayLike, b: ArrayLike) -> Array:
-        a, b = operands("multiply", a=a, b=b)
-        pair = meeting("multiply", a.shape, b.shape)
-        y = self._result("multiply", "a, b", pair.shape, a.dtype)
-        if pair.times == 0:
-            self._run(apply_into, y, np.multiply, a, b)
-            return y
-        if y.size == 0:
-            return y
-        kernels, threads = self._load(a).multiply, self._team(y)
-        if pair.swapped:
-            a, b = b, a
-        if pair.alike:
-            self._run(kernels.multiply, y.reshape(-1), a.reshape(-1), b.reshape(-1), threads)
-        else:
-            part = b.reshape(pair.outer, pair.inner)
-            flat = y.reshape(-1), a.reshape(-1)
-            self._run(kernels.multiply_repeated, *flat, part, pair.times, threads)
-        return y
+        return self._joined("multiply", np.multiply, a, b)
 
     def multiply_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
         op = "multiply_backward"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 
 from fastcnn.backend import Array, Backend, Padding, Size2D
@@ -22,12 +24,98 @@ from fastcnn.nn._options import (
 from fastcnn.nn._variable import Parameter
 
 
-class _Conv(Module):
-    """What both convolutions share: options, the two parameters, forward and backward."""
+class ConvBase(Module):
+    """What all convolutions share: options, the two parameters, forward and backward."""
 
     weight: Parameter
     bias: Parameter | None
     _hidden = Module._hidden | {"_activation"}
+    _op: ClassVar[str] = "conv2d"
+
+    def __init__(
+        self,
+        kernel_size: Size2D,
+        stride: Size2D,
+        padding: Padding,
+        use_bias: bool,
+        activation: str | None,
+        in_channels: int | None,
+        initializer: str,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.kernel_size = size2d(kernel_size, f"{name}: kernel_size")
+        self.stride = size2d(stride, f"{name}: stride")
+        self.padding = padding2d(padding, f"{name}: padding")
+        self.use_bias = flag(use_bias, f"{name}: use_bias")
+        self._activation = activation_named(activation, f"{name}: activation")
+        self.activation = activation
+        self.in_channels = (
+            None if in_channels is None else integer(in_channels, f"{name}: in_channels")
+        )
+        self.initializer = choice(initializer, f"{name}: initializer", INITIALIZERS)
+        self.bias = None
+
+    def _channels(self, input_shape: Shape) -> int:
+        """Return the input's channels, checked."""
+        name = type(self).__name__
+        channels = image_shape(name, input_shape)[2]
+        if self.in_channels not in (None, channels):
+            raise ValueError(
+                f"{name}: in_channels: expected {self.in_channels} channels, got an input of "
+                f"shape {input_shape}"
+            )
+        return channels
+
+    def _declare_parameters(self, shape: Shape, filters: int, fan_in: int, fan_out: int) -> None:
+        draw = INITIALIZERS[self.initializer]
+        self.weight = self.declare_parameter(
+            "weight", shape, lambda rng: draw(rng, shape, fan_in, fan_out)
+        )
+        if self.use_bias:
+            self.bias = self.declare_parameter("bias", (filters,), lambda rng: np.zeros(filters))
+
+    def _call_options(self) -> dict[str, Any]:
+        """Return the options of `_op`."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        self._require_built()
+        weight, bias, options = self.weight, self.bias, self._call_options()
+        b = None if bias is None else bias._data
+        y = getattr(backend, self._op)(x, weight._data, b, **options)
+
+        def backward(dy: Array) -> Array | None:
+            step = getattr(backend, f"{self._op}_backward")
+            dx: Array | None
+            dx, weight.grad, db = step(
+                dy,
+                x,
+                weight._data,
+                **options,
+                input_gradient=input_gradient,
+                weight_gradient=not self._frozen,
+            )
+            if bias is not None:
+                bias.grad = db
+            return dx
+
+        if self._activation is None:
+            return y, backward
+        y, activation_backward = self._activation.forward(y, backend, training=training)
+        return y, lambda dy: backward(activation_backward(dy))
+
+
+class _Conv(ConvBase):
+    """What both cross-correlations share."""
 
     def __init__(
         self,
@@ -40,90 +128,40 @@ class _Conv(Module):
         in_channels: int | None,
         initializer: str,
     ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        self.kernel_size = size2d(kernel_size, f"{name}: kernel_size")
-        self.stride = size2d(stride, f"{name}: stride")
-        self.padding = padding2d(padding, f"{name}: padding")
-        self.dilation = size2d(dilation, f"{name}: dilation")
-        self.use_bias = flag(use_bias, f"{name}: use_bias")
-        self._activation = activation_named(activation, f"{name}: activation")
-        self.activation = activation
-        self.in_channels = (
-            None if in_channels is None else integer(in_channels, f"{name}: in_channels")
+        super().__init__(
+            kernel_size, stride, padding, use_bias, activation, in_channels, initializer
         )
-        self.initializer = choice(initializer, f"{name}: initializer", INITIALIZERS)
-        self.bias = None
+        self.dilation = size2d(dilation, f"{type(self).__name__}: dilation")
 
     def _filters_and_groups(self, channels: int) -> tuple[int, int]:
         raise NotImplementedError
 
+    def _call_options(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self._groups,
+        }
+
     def declare(self, input_shape: Shape) -> Shape:
-        name = type(self).__name__
-        channels = image_shape(name, input_shape)[2]
-        if self.in_channels not in (None, channels):
-            raise ValueError(
-                f"{name}: in_channels: expected {self.in_channels} channels, got an input of "
-                f"shape {input_shape}"
-            )
+        channels = self._channels(input_shape)
         filters, self._groups = self._filters_and_groups(channels)
         height, width = window_shape(
-            name, input_shape, self.kernel_size, self.stride, self.padding, self.dilation
+            type(self).__name__,
+            input_shape,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
         )
         rows, columns = pair(self.kernel_size)
         fan_in = rows * columns * channels // self._groups
         # An input pixel feeds the filters of its own group only.
         fan_out = rows * columns * filters // self._groups
         shape = (rows, columns, channels // self._groups, filters)
-        draw = INITIALIZERS[self.initializer]
-        self.weight = self.declare_parameter(
-            "weight", shape, lambda rng: draw(rng, shape, fan_in, fan_out)
-        )
-        if self.use_bias:
-            self.bias = self.declare_parameter("bias", (filters,), lambda rng: np.zeros(filters))
+        self._declare_parameters(shape, filters, fan_in, fan_out)
         return height, width, filters
-
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, Backward]:
-        self._require_built()
-        weight, bias = self.weight, self.bias
-        y = backend.conv2d(
-            x,
-            weight._data,
-            None if bias is None else bias._data,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self._groups,
-        )
-
-        def backward(dy: Array) -> Array | None:
-            dx, weight.grad, db = backend.conv2d_backward(
-                dy,
-                x,
-                weight._data,
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-                groups=self._groups,
-                input_gradient=input_gradient,
-                weight_gradient=not self._frozen,
-            )
-            if bias is not None:
-                bias.grad = db
-            return dx
-
-        if self._activation is None:
-            return y, backward
-        y, activation_backward = self._activation.forward(y, backend, training=training)
-        return y, lambda dy: backward(activation_backward(dy))
 
 
 class Conv2D(_Conv):

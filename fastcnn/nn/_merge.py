@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class _Elementwise(Module):
     """A function of elements, of inputs whose shapes broadcast."""
 
     _takes_several = True
+    _op: ClassVar[str]  # of two of them
 
     def declare(self, input_shape: Any) -> Shape:
         shapes = _shapes_of(self, input_shape)
@@ -44,10 +45,6 @@ class _Elementwise(Module):
                 f"length 1, got {', '.join(map(str, shapes))}"
             ) from None
 
-
-class Add(_Elementwise):
-    """y = a + b + ..., of inputs of one shape or with axes of length 1, which are repeated."""
-
     def forward(
         self,
         x: Any,
@@ -57,46 +54,42 @@ class Add(_Elementwise):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, Any]:
-        sums = [x[0]]
+        y, saved = x[0], []
         for each in x[1:]:
-            sums.append(backend.add(sums[-1], each))
-        shapes = [each.shape for each in x]
-        partial = [each.shape for each in sums]
+            saved.append((self._saved(y), self._saved(each)))
+            y = getattr(backend, self._op)(y, each)
 
         def backward(dy: Array) -> tuple[Array, ...]:
+            step = getattr(backend, f"{self._op}_backward")
             parts: list[Array] = []
-            for before, shape in zip(partial[-2::-1], shapes[:0:-1], strict=True):
-                dy, part = backend.add_backward(dy, before, shape)
+            for before, each in reversed(saved):
+                dy, part = step(dy, before, each)
                 parts.append(part)
             return dy, *parts[::-1]
 
-        return sums[-1], backward
+        return y, backward
+
+    def _saved(self, array: Array) -> Any:
+        """Return what the backward op takes of an argument."""
+        raise NotImplementedError
+
+
+class Add(_Elementwise):
+    """y = a + b + ..., of inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op = "add"
+
+    def _saved(self, array: Array) -> Any:
+        return array.shape
 
 
 class Multiply(_Elementwise):
     """y = a * b * ..., of inputs of one shape or with axes of length 1, which are repeated."""
 
-    def forward(
-        self,
-        x: Any,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, Any]:
-        products = [x[0]]
-        for each in x[1:]:
-            products.append(backend.multiply(products[-1], each))
+    _op = "multiply"
 
-        def backward(dy: Array) -> tuple[Array, ...]:
-            parts: list[Array] = []
-            for before, each in zip(products[-2::-1], x[:0:-1], strict=True):
-                dy, part = backend.multiply_backward(dy, before, each)
-                parts.append(part)
-            return dy, *parts[::-1]
-
-        return products[-1], backward
+    def _saved(self, array: Array) -> Any:
+        return array
 
 
 class Concat(Module):

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastcnn.backend import Array, Backend, Padding, Size2D
-from fastcnn.nn._activation import activation_named
-from fastcnn.nn._initializers import INITIALIZERS
+from fastcnn.nn._conv import ConvBase
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import (
     Shape,
     choice,
-    flag,
     image_shape,
     integer,
-    padding2d,
     pads_of,
     pair,
     size2d,
 )
-from fastcnn.nn._variable import Parameter
 
 
 class UpSample2D(Module):
@@ -55,7 +53,7 @@ class UpSample2D(Module):
         )
 
 
-class Conv2DTranspose(Module):
+class Conv2DTranspose(ConvBase):
     """Each pixel lays `filters` filters on the output: (H, W, C) -> (P, Q, filters).
 
     The adjoint of a convolution, which makes images larger by its stride: P = (H - 1) * stride +
@@ -69,9 +67,7 @@ class Conv2DTranspose(Module):
     Parameters: weight (R, S, filters // groups, C), bias (filters,).
     """
 
-    weight: Parameter
-    bias: Parameter | None
-    _hidden = Module._hidden | {"_activation"}
+    _op = "conv2d_transpose"
     _hint = "; the number of input channels is found by build"
 
     def __init__(
@@ -88,22 +84,13 @@ class Conv2DTranspose(Module):
         in_channels: int | None = None,
         initializer: str = "glorot_uniform",
     ) -> None:
-        super().__init__()
+        super().__init__(
+            kernel_size, stride, padding, use_bias, activation, in_channels, initializer
+        )
         name = "Conv2DTranspose"
         self.filters = integer(filters, f"{name}: filters")
-        self.kernel_size = size2d(kernel_size, f"{name}: kernel_size")
-        self.stride = size2d(stride, f"{name}: stride")
-        self.padding = padding2d(padding, f"{name}: padding")
         self.output_padding = size2d(output_padding, f"{name}: output_padding", 0)
         self.groups = integer(groups, f"{name}: groups")
-        self.use_bias = flag(use_bias, f"{name}: use_bias")
-        self._activation = activation_named(activation, f"{name}: activation")
-        self.activation = activation
-        self.in_channels = (
-            None if in_channels is None else integer(in_channels, f"{name}: in_channels")
-        )
-        self.initializer = choice(initializer, f"{name}: initializer", INITIALIZERS)
-        self.bias = None
         if self.filters % self.groups:
             raise ValueError(
                 f"{name}: groups: expected a divisor of {self.filters} filters, got {self.groups}"
@@ -121,12 +108,7 @@ class Conv2DTranspose(Module):
 
     def declare(self, input_shape: Shape) -> Shape:
         name = "Conv2DTranspose"
-        channels = image_shape(name, input_shape)[2]
-        if self.in_channels not in (None, channels):
-            raise ValueError(
-                f"{name}: in_channels: expected {self.in_channels} channels, got an input of "
-                f"shape {input_shape}"
-            )
+        channels = self._channels(input_shape)
         if channels % self.groups:
             raise ValueError(
                 f"{name}: groups: expected a divisor of {channels} input channels, got "
@@ -136,15 +118,8 @@ class Conv2DTranspose(Module):
         fan_in = rows * columns * channels // self.groups
         fan_out = rows * columns * self.filters // self.groups
         shape = (rows, columns, self.filters // self.groups, channels)
-        draw = INITIALIZERS[self.initializer]
         height, width = self._output_size(input_shape)
-        self.weight = self.declare_parameter(
-            "weight", shape, lambda rng: draw(rng, shape, fan_in, fan_out)
-        )
-        if self.use_bias:
-            self.bias = self.declare_parameter(
-                "bias", (self.filters,), lambda rng: np.zeros(self.filters)
-            )
+        self._declare_parameters(shape, self.filters, fan_in, fan_out)
         return height, width, self.filters
 
     def _output_size(self, input_shape: Shape) -> tuple[int, int]:
@@ -165,44 +140,10 @@ class Conv2DTranspose(Module):
             result.append(size)
         return result[0], result[1]
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, Backward]:
-        self._require_built()
-        weight, bias = self.weight, self.bias
-        y = backend.conv2d_transpose(
-            x,
-            weight._data,
-            None if bias is None else bias._data,
-            stride=self.stride,
-            padding=self.padding,
-            output_padding=self.output_padding,
-            groups=self.groups,
-        )
-
-        def backward(dy: Array) -> Array | None:
-            dx, weight.grad, db = backend.conv2d_transpose_backward(
-                dy,
-                x,
-                weight._data,
-                stride=self.stride,
-                padding=self.padding,
-                output_padding=self.output_padding,
-                groups=self.groups,
-                input_gradient=input_gradient,
-                weight_gradient=not self._frozen,
-            )
-            if bias is not None:
-                bias.grad = db
-            return dx
-
-        if self._activation is None:
-            return y, backward
-        y, activation_backward = self._activation.forward(y, backend, training=training)
-        return y, lambda dy: backward(activation_backward(dy))
+    def _call_options(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "output_padding": self.output_padding,
+            "groups": self.groups,
+        }
