@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._fast import as_fast
 from fastcnn._memory import empty
-from fastcnn._preparation import preparation
 from fastcnn._several import Arrays, each, listed
 from fastcnn.backend import Array, Backend
 
@@ -126,8 +126,8 @@ def _taking(out: Array, values: Array, backend: Backend) -> Callable[[Array], ob
     """
     if values.dtype == out.dtype and values.ndim == 1 and values.flags.c_contiguous:
         return partial(values.take, out=out, mode="clip")  # "raise" would make a copy first
-    prepared = preparation(backend) if out.dtype.kind == "f" else None
-    taking: Callable[[Array], object] | None = prepared and prepared.taking(out, values)
+    fast = as_fast(backend) if out.dtype.kind == "f" else None
+    taking = None if fast is None else fast._taking(out, values)
     return taking or (lambda chosen: floats(_gathered(values, chosen), out.dtype, out))
 
 

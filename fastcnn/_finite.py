@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastcnn._preparation import preparation
+from fastcnn._fast import as_fast
 from fastcnn.backend import Backend
 from fastcnn.nn._variable import Buffer, Parameter
 
@@ -48,8 +48,8 @@ def wild_gradient(
     if not gradients:
         return None
     limit = largest_gradient(gradients[0].itemsize, rate, squared)
-    prepared = preparation(backend)
-    if limit and prepared is not None and prepared.within(gradients, limit):
+    fast = as_fast(backend)
+    if limit and fast is not None and fast._within(gradients, limit):
         return None
     for name, parameter in parameters.items():
         if parameter.grad is not None and not (np.abs(parameter.grad) < limit).all():  # nor is NaN

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._preparation import preparation
+from fastcnn._fast import as_fast
 from fastcnn._several import Arrays, listed
 from fastcnn._weighted import Losses
 from fastcnn.backend import Array, Backend
@@ -38,7 +38,7 @@ class Passes:
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
         self._parameters = model.trained_parameters()
-        self._fast: Any = None if preparation(backend) is None else backend
+        self._fast = as_fast(backend)
         self.same_gradients = self._fast is not None
         self._keeps_gradients = type(optimizer) not in _OPTIMIZERS
         losses = loss.losses if isinstance(loss, Losses) else (loss,)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastcnn._fast import as_fast
 from fastcnn._finite import largest_gradient, wild_gradient
-from fastcnn._preparation import preparation
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._variable import Parameter
 from fastcnn.optim import SGD, Adam, Optimizer
@@ -29,7 +29,7 @@ class Update:
     ) -> None:
         self._optimizer, self._parameters, self._backend = optimizer, parameters, backend
         house = type(optimizer).step in _HOUSE and "step" not in vars(optimizer)
-        self._prepared = preparation(backend) if house and parameters else None
+        self._fast = as_fast(backend) if house and parameters else None
         self._state: dict[str, Array] = {}  # where these were found:
         self._slots: tuple[str, ...] | None = None
         self._kept: list[tuple[Parameter, list[Array]]] = []
@@ -65,8 +65,8 @@ class Update:
         same_arrays: bool,
     ) -> bool:
         """Take a step in one call; or return False, with nothing changed."""
-        prepared, optimizer = self._prepared, self._optimizer
-        if prepared is None or optimizer.layer_rates or not self._find(state):
+        fast, optimizer = self._fast, self._optimizer
+        if fast is None or optimizer.layer_rates or not self._find(state):
             return False
         size = self._kept[0][0]._data.itemsize
         limit = largest_gradient(size, rate, optimizer.squares_gradients)
@@ -75,10 +75,9 @@ class Update:
         options = optimizer._options(step, learning_rate)
         if not same_arrays:
             self._bound = None
-            taken: bool = prepared.steps(optimizer._op, self._gathered(), options, limit)
-            return taken
+            return fast._steps(optimizer._op, self._gathered(), options, limit)
         if self._bound is None or not self._are_the_same():
-            self._bound = prepared.bound_steps(optimizer._op, self._gathered())
+            self._bound = fast._bound_steps(optimizer._op, self._gathered())
             self._arrays = [(each, each._data, each.grad) for each, _ in self._kept]
         return self._bound is not None and self._bound(options, limit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,16 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastcnn import nn
 from fastcnn._arrays import as_array
 from fastcnn._batches import floats
+from fastcnn._fast import as_fast
 from fastcnn._hints import shape_hint
-from fastcnn._preparation import preparation
 from fastcnn._sentences import explained
 from fastcnn._several import inputs_of, require_same_count, several
 from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._repr import model_in_words
-
-if TYPE_CHECKING:
-    from fastcnn.fast import FastBackend
 
 __all__ = ["Predictor", "as_images", "compiled", "no_model"]
 
@@ -159,11 +156,12 @@ def compiled(model: nn.Module, backend: Backend, *, follow: bool) -> Run:
     was prepared is compared with them and prepared again. Without it they must not change. Several
     inputs are as many arguments, several outputs a tuple.
     """
-    if preparation(backend) is None:
+    fast = as_fast(backend)
+    if fast is None:
         whole: Any = model
         if inputs_of(model):
             return lambda *inputs: whole(inputs, backend)
         return lambda x: whole(x, backend)
     from fastcnn.fast._inference import compiled as planned
 
-    return planned(model, cast("FastBackend", backend), follow=follow)
+    return planned(model, fast, follow=follow)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn._fast import as_fast
 from fastcnn._memory import zeros
-from fastcnn._preparation import preparation
 from fastcnn._settings import Checks, Settings
 from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape, choice, flag, number
@@ -394,5 +394,5 @@ def _together(
     backend: Backend, op: str, parameters: list[tuple[Array, ...]], options: dict[str, Any]
 ) -> bool:
     """Take the steps of all parameters in one call, if the backend has one and takes them."""
-    prepared = preparation(backend)
-    return prepared is not None and bool(prepared.steps(op, parameters, options))
+    fast = as_fast(backend)
+    return fast is not None and fast._steps(op, parameters, options)

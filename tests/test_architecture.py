@@ -20,7 +20,7 @@ SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in pat
 
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
 BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
-PREPARED = {"fastcnn._preparation", *BACKEND}
+FAST = {"fastcnn._fast", *BACKEND}
 CHECKS = {"fastcnn._checks", "fastcnn._arrays", *BACKEND}
 WORDS = {"fastcnn._sentences"}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
@@ -28,7 +28,7 @@ FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._r
 MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
 SEVERAL = {"fastcnn._several", "fastcnn._weighted"}
-PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", "fastcnn._memory", *PREPARED}
+PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", *OPS, *BACKEND}
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
     "fastcnn._kernels": {"fastcnn._kernels", "cython"},
@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._hints": BACKEND,
     "fastcnn._labels": {"fastcnn.nn", "fastcnn._arrays", *BACKEND},
     "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", *WORDS, *MODEL},
-    "fastcnn.optim": {"fastcnn._settings", "fastcnn._memory", *PREPARED, *MODEL},
+    "fastcnn.optim": {"fastcnn._settings", "fastcnn._memory", *FAST, *MODEL},
     "fastcnn.schedules": {"fastcnn._settings", *WORDS, *MODEL},
     "fastcnn.metrics": {"fastcnn._arrays", *MODEL},
     "fastcnn.serialization": {*TRAINER, *FILES, *WORDS, "safetensors"},
@@ -84,13 +84,13 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.program.show": {"fastcnn.program", "fastcnn.fast", *MODEL},
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
-    "fastcnn._preparation": BACKEND,
+    "fastcnn._fast": {"fastcnn.fast", *BACKEND},
     "fastcnn._several": {"fastcnn.nn", *BACKEND},
     "fastcnn._weighted": {"fastcnn._several", "fastcnn.metrics", *MODEL},
-    "fastcnn._batches": {"fastcnn._memory", "fastcnn._several", *PREPARED},
-    "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *SEVERAL, *PREPARED, *MODEL},
-    "fastcnn._finite": {*PREPARED, *MODEL},
-    "fastcnn._update": {"fastcnn._finite", "fastcnn.optim", *PREPARED, *MODEL},
+    "fastcnn._batches": {"fastcnn._memory", "fastcnn._several", *FAST},
+    "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *SEVERAL, *FAST, *MODEL},
+    "fastcnn._finite": {*FAST, *MODEL},
+    "fastcnn._update": {"fastcnn._finite", "fastcnn.optim", *FAST, *MODEL},
     "fastcnn._history": WORDS,
     "fastcnn._samples": {"fastcnn._arrays", "fastcnn._several", *MODEL},
     "fastcnn.inference": {
@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._several",
         "fastcnn.fast",
         *WORDS,
-        *PREPARED,
+        *FAST,
     },
     "fastcnn._setup": {
         "fastcnn.inference",

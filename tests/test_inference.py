@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from compare import gamma
+from kept import Kept
 from layers import IDS, LAYERS
 from trainers import every_kind, plain, striped_images, trainer_of
 
@@ -235,15 +237,17 @@ def test_the_last_write(
     plain = fast_backend.conv2d(x, w, b, **options)
     residual = rng.standard_normal(plain.shape).astype(dtype)
     residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
-    shared = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
+    kept = Kept(fast_backend.isa, fast_backend.num_threads)
     for relu in (False, True):
-        op = fast_backend.prepared.conv2d(w, b, relu=relu, **shared)
+        op = partial(kept._conv2d_product, relu=relu, **options)
         for added in (None, residual):
             expected = plain if added is None else plain + added
             expected = fast_backend.relu(expected) if relu else expected
             for _ in range(2):  # packed by the first
-                np.testing.assert_array_equal(op(x, added), expected)
-                np.testing.assert_array_equal(op(x[:1], residual[:1]), op(x, residual)[:1])
+                np.testing.assert_array_equal(op(x, w, b, added), expected)
+                np.testing.assert_array_equal(
+                    op(x[:1], w, b, residual[:1]), op(x, w, b, residual)[:1]
+                )
 
 
 # ---------------------------------------------------------------------- never stale

@@ -39,6 +39,7 @@ GUARDS = """
     import numpy as np
     from calls import OPS, UPDATED, arguments, each, run
     from compare import assert_same_bits
+    from kept import Kept
     from windows import CONVOLUTIONS, POOLS
     import fastcnn
     from fastcnn import FastBackend, _memory
@@ -92,14 +93,12 @@ GUARDS = """
         '''Winograd's convolution and block on weights that are kept, with all that may follow.'''
 
         def conv2d(self, x, w, b, residual, padding):
-            options = dict(stride=1, padding=padding, dilation=1, groups=1)
-            op = winograd.prepared.conv2d(w, b, relu=True, **options)
-            return op(x, residual)
+            kept = Kept(sys.argv[1], 2, convolution="winograd")
+            return kept._conv2d_product(x, w, b, residual, relu=True, padding=padding)
 
         def conv_block(self, x, w, b, padding):
-            options = dict(stride=1, padding=padding, dilation=1, groups=1)
-            pools = dict(pool_size=2, pool_stride=2)
-            return winograd.prepared.conv_block(w, b, **options, **pools)(x)
+            kept = Kept(sys.argv[1], 2, convolution="winograd")
+            return kept._conv2d_pool_product(x, w, b, padding=padding)
 
     backend = FastBackend(isa=sys.argv[1], num_threads=2)
     winograd = FastBackend(isa=sys.argv[1], num_threads=2, convolution="winograd")

@@ -76,7 +76,7 @@ def at_line(number: int, do: Callable[[], None]) -> Iterator[list[int]]:
     lines = [0]
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(("inference.py", "_prepared.py")):
+        if not frame.f_code.co_filename.endswith(("inference.py", "_plan.py")):
             return None
         if event == "line":
             lines[0] += 1

@@ -195,7 +195,7 @@ def test_what_changes_in_the_midst_of_an_epoch_is_noticed(
     train = in_the_midst(change)
     found = train(fast_backend)
     with monkeypatch.context() as patch:
-        patch.setattr(_update, "preparation", lambda backend: None)
+        patch.setattr(_update, "as_fast", lambda backend: None)
         assert_same_state(state_of(found), state_of(train(fast_backend)))
     assert not np.array_equal(
         state_of(found)["4.weight"], state_of(in_the_midst(id)(fast_backend))["4.weight"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import assert_same_bits
+from kept import Kept
 
 from fastcnn import FastBackend, _kernels
 from fastcnn.backend import Array
-from fastcnn.fast._prepared_pools import FRESH
 
 # x and filters, for every way the work is divided (weights ahead in one block or many, groups of
 # filters with few tiles, large weights with one block and with two; kept weights point by point)
@@ -59,9 +59,7 @@ def test_a_block_is_its_ops_bit_for_bit(
         expected = composed(backend, x, w, b)
         about = f"{isa} {threads}"
         assert_same_bits(backend.conv_block(x, w, b, **pads), expected, about)
-        served = backend.prepared.conv_block(w, b, **pads, **pools)
-        assert_same_bits((served(x),), expected[:1], about)
-        call, y = served.bind(x, FRESH)  # type: ignore[attr-defined]
+        kept = Kept(isa, threads, convolution="winograd")
         for _ in range(2):
-            call()
+            y = kept._conv2d_pool_product(x, w, b, **pads, **pools)
             assert_same_bits((y,), expected[:1], about)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 if find_spec(f"{__name__}._cpu") is None or find_spec(f"{__name__}._memory") is None:
     raise ImportError(
@@ -20,7 +22,21 @@ from fastcnn._kernels import _cpu
 from fastcnn._kernels.caches import cache_bytes
 from fastcnn._kernels.isa import DTYPES, MODULES, compiled, instruction_sets
 
-__all__ = ["available", "built", "cache_sizes", "has_openmp", "has_team", "load", "select"]
+__all__ = [
+    "available",
+    "bound",
+    "built",
+    "cache_sizes",
+    "has_openmp",
+    "has_team",
+    "load",
+    "select",
+]
+
+# By a kernel, for those that small work calls: a function of the same arguments that returns one of
+# nothing, which is this call of the kernel with its arrays looked at once.
+bound: dict[Callable[..., Any], Callable[..., Callable[[], Any]]] = {}
+_BOUND = "bound_"  # and the kernel's name
 
 # What a build leaves that was interrupted, or copied in part.
 _IN_PART = (
@@ -99,12 +115,10 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
         if has_team():
             # It is there already, as the kernels' library; but a fork is prepared by its import.
             importlib.import_module(f"{__name__}._team")
-        return SimpleNamespace(
-            **{
-                name: importlib.import_module(f"{__name__}.{isa}.{dtype}.{extension}")
-                for name, extension in compiled(dtype).items()
-            }
-        )
+        modules = {
+            name: importlib.import_module(f"{__name__}.{isa}.{dtype}.{extension}")
+            for name, extension in compiled(dtype).items()
+        }
     except ModuleNotFoundError as error:
         raise ImportError(_IN_PART) from error
     except ImportError as error:
@@ -113,3 +127,8 @@ def load(isa: str, dtype: str) -> SimpleNamespace:
         if re.search(r"allocate|map|memory", reason) is None:
             raise
         raise MemoryError(f"no room for the kernels: {reason}") from error
+    for module in modules.values():
+        for name, function in vars(module).items():
+            if name.startswith(_BOUND):
+                bound[getattr(module, name.removeprefix(_BOUND))] = function
+    return SimpleNamespace(**modules)

@@ -84,7 +84,7 @@ def workspace_size(Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t inner, Py_ssiz
     return groups * vectors_of(outer) * LANES * (taps * inner + 1)
 
 
-def pack_weights(const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t groups):
+def pack_weights(real[::1] workspace, const real[:, :, :, ::1] w, b, Py_ssize_t groups):
     """Leave w (R, S, C, G*K) and the bias packed in a workspace of conv2d."""
     cdef Correlation op
     cdef const real[::1] bias
@@ -135,17 +135,17 @@ cpdef conv2d(
         correlate(&op, threads, packed)
 
 
-def bound(
+def bound_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    Py_ssize_t groups, int threads,
-    bint relu, const real[:, :, :, ::1] residual,
+    Py_ssize_t groups, int threads, bint packed=False,
+    bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
-    """Return a function of nothing that is this call of conv2d on packed weights."""
+    """Return a function of nothing that is this call of conv2d, its arrays looked at once."""
     return lambda: conv2d(
         y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w,
-        groups, threads, True, relu, residual,
+        groups, threads, packed, relu, residual,
     )
 
 

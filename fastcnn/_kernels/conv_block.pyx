@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 from fastcnn._kernels._correlate cimport Correlation, correlate_chunk, forward_axis, pack
 from fastcnn._kernels._cpu cimport l1_bytes
 from fastcnn._kernels._finish cimport nothing
-from fastcnn._kernels._tile cimport panels_of, vectors_of
+from fastcnn._kernels._tile cimport panels_of
 from fastcnn._kernels._types cimport (
     LANES, beats, load, mask, real, splat, store, store_as_bytes, vec, where,
 )
@@ -98,19 +98,18 @@ cdef inline Py_ssize_t scratch_size(const Pool* pool, Py_ssize_t K) noexcept nog
 
 
 def workspace_size(
-    Py_ssize_t taps, Py_ssize_t C, Py_ssize_t K, Py_ssize_t P, Py_ssize_t Q,
-    Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
-    int threads,
+    Py_ssize_t K, Py_ssize_t P, Py_ssize_t Q, Py_ssize_t pool_h, Py_ssize_t pool_w,
+    Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w, int threads,
 ):
-    """Return how many numbers of workspace the block takes."""
+    """Return how many numbers of workspace the block takes beside its weights."""
     cdef Pool pool = Pool(P, Q, pool_h, pool_w, pool_stride_h, pool_stride_w, 0, NULL, NULL)
     plan(&pool, K)
-    return vectors_of(K) * LANES * (taps * C + 1) + threads * scratch_size(&pool, K)
+    return threads * scratch_size(&pool, K)
 
 
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] workspace,
+    const real[:, :, :, ::1] w, b, real[::1] weights, real[::1] workspace,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
@@ -118,7 +117,8 @@ cpdef conv_block(
 ):
     """Write y and argmax (N, P, Q, K) for x (N, H, W, C) and w (R, S, C, K).
 
-    packed: workspace holds what an earlier call with these weights left there.
+    weights: room for the packed weights, as much as conv2d's; packed: they are in it already, by
+    conv2d's pack_weights.
     """
     cdef Correlation op
     cdef Pool pool = Pool(y.shape[1], y.shape[2], pool_h, pool_w, pool_stride_h, pool_stride_w,
@@ -126,7 +126,7 @@ cpdef conv_block(
     cdef const real[::1] bias
     cdef Py_ssize_t task, tasks, taps = w.shape[0] * w.shape[1]
     cdef Py_ssize_t* runs
-    cdef real* scratch
+    cdef real* scratch = &workspace[0]
     op.bias, op.end = NULL, nothing()
     if b is not None:
         bias = b
@@ -137,12 +137,11 @@ cpdef conv_block(
     op.h = forward_axis(x.shape[1], w.shape[0], op.P, stride_h, pad_top, dilation_h)
     op.w = forward_axis(x.shape[2], w.shape[1], op.Q, stride_w, pad_left, dilation_w)
     op.w_tap, op.w_inner, op.w_outer, op.w_group = w.shape[2] * w.shape[3], w.shape[3], 1, 0
-    op.y, op.x, op.w_data, op.packed = NULL, &x[0, 0, 0, 0], &w[0, 0, 0, 0], &workspace[0]
+    op.y, op.x, op.w_data, op.packed = NULL, &x[0, 0, 0, 0], &w[0, 0, 0, 0], &weights[0]
     plan(&pool, op.outer)
     if 2.0 * op.images * op.P * op.Q * taps * op.inner * op.outer < SERIAL_BELOW:
         threads = 1
     tasks = op.images * ((pool.P + pool.strip_rows - 1) // pool.strip_rows)
-    scratch = op.packed + vectors_of(op.outer) * LANES * (taps * op.inner + 1)
     runs = <Py_ssize_t*> malloc(2 * threads * taps * sizeof(Py_ssize_t))
     if runs is NULL:
         raise MemoryError("conv_block: no memory for the table of taps")
@@ -157,16 +156,16 @@ cpdef conv_block(
     free(runs)
 
 
-def bound(
+def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] workspace,
+    const real[:, :, :, ::1] w, b, real[::1] weights, real[::1] workspace,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
-    int threads,
+    int threads, bint packed=False,
 ):
-    """Return a function of nothing that is this call of conv_block on packed weights."""
+    """Return a function of nothing that is this call of conv_block."""
     return lambda: conv_block(
-        y, argmax, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h,
-        dilation_w, pool_h, pool_w, pool_stride_h, pool_stride_w, threads, True,
+        y, argmax, x, w, b, weights, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h,
+        dilation_w, pool_h, pool_w, pool_stride_h, pool_stride_w, threads, packed,
     )

@@ -185,12 +185,9 @@ cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
-    int threads, bint packed=False,
+    int threads,
 ):
-    """Write y and argmax (N, P, Q, K) for x (N, H, W, 1) and w (R, S, 1, K), S + stride_w <= 64.
-
-    packed: as the other blocks have it; nothing is packed here.
-    """
+    """Write y and argmax (N, P, Q, K) for x (N, H, W, 1) and w (R, S, 1, K), S + stride_w <= 64."""
     cdef Block g
     cdef Py_ssize_t strips, i, size = w.shape[0] * w.shape[1] * w.shape[3]
     cdef const real* weights = &w[0, 0, 0, 0]
@@ -216,7 +213,7 @@ cpdef conv_block(
         )
 
 
-def bound(
+def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,

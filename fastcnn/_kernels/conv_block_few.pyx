@@ -73,7 +73,7 @@ cpdef conv_block(
             )
 
 
-def bound(
+def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, const real[::1] b, Py_ssize_t stride_h, Py_ssize_t stride_w,
     int threads,

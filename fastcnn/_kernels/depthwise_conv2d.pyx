@@ -234,11 +234,11 @@ cpdef depthwise_conv2d(
         correlate_row(&op, row)
 
 
-def bound(
+def bound_depthwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
-    bint relu, const real[:, :, :, ::1] residual,
+    bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of depthwise_conv2d."""
     return lambda: depthwise_conv2d(y, x, w, b, stride_h, stride_w, pad_top, pad_left, dilation_h,

@@ -216,7 +216,7 @@ cdef void three_taps(
         weights += op.size
 
 
-def pack_weights(const real[:, :, :, ::1] w, real[::1] workspace):
+def pack_weights(real[::1] workspace, const real[:, :, :, ::1] w):
     """Pack weights (R, S, D, C) into a workspace."""
     pack(&workspace[0], &w[0, 0, 0, 0], w.shape[0] * w.shape[1], w.shape[2], w.shape[3], False)
 
@@ -246,22 +246,22 @@ cpdef grouped_conv2d(
     op.C, op.D, op.P, op.Q, op.S = x.shape[3], w.shape[2], y.shape[1], y.shape[2], w.shape[1]
     op.y, op.x, op.packed = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &workspace[0]
     if not packed:
-        pack_weights(w, workspace)
+        pack_weights(workspace, w)
     plan(&op, w.shape[0] * w.shape[1])
     threads = threads_for(1.0 * rows * op.Q * op.C * w.shape[0] * w.shape[1] * op.D, threads)
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         correlate_row(&op, row)
 
 
-def bound(
+def bound_grouped_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    int threads, bint relu, const real[:, :, :, ::1] residual,
+    int threads, bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
-    """Return a function of nothing that is this call of grouped_conv2d on packed weights."""
+    """Return a function of nothing that is this call of grouped_conv2d."""
     return lambda: grouped_conv2d(y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left,
-                                  dilation_h, dilation_w, threads, True, relu, residual)
+                                  dilation_h, dilation_w, threads, packed, relu, residual)
 
 
 def grouped_conv2d_backward_input(

@@ -124,7 +124,7 @@ cpdef linear_few(
                    task // N * PANEL * LANES, C, K, relu)
 
 
-def bound(
+def bound_linear_few(
     real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, b, bint relu, int threads
 ):
     """Return a function of nothing that is this call of linear_few, its arrays looked at once."""

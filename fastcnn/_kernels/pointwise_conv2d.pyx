@@ -213,7 +213,7 @@ def workspace_size(Py_ssize_t inner, Py_ssize_t outer):
     return vectors_of(outer) * LANES * (inner + 1)
 
 
-def pack_weights(const real[:, ::1] w, b, real[::1] workspace):
+def pack_weights(real[::1] workspace, const real[:, ::1] w, b):
     """Pack weights (C, K) and bias into a workspace, for any number of pixels."""
     cdef Product op
     cdef const real[::1] bias
@@ -259,14 +259,14 @@ cpdef pointwise_conv2d(
         run_product(&op, threads)
 
 
-def bound(
+def bound_pointwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
-    bint relu, const real[:, :, :, ::1] residual,
+    bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
-    """Return a function of nothing that is this call of pointwise_conv2d on packed weights."""
+    """Return a function of nothing that is this call of pointwise_conv2d."""
     return lambda: pointwise_conv2d(
-        y, x, w, b, workspace, stride_h, stride_w, threads, True, relu, residual)
+        y, x, w, b, workspace, stride_h, stride_w, threads, packed, relu, residual)
 
 
 def pointwise_conv2d_backward_input(

@@ -381,10 +381,10 @@ cpdef conv2d(
                  threads)
 
 
-def bound(
+def bound_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
-    real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, const real[::1] u, int threads,
-    bint relu, const real[:, :, :, ::1] residual,
+    real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+    const real[::1] u=None, bint relu=False, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call."""
     return lambda: conv2d(y, x, w, b, workspace, pad_top, pad_left, threads, u, relu, residual)
@@ -416,10 +416,10 @@ cpdef conv_block(
                  threads)
 
 
-def bound_block(
+def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    int threads, const real[::1] u,
+    int threads, const real[::1] u=None,
 ):
     """Return a function of nothing that is this call of conv_block."""
     return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, u)

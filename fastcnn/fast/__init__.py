@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._conv_norm_block import ConvNormBlock
@@ -10,7 +11,6 @@ from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
-from fastcnn.fast._prepared import Preparation
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
 
@@ -28,6 +28,7 @@ class FastBackend(
     Upsample2D,
     Losses,
     Optimizer,
+    Batches,
 ):
     """The ops of `fastcnn.backend.Backend` on compiled kernels.
 
@@ -84,7 +85,4 @@ class FastBackend(
         unknown.
     """
 
-    @property
-    def prepared(self) -> Preparation:
-        """Ops made ready for weights that stay; inference uses them where a backend has them."""
-        return Preparation(self)
+    _takes_plans = True  # see fastcnn._fast; its subclasses don't

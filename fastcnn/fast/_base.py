@@ -58,6 +58,23 @@ class Base:
         """Call what refuses numbers that a user may have got wrong."""
         check(*arguments)
 
+    def _kept(self, size: int, pack: Callable[..., None], w: Array, *more: Any) -> Array | None:
+        """Return weights as a kernel reads them, where they stay for many calls; else None.
+
+        pack(room, w, *more) leaves them in so much room. What stays is known in inference alone.
+        """
+        return None
+
+    def _weights(
+        self, size: int, pack: Callable[..., None], w: Array, *more: Any
+    ) -> tuple[Array, bool]:
+        """Return room for weights as a kernel reads them, and whether they are in it already.
+
+        Where they are not, the kernel packs them itself.
+        """
+        kept = self._kept(size, pack, w, *more)
+        return (self._room(size, w.dtype), False) if kept is None else (kept, True)
+
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array for an op's result, or between its calls."""
         return empty(shape, dtype)

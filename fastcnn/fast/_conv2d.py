@@ -6,19 +6,22 @@ of the multiplications and rounds more, within a bound of its own: see `FastBack
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import (
-    flag,
-    float_arrays,
-    rank,
-    shape,
-    too_large,
-)
+from fastcnn._checks import flag, float_arrays, rank, shape, too_large
+from fastcnn._memory import empty
 from fastcnn.backend import Array, Padding, Size2D
 from fastcnn.fast._conv_rules import ConvRules, Geometry, geometry_of, is_pointwise, sees_all
 
 __all__ = ["Conv2D"]
+
+
+def _transform(u: Array, w: Array, kernel: Any, threads: int) -> None:
+    """Leave the weights in u as Winograd's kernel reads them."""
+    size = kernel.workspace_size(1, 1, 1, *w.shape[2:], threads, True)
+    kernel.transform_all_weights(u, w, empty((size,), w.dtype), threads)
 
 
 class Conv2D(ConvRules):
@@ -48,75 +51,73 @@ class Conv2D(ConvRules):
         self._convolve(y, x, w, b, geometry)
         return y
 
-    def _convolve(self, y: Array, x: Array, w: Array, b: Array | None, geometry: Geometry) -> None:
-        """Write a convolution to y."""
+    def _conv2d_product(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        r: Array | None = None,
+        *,
+        relu: bool = False,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+    ) -> Array:
+        """Return conv2d(x, w, b), r added to it, and ReLU of that if asked for, in one write."""
+        geometry = geometry_of("conv2d", x, w, stride, padding, dilation, groups)
+        y = self._empty((x.shape[0], *geometry.output, w.shape[3]), x.dtype)
+        self._convolve(y, x, w, b, geometry, relu, r)
+        return y
+
+    def _convolve(
+        self,
+        y: Array,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        geometry: Geometry,
+        relu: bool = False,
+        residual: Array | None = None,
+    ) -> None:
+        """Write a convolution to y; a residual is added to it, then comes ReLU, as asked for."""
         if y.size == 0:
             return
         kernels, algorithm = self._load(x), self._conv2d_algorithm(x, w, geometry)
         groups, (r, s, c, k) = geometry.groups, w.shape
-        if algorithm == "grouped":
-            workspace = kernels.grouped_conv2d.workspace_size(r * s, c, k)
-            self._run(
-                kernels.grouped_conv2d.grouped_conv2d,
-                y,
-                x,
-                w,
-                b,
-                self._room(workspace, x.dtype),
-                *geometry.window,
-                self.num_threads,
-            )
-            return
+        threads = self.num_threads  # asked once: another Python thread may change it meanwhile
+        options: tuple[Any, ...]
         if algorithm == "depthwise":
-            self._run(
-                kernels.depthwise_conv2d.depthwise_conv2d,
-                y,
-                x,
-                w,
-                b,
-                *geometry.window,
-                self.num_threads,
-            )
-            return
-        if algorithm == "pointwise":
-            workspace = kernels.pointwise_conv2d.workspace_size(c, k)
-            self._run(
-                kernels.pointwise_conv2d.pointwise_conv2d,
-                y,
-                x,
-                w[0, 0],
-                b,
-                self._room(workspace, x.dtype),
-                *geometry.strides,
-                self.num_threads,
-            )
-            return
-        if algorithm == "winograd":
-            threads = self.num_threads  # asked once: another Python thread may change it meanwhile
-            workspace = kernels.winograd.workspace_size(*y.shape[:3], c, k, threads)
-            self._run(
-                kernels.winograd.conv2d,
-                y,
-                x,
-                w,
-                b,
-                self._room(workspace, x.dtype),
-                *geometry.pads,
-                threads,
-            )
-            return
-        workspace = kernels.conv2d.workspace_size(groups, r * s, c, k // groups)
-        self._run(
-            kernels.conv2d.conv2d,
-            y,
-            x,
-            w,
-            b,
-            self._room(workspace, x.dtype),
-            *geometry.window,
-            groups,
-            self.num_threads,
-        )
+            call = kernels.depthwise_conv2d.depthwise_conv2d
+            self._run(call, y, x, w, b, *geometry.window, threads, relu, residual)
+        elif algorithm == "grouped":
+            kernel = kernels.grouped_conv2d
+            size = kernel.workspace_size(r * s, c, k)
+            room, packed = self._weights(size, kernel.pack_weights, w)
+            options = (*geometry.window, threads, packed, relu, residual)
+            self._run(kernel.grouped_conv2d, y, x, w, b, room, *options)
+        elif algorithm == "pointwise":
+            kernel, w = kernels.pointwise_conv2d, w[0, 0]
+            room, packed = self._weights(kernel.workspace_size(c, k), kernel.pack_weights, w, b)
+            options = (*geometry.strides, threads, packed, relu, residual)
+            self._run(kernel.pointwise_conv2d, y, x, w, b, room, *options)
+        elif algorithm == "winograd":
+            kernel = kernels.winograd
+            u = self._transformed(kernel, w, threads)
+            size = kernel.workspace_size(*y.shape[:3], c, k, threads, u is not None)
+            options = (*geometry.pads, threads, u, relu, residual)
+            self._run(kernel.conv2d, y, x, w, b, self._room(size, x.dtype), *options)
+        else:
+            kernel = kernels.conv2d
+            size = kernel.workspace_size(groups, r * s, c, k // groups)
+            room, packed = self._weights(size, kernel.pack_weights, w, b, groups)
+            options = (*geometry.window, groups, threads, packed, relu, residual)
+            self._run(kernel.conv2d, y, x, w, b, room, *options)
+
+    def _transformed(self, kernel: Any, w: Array, threads: int) -> Array | None:
+        """Return weights as Winograd's kernel reads them, where they stay; else None."""
+        c, k = w.shape[2:]
+        return self._kept(kernel.kept_size(c, k), _transform, w, kernel, threads)
 
     def conv2d_backward(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +16,6 @@ from fastcnn.fast._conv_rules import Geometry, geometry_of
 from fastcnn.fast._pool2d import Pool2D
 
 __all__ = ["ConvBlock"]
-
-# Called with a size and run(workspace, whether it holds the packed weights already).
-WithWorkspace = Callable[[int, Callable[[Array, bool], None]], None]
 
 # Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's, from
 # eight of both and 16 of either on; op after op, by Winograd's algorithm, where no tile of it holds
@@ -145,54 +141,63 @@ class ConvBlock(Conv2D, Pool2D, Activations):
             return "plain" if self._by_winograd("y", w, geometry) else "direct"
         return "direct"
 
-    def _fused_block(
+    def _conv2d_pool_product(
         self,
         x: Array,
         w: Array,
-        b: Array | None,
-        block: _Block,
-        algorithm: str,
-        with_workspace: WithWorkspace | None = None,
+        b: Array | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        pool_size: Size2D = 2,
+        pool_stride: Size2D | None = None,
+    ) -> Array:
+        """Return max_pool2d(relu(conv2d(x, w, b))) without the places of its winners."""
+        options = stride, padding, dilation, groups, pool_size, pool_stride
+        block = _check("conv2d", x, w, *options)
+        algorithm = self._algorithm(x, w, block)
+        if algorithm != "plain":
+            return self._fused_block(x, w, b, block, algorithm)[0]
+        y = self._conv2d_product(x, w, b, relu=True, **block.options)
+        return self._max_pool2d_values(y, pool_size, stride=pool_stride)
+
+    def _fused_block(
+        self, x: Array, w: Array, b: Array | None, block: _Block, algorithm: str
     ) -> tuple[Array, Array]:
-        """Return (y, argmax); `with_workspace` is asked for room to pack the weights in."""
+        """Return (y, argmax) by one kernel."""
         y = self._empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
         argmax = self._empty(y.shape, np.dtype(np.uint8))
         if y.size == 0:
             return y, argmax
-        threads = self.num_threads
+        kernels, threads, (r, s, c, k) = self._load(x), self.num_threads, w.shape
+        arrays: tuple[Any, ...]
+        pads, steps = block.window[2:4], block.pool[2:]
         if algorithm == "few":
             bias = self._zeros(w.shape[3:], w.dtype) if b is None else b
-            kernel = self._load(x).conv_block_few
-            self._run(kernel.conv_block, y, argmax, x, w, bias, *block.pool[2:], threads)
-            return y, argmax
-        if algorithm == "winograd":
-            kernel = self._load(x).winograd
-            workspace = self._empty((_tiles_workspace(kernel, y, w, threads),), x.dtype)
-            self._run(kernel.conv_block, y, argmax, x, w, b, workspace, *block.window[2:4], threads)
-            return y, argmax
-        kernel, size, options = self._block_kernel(w, block, algorithm, threads)
-
-        def run(workspace: Array, packed: bool) -> None:
-            self._run(kernel.conv_block, y, argmax, x, w, b, workspace, *options, threads, packed)
-
-        if with_workspace is None:
-            run(self._room(size, x.dtype), False)
+            self._run(kernels.conv_block_few.conv_block, y, argmax, x, w, bias, *steps, threads)
+        elif algorithm == "winograd":
+            u = self._transformed(kernels.winograd, w, threads)
+            size = _tiles_workspace(kernels.winograd, y, w, threads, u is not None)
+            arrays = y, argmax, x, w, b, self._room(size, x.dtype)
+            self._run(kernels.winograd.conv_block, *arrays, *pads, threads, u)
+        elif algorithm == "columns":
+            kernel = kernels.conv_block_columns
+            strides = *block.window[:2], *steps
+            room = self._room(
+                kernel.workspace_size(*block.output, r, s, *strides, threads), x.dtype
+            )
+            arrays = y, argmax, x, w, b, room
+            self._run(kernel.conv_block, *arrays, *block.window[:4], *steps, threads)
         else:
-            with_workspace(size, run)
+            kernel = kernels.conv_block
+            size = kernels.conv2d.workspace_size(1, r * s, c, k)
+            weights, packed = self._weights(size, kernels.conv2d.pack_weights, w, b, 1)
+            size = kernel.workspace_size(k, *block.output, *block.pool, threads)
+            arrays = y, argmax, x, w, b, weights, self._room(size, x.dtype)
+            self._run(kernel.conv_block, *arrays, *block.window, *block.pool, threads, packed)
         return y, argmax
-
-    def _block_kernel(
-        self, w: Array, block: _Block, algorithm: str, threads: int
-    ) -> tuple[Any, int, tuple[int, ...]]:
-        """Return a kernel that packs weights, its size of workspace and its options."""
-        kernels, (r, s, c, k) = self._load(w), w.shape
-        if algorithm == "columns":
-            kernel, strides = kernels.conv_block_columns, (*block.window[:2], *block.pool[2:])
-            size = kernel.workspace_size(*block.output, r, s, *strides, threads)
-            return kernel, size, (*block.window[:4], *block.pool[2:])
-        kernel = kernels.conv_block
-        size = kernel.workspace_size(r * s, c, k, *block.output, *block.pool, threads)
-        return kernel, size, (*block.window, *block.pool)
 
     def _is_few(self, x: Array, w: Array, block: _Block) -> bool:
         """Return whether the kernel for one channel and no padding computes the block."""

@@ -11,7 +11,6 @@ import numpy as np
 from fastcnn.fast import FastBackend
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
-from fastcnn.program.ops import OPS, Op
 
 __all__ = ["INFERENCE", "TRAINING"]
 
@@ -133,14 +132,22 @@ _NORM_OF = "batch_norm_inference({}, gamma, beta, mean, variance)"
 
 
 def _product_options(match: Match) -> dict[str, Any]:
-    options: dict[str, Any] = {"relu": "relu" in match.nodes}
+    options: dict[str, Any] = {}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
             options |= match.nodes[op].attributes
     if "max_pool2d" in match.nodes:
         options["pool_size"] = match.option("max_pool2d", "pool_size")
         options["pool_stride"] = match.option("max_pool2d", "stride")
+    else:
+        options["relu"] = "relu" in match.nodes
     return options
+
+
+def _own_options(match: Match) -> dict[str, Any]:
+    """Return the options of a match of one op."""
+    (node,) = match.nodes.values()
+    return dict(node.attributes)
 
 
 def _product_fits(match: Match) -> bool:
@@ -158,31 +165,27 @@ def _product_fits(match: Match) -> bool:
     return True
 
 
-INFERENCE: Sequence[Fusion] = tuple(
-    Fusion(
-        f"{op}_product",
-        pattern.format(layer),
-        ("y",),
-        (),
-        _product_fits,
-        _product_options,
-    )
-    for op, patterns in (
-        (
-            "conv2d",
-            (
-                "max_pool2d(relu({}))",
-                "relu(add({}, r))",
-                "relu(add(r, {}))",
-                "add({}, r)",
-                "add(r, {})",
-                "relu({})",
-                "{}",
-            ),
-        ),
-        ("linear", ("relu({})", "{}")),
-    )
-    for pattern in patterns
-    for layer in (_NORM_OF.format(f"{op}(x, w, b)"), f"{op}(x, w, b)")
+_PRODUCTS = {
+    "conv2d_pool_product": ("max_pool2d(relu({}))",),
+    "conv2d_product": (
+        "relu(add({}, r))",
+        "relu(add(r, {}))",
+        "add({}, r)",
+        "add(r, {})",
+        "relu({})",
+        "{}",
+    ),
+    "linear_product": ("relu({})", "{}"),
+}
+
+INFERENCE: Sequence[Fusion] = (
+    *(
+        Fusion(op, pattern.format(layer), ("y",), (), _product_fits, _product_options)
+        for op, patterns in _PRODUCTS.items()
+        for call in (f"{op.partition('_')[0]}(x, w, b)",)
+        for pattern in patterns
+        for layer in (_NORM_OF.format(call), call)
+    ),
+    Fusion("max_pool2d_values", "max_pool2d(x)", ("y",), (), _always, _own_options),
 )
-OPS.update({row.name: Op(row.results, (), None) for row in INFERENCE})
+register(INFERENCE, FastBackend)

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn._memory import copied, same_bytes
-from fastcnn._preparation import preparation
 from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
 from fastcnn.fast._fusions import INFERENCE
+from fastcnn.fast._linear import FEW_ROWS
 from fastcnn.fast._plan import Plan
 from fastcnn.nn import Module
 from fastcnn.nn._places import is_several
 from fastcnn.program import Node, Program, trace
 from fastcnn.program.match import fuse
-from fastcnn.program.ops import parameters_of
+from fastcnn.program.ops import method_of
 
 __all__ = ["compiled"]
 
@@ -43,7 +43,7 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
     With `follow` every call sees weights and settings as they are then, however they were changed.
     Without it they must not change.
     """
-    products = _Products(backend, follow)
+    products = _Products(follow)
     settings = [
         (vars(module), name)
         for module in (model.modules() if follow else ())
@@ -118,16 +118,15 @@ class _InferencePlan(Plan):
         *inputs: Array,
     ) -> None:
         self._products, self._gives_several = products, gives_several
-        self._made: list[tuple[_Product, int, Any]] = []
-        self._prepared = preparation(backend)
+        self._made: list[tuple[_Product, int, _Made]] = []
         self.settings: list[Any] | None = None  # of the layers, when it was made
         super().__init__(program, backend, *(copied(x, x.dtype) for x in inputs))
         self._x, self._y = self.inputs[0], self.arrays[program.outputs[0]]
 
     def current(self) -> bool:
         """Return whether the ops are those of the weights as they are now: they are compared."""
-        for product, rows, op in self._made:
-            if product.op(rows) is not op:
+        for product, rows, made in self._made:
+            if product.made(rows) is not made:
                 return False
         if self._sources:
             return all(variable._data is data for variable, data in self._sources)
@@ -150,37 +149,36 @@ class _InferencePlan(Plan):
 
     def _bind_product(self, node: Node, x: Array, r: Array | None = None, **weights: Array) -> Any:
         product = self._products.of(node, self.program)
-        op = product.op(len(x))
-        self._made.append((product, len(x), op))
-        given = (x, self._memory) if r is None else (x, self._memory, r)
-        call, y = op.bind(*given)
-        self._binder._run(call)
+        made = product.made(len(x))
+        self._made.append((product, len(x), made))
+        joined = {} if r is None else {"r": r}
+        op = method_of(self._binder, node.op)
+        self._binder.kept = made.kept
+        y = op(x, made.w, made.b, **joined, **product.options)
+        self._binder.kept = None
         return (y,)
 
-    _bind_conv2d_product = _bind_linear_product = _bind_product
-
-    def _bind_pool(self, node: Node, x: Array) -> Any:
-        options = {**parameters_of(node.op).options, **node.attributes}
-        op = getattr(self._prepared, node.op)(**options)
-        call, y = op.bind(x, self._memory)
-        self._binder._run(call)
-        return (y, *[None] * (len(node.results) - 1))
-
-    _bind_max_pool2d = _bind_avg_pool2d = _bind_global_avg_pool2d = _bind_pool
+    _bind_conv2d_product = _bind_conv2d_pool_product = _bind_linear_product = _bind_product
 
 
 class _Made(NamedTuple):
-    """An op and what it was made from, in one: another Python thread sees both or neither."""
+    """Weights of a product and what was made of them, in one: threads see all of it or nothing.
 
-    op: Any
-    weights: list[Array]  # copies, or, where the op reads them as they lie, the arrays themselves
+    sources: copies of what it was made from, or, where that is read as it lies, the arrays
+    themselves. w, b: what its op takes. kept: these as kernels read them, by who packed them.
+    """
+
+    sources: list[Array]
+    w: Array
+    b: Array | None
+    kept: dict[Any, Array]
 
 
 class _Products:
     """The convolutions and dense layers of a model's programs, whatever the size of a batch."""
 
-    def __init__(self, backend: FastBackend, follow: bool) -> None:
-        self._backend, self._follow = backend, follow
+    def __init__(self, follow: bool) -> None:
+        self._follow = follow
         self._products: dict[Any, _Product] = {}
 
     def of(self, node: Node, program: Program) -> _Product:
@@ -190,57 +188,53 @@ class _Products:
         found = self._products.get(key)
         if found is None:
             variables = {name: program.values[str(each)] for name, each in arguments.items()}
-            found = _Product(node, variables, self._backend, self._follow)
-            self._products[key] = found
+            found = self._products[key] = _Product(node, variables, self._follow)
         return found
 
 
 class _Product:
     """A convolution or dense layer of certain weights, with what is joined to it.
 
-    With `follow` an op is made from a copy of the weights, and made again when they differ from
-    that copy. Whatever other threads do to them meanwhile, what is in use is what was compared.
+    With `follow` what its op takes is made of a copy of the weights, and made again when they
+    differ from that copy. Whatever other threads do to them meanwhile, what is in use is what was
+    compared.
     """
 
-    def __init__(
-        self, node: Node, variables: dict[str, Any], backend: FastBackend, follow: bool
-    ) -> None:
-        self._is_dense = node.op == "linear_product"
-        self._options = dict(node.attributes)
-        self._epsilon = self._options.pop("epsilon", None)
+    def __init__(self, node: Node, variables: dict[str, Any], follow: bool) -> None:
+        self.options = dict(node.attributes)
+        self._epsilon = self.options.pop("epsilon", None)
         self._names = list(variables)
         self._values = list(variables.values())
-        self._prepared = preparation(backend)
+        self._is_dense = node.op == "linear_product"
         self._follow = follow
         # To compare the weights of a dense layer with a copy takes longer than to use them once:
         # a few rows read them where they are.
-        in_place = follow and self._is_dense and self._epsilon is None
-        self._rows_in_place = self._prepared.few_rows if in_place else 0
+        self._reads_in_place = follow and self._is_dense and self._epsilon is None
         self._made: _Made | None = None
         self._made_in_place: _Made | None = None
 
-    def op(self, rows: int) -> Any:
-        """Return the op of the weights as they are now, for a batch of so many rows."""
+    def made(self, rows: int) -> _Made:
+        """Return what was made of the weights as they are now, for a batch of so many rows."""
         made = self._made
         if made is not None and not self._follow:
-            return made.op
+            return made
         weights = [_array_of(value) for value in self._values]
-        if rows <= self._rows_in_place:
+        if self._reads_in_place and rows <= FEW_ROWS:
             made = self._made_in_place
-            if made is not None and all(map(operator.is_, weights, made.weights)):
-                return made.op
+            if made is not None and all(map(operator.is_, weights, made.sources)):
+                return made
             if all(array.flags.c_contiguous and array.flags.aligned for array in weights):
                 made = self._made_in_place = self._make(weights)
-                return made.op
+                return made
             made = self._made
-        if made is None or not all(map(same_bytes, weights, made.weights)):
+        if made is None or not all(map(same_bytes, weights, made.sources)):
             if self._follow or self._is_dense:
                 weights = [copied(array, array.dtype) for array in weights]
             made = self._made = self._make(weights)
-        return made.op
+        return made
 
     def _make(self, weights: list[Array]) -> _Made:
-        """Make the op of these weights, which stay as they are."""
+        """Make what the op takes of these weights, which stay as they are."""
         named = dict(zip(self._names, weights, strict=True))
         weight, bias = named["w"], named.get("b")
         if self._epsilon is not None:
@@ -248,14 +242,7 @@ class _Product:
             weight, bias = folded(weight, bias, norm, self._epsilon)
         w = np.require(weight, requirements=("C", "A"))
         b = None if bias is None else np.require(bias, requirements=("C", "A"))
-        if self._is_dense:
-            op = self._prepared.linear(w, b, **self._options)
-        elif "pool_size" in self._options:
-            options = {name: each for name, each in self._options.items() if name != "relu"}
-            op = self._prepared.conv_block(w, b, **options)
-        else:
-            op = self._prepared.conv2d(w, b, **self._options)
-        return _Made(op, weights)
+        return _Made(weights, w, b, {})
 
 
 def _array_of(value: Any) -> Array:

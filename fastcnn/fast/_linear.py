@@ -8,7 +8,9 @@ from fastcnn._checks import by_shape, flag, float_arrays, rank, shape
 from fastcnn.backend import Array
 from fastcnn.fast._activations import Activations
 
-__all__ = ["Linear"]
+__all__ = ["FEW_ROWS", "Linear"]
+
+FEW_ROWS = 2  # that are multiplied by the weights as they lie; six by packed ones cost no more
 
 _WINDOW = (1, 1, 0, 0, 1, 1)  # strides, pads, dilations
 
@@ -39,14 +41,23 @@ class Linear(Activations):
         if b is not None:
             rank("linear", "b", b, "K")
             shape("linear", "b", b, w.shape[1:], "one for each column of w")
+        return self._linear_product(x, w, b, relu=relu)
+
+    def _linear_product(
+        self, x: Array, w: Array, b: Array | None = None, *, relu: bool = False
+    ) -> Array:
+        """Return linear(x, w, b), and ReLU of it if asked for, in one write."""
         y = self._empty((x.shape[0], w.shape[1]), x.dtype)
         if y.size == 0:
             return y
-        kernel = self._load(x).pointwise_conv2d
-        workspace = self._empty((kernel.workspace_size(*w.shape),), x.dtype)
+        kernels, threads = self._load(x), self.num_threads
+        if len(x) <= FEW_ROWS:
+            self._run(kernels.linear_few.linear_few, y, x, w, b, relu, threads)
+            return y
+        kernel = kernels.pointwise_conv2d
+        room, packed = self._weights(kernel.workspace_size(*w.shape), kernel.pack_weights, w, b)
         images = _as_image(y), _as_image(x)
-        options = 1, 1, self.num_threads, False, relu
-        self._run(kernel.pointwise_conv2d, *images, w, b, workspace, *options)
+        self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, relu)
         return y
 
     def _linear_relu(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:

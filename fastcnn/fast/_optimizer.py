@@ -149,6 +149,14 @@ class Optimizer(Base):
         done: bool = kernel(parameters, *options.values(), limit, self.num_threads)
         return done
 
+    def _within(self, gradients: Sequence[Array], limit: float) -> bool:
+        """Return whether all numbers lie between -limit and limit; False where it can't be told."""
+        if set(map(type, gradients)) != {np.ndarray}:
+            return False
+        kernel = self._load(gradients[0]).optimizer
+        result: bool = kernel.within(list(zip(gradients)), limit, self.num_threads)
+        return result
+
     def _bound_steps(
         self, op: str, parameters: Sequence[tuple[Any, ...]]
     ) -> Callable[[Mapping[str, Any], float | None], bool] | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._kernels import bound
 from fastcnn._memory import empty, memory_of
 from fastcnn.backend import Array
 from fastcnn.fast import FastBackend
@@ -229,6 +230,9 @@ class _Binder(FastBackend):
         self._backend = backend
         self._memory = memory
         self._calls: list[Call] = []
+        # Of the op that is being bound, if its weights stay: how kernels read them, by who packs
+        # them. What is packed for one plan serves the others of a model.
+        self.kept: dict[Any, Array] | None = None
 
     @property
     def _eager(self) -> FastBackend:
@@ -240,10 +244,20 @@ class _Binder(FastBackend):
         return calls
 
     def _run(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        self._calls.append(partial(call, *arguments) if arguments else call)
+        bind = bound.get(call)
+        self._calls.append(partial(call, *arguments) if bind is None else bind(*arguments))
 
     def _check(self, check: Callable[..., Any], *arguments: Any) -> None:
         """Check nothing: a plan's numbers are its own."""
+
+    def _kept(self, size: int, pack: Callable[..., None], w: Array, *more: Any) -> Array | None:
+        if self.kept is None:
+            return None
+        found = self.kept.get(pack)
+        if found is None:
+            found = self.kept[pack] = empty((size,), w.dtype)
+            pack(found, w, *more)
+        return found
 
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return self._memory.make(shape, dtype)
@@ -277,12 +291,6 @@ class _Memory:
             self._own.add(id(room))
         self._loose.append(room)
         array: Array = np.ndarray(shape, dtype, room)
-        return array
-
-    def keep(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an array for an op alone, which stays its own."""
-        array = empty(shape, dtype)
-        self.nbytes += array.nbytes
         return array
 
     def hold(self, array: Array) -> None:

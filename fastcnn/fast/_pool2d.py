@@ -113,6 +113,23 @@ class Pool2D(MemoryBound):
             self._run(kernel, y, argmax, x, *geometry.options, self._team(x))
         return y, argmax
 
+    def _max_pool2d_values(
+        self,
+        x: Array,
+        pool_size: Size2D = 2,
+        *,
+        stride: Size2D | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+    ) -> Array:
+        """Return max_pool2d(x) without the places of its winners."""
+        geometry = _geometry("max_pool2d", x.shape, pool_size, stride, padding, ceil_mode)
+        y = self._empty(geometry.y_shape, x.dtype)
+        if y.size:
+            kernel = self._load(x).max_pool2d.max_pool2d
+            self._run(kernel, y, None, x, *geometry.options, self._team(x))
+        return y
+
     def max_pool2d_backward(
         self,
         dy: ArrayLike,

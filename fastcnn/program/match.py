@@ -57,13 +57,14 @@ class Fusion(NamedTuple):
 def register(fusions: Iterable[Fusion], backend: type) -> None:
     """Enter the rows' ops in the table of ops, with the signatures of a backend's methods.
 
-    Each has a backward op, found by its name, but for those whose "gradient" is a result already.
+    Each that has gradients has a backward op, found by its name, unless "gradient" is a result
+    already.
     AttributeError for a method that is not there.
     """
     for row in fusions:
         OPS[row.name] = Op(row.results, row.gradients, None)
         FUSED[row.name] = method_of(backend, row.name)
-        if "gradient" not in row.results:
+        if row.gradients and "gradient" not in row.results:
             FUSED[backward_name(row.name)] = method_of(backend, backward_name(row.name))
 
 
