@@ -356,8 +356,8 @@ def test_the_layout_names_every_module() -> None:
 
 def test_the_tests_that_the_page_names_are_there() -> None:
     named = set(re.findall(r"\b(test_\w+)", (ROOT / "ARCHITECTURE.md").read_text("utf-8")))
-    found = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
-    for path in (ROOT / "tests").glob("test_*.py"):
+    found = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in (ROOT / "tests").rglob("test_*.py"):
         found |= set(re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE))
     assert named
     assert named - found == set()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import FILES, SMALL, fail, small_run, start, succeed
-from test_datasets import small_files
+from idx_files import small_files
 
 import fastcnn
 from fastcnn import _bench, _training_run, cli, datasets

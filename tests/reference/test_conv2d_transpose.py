@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import assert_array, assert_close, assert_same, assert_same_bits
+from exact import inner, integers, same
 from hypothesis import given
 from hypothesis import strategies as st
-from test_exact import inner, integers, same
 
 from fastcnn import FastBackend, reference
 from fastcnn.backend import Array

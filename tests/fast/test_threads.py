@@ -239,7 +239,7 @@ def test_many_python_threads_at_once(fast_backend: Any) -> None:
 
 def in_a_process(script: str, *args: str, timeout: float = 60, **environment: str) -> str:
     """Run a script with the tests' folder on its path; return what it printed."""
-    head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    head = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
     result = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(script), *args],
         capture_output=True,

@@ -19,8 +19,8 @@ import fastcnn
 from fastcnn import _kernels
 from fastcnn._kernels.isa import DTYPES, TOGETHER, instruction_sets, modules
 
-TESTS = str(Path(__file__).parent)
-SOURCES = Path(__file__).parents[1] / "fastcnn" / "_kernels"
+TESTS = str(Path(__file__).parents[1])
+SOURCES = Path(__file__).parents[2] / "fastcnn" / "_kernels"
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to look at")
 
 

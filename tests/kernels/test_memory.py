@@ -21,7 +21,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mprotect and limits 
 
 def run(script: str, *args: str) -> str:
     """Run a script with the tests' folder on its path; return what it printed."""
-    head = f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n"
+    head = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n"
     result = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(script), *args],
         capture_output=True,
