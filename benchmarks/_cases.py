@@ -41,11 +41,17 @@ FMA_PEAK = "FMA peak"
 
 @lru_cache(maxsize=1)
 def _images(network: str, n: int) -> tuple[Array, Array]:
-    """Return n images, float32, and their labels: digits, or noise where others are asked for."""
+    """Return n images, float32, and their labels: digits, or noise where others are asked for.
+
+    A network that gives maps has such maps, float32, for labels.
+    """
     shape, classes = NETWORKS[network].input_shape, NETWORKS[network].classes
     rng = np.random.default_rng(0)
     if shape != (28, 28, 1):
-        return rng.standard_normal((n, *shape), np.float32), rng.integers(0, classes, n)
+        x = rng.standard_normal((n, *shape), np.float32)
+        if NETWORKS[network].loss == "mean_squared_error":
+            return x, rng.standard_normal((n, *shape[:2], classes), np.float32)
+        return x, rng.integers(0, classes, n)
     x, y = strokes.draw(n)
     order = rng.permutation(n)
     return np.divide(x[order], np.float32(255), dtype=np.float32), y[order]
@@ -97,7 +103,7 @@ class Training:
         return self.images / seconds
 
     def data(self) -> tuple[Array, Array]:
-        """Return x (images, H, W, C) float32 and y (images,) int64."""
+        """Return x (images, H, W, C) float32 and y: labels (images,) int64, or maps float32."""
         return _images(self.network, self.images)
 
 

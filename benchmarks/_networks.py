@@ -2,21 +2,33 @@
 
 `walk` gives a model's layers in the order they run, so that a peer needs one function to build
 its twin: what is compared is the same network by construction, and the results show it.
+Some are there to be compared with another of them: the sample network with other activations, and
+ResNet-20 with dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from math import prod
 
 import numpy as np
 
 from fastcnn import nn
 from fastcnn.backend import Array
+from fastcnn.nn._activation import ACTIVATIONS
 
-__all__ = ["NETWORKS", "Network", "flattened_image", "flops", "model", "walk", "weights"]
+__all__ = [
+    "NETWORKS",
+    "OTHER_ACTIVATIONS",
+    "Network",
+    "flattened_image",
+    "flops",
+    "model",
+    "walk",
+    "weights",
+]
 
 
 @dataclass(frozen=True)
@@ -24,9 +36,10 @@ class Network:
     """A network and what it is fed with."""
 
     title: str
-    make: Callable[[], nn.Sequential]
+    make: Callable[[], nn.Module]
     input_shape: tuple[int, int, int] = (28, 28, 1)
-    classes: int = 10
+    classes: int = 10  # or channels of the map that it gives
+    loss: str = "cross_entropy"  # mean_squared_error, of a map as large as the image
     epoch: int = 1024  # images of an epoch in training, at least
     epoch_steps: int = 8  # and steps
     # Deep networks magnify what differs in the last bit: with 0.05 the second loss of MobileNetV2
@@ -34,12 +47,17 @@ class Network:
     learning_rate: float = 0.001
 
 
-def _small(batch_norm: bool) -> nn.Sequential:
+def _small(
+    batch_norm: bool = False, activation: str = "relu", as_layers: bool = False
+) -> nn.Sequential:
+    own = None if as_layers else activation
+    behind = [ACTIVATIONS[activation]] if as_layers else []
     layers: list[nn.Module] = []
     for filters in (32, 64):
-        layers += _conv(filters, 3) if batch_norm else [nn.Conv2D(filters, 3, activation="relu")]
-        layers.append(nn.MaxPool2D(2))
-    return nn.Sequential([*layers, nn.Flatten(), nn.Dense(128, activation="relu"), nn.Dense(10)])
+        layers += _conv(filters, 3) if batch_norm else [nn.Conv2D(filters, 3, activation=own)]
+        layers += [*(layer() for layer in behind), nn.MaxPool2D(2)]
+    layers += [nn.Flatten(), nn.Dense(128, activation=own), *(layer() for layer in behind)]
+    return nn.Sequential([*layers, nn.Dense(10)])
 
 
 def _lenet5() -> nn.Sequential:
@@ -79,11 +97,12 @@ def _residual_stage(channels: int, filters: int, blocks: int, stride: int) -> li
     return layers
 
 
-def _resnet20() -> nn.Sequential:
+def _resnet20(dropout: bool = False) -> nn.Sequential:
     layers = _conv(16, 3, 1, 1)
     for channels, filters, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2)):
         layers += _residual_stage(channels, filters, 3, stride)
-    return nn.Sequential([*layers, nn.GlobalAvgPool2D(), nn.Dense(10)])
+    layers += [nn.GlobalAvgPool2D(), *([nn.Dropout(0.2)] if dropout else [])]
+    return nn.Sequential([*layers, nn.Dense(10)])
 
 
 def _resnet18() -> nn.Sequential:
@@ -120,18 +139,60 @@ def _mobilenet_v2() -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-LARGE = (224, 224, 3)
+def _unet(enlarged: Callable[[int], nn.Module]) -> nn.Model:
+    """Ronneberger et al. (2015), four levels deep, padded and with batch normalization.
+
+    enlarged: the layer that makes an image twice as large on its way up, to so many channels.
+    """
+
+    def level(filters: int) -> nn.Sequential:
+        return nn.Sequential([*_conv(filters, 3, 1, 1), *_conv(filters, 3, 1, 1)])
+
+    x = image = nn.Input(MEDIUM)
+    skips = []
+    for filters in (16, 32, 64, 128):
+        x = level(filters)(x)
+        skips.append((filters, x))
+        x = nn.MaxPool2D(2)(x)
+    x = level(256)(x)
+    for filters, skip in reversed(skips):
+        x = level(filters)(nn.concat([skip, enlarged(filters)(x)]))
+    return nn.Model(image, nn.Conv2D(1, 1)(x))
+
+
+def _unet_of(title: str, enlarged: Callable[[int], nn.Module]) -> Network:
+    return Network(
+        title, lambda: _unet(enlarged), MEDIUM, 1, "mean_squared_error", epoch=1, epoch_steps=2
+    )
+
+
+MEDIUM, LARGE = (128, 128, 3), (224, 224, 3)
+OTHER_ACTIVATIONS = [
+    name for name in ("silu", "hard_swish", "gelu", "leaky_relu") if name in ACTIVATIONS
+]
 NETWORKS = {
-    "sample": Network("sample network", lambda: _small(batch_norm=False), learning_rate=0.05),
+    "sample": Network("sample network", _small, learning_rate=0.05),
     "sample-bn": Network("sample network with batch norm", lambda: _small(batch_norm=True)),
     "lenet5": Network("LeNet-5", _lenet5, learning_rate=0.05),
     "resnet20": Network("ResNet-20", _resnet20, (32, 32, 3), epoch=1, epoch_steps=2),
     "resnet18": Network("ResNet-18", _resnet18, LARGE, 1000, epoch=1, epoch_steps=1),
     "mobilenetv2": Network("MobileNetV2", _mobilenet_v2, LARGE, 1000, epoch=1, epoch_steps=1),
+    "unet": _unet_of("U-Net", lambda filters: nn.Conv2DTranspose(filters, 2, stride=2)),
+    "unet-upsampled": _unet_of("U-Net, upsampled", lambda _: nn.UpSample2D(2)),
+    "resnet20-dropout": Network(
+        "ResNet-20 with dropout", partial(_resnet20, True), (32, 32, 3), epoch=1, epoch_steps=2
+    ),
+    **{
+        f"sample-{name}{end}": Network(
+            f"sample network with {name}{words}", partial(_small, False, name, bool(end))
+        )
+        for name in OTHER_ACTIVATIONS
+        for end, words in (("", ""), ("-layers", " as layers"))
+    },
 }
 
 
-def model(name: str, state: dict[str, Array] | None = None) -> nn.Sequential:
+def model(name: str, state: dict[str, Array] | None = None) -> nn.Module:
     """Return a network, built, with these weights or with `weights(name)`."""
     network = NETWORKS[name]
     built = network.make()
@@ -160,15 +221,17 @@ def walk(layer: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield (name, layer) as they run: Sequentials taken apart, activations by themselves.
 
     name is the prefix of the layer's weights in `weights`. A Residual comes as a whole: walk its
-    body and shortcut as f"{name}.body" and f"{name}.shortcut".
+    body and shortcut as f"{name}.body" and f"{name}.shortcut". So does a Model, whose layers are
+    f"{name}.0" and so on, and whose calls are in its `config()`.
     """
     if isinstance(layer, nn.Sequential):
         for index, part in enumerate(layer):
             yield from walk(part, f"{name}.{index}".strip("."))
         return
     yield name, layer
-    if getattr(layer, "activation", None) == "relu":
-        yield name, nn.ReLU()
+    activation = getattr(layer, "activation", None)
+    if activation is not None:
+        yield name, ACTIVATIONS[activation]()
 
 
 def flattened_image(layers: Iterator[tuple[str, nn.Module]]) -> dict[str, tuple[int, ...]]:
@@ -195,7 +258,10 @@ def flops(name: str) -> tuple[int, int]:
     built = model(name)
     counts = []
     for module in built.modules():
-        if isinstance(module, (nn.Conv2D, nn.DepthwiseConv2D, nn.Dense)):
-            pixels = prod(module.output_shape[:-1])
+        if isinstance(module, (nn.Conv2D, nn.DepthwiseConv2D, nn.Conv2DTranspose, nn.Dense)):
+            # Each weight is used once a pixel of the result, or, transposed, of the input.
+            transposed = isinstance(module, nn.Conv2DTranspose)
+            shape = module.input_shape if transposed else module.output_shape
+            pixels = prod(shape[:-1])
             counts.append(2 * pixels * prod(module.parameters()["weight"].shape))
     return sum(counts), counts[0]

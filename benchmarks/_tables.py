@@ -1,4 +1,4 @@
-"""The tables T1 to T5 and the sample network's: which cases each has."""
+"""The tables T1 to T5, the sample network's and that of graphs: which cases each has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from benchmarks._cases import (
     Training,
 )
 
-__all__ = ["TABLES", "sample_table", "t1_table", "t2_table", "t3_table", "t4_table", "t5_table"]
+__all__ = [
+    "TABLES",
+    "graphs_table",
+    "sample_table",
+    "t1_table",
+    "t2_table",
+    "t3_table",
+    "t4_table",
+    "t5_table",
+]
 
 
 def sample_table(batches: Sequence[int] = ()) -> list[Case]:
@@ -115,6 +124,14 @@ def t5_table(batches: Sequence[int] = ()) -> list[Case]:
     return [*cases, Scaling(128)]
 
 
+def graphs_table(batches: Sequence[int] = ()) -> list[Case]:
+    """Return the training of networks that are no chains of layers."""
+    sizes = {"resnet20": (32, 128), "mobilenetv2": (16,), "unet": (8,), "unet-upsampled": (8,)}
+    return [
+        Training(batch, network) for network, usual in sizes.items() for batch in batches or usual
+    ]
+
+
 TABLES: dict[str, Callable[[Sequence[int]], list[Case]]] = {
     "sample": sample_table,
     "t1": t1_table,
@@ -122,4 +139,5 @@ TABLES: dict[str, Callable[[Sequence[int]], list[Case]]] = {
     "t3": t3_table,
     "t4": t4_table,
     "t5": t5_table,
+    "graphs": graphs_table,
 }

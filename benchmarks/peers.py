@@ -8,6 +8,7 @@
     python -m benchmarks.peers --only t3                     what memory bounds
     python -m benchmarks.peers --only t4 --match LeNet       whole networks: those with the word
     python -m benchmarks.peers --only t5                     start, memory, threads
+    python -m benchmarks.peers --only graphs --peers torch   networks that are no chains of layers
     python -m benchmarks.peers --only t3 --json docs/figures/t3.json    for benchmarks.page
 
 Networks are trained (`Trainer.fit`: whole epochs kept in memory, shuffled, SGD with momentum) and

@@ -23,7 +23,7 @@ from benchmarks._cases import (
     MemoryBound,
     Training,
 )
-from benchmarks._networks import NETWORKS
+from benchmarks._networks import NETWORKS, OTHER_ACTIVATIONS
 from benchmarks._peers import PEERS
 from benchmarks._peers.layout import nchw, nhwc, oihw, to_hwio
 from benchmarks._records import Run
@@ -115,7 +115,12 @@ KNOWN = {
     "resnet20": (272_474, 41_000),
     "resnet18": (11_689_512, 1_814_000),
     "mobilenetv2": (3_504_872, 301_000),
+    "unet": (1_942_577, 758_000),  # of no paper: by its channels and sizes, counted by hand
+    "unet-upsampled": (1_964_097, 876_000),
+    "resnet20-dropout": (272_474, 41_000),
 }
+for each in OTHER_ACTIVATIONS:
+    KNOWN[f"sample-{each}"] = KNOWN[f"sample-{each}-layers"] = KNOWN["sample"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

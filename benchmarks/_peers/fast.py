@@ -45,7 +45,12 @@ def options(kind: str) -> dict[str, str]:
 
 def _trainer(network: str) -> fastcnn.Trainer:
     optimizer = optim.SGD(NETWORKS[network].learning_rate, momentum=MOMENTUM)
-    return fastcnn.Trainer(_networks.model(network), optimizer=optimizer, backend=_backend)
+    return fastcnn.Trainer(
+        _networks.model(network),
+        optimizer=optimizer,
+        loss=NETWORKS[network].loss,
+        backend=_backend,
+    )
 
 
 def training(case: Training, option: str) -> Job:

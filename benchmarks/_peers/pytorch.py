@@ -61,6 +61,33 @@ class _Residual(torch.nn.Module):
         return y
 
 
+class _Graph(torch.nn.Module):
+    """An nn.Model of one input and one output."""
+
+    def __init__(
+        self, model: nn.Model, prefix: str, flattened: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        super().__init__()
+        config = model.config()
+        self.calls, (self.output,) = config["calls"], config["outputs"]
+        self.parts = torch.nn.ModuleList(
+            _twin(layer, f"{prefix}.{index}".strip("."), flattened)
+            for index, layer in enumerate(model.layers)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [x]
+        for place, sources in self.calls:
+            given = [values[at] for at in sources]
+            values.append(self.parts[place](given[0] if len(given) == 1 else given))
+        return values[self.output]
+
+
+class _Concat(torch.nn.Module):
+    def forward(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(parts, 1)
+
+
 def _twin(
     part: nn.Module, prefix: str, flattened: Mapping[str, tuple[int, ...]]
 ) -> torch.nn.Sequential:
@@ -73,6 +100,9 @@ def _twin(
                 shortcut = _twin(layer.shortcut, f"{name}.shortcut", flattened)
             body = _twin(layer.body, f"{name}.body", flattened)
             modules.append(_Residual(body, shortcut))
+            continue
+        if isinstance(layer, nn.Model):
+            modules.append(_Graph(layer, name, flattened))
             continue
         module = _layer(layer)
         state = {}
@@ -105,6 +135,21 @@ def _layer(layer: nn.Module) -> torch.nn.Module:
             groups=groups,
             bias=layer.use_bias,
         )
+    if isinstance(layer, nn.Conv2DTranspose):
+        return torch.nn.ConvTranspose2d(
+            layer.input_shape[2],
+            layer.filters,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.output_padding,
+            layer.groups,
+            layer.use_bias,
+        )
+    if isinstance(layer, nn.UpSample2D):
+        return torch.nn.Upsample(scale_factor=layer.factor, mode=layer.method)
+    if isinstance(layer, nn.Concat) and layer.axis == -1:
+        return _Concat()
     if isinstance(layer, nn.BatchNorm):
         return torch.nn.BatchNorm2d(
             layer.input_shape[-1], eps=layer.epsilon, momentum=1 - layer.momentum
@@ -123,6 +168,9 @@ def _layer(layer: nn.Module) -> torch.nn.Module:
     raise TypeError(f"no twin of {type(layer).__name__}")
 
 
+_LOSSES = {"cross_entropy": F.cross_entropy, "mean_squared_error": F.mse_loss}
+
+
 def _compiled(network: Any, name: str, option: str) -> Any | None:
     """Return the network, compiled where the option says so: of large ones that takes minutes."""
     if option != "compiled":
@@ -132,7 +180,9 @@ def _compiled(network: Any, name: str, option: str) -> Any | None:
 
 def training(case: Training, option: str) -> Job | None:
     images, labels = case.data()
-    x, y = tensor(nchw(images), option), torch.from_numpy(labels)
+    x = tensor(nchw(images), option)
+    y = tensor(nchw(labels), option) if labels.ndim == 4 else torch.from_numpy(labels)
+    cost = _LOSSES[NETWORKS[case.network].loss]
     network = _network(case.network, option)
     model = _compiled(network, case.network, option)
     if model is None:
@@ -148,7 +198,7 @@ def training(case: Training, option: str) -> Job | None:
 
     def step(indices: torch.Tensor | slice) -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss: Any = F.cross_entropy(model(x[indices]), y[indices])
+        loss: Any = cost(model(x[indices]), y[indices])
         loss.backward()
         optimizer.step()
         value: float = loss.item()
