@@ -15,7 +15,7 @@ from fastcnn._checks import (
     shape,
     too_large,
 )
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._conv_rules import ConvRules, Geometry, geometry_of, is_pointwise, sees_all
 
 __all__ = ["Conv2D"]
