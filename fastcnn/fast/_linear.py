@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import by_shape, flag, float_arrays, rank, shape
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._activations import Activations
 
 __all__ = ["Linear"]
@@ -30,11 +30,11 @@ def _as_image(x: Array) -> Array:
 class Linear(Activations):
     """linear and its gradients."""
 
-    def linear(
-        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False
-    ) -> Array:
+    def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+        return self._linear(x, w, b, relu=False)
+
+    def _linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, *, relu: bool) -> Array:
         x, w, b = float_arrays("linear", x=x, w=w, b=b)
-        relu = flag("linear", "relu", relu)
         _check("linear", x, w)
         if b is not None:
             rank("linear", "b", b, "K")
@@ -48,24 +48,6 @@ class Linear(Activations):
         options = 1, 1, self.num_threads, False, relu
         self._run(kernel.pointwise_conv2d, *images, w, b, workspace, *options)
         return y
-
-    def _linear_relu(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
-        """Return relu(linear(x, w, b))."""
-        return self.linear(x, w, b, relu=True)
-
-    def _linear_relu_backward(
-        self,
-        dy: ArrayLike,
-        x: ArrayLike,
-        w: ArrayLike,
-        y: ArrayLike,
-        *,
-        input_gradient: bool = True,
-        weight_gradient: bool = True,
-    ) -> tuple[Array | None, Array | None, Array | None]:
-        """Return (dx, dw, db) as linear_backward does; y is what linear_relu returned."""
-        asked = {"input_gradient": input_gradient, "weight_gradient": weight_gradient}
-        return self.linear_backward(self.relu_backward(dy, y), x, w, **asked)
 
     def linear_backward(
         self,
@@ -107,3 +89,22 @@ class Linear(Activations):
         arrays = dw[None, None], db, _as_image(dy), _as_image(x), room
         self._run(kernel.conv2d_backward_weights, *arrays, *options)
         return dx, dw, db
+
+    # Fused; see _fusions.py.
+    def _linear_relu(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        """Return relu(linear(x, w, b))."""
+        return self._linear(x, w, b, relu=True)
+
+    def _linear_relu_backward(
+        self,
+        dy: Array,
+        x: Array,
+        w: Array,
+        y: Array,
+        *,
+        input_gradient: bool = True,
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db) as linear_backward does; y is what _linear_relu returned."""
+        asked = {"input_gradient": input_gradient, "weight_gradient": weight_gradient}
+        return self.linear_backward(self.relu_backward(dy, y), x, w, **asked)

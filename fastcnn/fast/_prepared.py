@@ -15,7 +15,8 @@ import numpy as np
 from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._memory import empty, zeros
 from fastcnn.backend import Array
-from fastcnn.fast import _conv_block, _conv_rules, _linear, _prepared_pools
+from fastcnn.fast import _conv2d_relu_max_pool2d as _conv_block
+from fastcnn.fast import _conv_rules, _linear, _prepared_pools
 from fastcnn.fast._prepared_pools import FRESH, Room
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class _ConvBlock(_Prepared):
         """Return the checked options for an x of this shape, and the algorithm."""
         found = self._blocks.get(x.shape)
         if found is None:
-            block = _conv_block._check("conv_block", x, self._w, **self._options)
+            block = _conv_block._block_of(x, self._w, **self._options)
             found = block, self._backend._algorithm(x, self._w, block)
             if len(self._blocks) >= _MOST_SHAPES:
                 self._blocks.clear()
@@ -334,7 +335,7 @@ class Preparation:
         """Prepare conv_block; the result is y alone."""
         backend = self._backend
         if options["groups"] > 1:
-            return lambda x: backend.conv_block(x, w, b, **options)[0]
+            return lambda x: backend._conv2d_relu_max_pool2d(x, w, b, **options)[0]
         return _ConvBlock(backend, w, b, options)
 
     def linear(self, w: Array, b: Array | None, *, relu: bool) -> Op:
