@@ -3,7 +3,7 @@
     python -m benchmarks.paths                     every rule; some minutes
     python -m benchmarks.paths --only block        convolution + ReLU + max-pool in one op
     python -m benchmarks.paths --only gradient     its gradients
-    python -m benchmarks.paths --only norm         the block with batch normalization, and back
+    python -m benchmarks.paths --only norm         the same with batch normalization, and back
     python -m benchmarks.paths --only winograd     3x3 convolutions, direct or Winograd's
     python -m benchmarks.paths --only swap         weight gradients, x and dy in each other's place
     python -m benchmarks.paths --batch 1 --threads 1 --dtype float64
@@ -32,9 +32,9 @@ from benchmarks._cases import PASSES
 from benchmarks._environment import environment
 from benchmarks._options import duration, fraction, positive
 from fastcnn import FastBackend
-from fastcnn._blocks import sees_few
 from fastcnn.backend import Array
-from fastcnn.fast._conv_block import _check
+from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
+from fastcnn.fast._conv2d_relu_max_pool2d import _block_of
 from fastcnn.fast._conv_rules import geometry_of
 
 __all__ = ["main"]
@@ -74,7 +74,7 @@ class Shape(NamedTuple):
 
     @property
     def pools(self) -> dict[str, int]:
-        """The pool's, as the block op names them."""
+        """The pool's, as the fused op names them."""
         return {"pool_size": self.pool, "pool_stride": self.pool_stride}
 
 
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def blocks(options: argparse.Namespace) -> Iterator[Paths]:
-    """Yield the block op's forward paths: op after op, or fused on each kernel that can."""
+    """Yield the forward paths of a block: op after op, or fused on each kernel that can."""
     backend = FastBackend(num_threads=options.threads)
     winograd = FastBackend(num_threads=options.threads, convolution="winograd")
     for shape in BLOCKS:
@@ -182,7 +182,7 @@ def gradients(options: argparse.Namespace) -> Iterator[Paths]:
     for shape, both in product(BLOCKS, (True, False)):
         x, w, b = _arrays(shape, options)
         block = _block(shape, x, w)
-        y, argmax = backend.conv_block(x, w, b, **shape.options, **shape.pools)
+        y, argmax = backend._conv2d_relu_max_pool2d(x, w, b, **shape.options, **shape.pools)
         rng = np.random.default_rng(1)
         dy = rng.standard_normal(y.shape).astype(options.dtype)
         argmax[rng.random(y.shape) >= options.alive] = block.places
@@ -195,20 +195,24 @@ def gradients(options: argparse.Namespace) -> Iterator[Paths]:
 
 
 def norms(options: argparse.Namespace) -> Iterator[Paths]:
-    """Yield ways through the block with batch normalization and back: op by op, from moments."""
+    """Yield ways through a block with batch normalization and back: op by op, from moments."""
     backend = FastBackend(num_threads=options.threads)
     for shape in NORMS:
         x, w, b = _arrays(shape, options)
-        block = _block(shape, x, w)
         gamma, beta = np.ones_like(b), np.zeros_like(b)
-        _, *saved = backend._block_from_moments(x, w, b, gamma, beta, EPSILON, block)
+        forward = backend._conv2d_batch_norm_relu_max_pool2d
+        _, *saved = forward(x, w, gamma, beta, b, **_norm_options(shape))
         dy = np.random.default_rng(1).standard_normal(saved[0].shape).astype(options.dtype)
         arguments = (backend, shape, x, w, b, gamma, beta, dy, *saved)
         runs: dict[str, Run] = {
             "plain": partial(_plain_norm, *arguments),
             "moments": partial(_norm_from_moments, *arguments),
         }
-        yield Paths(shape.block, "moments" if sees_few(w, 1) else "plain", runs)
+        yield Paths(shape.block, "moments" if sees_few(w.shape, w.dtype, 1) else "plain", runs)
+
+
+def _norm_options(shape: Shape) -> dict[str, Any]:
+    return {"epsilon": EPSILON, **shape.options, **shape.pools}
 
 
 def _plain_norm(
@@ -226,8 +230,8 @@ def _plain_norm(
 ) -> tuple[Array | None, ...]:
     options: dict[str, Any] = {"epsilon": EPSILON, **shape.pools}
     z = backend.conv2d(x, w, b, **shape.options)
-    y, *_ = backend.batch_norm_block(z, gamma, beta, **options)
-    dz, dgamma, _ = backend.batch_norm_block_backward(
+    y, *_ = backend._batch_norm_relu_max_pool2d(z, gamma, beta, **options)
+    dz, dgamma, _ = backend._batch_norm_relu_max_pool2d_backward(
         dy, argmax, z, gamma, mean, variance, **options
     )
     _, dw, _ = backend.conv2d_backward(dz, x, w, **shape.options, input_gradient=False)
@@ -247,10 +251,10 @@ def _norm_from_moments(
     mean: Array,
     variance: Array,
 ) -> tuple[Array, ...]:
-    block = _block(shape, x, w)
-    y, *_ = backend._block_from_moments(x, w, b, gamma, beta, EPSILON, block)
-    dw, _, dgamma, _ = backend._gradients_from_moments(
-        dy, argmax, x, w, b, gamma, mean, variance, EPSILON, block
+    options = _norm_options(shape)
+    y, *_ = backend._conv2d_batch_norm_relu_max_pool2d(x, w, gamma, beta, b, **options)
+    _, dw, _, dgamma, _ = backend._conv2d_batch_norm_relu_max_pool2d_backward(
+        dy, argmax, x, w, gamma, mean, variance, b, **options, input_gradient=False
     )
     return y, dw, dgamma
 
@@ -306,7 +310,7 @@ RULES = {
 
 
 def _block(shape: Shape, x: Array, w: Array) -> Any:
-    return _check("paths", x, w, shape.stride, shape.padding, 1, 1, shape.pool, shape.pool_stride)
+    return _block_of(x, w, shape.stride, shape.padding, 1, 1, shape.pool, shape.pool_stride)
 
 
 def _arrays(shape: Shape, options: argparse.Namespace) -> tuple[Array, Array, Array]:

@@ -50,18 +50,11 @@ def _calls() -> dict[str, Call]:
     logits, labels = draw(64, 10), rng.integers(0, 10, 64)
     probabilities = reference.softmax(logits)
     mask = rng.random(x.shape) < 0.5
-    block = reference.batch_norm_block(x, gamma, beta, pool_size=2)
     dx = draw(*x.shape)
-    grey, few = draw(4, 14, 14, 1), (draw(3, 3, 1, 16), draw(16))
-    first = reference.conv_norm_block(grey, *few, gamma, beta)
 
     calls = {
         "conv2d": call(x, w, draw(32), padding=1),
         "conv2d_backward": call(dy, x, w, padding=1),
-        "conv_block": call(x, w, draw(32), padding=1),
-        "conv_block_backward": call(
-            draw(4, 6, 6, 32), reference.conv_block(x, w, padding=1)[1], x, w, padding=1
-        ),
         "max_pool2d": call(x),
         "max_pool2d_backward": call(pooled, reference.max_pool2d(x)[1], x.shape),
         "avg_pool2d": call(x),
@@ -70,14 +63,6 @@ def _calls() -> dict[str, Call]:
         "global_avg_pool2d_backward": call(row, x.shape),
         "batch_norm": call(x, gamma, beta),
         "batch_norm_backward": call(dx, x, gamma, mean, variance),
-        "batch_norm_block": call(x, gamma, beta, pool_size=2),
-        "batch_norm_block_backward": call(
-            pooled, block[1], x, gamma, block[2], block[3], pool_size=2
-        ),
-        "conv_norm_block": call(grey, *few, gamma, beta),
-        "conv_norm_block_backward": call(
-            pooled, first[1], grey, *few, gamma, *first[2:], input_gradient=False
-        ),
         "batch_norm_inference": call(x, gamma, beta, mean, variance),
         "batch_norm_inference_backward": call(dx, x, gamma, mean, variance),
         "linear": call(rows, matrix, draw(64)),

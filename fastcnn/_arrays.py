@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["as_array", "require_unmasked"]
 

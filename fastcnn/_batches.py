@@ -12,7 +12,8 @@ import numpy as np
 from fastcnn._fast import as_fast
 from fastcnn._memory import empty
 from fastcnn._several import Arrays, each, listed
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 
 __all__ = ["Samples", "batches", "floats"]
 

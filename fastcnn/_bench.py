@@ -14,7 +14,8 @@ import numpy as np
 
 import fastcnn
 from fastcnn import nn, optim
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.datasets import strokes
 
 __all__ = ["compare"]

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from fastcnn._blocks import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 
 __all__ = ["Branches"]
 

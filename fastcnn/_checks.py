@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn import _arrays
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 
 __all__ = [
     "as_array",

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["layout_hint", "shape_hint", "warn_of_bytes", "warn_of_layout"]
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastcnn._pictures import MODES, read_picture
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["read_images"]
 

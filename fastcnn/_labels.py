@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array, require_unmasked
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.nn._options import number
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn._kernels import _memory
 from fastcnn._kernels._memory import same_bytes
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["copied", "empty", "is_pooled", "memory_of", "same_bytes", "zeros"]
 

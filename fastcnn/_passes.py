@@ -10,8 +10,9 @@ import numpy as np
 from fastcnn import nn
 from fastcnn._fast import as_fast
 from fastcnn._several import Arrays, listed
+from fastcnn._types import Array
 from fastcnn._weighted import Losses
-from fastcnn.backend import Array, Backend
+from fastcnn.backend import Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
 from fastcnn.nn._places import is_several
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer

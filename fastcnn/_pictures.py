@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["MODES", "read_picture"]
 

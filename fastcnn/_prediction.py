@@ -20,7 +20,8 @@ from fastcnn.metrics import correct
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn.backend import Array, Backend
+    from fastcnn._types import Array
+    from fastcnn.backend import Backend
 
 __all__ = ["FORMATS", "Answer", "Classifier"]
 

@@ -28,8 +28,9 @@ from fastcnn._several import (
     require_same_count,
 )
 from fastcnn._step_lock import StepLock
+from fastcnn._types import Array
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
-from fastcnn.backend import Array, Backend, get_backend
+from fastcnn.backend import Backend, get_backend
 from fastcnn.inference import as_images, no_model
 from fastcnn.losses import Loss, LossFunction
 from fastcnn.nn._options import flag, float_dtype, integer

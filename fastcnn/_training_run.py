@@ -25,7 +25,8 @@ from fastcnn.serialization import MODEL, read_notes
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn.backend import Array, Backend
+    from fastcnn._types import Array
+    from fastcnn.backend import Backend
 
 __all__ = [
     "LEARNING_RATES",

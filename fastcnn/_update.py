@@ -7,7 +7,8 @@ from typing import Any
 
 from fastcnn._fast import as_fast
 from fastcnn._finite import largest_gradient, wild_gradient
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._variable import Parameter
 from fastcnn.optim import SGD, Adam, Optimizer
 

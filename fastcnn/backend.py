@@ -33,8 +33,8 @@ from typing import Protocol, cast, runtime_checkable
 
 from numpy.typing import ArrayLike
 
-from fastcnn._blocks import Array, Blocks, Padding, Size2D
 from fastcnn._branches import Branches
+from fastcnn._types import Array, Padding, Size2D
 
 __all__ = [
     "Array",
@@ -48,7 +48,7 @@ __all__ = [
 
 
 @runtime_checkable
-class Backend(Blocks, Branches, Protocol):
+class Backend(Branches, Protocol):
     """Every op of a backend, forward and backward; see the module's page for common rules."""
 
     # ------------------------------------------------------------------ convolution
@@ -204,10 +204,8 @@ class Backend(Blocks, Branches, Protocol):
         """Return (dx, dgamma, dbeta) with mean and variance held constant."""
 
     # ------------------------------------------------------------------ linear
-    def linear(
-        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False
-    ) -> Array:
-        """Return x @ w + b, or relu of it: x (N, C), w (C, K), b (K,) or None -> y (N, K)."""
+    def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+        """Return x @ w + b: x (N, C), w (C, K), b (K,) or None -> y (N, K)."""
 
     def linear_backward(
         self,
@@ -291,7 +289,6 @@ class Backend(Blocks, Branches, Protocol):
         label_smoothing: float = 0.0,
         class_weights: ArrayLike | None = None,
         sample_weights: ArrayLike | None = None,
-        gradient: bool = False,
     ) -> tuple[float, Array]:
         """Return (loss, probabilities): the cross-entropy of softmax(logits) with the labels.
 
@@ -300,8 +297,7 @@ class Backend(Blocks, Branches, Protocol):
         t' = t*(1-a) + a/C, a = label_smoothing. The loss is the sum of the costs times
         sample_weights, divided by the sum of weights: of sample_weights times
         class_weights[label] (for probabilities: sum of class_weights * t). Without weights
-        that is the mean. The loss is a Python float; probabilities (N, C) serve backward. With
-        `gradient` they are not returned, but what backward makes of them for a dloss of 1.
+        that is the mean. The loss is a Python float; probabilities (N, C) serve backward.
         """
 
     def softmax_cross_entropy_backward(
@@ -407,5 +403,5 @@ def unpacked_backend(packed: Backend | str) -> Backend:
     return cast("Backend", import_module(packed)) if isinstance(packed, str) else packed
 
 
-_PARTS = (Blocks, Branches, Backend)
+_PARTS = (Branches, Backend)
 _OPS = [name for part in _PARTS for name in vars(part) if not name.startswith("_")]

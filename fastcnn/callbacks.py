@@ -17,7 +17,7 @@ from fastcnn.nn._repr import OptionsRepr
 from fastcnn.serialization import require_saveable
 
 if TYPE_CHECKING:
-    from fastcnn.backend import Array
+    from fastcnn._types import Array
     from fastcnn.trainer import Trainer
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "called_around"]

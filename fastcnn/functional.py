@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array
 from fastcnn._sentences import explained
-from fastcnn.backend import Array, Backend, Padding, Size2D, get_backend
+from fastcnn._types import Array, Padding, Size2D
+from fastcnn.backend import Backend, get_backend
 
 __all__ = [
     "add",

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 from fastcnn._labels import balanced_weights, class_labels, class_weights_of, numbers, shares
 from fastcnn._sentences import shown, takes
 from fastcnn._settings import Checks, Settings
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._options import Shape, choice, number
 from fastcnn.nn._repr import OptionsRepr
 
@@ -138,15 +139,15 @@ class CrossEntropy(Loss, Settings):
                 # Smoothing would have samples of a class that counts for nothing pull at others.
                 given = 1.0 if sample_weight is None else sample_weight
                 sample_weight = np.where(counts > 0, given, 0).astype(dtype)
-        loss, gradient = backend.softmax_cross_entropy(
-            prediction,
-            target,
-            label_smoothing=self.label_smoothing,
-            class_weights=weights,
-            gradient=True,
+        options: dict[str, Any] = {
+            "label_smoothing": self.label_smoothing,
+            "class_weights": weights,
             **({} if sample_weight is None else {"sample_weights": sample_weight}),
+        }
+        loss, probabilities = backend.softmax_cross_entropy(prediction, target, **options)
+        return loss, lambda: backend.softmax_cross_entropy_backward(
+            1.0, probabilities, target, **options
         )
-        return loss, lambda: gradient
 
     def targets(
         self, y: ArrayLike, count: int, output_shape: Shape, dtype: np.dtype[Any], where: str

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["accuracy", "correct"]
 

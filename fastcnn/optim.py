@@ -17,7 +17,8 @@ import numpy as np
 from fastcnn._fast import as_fast
 from fastcnn._memory import zeros
 from fastcnn._settings import Checks, Settings
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._options import Shape, choice, flag, number
 from fastcnn.nn._repr import OptionsRepr
 from fastcnn.nn._variable import Parameter

@@ -23,7 +23,7 @@ from fastcnn._files import name_of, naming, remove_leftovers, write_atomically
 from fastcnn._json import checked_notes
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn._sentences import explained
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer
 from fastcnn.nn._state import check_state
 from fastcnn.optim import Optimizer

@@ -25,9 +25,10 @@ from fastcnn._sentences import explained
 from fastcnn._setup import Setup
 from fastcnn._several import Arrays, each, ends_in, inputs_of, listed, outputs_of
 from fastcnn._stream import Stream
+from fastcnn._types import Array
 from fastcnn._update import Update
 from fastcnn._weighted import tally_of
-from fastcnn.backend import Array, Backend, packed_backend, unpacked_backend
+from fastcnn.backend import Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import Loss, LossFunction, called

@@ -31,12 +31,9 @@ from .batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
-from .batch_norm_block import batch_norm_block, batch_norm_block_backward
 from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
-from .conv_block import conv_block, conv_block_backward
-from .conv_norm_block import conv_norm_block, conv_norm_block_backward
 from .dropout import dropout, dropout_backward
 from .linear import linear, linear_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
@@ -62,8 +59,6 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
-    "batch_norm_block",
-    "batch_norm_block_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
     "concat",
@@ -72,10 +67,6 @@ __all__ = [
     "conv2d_backward",
     "conv2d_transpose",
     "conv2d_transpose_backward",
-    "conv_block",
-    "conv_block_backward",
-    "conv_norm_block",
-    "conv_norm_block_backward",
     "dropout",
     "dropout_backward",
     "elu",

@@ -123,17 +123,6 @@ def check_shape(op: str, name: str, shape: tuple[int, ...], axes: tuple[str | in
             )
 
 
-def winners(op: str, argmax: ArrayLike, shape: tuple[int, ...], places: int) -> Array:
-    """Return a block's argmax: uint8, of this shape, none above the places of a pool window."""
-    found = as_array(op, "argmax", argmax)
-    if found.dtype != np.uint8:
-        raise TypeError(f"{op}: argmax: expected dtype uint8, got {found.dtype}")
-    check_shape(op, "argmax", found.shape, shape)
-    if found.size and found.max() > places:
-        raise ValueError(f"{op}: argmax: expected places up to {places}, got {found.max()}")
-    return found
-
-
 def zeros(op: str, shape: tuple[int, ...], cause: str = "") -> Array:
     """Return float64 zeros; ValueError where the number of bytes does not fit an address.
 

@@ -29,7 +29,7 @@ def batch_norm(
     dtype = float_dtype(op, x=x, gamma=gamma, beta=beta)
     x, (gamma, beta) = _with_channels(op, x, dtype, gamma=gamma, beta=beta)
     epsilon = positive(op, "epsilon", epsilon)
-    axes = batch_axes(op, x)
+    axes = _batch_axes(op, x)
 
     mean = np.mean(x, axis=axes)
     # In two passes: E[x^2] - E[x]^2 cancels where the mean is large.
@@ -60,7 +60,7 @@ def batch_norm_backward(
     )
     dy = array(op, "dy", dy, dtype, x.shape)
     epsilon = positive(op, "epsilon", epsilon)
-    axes = batch_axes(op, x)
+    axes = _batch_axes(op, x)
     M = x.size // x.shape[-1]
 
     x_hat = (x - mean) / np.sqrt(variance + epsilon)
@@ -138,7 +138,7 @@ def _with_channels(
     return x, [array(op, name, value, dtype, channels) for name, value in vectors.items()]
 
 
-def batch_axes(op: str, x: Array) -> tuple[int, ...]:
+def _batch_axes(op: str, x: Array) -> tuple[int, ...]:
     """Return the axes that statistics are over; ValueError where they hold fewer than two."""
     values = x.size // x.shape[-1]
     if values < 2:

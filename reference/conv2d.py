@@ -51,7 +51,7 @@ def conv2d(
     dtype = float_dtype("conv2d", x=x, w=w, b=b)
     x = array("conv2d", "x", x, dtype, ("N", "H", "W", "C"))
     w = array("conv2d", "w", w, dtype, ("R", "S", "C // groups", "K"))
-    place = places("conv2d", x, w, stride, padding, dilation, groups)
+    place = _places("conv2d", x, w, stride, padding, dilation, groups)
     N, P, Q, K = place.y_shape
     b = zeros("conv2d", (K,)) if b is None else array("conv2d", "b", b, dtype, (K,))
 
@@ -90,7 +90,7 @@ def conv2d_backward(
     dtype = float_dtype(op, dy=dy, x=x, w=w)
     x = array(op, "x", x, dtype, ("N", "H", "W", "C"))
     w = array(op, "w", w, dtype, ("R", "S", "C // groups", "K"))
-    place = places(op, x, w, stride, padding, dilation, groups)
+    place = _places(op, x, w, stride, padding, dilation, groups)
     dy = array(op, "dy", dy, dtype, place.y_shape)
     input_gradient = flag(op, "input_gradient", input_gradient)
     weight_gradient = flag(op, "weight_gradient", weight_gradient)
@@ -147,7 +147,7 @@ class _Places(NamedTuple):
         return slice(first, first + self.group_channels)
 
 
-def places(
+def _places(
     op: str,
     x: Array,
     w: Array,

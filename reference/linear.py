@@ -6,29 +6,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._checks import Array, array, flag, float_dtype, rounded, silent, zeros
-from .activations import relu as relu_of
 
 
 @silent
-def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False) -> Array:
+def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
     """Return y (N, K) of x (N, C), w (C, K) and b (K,) or None, float32 or float64.
 
-    y[n,k] = b[k] + sum over c of x[n,c] * w[c,k]; with `relu` the relu of that, whose gradient
-    is linear_backward's behind relu_backward. TypeError for other or mixed dtypes, ValueError for
-    shapes that do not fit.
+    y[n,k] = b[k] + sum over c of x[n,c] * w[c,k]. TypeError for other or mixed dtypes, ValueError
+    for shapes that do not fit.
     """
     dtype = float_dtype("linear", x=x, w=w, b=b)
     x = array("linear", "x", x, dtype, ("N", "C"))
     w = array("linear", "w", w, dtype, ("C", "K"))
     N, _, K = _sizes("linear", x, w)
     b = zeros("linear", (K,)) if b is None else array("linear", "b", b, dtype, (K,))
-    flag("linear", "relu", relu)
 
     y = zeros("linear", (N, K))
     for n in range(N):
         for k in range(K):
             y[n, k] = np.sum(x[n] * w[:, k]) + b[k]
-    return relu_of(rounded(y, dtype)) if relu else rounded(y, dtype)
+    return rounded(y, dtype)
 
 
 @silent

@@ -49,7 +49,7 @@ def max_pool2d(
     op = "max_pool2d"
     dtype = float_dtype(op, x=x)
     x = array(op, "x", x, dtype, ("N", "H", "W", "C"))
-    place = places(op, x.shape, pool_size, stride, padding, ceil_mode)
+    place = _places(op, x.shape, pool_size, stride, padding, ceil_mode)
     N, P, Q, C = place.y_shape
 
     y = zeros(op, place.y_shape)
@@ -85,7 +85,7 @@ def max_pool2d_backward(
     """
     op = "max_pool2d_backward"
     dtype = float_dtype(op, dy=dy)
-    place = places(op, shape4(op, "x_shape", x_shape), pool_size, stride, padding, ceil_mode)
+    place = _places(op, shape4(op, "x_shape", x_shape), pool_size, stride, padding, ceil_mode)
     dy = array(op, "dy", dy, dtype, place.y_shape)
     argmax = as_array(op, "argmax", argmax)
     expected = _argmax_dtype(op, place)
@@ -129,7 +129,7 @@ def avg_pool2d(
     op = "avg_pool2d"
     dtype = float_dtype(op, x=x)
     x = array(op, "x", x, dtype, ("N", "H", "W", "C"))
-    place = places(op, x.shape, pool_size, stride, padding, ceil_mode)
+    place = _places(op, x.shape, pool_size, stride, padding, ceil_mode)
     count_include_pad = flag(op, "count_include_pad", count_include_pad)
     N, P, Q, _ = place.y_shape
 
@@ -159,7 +159,7 @@ def avg_pool2d_backward(
     """
     op = "avg_pool2d_backward"
     dtype = float_dtype(op, dy=dy)
-    place = places(op, shape4(op, "x_shape", x_shape), pool_size, stride, padding, ceil_mode)
+    place = _places(op, shape4(op, "x_shape", x_shape), pool_size, stride, padding, ceil_mode)
     dy = array(op, "dy", dy, dtype, place.y_shape)
     count_include_pad = flag(op, "count_include_pad", count_include_pad)
     N, P, Q, _ = place.y_shape
@@ -243,19 +243,18 @@ class _Places(NamedTuple):
         return float(height * width)
 
 
-def places(
+def _places(
     op: str,
     x_shape: tuple[int, ...],
     pool_size: Size2D,
     stride: Size2D | None,
     padding: Padding,
     ceil_mode: bool,
-    stride_name: str = "stride",
 ) -> _Places:
     """Check the options of a pooling and return what they mean for this image."""
     N, H, W, C = x_shape
     window = pair(op, "pool_size", pool_size)
-    step = window if stride is None else pair(op, stride_name, stride)
+    step = window if stride is None else pair(op, "stride", stride)
     ceil_mode = flag(op, "ceil_mode", ceil_mode)
     sides = pads(op, padding, (H, W), window, step)
     P = windows_that_fit(op, "height", H, window[0], step[0], sides[0], ceil_mode)

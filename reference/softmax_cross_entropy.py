@@ -17,7 +17,6 @@ from ._checks import (
     as_array,
     check_shape,
     finite,
-    flag,
     float_dtype,
     fraction,
     rounded,
@@ -33,7 +32,6 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: ArrayLike | None = None,
     sample_weights: ArrayLike | None = None,
-    gradient: bool = False,
 ) -> tuple[float, Array]:
     """Return (loss, probabilities), a Python float and an array (N, C), of logits (N, C).
 
@@ -42,13 +40,11 @@ def softmax_cross_entropy(
     -sum over c of class_weights[c] * t'[c] * log softmax(logits)[c]; the loss is the sum of
     costs times sample_weights, divided by the sum of sample_weights times class_weights[label]
     (for probabilities: times sum of class_weights * t). float32 or float64 and N at least 1.
-    With `gradient` (loss, dlogits): softmax_cross_entropy_backward of a dloss of 1.
 
     TypeError for other or mixed dtypes; ValueError for shapes that do not fit, labels out of
     range, smoothing outside [0, 1], weights that are negative or not finite or add up to zero.
     """
     op = "softmax_cross_entropy"
-    flag(op, "gradient", gradient)
     dtype, logits, target = _arguments(
         op, "logits", logits, labels, label_smoothing, class_weights, sample_weights
     )
@@ -64,8 +60,6 @@ def softmax_cross_entropy(
         # Only the classes that count: 0 * log(0) is 0 here, as entropy has it.
         counted = target[n] != 0
         loss -= float(np.sum(target[n][counted] * log_probabilities[counted]))
-    if gradient:
-        return loss, _gradient(1.0, rounded(probabilities, dtype), target, dtype)
     return loss, rounded(probabilities, dtype)
 
 
@@ -90,10 +84,6 @@ def softmax_cross_entropy_backward(
     dtype, probabilities, target = _arguments(
         op, "probabilities", probabilities, labels, label_smoothing, class_weights, sample_weights
     )
-    return _gradient(dloss, probabilities, target, dtype)
-
-
-def _gradient(dloss: float, probabilities: Array, target: Array, dtype: np.dtype[Any]) -> Array:
     dlogits = np.zeros(probabilities.shape)
     for n in range(len(probabilities)):
         dlogits[n] = dloss * (probabilities[n] * np.sum(target[n]) - target[n])

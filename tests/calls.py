@@ -2,7 +2,7 @@
 
 `arguments(op, rng, dtype, ...)` returns the arguments by name, `run(backend, op, arguments)` the
 results as a tuple. Ops and parameters come from the Protocol; an op without a builder here fails
-`tests/test_contract.py`.
+`tests/test_contract.py`. `FUSED` are the fast backend's own ops, of which there are calls too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from branch_calls import BRANCHES
+from fused_calls import FUSED_BUILDERS
 
 from fastcnn.backend import Array, Backend
 
 Arguments = dict[str, Any]
 
 OPS = [name for name in dir(Backend) if not name.startswith("_")]
+FUSED = list(FUSED_BUILDERS)
 
 # What an op writes to; every other argument of every op stays as it is.
 UPDATED = {"sgd_step": ("w", "velocity"), "adam_step": ("w", "m", "v")}
@@ -108,24 +110,6 @@ def _conv2d_backward(draw: Draw) -> Arguments:
     }
 
 
-def _conv_block(draw: Draw) -> Arguments:
-    return {
-        **_conv2d(draw),
-        "stride": 1,
-        "padding": ((2, 1), (2, 1)),
-        "dilation": 1,
-        "pool_size": 2,
-        "pool_stride": (2, 1),
-    }
-
-
-def _conv_block_backward(draw: Draw) -> Arguments:
-    forward = _conv_block(draw)
-    y, argmax = draw.backend.conv_block(**forward)
-    del forward["b"]
-    return {"dy": draw.normal(*y.shape), "argmax": argmax, **forward, "input_gradient": True}
-
-
 def _pool(draw: Draw) -> Arguments:
     return {
         "pool_size": (2, 3),
@@ -202,46 +186,17 @@ def _batch_norm_backward(draw: Draw) -> Arguments:
     return arguments
 
 
-def _batch_norm_block(draw: Draw) -> Arguments:
-    return {**_normalized(draw), "pool_size": (2, 1), "pool_stride": (2, 1)}
-
-
-def _batch_norm_block_backward(draw: Draw) -> Arguments:
-    forward = _batch_norm_block(draw)
-    y, argmax, mean, variance = draw.backend.batch_norm_block(**forward)
-    del forward["beta"]
-    saved = {"argmax": argmax, **forward, "mean": mean, "variance": variance}
-    return {"dy": draw.normal(*y.shape), **saved}
-
-
-def _conv_norm_block(draw: Draw) -> Arguments:
-    block = _conv_block(draw)
-    x, w, b = (block.pop(name) for name in ("x", "w", "b"))
-    gamma, beta = draw.normal(len(b)), draw.normal(len(b))
-    return {"x": x, "w": w, "b": b, "gamma": gamma, "beta": beta, "epsilon": 0.01, **block}
-
-
-def _conv_norm_block_backward(draw: Draw) -> Arguments:
-    forward = _conv_norm_block(draw)
-    y, argmax, mean, variance = draw.backend.conv_norm_block(**forward)
-    del forward["beta"]
-    saved = {"argmax": argmax, **forward, "mean": mean, "variance": variance}
-    return {"dy": draw.normal(*y.shape), **saved, "input_gradient": True}
-
-
 def _linear(draw: Draw) -> Arguments:
     filters = max(68 - draw.channels, 1)
     return {
         "x": draw.normal(draw.rows, draw.channels),
         "w": draw.normal(draw.channels, filters),
         "b": draw.normal(filters),
-        "relu": bool(draw.rng.integers(2)),
     }
 
 
 def _linear_backward(draw: Draw) -> Arguments:
     arguments = _linear(draw)
-    del arguments["relu"]
     filters = len(arguments.pop("b"))
     return {
         "dy": draw.normal(draw.rows, filters),
@@ -294,13 +249,11 @@ def _softmax_cross_entropy(draw: Draw) -> Arguments:
         "label_smoothing": 0.1,
         "class_weights": draw.uniform(c),
         "sample_weights": draw.uniform(n),
-        "gradient": False,
     }
 
 
 def _softmax_cross_entropy_backward(draw: Draw) -> Arguments:
     arguments = _softmax_cross_entropy(draw)
-    del arguments["gradient"]
     probabilities = _softmax_of(arguments.pop("logits")).astype(draw.dtype)
     return {"dloss": 1.5, "probabilities": probabilities, **arguments}
 
@@ -344,18 +297,12 @@ def _adam_step(draw: Draw) -> Arguments:
 BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "conv2d": _conv2d,
     "conv2d_backward": _conv2d_backward,
-    "conv_block": _conv_block,
-    "conv_block_backward": _conv_block_backward,
     "max_pool2d": _max_pool2d,
     "max_pool2d_backward": _max_pool2d_backward,
     "avg_pool2d": _avg_pool2d,
     "avg_pool2d_backward": _avg_pool2d_backward,
     "global_avg_pool2d": _global_avg_pool2d,
     "global_avg_pool2d_backward": _global_avg_pool2d_backward,
-    "batch_norm_block": _batch_norm_block,
-    "batch_norm_block_backward": _batch_norm_block_backward,
-    "conv_norm_block": _conv_norm_block,
-    "conv_norm_block_backward": _conv_norm_block_backward,
     "batch_norm": _normalized,
     "batch_norm_backward": _batch_norm_backward,
     "batch_norm_inference": _batch_norm_inference,
@@ -403,4 +350,4 @@ def arguments(
 ) -> Arguments:
     """Return valid arguments of an op; `backend` finds the argmax that a backward op is given."""
     draw = Draw(rng, np.dtype(dtype), backend, images, height, width, channels)
-    return BUILDERS[op](draw)
+    return (BUILDERS | FUSED_BUILDERS)[op](draw)

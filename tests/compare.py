@@ -34,11 +34,12 @@ TOLERANCE = {
     # sharper: see gamma.)
     "conv2d_backward": Tolerance(0, 500),
     "conv2d_transpose": Tolerance(0, 500),
-    "conv_block_backward": Tolerance(0, 500),
+    "conv2d_relu_max_pool2d_backward": Tolerance(0, 500),
     "linear_backward": Tolerance(0, 500),
+    "linear_relu_backward": Tolerance(0, 500),
     # F(4x4, 3x3) has factors of up to 5 in its transforms; `winograd_bound` is sharper.
     "conv2d": Tolerance(0, 160),
-    "conv_block": Tolerance(0, 160),
+    "conv2d_relu_max_pool2d": Tolerance(0, 160),
     # A choice between numbers and no arithmetic, but for sums where windows overlap.
     "max_pool2d": EXACT,
     "max_pool2d_backward": Tolerance(0, 4),
@@ -54,10 +55,12 @@ TOLERANCE = {
     # x - mean loses what the mean's rounding hides, and the backward terms cancel.
     "batch_norm": Tolerance(0, 160),
     "batch_norm_backward": Tolerance(0, 500, 160),
-    "batch_norm_block": Tolerance(0, 160),
-    "batch_norm_block_backward": Tolerance(0, 500, 160),
-    "conv_norm_block": Tolerance(0, 160),
-    "conv_norm_block_backward": Tolerance(0, 500, 160),
+    "batch_norm_relu": Tolerance(0, 160),
+    "batch_norm_relu_backward": Tolerance(0, 500, 160),
+    "batch_norm_relu_max_pool2d": Tolerance(0, 160),
+    "batch_norm_relu_max_pool2d_backward": Tolerance(0, 500, 160),
+    "conv2d_batch_norm_relu_max_pool2d": Tolerance(0, 160),
+    "conv2d_batch_norm_relu_max_pool2d_backward": Tolerance(0, 500, 160),
     # One product, or one quotient and one product.
     "leaky_relu": Tolerance(2, 0),
     "dropout": Tolerance(4, 0),
@@ -84,7 +87,8 @@ TOLERANCE = {
 
 
 def tolerance(op: str) -> Tolerance:
-    """Return the tolerance for an op's results."""
+    """Return the tolerance for an op's results; a fused one may have its method's name."""
+    op = op.removeprefix("_")
     for name in (op, op.removesuffix("_backward")):
         if name in TOLERANCE:
             return TOLERANCE[name]

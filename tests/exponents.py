@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from calls import Arguments, arguments
 from compare import roundoff, tolerance
+from fused_calls import CONVOLUTION, UNFUSED, winning
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -29,10 +30,15 @@ OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha"
 NOT_NEGATIVE = ("variance", "v", "class_weights", "sample_weights", "probabilities")
 
 
+def oracle_of(op: str) -> Any:
+    """Return what an op is compared with: the reference, of a fused op its ops one by one."""
+    return UNFUSED if op.startswith("_") else reference
+
+
 # ---------------------------------------------------------------------- arguments
 def wide_call(op: str, rng: np.random.Generator, dtype: str, channels: int) -> Arguments:
     """Return a valid call of an op, most of its numbers of another size than usual."""
-    call = arguments(op, rng, dtype, reference, images=2, channels=channels)
+    call = arguments(op, rng, dtype, oracle_of(op), images=2, channels=channels)
     low, high = EXPONENTS[dtype]
     for name, value in call.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
@@ -110,7 +116,7 @@ def _sums(op: str, *, limited: bool) -> Callable[..., tuple[Array, ...]]:
     """Return the terms of an op that adds up products: what it makes of absolute values."""
 
     def terms(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
-        result = getattr(reference, op)(**_absolute(call))
+        result = getattr(oracle_of(op), op)(**_absolute(call))
         results = result if isinstance(result, tuple) else (result,)
         results = tuple(np.zeros(()) if each is None else each for each in results)
         return tuple(_limited(each, largest) if limited else each for each in results)
@@ -118,28 +124,27 @@ def _sums(op: str, *, limited: bool) -> Callable[..., tuple[Array, ...]]:
     return terms
 
 
-def _pool_options(call: Arguments) -> Arguments:
-    stride = call["pool_stride"]
-    return {"pool_size": call["pool_size"], "stride": stride}
-
-
 def _pooled(terms: Array, call: Arguments) -> Array:
-    return np.asarray(reference.max_pool2d(terms, **_pool_options(call))[0])
-
-
-CONVOLUTION = ("stride", "padding", "dilation", "groups")
+    size, stride = call.get("pool_size", 1), call.get("pool_stride")
+    return np.asarray(reference.max_pool2d(terms, size, stride=stride)[0])
 
 
 def _convolution(call: Arguments, largest: float) -> Array:
-    """Return the terms of the convolution in a block."""
+    """Return the terms of the convolution in a fused op."""
     names = ("x", "w", "b", *CONVOLUTION)
     terms = reference.conv2d(**_absolute({n: call[n] for n in names if n in call}))
     return _limited(terms, largest)
 
 
-def _conv_block(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+def _conv2d_relu_max_pool2d(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
     y = _pooled(_convolution(call, largest), call)
     return y, y
+
+
+def _linear_relu_backward(call: Arguments, expected: Any, largest: float) -> tuple[Array, ...]:
+    dz = reference.relu_backward(call["dy"], call["y"])
+    plain = {name: value for name, value in call.items() if name != "y"} | {"dy": dz}
+    return _sums("linear_backward", limited=True)(plain, expected, largest)
 
 
 def _elu_backward(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
@@ -177,7 +182,8 @@ def _shares(call: Arguments, classes: int) -> Array:
     """Return the weight (N, C) of each class of each sample in a cross-entropy."""
     labels = call["labels"]
     target = labels if labels.ndim == 2 else np.eye(classes)[labels]
-    of_class, of_sample = call["class_weights"], call["sample_weights"]
+    of_class = call.get("class_weights", np.ones(classes))
+    of_sample = call.get("sample_weights", np.ones(len(labels)))
     total = np.sum(of_sample * np.sum(of_class * target, axis=1))
     a = call["label_smoothing"]
     return np.asarray(of_class * (target * (1 - a) + a / classes) * of_sample[:, None] / total)
@@ -187,10 +193,15 @@ def _cross_entropy(call: Arguments, expected: tuple[Any, ...], largest: float) -
     x = call["logits"]
     share = _shares(call, x.shape[1])
     loss = np.asarray(expected[0] + np.sum(share))
-    if not call["gradient"]:
-        return loss, _softmax({"x": x}, expected[1:], largest)[0]
-    p = reference.softmax(x)
-    return loss, _softmax({"x": x}, (p,), largest)[0] * np.sum(share, axis=1, keepdims=True) + share
+    return loss, _softmax({"x": x}, expected[1:], largest)[0]
+
+
+def _cross_entropy_with_gradient(
+    call: Arguments, expected: tuple[Any, ...], largest: float
+) -> tuple[Array, ...]:
+    p, share = reference.softmax(call["logits"]), _shares(call, call["logits"].shape[1])
+    loss, terms = _cross_entropy(call, (expected[0], p), largest)
+    return loss, terms * np.sum(share, axis=1, keepdims=True) + share
 
 
 def _cross_entropy_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
@@ -255,7 +266,7 @@ def _batch_norm_inference_backward(call: Arguments, _: Any, largest: float) -> t
     return _gradients(call, call["dy"], np.abs(call["x"] - call["mean"]), through=False)
 
 
-def _batch_norm_block(
+def _batch_norm_relu_max_pool2d(
     call: Arguments, expected: tuple[Any, ...], largest: float
 ) -> tuple[Array, ...]:
     _, argmax, mean, variance = expected
@@ -265,24 +276,18 @@ def _batch_norm_block(
 
 def _winning(call: Arguments, shape: tuple[int, ...], largest: float) -> Array:
     """Return the gradients in front of ReLU and pool, of this shape."""
-    size = call["pool_size"]
-    places = int(np.prod(size)) if isinstance(size, tuple) else size**2
-    dead = call["argmax"] == places
-    terms = reference.max_pool2d_backward(
-        np.where(dead, 0, np.abs(call["dy"])),
-        np.where(dead, 0, call["argmax"]).astype(np.uint8),
-        shape,
-        **_pool_options(call),
-    )
-    return _limited(terms, largest)
+    pool = call.get("pool_size", 1), call.get("pool_stride")
+    return _limited(winning(np.abs(call["dy"]), call["argmax"], shape, *pool), largest)
 
 
-def _batch_norm_block_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+def _batch_norm_relu_max_pool2d_backward(
+    call: Arguments, _: Any, largest: float
+) -> tuple[Array, ...]:
     dz = _winning(call, call["x"].shape, largest)
     return _gradients(call, dz, np.abs(call["x"] - call["mean"]), through=True)
 
 
-def _conv_norm_block(
+def _conv2d_batch_norm_relu_max_pool2d(
     call: Arguments, expected: tuple[Any, ...], largest: float
 ) -> tuple[Array, ...]:
     """Return terms; the convolution's own roundings are among those of what follows it."""
@@ -302,7 +307,9 @@ def _conv_norm_block(
     return _pooled(np.broadcast_to(terms, z.shape), call), argmax, of_mean, of_variance
 
 
-def _conv_norm_block_backward(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+def _conv2d_batch_norm_relu_max_pool2d_backward(
+    call: Arguments, _: Any, largest: float
+) -> tuple[Array, ...]:
     sizes = _convolution(call, largest) + np.abs(call["mean"])
     dz, dgamma, dbeta = _gradients(call, _winning(call, sizes.shape, largest), sizes, through=True)
     # A number of the dtype: beyond it, or next to nothing, it is of no use to the convolution.
@@ -349,8 +356,6 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "multiply_backward": _sums("multiply_backward", limited=False),
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
-    "conv_block": _conv_block,
-    "conv_block_backward": _sums("conv_block_backward", limited=True),
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),
@@ -359,10 +364,6 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "batch_norm_backward": _batch_norm_backward,
     "batch_norm_inference": _batch_norm_inference,
     "batch_norm_inference_backward": _batch_norm_inference_backward,
-    "batch_norm_block": _batch_norm_block,
-    "batch_norm_block_backward": _batch_norm_block_backward,
-    "conv_norm_block": _conv_norm_block,
-    "conv_norm_block_backward": _conv_norm_block_backward,
     "elu_backward": _elu_backward,
     "gelu": _gelu,
     "sigmoid_backward": _sigmoid_backward,
@@ -375,4 +376,15 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "mean_squared_error_backward": _squares_backward,
     "sgd_step": _sgd_step,
     "adam_step": _adam_step,
+    "_conv2d_relu_max_pool2d": _conv2d_relu_max_pool2d,
+    "_conv2d_relu_max_pool2d_backward": _sums("_conv2d_relu_max_pool2d_backward", limited=True),
+    "_batch_norm_relu": _batch_norm_relu_max_pool2d,
+    "_batch_norm_relu_backward": _batch_norm_relu_max_pool2d_backward,
+    "_batch_norm_relu_max_pool2d": _batch_norm_relu_max_pool2d,
+    "_batch_norm_relu_max_pool2d_backward": _batch_norm_relu_max_pool2d_backward,
+    "_conv2d_batch_norm_relu_max_pool2d": _conv2d_batch_norm_relu_max_pool2d,
+    "_conv2d_batch_norm_relu_max_pool2d_backward": _conv2d_batch_norm_relu_max_pool2d_backward,
+    "_linear_relu": _sums("_linear_relu", limited=True),
+    "_linear_relu_backward": _linear_relu_backward,
+    "_cross_entropy_with_gradient": _cross_entropy_with_gradient,
 }

@@ -65,36 +65,26 @@ def transposed(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
 
 def block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
     return Case(
-        "conv_block",
+        "conv2d_relu_max_pool2d",
         normal(x, w, w[-1:]),
-        lambda backend, x, w, b: backend.conv_block(x, w, b, **options),
-        lambda backend, dy, saved, x, w, b: backend.conv_block_backward(
+        lambda backend, x, w, b: backend._conv2d_relu_max_pool2d(x, w, b, **options),
+        lambda backend, dy, saved, x, w, b: backend._conv2d_relu_max_pool2d_backward(
             dy, saved[1], x, w, **options
         ),
         options,
     )
 
 
-def norm_block(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Case:
-    """The bias is no input: what it adds is in the mean too, and its gradient zero."""
-    bias, options = np.linspace(-1, 1, w[-1]), {"epsilon": 0.1, **options}
-
-    def backward(
-        backend: Any, dy: Any, saved: Any, x: Any, w: Any, gamma: Any, beta: Any
-    ) -> Arrays:
-        dx, dw, db, dgamma, dbeta = backend.conv_norm_block_backward(
-            dy, saved[1], x, w, bias, gamma, *saved[2:], **options
-        )
-        assert abs(db).max() < 1e-12
-        return [dx, dw, dgamma, dbeta]
-
+def norm_block(x: tuple[int, ...], **options: Any) -> Case:
+    op = "_batch_norm_relu_max_pool2d" if options else "_batch_norm_relu"
+    options = {"epsilon": 0.1, **options}
     return Case(
-        "conv_norm_block",
-        normal(x, w, w[-1:], w[-1:]),
-        lambda backend, x, w, gamma, beta: backend.conv_norm_block(
-            x, w, bias, gamma, beta, **options
+        op.removeprefix("_"),
+        normal(x, x[-1:], x[-1:]),
+        lambda backend, x, gamma, beta: getattr(backend, op)(x, gamma, beta, **options),
+        lambda backend, dy, saved, x, gamma, beta: getattr(backend, f"{op}_backward")(
+            dy, saved[1], x, gamma, *saved[2:], **options
         ),
-        backward,
         options,
     )
 
@@ -196,9 +186,6 @@ CASES = [
     transposed((1, 3, 3, 16), (3, 3, 1, 16), stride=2, padding=1, output_padding=1, groups=16),
     transposed((2, 2, 3, 9), (1, 1, 17, 9)),
     transposed((1, 3, 3, 5), (2, 2, 7, 5), stride=(4, 3), output_padding=(3, 0)),
-    block((2, 9, 8, 3), (3, 3, 3, 5)),
-    block((2, 10, 9, 16), (3, 3, 16, 8), padding=1, pool_size=3, pool_stride=2),
-    block((2, 8, 8, 2), (2, 3, 1, 4), groups=2, stride=(1, 2)),
     max_pool(IMAGES, 2),
     max_pool(IMAGES, (3, 2), stride=(2, 1), padding=1, ceil_mode=True),
     max_pool(IMAGES, 3, stride=1, padding="same"),
@@ -223,29 +210,6 @@ CASES = [
         )
         for shape in [(11, 5), (3, 4, 2, 5)]
     ),
-    *(
-        Case(
-            "batch_norm_block",
-            normal(shape, shape[-1:], shape[-1:]),
-            lambda backend, x, gamma, beta, options=options: backend.batch_norm_block(
-                x, gamma, beta, epsilon=0.1, **options
-            ),
-            lambda backend, dy, saved, x, gamma, beta, options=options: (
-                backend.batch_norm_block_backward(
-                    dy, saved[1], x, gamma, *saved[2:], epsilon=0.1, **options
-                )
-            ),
-            options,
-        )
-        for shape, options in [
-            ((3, 4, 2, 16), {}),
-            ((2, 5, 5, 16), {"pool_size": 2}),
-            ((2, 5, 7, 5), {"pool_size": (2, 3)}),
-            ((1, 7, 6, 32), {"pool_size": 3, "pool_stride": 2}),
-        ]
-    ),
-    norm_block((3, 7, 6, 1), (3, 3, 1, 4)),
-    norm_block((3, 7, 6, 3), (3, 3, 3, 4), padding=1, pool_size=(3, 2), pool_stride=2),
     *(
         Case(
             "batch_norm_inference",
@@ -325,5 +289,32 @@ CASES = [
             backend.mean_squared_error_backward(dy, prediction, target),
             -backend.mean_squared_error_backward(dy, prediction, target),
         ],
+    ),
+]
+
+# The fused ops of the fast backend. That of a convolution with a norm is for float32 alone.
+FUSED_CASES = [
+    block((2, 9, 8, 3), (3, 3, 3, 5)),
+    block((2, 10, 9, 16), (3, 3, 16, 8), padding=1, pool_size=3, pool_stride=2),
+    block((2, 8, 8, 2), (2, 3, 1, 4), groups=2, stride=(1, 2)),
+    norm_block((3, 4, 2, 16)),
+    norm_block((2, 5, 5, 16), pool_size=2),
+    norm_block((2, 5, 7, 5), pool_size=(2, 3)),
+    norm_block((1, 7, 6, 32), pool_size=3, pool_stride=2),
+    Case(
+        "linear_relu",
+        normal((4, 7), (7, 9), (9,)),
+        lambda backend, x, w, b: backend._linear_relu(x, w, b),
+        lambda backend, dy, y, x, w, b: backend._linear_relu_backward(dy, x, w, y),
+    ),
+    *(
+        Case(
+            "cross_entropy_with_gradient",
+            normal((5, 4)),
+            lambda backend, z, labels=labels: backend._cross_entropy_with_gradient(z, labels),
+            lambda backend, dy, saved, z: [dy * saved[1]],
+            {"rank": labels.ndim},
+        )
+        for labels in (LABELS, SOFT)
     ),
 ]

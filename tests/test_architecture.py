@@ -19,7 +19,7 @@ SOURCES = [*PACKAGE, *REFERENCE, *CYTHON, *KERNELS.rglob("*.h"), ROOT / "setup.p
 SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in path.parents]
 
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
-BACKEND = {"fastcnn.backend", "fastcnn._blocks"}
+BACKEND = {"fastcnn.backend", "fastcnn._types"}
 FAST = {"fastcnn._fast", *BACKEND}
 CHECKS = {"fastcnn._checks", "fastcnn._arrays", *BACKEND}
 WORDS = {"fastcnn._sentences"}
@@ -43,11 +43,11 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.backend": {
         "fastcnn.fast",
         "fastcnn.reference",
-        "fastcnn._blocks",
+        "fastcnn._types",
         "fastcnn._branches",
     },
-    "fastcnn._blocks": set(),
-    "fastcnn._branches": {"fastcnn._blocks"},
+    "fastcnn._types": set(),
+    "fastcnn._branches": {"fastcnn._types"},
     "fastcnn._cgroups": set(),
     "fastcnn.functional": {*CHECKS, *WORDS},
     # Weights lie in the memory of the pool; model.save serializes.

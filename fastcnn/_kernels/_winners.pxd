@@ -155,13 +155,3 @@ cdef inline void mark_pixels(
             for i in range(count):
                 winners[(k + i) * g.pixel_words + word] = square[i]
             k += WORD
-
-
-cdef inline bint any_above(const unsigned char* places, Py_ssize_t count,
-                           int most) noexcept nogil:
-    """Return whether one of some places is above `most`."""
-    cdef Py_ssize_t i
-    cdef unsigned char highest = 0
-    for i in range(count):
-        highest = max(highest, places[i])
-    return highest > most

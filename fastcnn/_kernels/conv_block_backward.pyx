@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from fastcnn._kernels._patch cimport backward_patches
 from fastcnn._kernels._types cimport LANES, VECTORS, load, lowest_bit, real, store, vec
 from fastcnn._kernels._winners cimport (
-    WORD, Geometry, any_above, find_windows, mark_pixels, mark_winners, plan, vector_at
+    WORD, Geometry, find_windows, mark_pixels, mark_winners, plan, vector_at
 )
 
 
@@ -364,15 +364,6 @@ cdef void reduce_filter(const Geometry* g, Py_ssize_t k, real* dw, real* db,
     for r in range(g.R):
         for i in range(g.S * g.C):
             dw[(r * g.S * g.C + i) * g.K + k] = first[r * length + i]
-
-
-def places_above(const unsigned char[:, :, :, ::1] argmax, int most, int threads):
-    """Return how many images of argmax, which is not empty, hold a place above `most`."""
-    cdef const unsigned char* places = &argmax[0, 0, 0, 0]
-    cdef Py_ssize_t count = argmax.shape[1] * argmax.shape[2] * argmax.shape[3], n, images = 0
-    for n in prange(argmax.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        images += any_above(places + n * count, count, most)
-    return images
 
 
 def lanes():

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from fastcnn._sentences import absent
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.datasets import mnist, strokes
 
 __all__ = ["CLASSES", "NAMES", "load", "mnist", "strokes"]

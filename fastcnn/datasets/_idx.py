@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, cast
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["IMAGES", "LABELS", "read_idx"]
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.datasets._idx import IMAGES, LABELS, read_idx
 
 __all__ = ["data_folder", "load"]

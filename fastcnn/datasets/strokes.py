@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["SIZE", "TEST_SIZE", "TRAIN_SIZE", "draw", "load"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
+from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import Conv2DBatchNormReluMaxPool2D
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
-from fastcnn.fast._conv_norm_block import ConvNormBlock
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
@@ -18,7 +18,7 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    ConvNormBlock,
+    Conv2DBatchNormReluMaxPool2D,
     Linear,
     Softmax,
     Dropout,
@@ -44,7 +44,7 @@ class FastBackend(
         How 3x3 kernels of stride 1, without dilation or groups, convolve: "direct", "winograd",
         or "auto", which takes Winograd's algorithm where it is faster, by the shapes of one image
         and of the weights alone. Others are always direct. It is F(4x4, 3x3) in conv2d, its input
-        gradient and conv_block in front of 2x2 pools, with two outputs a side of a tile instead of
+        gradient and in front of ReLU and 2x2 pools, with two outputs a side of a tile instead of
         four where one or two are left at a rim, and F(3x3, 4x4) in the weight gradient of conv2d.
 
     Notes
@@ -54,12 +54,12 @@ class FastBackend(
     at other places than the direct sum. For F(4x4, 3x3) over C channels no error exceeds ``gamma(C
     + 27) * (|A^T| [sum over c of (|G| |w| |G^T|) * (|B^T| |x| |B|)] |A| + |b|)`` with ``gamma(n) =
     n * u / (1 - n * u)``, u = 2**-24 or 2**-53: at most 176 times what the direct sum's bound would
-    be if all of x were as large as the largest; shorter tiles stay below it, and conv_block's y
-    within the largest bound of a window's outputs. On random numbers the error is about twice that
-    of "direct". An output that sees zeros alone is the bias itself, so that ReLU lets no gradient
-    through a blank margin. An infinite or NaN input makes the tiles that see it NaN, an infinite or
-    NaN weight all outputs of its filter; "direct" keeps them to where they belong. "direct" is
-    exact on small integers.
+    be if all of x were as large as the largest; shorter tiles stay below it, and what a pool takes
+    of them within the largest bound of a window's outputs. On random numbers the error is about
+    twice that of "direct". An output that sees zeros alone is the bias itself, so that ReLU lets no
+    gradient through a blank margin. An infinite or NaN input makes the tiles that see it NaN, an
+    infinite or NaN weight all outputs of its filter; "direct" keeps them to where they belong.
+    "direct" is exact on small integers.
 
     The weight gradient exchanges the parts: dy is the weights, 4x4 at a time, and the sum is over
     the T tiles that cover all images' dy. No error exceeds ``gamma(T + 29) * |A^T| [sum over t of
@@ -73,8 +73,8 @@ class FastBackend(
     layer or their gradients, and max_pool2d_backward where windows overlap, may be infinite or NaN
     where the absolute values of their terms add up to more than float32's largest number, 3.4e38
     (by Winograd's algorithm, of its own terms, or 32 times the largest input); what lies between
-    the ops of a block is a number of the dtype; and a step of sgd_step or adam_step whose g,
-    velocity or v is beyond it is infinite, or none.
+    ops that are computed as one is a number of the dtype; and a step of sgd_step or adam_step whose
+    g, velocity or v is beyond it is infinite, or none.
 
     Raises
     ------

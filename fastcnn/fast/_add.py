@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, shape
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._broadcast import Broadcast, meeting, shape_of, sum_into
 
 __all__ = ["Add"]

@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn import _kernels, _threads
 from fastcnn._memory import empty
 from fastcnn._sentences import explained
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = ["Base"]
 

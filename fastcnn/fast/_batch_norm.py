@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, positive, rank, same_shape, shape
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast import _wide
 from fastcnn.fast._memory_bound import MemoryBound
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "check_batch"]
 
 
 def _check(op: str, x: Array, **vectors: Array) -> None:
@@ -25,12 +26,13 @@ def _check(op: str, x: Array, **vectors: Array) -> None:
         shape(op, name, vector, x.shape[-1:], "one for each channel of x")
 
 
-def _check_batch(op: str, x: Array) -> None:
-    values = x.size // x.shape[-1]
+def check_batch(op: str, x_shape: tuple[int, ...]) -> None:
+    """Refuse a batch that has no statistics."""
+    values = math.prod(x_shape[:-1])
     if values < 2:
         raise ValueError(
             f"{op}: x: expected at least two values a channel to take statistics of, got "
-            f"{values} with shape {x.shape}; drop a last batch of one or choose another batch size"
+            f"{values} with shape {x_shape}; drop a last batch of one or choose another batch size"
         )
 
 
@@ -53,7 +55,7 @@ class BatchNorm(MemoryBound):
         x, gamma, beta = float_arrays(op, x=x, gamma=gamma, beta=beta)
         _check(op, x, gamma=gamma, beta=beta)
         epsilon = positive(op, "epsilon", epsilon)
-        _check_batch(op, x)
+        check_batch(op, x.shape)
         y = self._empty(x.shape, x.dtype)
         mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
         kernel = self._load(x).batch_norm
@@ -150,7 +152,7 @@ class BatchNorm(MemoryBound):
         same_shape(op, "dy", dy, "x", x)
         epsilon = positive(op, "epsilon", epsilon)
         if op == "batch_norm_backward":
-            _check_batch(op, x)
+            check_batch(op, x.shape)
         dx = self._empty(x.shape, x.dtype)
         if dx.size == 0:
             return dx, self._zeros(gamma.shape, x.dtype), self._zeros(gamma.shape, x.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._base import Base
 
 __all__ = ["Batches"]

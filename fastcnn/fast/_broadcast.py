@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, integer, shown
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, integer, shape, shown
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._broadcast import operands, shape_of
 from fastcnn.fast._memory_bound import MemoryBound
 

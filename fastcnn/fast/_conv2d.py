@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn._checks import flag, float_arrays, rank, shape, too_large
 from fastcnn._memory import empty
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._conv_rules import ConvRules, Geometry, geometry_of, is_pointwise, sees_all
 
 __all__ = ["Conv2D"]

@@ -24,7 +24,7 @@ from fastcnn._checks import (
     shape,
     too_large,
 )
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._add import Add
 from fastcnn.fast._conv2d import Conv2D
 from fastcnn.fast._conv_rules import Geometry

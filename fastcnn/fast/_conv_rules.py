@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastcnn._checks import by_shape, fits_memory, integer, output_size, pads, pair, rank
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._base import Base
 
 __all__ = ["ConvRules", "Geometry", "geometry_of", "is_pointwise", "sees_all"]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import as_array, float_arrays, fraction, same_shape
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = ["Dropout"]

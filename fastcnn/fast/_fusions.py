@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fastcnn.fast import FastBackend
+from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
 
 __all__ = ["INFERENCE", "TRAINING"]
 
 _MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
-_FEW_NUMBERS = 9  # of a filter, as in a first layer's 3x3 of one channel
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
@@ -41,16 +38,12 @@ def _norm_fits(match: Match) -> bool:
 
 
 def _sees_few(match: Match) -> bool:
-    """Whether the moments of what a filter sees tell its statistics.
-
-    That takes less than to write the convolution's result and to read it again, where no gradient
-    is needed in front of it (benchmarks/paths.py). In double they are exact enough for float32.
-    """
+    """Whether the op can compute it, and no gradient is needed in front of it: then it pays."""
     x, w = match.values["x"], match.values["w"]
     assert x is not None
     assert w is not None
-    few = math.prod(w.shape[:3]) <= _FEW_NUMBERS and w.dtype == np.float32
-    return few and x.kind == "input" and match.option("conv2d", "groups") == 1 and _pool_fits(match)
+    few = sees_few(w.shape, w.dtype, match.option("conv2d", "groups"))
+    return few and x.kind == "input" and _pool_fits(match)
 
 
 def _options_of(*ops: str) -> Any:
@@ -74,7 +67,7 @@ _NORM = ("x", "gamma", "beta")
 
 TRAINING: Sequence[Fusion] = (
     Fusion(
-        "conv_norm_block",
+        "conv2d_batch_norm_relu_max_pool2d",
         "max_pool2d(relu(batch_norm(conv2d(x, w, b), gamma, beta)))",
         ("y", "argmax", "mean", "variance"),
         (*_CONVOLUTION, "gamma", "beta"),
@@ -82,7 +75,7 @@ TRAINING: Sequence[Fusion] = (
         _options_of("conv2d", "batch_norm", "max_pool2d"),
     ),
     Fusion(
-        "conv_block",
+        "conv2d_relu_max_pool2d",
         "max_pool2d(relu(conv2d(x, w, b)))",
         ("y", "argmax"),
         _CONVOLUTION,
@@ -90,7 +83,7 @@ TRAINING: Sequence[Fusion] = (
         _options_of("conv2d", "max_pool2d"),
     ),
     Fusion(
-        "batch_norm_block",
+        "batch_norm_relu_max_pool2d",
         "max_pool2d(relu(batch_norm(x, gamma, beta)))",
         ("y", "argmax", "mean", "variance"),
         _NORM,
@@ -98,7 +91,7 @@ TRAINING: Sequence[Fusion] = (
         _options_of("batch_norm", "max_pool2d"),
     ),
     Fusion(
-        "batch_norm_block",
+        "batch_norm_relu",
         "relu(batch_norm(x, gamma, beta))",
         ("y", "argmax", "mean", "variance"),
         _NORM,

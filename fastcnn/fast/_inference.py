@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn._memory import copied, same_bytes
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.fast._fusions import INFERENCE
 from fastcnn.fast._linear import FEW_ROWS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import by_shape, flag, float_arrays, rank, shape
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._activations import Activations
 
 __all__ = ["FEW_ROWS", "Linear"]
@@ -32,16 +32,13 @@ def _as_image(x: Array) -> Array:
 class Linear(Activations):
     """linear and its gradients."""
 
-    def linear(
-        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False
-    ) -> Array:
+    def linear(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
         x, w, b = float_arrays("linear", x=x, w=w, b=b)
-        relu = flag("linear", "relu", relu)
         _check("linear", x, w)
         if b is not None:
             rank("linear", "b", b, "K")
             shape("linear", "b", b, w.shape[1:], "one for each column of w")
-        return self._linear_product(x, w, b, relu=relu)
+        return self._linear_product(x, w, b)
 
     def _linear_product(
         self, x: Array, w: Array, b: Array | None = None, *, relu: bool = False
@@ -59,24 +56,6 @@ class Linear(Activations):
         images = _as_image(y), _as_image(x)
         self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, relu)
         return y
-
-    def _linear_relu(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
-        """Return relu(linear(x, w, b))."""
-        return self.linear(x, w, b, relu=True)
-
-    def _linear_relu_backward(
-        self,
-        dy: ArrayLike,
-        x: ArrayLike,
-        w: ArrayLike,
-        y: ArrayLike,
-        *,
-        input_gradient: bool = True,
-        weight_gradient: bool = True,
-    ) -> tuple[Array | None, Array | None, Array | None]:
-        """Return (dx, dw, db) as linear_backward does; y is what linear_relu returned."""
-        asked = {"input_gradient": input_gradient, "weight_gradient": weight_gradient}
-        return self.linear_backward(self.relu_backward(dy, y), x, w, **asked)
 
     def linear_backward(
         self,
@@ -118,3 +97,22 @@ class Linear(Activations):
         arrays = dw[None, None], db, _as_image(dy), _as_image(x), room
         self._run(kernel.conv2d_backward_weights, *arrays, *options)
         return dx, dw, db
+
+    # Fused; see _fusions.py.
+    def _linear_relu(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        """Return relu(linear(x, w, b))."""
+        return self._linear_product(x, w, b, relu=True)
+
+    def _linear_relu_backward(
+        self,
+        dy: Array,
+        x: Array,
+        w: Array,
+        y: Array,
+        *,
+        input_gradient: bool = True,
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db) as linear_backward does; y is what _linear_relu returned."""
+        asked = {"input_gradient": input_gradient, "weight_gradient": weight_gradient}
+        return self.linear_backward(self.relu_backward(dy, y), x, w, **asked)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, flag, float_arrays, number, rank, same_shape, shape, shown
-from fastcnn.backend import Array
+from fastcnn._checks import as_array, float_arrays, number, rank, same_shape, shape, shown
+from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = ["Losses"]
@@ -135,13 +135,10 @@ class Losses(MemoryBound):
         label_smoothing: float = 0.0,
         class_weights: ArrayLike | None = None,
         sample_weights: ArrayLike | None = None,
-        gradient: bool = False,
     ) -> tuple[float, Array]:
-        op = "softmax_cross_entropy"
-        gradient = flag(op, "gradient", gradient)
         x, samples = _samples(
             self._check,
-            op,
+            "softmax_cross_entropy",
             "logits",
             logits,
             labels,
@@ -149,19 +146,26 @@ class Losses(MemoryBound):
             class_weights,
             sample_weights,
         )
+        return self._cross_entropy(x, samples, gradient=False)
+
+    def _cross_entropy(self, x: Array, samples: _Samples, *, gradient: bool) -> tuple[float, Array]:
+        """Return (loss, probabilities), or (loss, dlogits) for a dloss of 1."""
         result = self._empty(x.shape, x.dtype)
         costs = self._empty(x.shape[:1], np.dtype(np.float64))
         kernel = self._load(x).losses.softmax_cross_entropy
         loss: float = self._run(kernel, result, costs, x, *samples, gradient, self._team(x))
         return loss, result
 
+    # Fused; see _fusions.py.
     def _cross_entropy_with_gradient(
-        self, logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0
+        self, logits: Array, labels: Array, *, label_smoothing: float = 0.0
     ) -> tuple[float, Array]:
         """Return (loss, dlogits) of softmax_cross_entropy without weights."""
-        return self.softmax_cross_entropy(
-            logits, labels, label_smoothing=label_smoothing, gradient=True
+        op = "softmax_cross_entropy"
+        x, samples = _samples(
+            self._check, op, "logits", logits, labels, label_smoothing, None, None
         )
+        return self._cross_entropy(x, samples, gradient=True)
 
     def softmax_cross_entropy_backward(
         self,

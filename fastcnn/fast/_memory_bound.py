@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn._checks import fits_memory, too_large
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._base import Base
 
 __all__ = ["MemoryBound"]

@@ -19,7 +19,7 @@ from fastcnn._checks import (
     positive,
     same_shape,
 )
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._base import Base
 
 __all__ = ["Optimizer"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastcnn._kernels import bound
 from fastcnn._memory import empty, memory_of
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
 from fastcnn.nn._norm import running_average

@@ -20,7 +20,7 @@ from fastcnn._checks import (
     shape,
     shown,
 )
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = ["Pool2D"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, same_shape
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = ["Softmax"]

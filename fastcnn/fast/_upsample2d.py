@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, pair, rank, shape, shown
-from fastcnn.backend import Array, Size2D
+from fastcnn._types import Array, Size2D
 from fastcnn.fast._memory_bound import MemoryBound
 from fastcnn.fast._pool2d import _shape4
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 __all__ = [
     "batch_norm",
     "batch_norm_backward",
-    "batch_norm_block",
-    "batch_norm_block_backward",
     "batch_norm_inference",
+    "batch_norm_relu_max_pool2d",
+    "batch_norm_relu_max_pool2d_backward",
 ]
 
 _silent = np.errstate(all="ignore")
@@ -86,7 +86,7 @@ def batch_norm(
 
 
 @_silent
-def batch_norm_block(
+def batch_norm_relu_max_pool2d(
     y: Any,
     argmax: Any,
     x: Any,
@@ -146,7 +146,7 @@ def batch_norm_backward(
     _write(dx, gamma / root * gradients, channels)
 
 
-def batch_norm_block_backward(
+def batch_norm_relu_max_pool2d_backward(
     dx: Any,
     dgamma: Any,
     dbeta: Any,

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
 from fastcnn.nn._options import Shape, choice, number
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend
-from fastcnn.nn._block import fused
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape
 from fastcnn.nn._run import Tracing, run
@@ -21,7 +21,7 @@ class Sequential(Module):
     nn.Sequential([*model.layers, layer]) is a model with one more, and they keep their weights.
     """
 
-    _hidden = Module._hidden | {"layers", "_steps"}
+    _hidden = Module._hidden | {"layers"}
     _hint = "; put the layers into one list, as in nn.Sequential([a, b])"
     _has_row = False
     _runs_all = True
@@ -40,7 +40,6 @@ class Sequential(Module):
         for index, layer in enumerate(self.layers):
             _require_module(layer, f"Sequential: layers[{index}]")
         _require_distinct(self)
-        self._steps = fused(self.layers)
 
     def children(self) -> dict[str, Module]:
         return {**{str(i): layer for i, layer in enumerate(self.layers)}, **super().children()}
@@ -66,7 +65,7 @@ class Sequential(Module):
     ) -> tuple[Array, Backward]:
         self._require_built()
         steps: list[Backward] = []
-        for layer in self.layers if isinstance(backend, Tracing) else self._steps:
+        for layer in self.layers:
             x, step = run(
                 layer, x, backend, training=training, rng=rng, input_gradient=input_gradient
             )
@@ -89,7 +88,7 @@ class Sequential(Module):
         if backend is None or isinstance(backend, (str, Tracing)):
             return super().__call__(x, backend)
         self._require_built()
-        for layer in self._steps:
+        for layer in self.layers:
             x = layer(x, backend)
         return x
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
+from fastcnn.backend import Backend
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
 from fastcnn.nn._module import Backward, Module

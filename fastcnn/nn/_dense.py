@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, choice, flag, integer
-from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Parameter
 
 
@@ -81,24 +81,11 @@ class Dense(Module):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        relu = self.activation == "relu" and not isinstance(backend, Tracing)
-        y, backward = self.linear(x, backend, relu=relu, input_gradient=input_gradient)
-        if self._activation is None or relu:
-            return y, backward
-        y, activation_backward = self._activation.forward(y, backend, training=training)
-        return y, lambda dy: backward(activation_backward(dy))
-
-    def linear(
-        self, x: Array, backend: Backend, *, relu: bool, input_gradient: bool
-    ) -> tuple[Array, Backward]:
-        """Return what `forward` does, with a ReLU behind the layer or no activation."""
         self._require_built()
         weight, bias = self.weight, self.bias
-        y = backend.linear(x, weight._data, None if bias is None else bias._data, relu=relu)
+        y = backend.linear(x, weight._data, None if bias is None else bias._data)
 
         def backward(dy: Array) -> Array | None:
-            if relu:
-                dy = backend.relu_backward(dy, y)
             dx, weight.grad, db = backend.linear_backward(
                 dy,
                 x,
@@ -110,7 +97,10 @@ class Dense(Module):
                 bias.grad = db
             return dx
 
-        return y, backward
+        if self._activation is None:
+            return y, backward
+        y, activation_backward = self._activation.forward(y, backend, training=training)
+        return y, lambda dy: backward(activation_backward(dy))
 
 
 class Flatten(Module):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, input_shape_of
 from fastcnn.nn._places import is_several, shape_at, stepped

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastcnn.backend import Array
+from fastcnn._types import Array
 
 Initializer = Callable[["np.random.Generator", tuple[int, ...], int, int], Array]
 

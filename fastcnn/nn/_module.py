@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn._memory import copied
 from fastcnn._sentences import explained
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn import _own, _rules, _words
 from fastcnn.nn._options import Shape, flag, float_dtype, input_shapes_of, integer
 from fastcnn.nn._places import require_one

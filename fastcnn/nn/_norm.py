@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import Shape, choice, number
 from fastcnn.nn._run import Tracing

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastcnn._sentences import did_you_mean
-from fastcnn.backend import Padding, Size2D
+from fastcnn._types import Padding, Size2D
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], tuple[int, int]]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 
 if TYPE_CHECKING:
     from fastcnn.nn._module import Module

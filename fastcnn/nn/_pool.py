@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
+from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import (
     Shape,

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend, Padding, Size2D
+from fastcnn._types import Array, Padding, Size2D
+from fastcnn.backend import Backend
 from fastcnn.nn._conv import ConvBase
 from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._options import (

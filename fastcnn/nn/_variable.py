@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn._arrays import require_unmasked
 from fastcnn._memory import copied
-from fastcnn.backend import Array
+from fastcnn._types import Array
 from fastcnn.nn._options import Shape
 
 Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._dropout import require_rng
 from fastcnn.nn._places import count_of, shapes_of
 from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate, python_backward

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.backend import Array, Backend
+from fastcnn._types import Array
+from fastcnn.backend import Backend
 from fastcnn.nn._norm import running_average
 from fastcnn.nn._options import pads_of, pair, window_shape
 
@@ -58,8 +59,8 @@ def _conv2d(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Seque
         options.get("padding", 0),
         options.get("dilation", 1),
     )
-    if w[2] * options.get("groups", 1) != x[3]:
-        raise ValueError(f"conv2d: expected filters for the {x[3]} channels of x, got {w}")
+    if w[2] * options.get("groups", 1) != x[3] or b not in (None, w[3:]):
+        raise ValueError(f"conv2d: expected filters for the {x[3]} channels of x, got {w}, {b}")
     return ((x[0], *size, w[3]),)
 
 
@@ -92,9 +93,17 @@ def _max_pool2d(x: Shape, **options: Any) -> Sequence[Shape]:
     return y, y
 
 
+def _batch_norm(x: Shape, gamma: Shape, beta: Shape, **options: Any) -> Sequence[Shape]:
+    if not gamma == beta == x[-1:]:
+        raise ValueError(
+            f"batch_norm: expected gamma and beta of shape {x[-1:]}, got {gamma}, {beta}"
+        )
+    return x, gamma, gamma
+
+
 def _linear(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Sequence[Shape]:
-    if len(x) != 2 or x[1] != w[0]:
-        raise ValueError(f"linear: expected x of shape (N, {w[0]}), got {x}")
+    if len(x) != 2 or x[1] != w[0] or b not in (None, w[1:]):
+        raise ValueError(f"linear: expected x of shape (N, {w[0]}), got {x}, {b}")
     return ((x[0], w[1]),)
 
 
@@ -144,7 +153,7 @@ OPS = {
     "batch_norm": Op(
         ("y", "mean", "variance"),
         ("x", "gamma", "beta"),
-        lambda x, gamma, beta, **options: (x, gamma, gamma),
+        _batch_norm,
     ),
     "batch_norm_inference": Op(("y",), ("x", "gamma", "beta"), _same),
     "linear": Op(("y",), ("x", "w", "b"), _linear),

@@ -14,7 +14,8 @@ from fastcnn.program.ops import OPS, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value
 
 if TYPE_CHECKING:
-    from fastcnn.backend import Array, Backend
+    from fastcnn._types import Array
+    from fastcnn.backend import Backend
     from fastcnn.nn import Buffer, Module
 
 __all__ = ["Symbol", "trace"]
@@ -146,8 +147,6 @@ class Tracer(Tracing):
             elif value is not None:
                 found = self._value(value)
                 arguments[name], shapes[name] = found.name, found.shape
-        # These ask for two ops in one call. A program has both, and fusion joins them again.
-        split = {key: attributes.pop(key) for key in ("gradient", "relu") if key in attributes}
         dtype = self._dtype
         results = [
             self._result(op if at == 0 else name, shape, result_dtype(op, name, dtype, attributes))
@@ -158,8 +157,6 @@ class Tracer(Tracing):
         names = tuple(value.name for value in results)
         self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
         symbols = [Symbol(value, self) for value in results]
-        if split.get("relu"):
-            return self._call("relu", (symbols[0],), {})
         return symbols[0] if len(symbols) == 1 else tuple(symbols)
 
     def _shapes(self, op: str, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:

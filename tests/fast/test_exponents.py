@@ -1,4 +1,4 @@
-"""Every op of the contract on numbers of every exponent: finite and right where the reference is.
+"""Every op on numbers of every exponent: finite and right where the reference is.
 
 The reference works in float64. Where it finds a number that float32 can hold, the fast backend
 finds it as well, within the op's tolerance; infinities and NaN stand where the reference has them.
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import OPS, Arguments, run
+from calls import FUSED, OPS, Arguments, run
 from compare import assert_array, gamma, roundoff, winograd_bound, winograd_weights_bound
-from exponents import allowances, wide, wide_call
+from exponents import allowances, oracle_of, wide, wide_call
 
 from fastcnn import FastBackend, reference
 from fastcnn.backend import Array
@@ -21,7 +21,6 @@ F4 = np.dtype(np.float32)
 LARGEST = np.finfo(F4).max
 SEEDS = {True: range(25), False: range(60)}  # of convolutions, where the reference takes long
 CHANNELS = (3, 16, 8, 19, 1)
-BLOCKS = ("conv_block", "batch_norm_block", "conv_norm_block")  # their argmax may be another
 
 
 def exact(call: Arguments) -> Arguments:
@@ -70,14 +69,16 @@ def sizes(call: Arguments) -> str:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", [*OPS, *FUSED])
 def test_every_exponent(op: str, dtype: str, fast_backends: list[Any]) -> None:
+    if dtype == "float64" and "conv2d_batch_norm" in op:
+        return  # it is for float32 alone
     wrong = []
-    for seed in SEEDS[op.startswith("conv")]:
+    for seed in SEEDS["conv" in op]:
         rng = np.random.default_rng(seed)
         call = wide_call(op, rng, dtype, CHANNELS[seed % len(CHANNELS)])
         try:
-            expected = run(reference, op, exact(call))
+            expected = run(oracle_of(op), op, exact(call))
         except ValueError as error:
             if "sum above 0" in str(error):  # weights that are all 0
                 continue
@@ -91,7 +92,8 @@ def test_every_exponent(op: str, dtype: str, fast_backends: list[Any]) -> None:
             ):
                 if isinstance(other, np.ndarray) and other.dtype.kind == "u":
                     assert_array(one, other.shape, other.dtype)
-                    assert op in BLOCKS or np.array_equal(one, other)
+                    # Of nearly equal numbers in front of a pool another may win.
+                    assert op in FUSED or np.array_equal(one, other)
                     continue
                 told = complaint(one, other, limit, dtype)
                 if told is not None:

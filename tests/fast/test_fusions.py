@@ -1,4 +1,7 @@
-"""What is fused in training computes what its pattern says: every row, found and compared."""
+"""What is fused in training computes what its pattern says: every row, found in networks.
+
+Of single ops tests/test_fused_ops.py compares values and gradients.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastcnn import losses, nn
+import fastcnn
+from fastcnn import FastBackend, losses, nn
 from fastcnn.fast._fusions import TRAINING
 from fastcnn.program import Interpreter, Program, differentiate, trace
 from fastcnn.program.match import Fusion, fuse
@@ -79,3 +83,108 @@ def test_training(row: Fusion, fast_backend: Any, rng: np.random.Generator) -> N
 
 def test_every_row_has_a_network() -> None:
     assert set(NETWORKS) == {row.pattern for row in TRAINING}
+
+
+# ---------------------------------------------------------------------- which layers line up
+def relu_pool(**options: Any) -> list[nn.Module]:
+    return [nn.Conv2D(3, 3, activation="relu"), nn.MaxPool2D(2, **options)]
+
+
+def norm_relu(*more: nn.Module, filters: int = 16, **options: Any) -> list[nn.Module]:
+    return [nn.Conv2D(filters, 3, **options), nn.BatchNorm(), nn.ReLU(), *more]
+
+
+POOL, NORM = "conv2d_relu_max_pool2d", "batch_norm_relu"
+
+
+@pytest.mark.parametrize(
+    ("layers", "channels", "expected"),
+    [
+        (relu_pool(), 2, [POOL]),
+        ([nn.Conv2D(3, 3), nn.ReLU(), nn.MaxPool2D(3, stride=2)], 2, [POOL]),
+        ([nn.Sequential([nn.Conv2D(3, 3), nn.ReLU()]), nn.MaxPool2D(2)], 2, [POOL]),
+        (relu_pool() + relu_pool(), 2, [POOL, POOL]),
+        (relu_pool(padding=(0, 0)), 2, [POOL]),
+        (relu_pool(padding=((0, 0), (0, 0))), 2, [POOL]),
+        (relu_pool(padding=1), 2, []),
+        (relu_pool(ceil_mode=True), 2, []),
+        ([nn.Conv2D(3, 1, activation="relu"), nn.MaxPool2D((16, 15))], 2, [POOL]),
+        ([nn.Conv2D(3, 1, activation="relu"), nn.MaxPool2D(16)], 2, []),
+        ([nn.Conv2D(3, 3), nn.MaxPool2D(2)], 2, []),
+        ([nn.Conv2D(3, 3, activation="elu"), nn.MaxPool2D(2)], 2, []),
+        ([nn.Conv2D(3, 3, activation="relu"), nn.AvgPool2D(2)], 2, []),
+        (norm_relu(), 2, [NORM]),
+        (norm_relu(nn.MaxPool2D((2, 1), stride=2)), 2, [f"{NORM}_max_pool2d"]),
+        (norm_relu(nn.MaxPool2D(2)), 1, [f"conv2d_{NORM}_max_pool2d"]),
+        (norm_relu(nn.MaxPool2D(2), use_bias=False), 1, [f"conv2d_{NORM}_max_pool2d"]),
+        (norm_relu(nn.MaxPool2D(2, padding=1)), 1, [NORM]),
+        ([nn.Tanh(), *norm_relu(nn.MaxPool2D(2))], 1, [f"{NORM}_max_pool2d"]),
+        ([nn.Flatten(), nn.BatchNorm(), nn.ReLU()], 2, []),
+        (
+            [nn.Flatten(), nn.Dense(5), nn.ReLU(), nn.Dense(3, activation="relu")],
+            2,
+            ["linear_relu"] * 2,
+        ),
+        ([nn.Flatten(), nn.Dense(5, activation="elu"), nn.ReLU()], 2, []),
+        ([nn.Flatten(), nn.Dense(5), nn.LeakyReLU(), nn.Dense(3)], 2, []),
+    ],
+)
+def test_layers_that_line_up_are_fused(
+    layers: list[nn.Module], channels: int, expected: list[str]
+) -> None:
+    model = nn.Sequential(layers)
+    model.build((16, 16, channels))
+    nodes = fuse(trace(model, 3, training=True), TRAINING).nodes
+    assert [node.op for node in nodes if node.op in {row.name for row in TRAINING}] == expected
+
+
+class Unplanned(FastBackend):
+    """A fast backend that is another's class: it runs op by op."""
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "float32"), (2, "float32"), (2, "float64")])
+def test_fused_layers_train_as_the_layers_do(channels: int, dtype: str, use_bias: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, 8, 7, channels), np.float32), rng.integers(0, 3, 12)
+    found = []
+    for backend in (FastBackend(), Unplanned()):
+        layers = norm_relu(nn.MaxPool2D(2), use_bias=use_bias)
+        model = nn.Sequential([*layers, nn.Conv2D(3, 1), nn.GlobalAvgPool2D()])
+        trainer = fastcnn.Trainer(model, backend=backend, dtype=np.dtype(dtype), seed=2)
+        trainer.fit(x, y, epochs=3, batch_size=4, verbose=False)
+        found.append([trainer.history["step_loss"], *model.state_dict().values()])
+    tolerance = 1e-4 if dtype == "float32" else 1e-9
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+class Own(nn.Module):
+    """A layer that calls an op on arrays of its own."""
+
+    traceable = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+        self.arrays = np.ones((3, 3, 2, 4), np.float32), np.ones(length, np.float32)
+
+    def declare(self, input_shape: Any) -> Any:
+        return input_shape[0] - 2, input_shape[1] - 2, 4
+
+    def forward(self, x: Any, backend: Any, **_: Any) -> Any:
+        return backend.conv2d(x, *self.arrays)
+
+
+@pytest.mark.parametrize("length", [3, 4, 5])
+def test_a_vector_of_another_length_is_refused_before_a_kernel_reads_it(length: int) -> None:
+    """Fused ops don't look: they rely on the shapes of a program."""
+    model = nn.Sequential([Own(length), nn.ReLU(), nn.MaxPool2D(2)])
+    model.build((6, 6, 2))
+    if length == 4:
+        (node,) = fuse(trace(model, 2), TRAINING).nodes
+        assert node.op == POOL
+        return
+    told = r"^Own 0: forward: expected arguments that conv2d takes"
+    with pytest.raises(ValueError, match=told):
+        trace(model, 2)

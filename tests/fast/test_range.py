@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from calls import run
 from compare import assert_close, assert_results, roundoff, tolerance
+from fused_calls import UNFUSED
 
 from fastcnn import reference
 
@@ -102,40 +103,43 @@ def test_one_number_of_2_to_the_64(fast_backend: Any, rng: Any) -> None:
 
 @pytest.mark.parametrize("pool", [{"pool_size": 1}, {"pool_size": 2}, {"pool_size": (3, 2)}])
 @pytest.mark.parametrize("channels", [5, 16, 64])
-def test_batch_norm_block(channels: int, pool: Any, fast_backend: Any, rng: Any) -> None:
-    shape = (2, 7, 6, channels)
+def test_batch_norm_relu_max_pool2d(channels: int, pool: Any, fast_backend: Any, rng: Any) -> None:
+    op, shape = "_batch_norm_relu_max_pool2d", (2, 7, 6, channels)
     gamma, beta = rng.uniform(0.5, 2, (2, channels)).astype(F4)
     for exponent in EXPONENTS:
         about = f"2**{exponent} {pool}"
         x = draw(rng, shape, exponent)
         call = {"x": x, "gamma": gamma, "beta": beta, **pool}
-        y, argmax, mean, variance = run(fast_backend, "batch_norm_block", call)
-        wanted = reference.batch_norm_block(**call)
+        y, argmax, mean, variance = run(fast_backend, op, call)
+        wanted = run(UNFUSED, op, call)
         for found, expected in zip((y, mean, variance), (wanted[0], *wanted[2:]), strict=True):
-            assert_close(found, expected, "batch_norm_block", about=about)
+            assert_close(found, expected, op, about=about)
         if exponent > -24:  # where x is next to nothing, all of a window are beta, nearly
             np.testing.assert_array_equal(argmax, wanted[1], err_msg=about)
         call = {"x": x, "gamma": gamma, "mean": wanted[2], "variance": wanted[3], **pool}
         for dy_exponent in (-60, 0, 60, 110):
             dy = draw(rng, y.shape, dy_exponent)
-            found_all = fast_backend.batch_norm_block_backward(dy, wanted[1], **call)
-            for found, expected in zip(
-                found_all, reference.batch_norm_block_backward(dy, wanted[1], **call), strict=True
-            ):
+            back = {"dy": dy, "argmax": wanted[1], **call}
+            found_all, expected_all = (
+                run(backend, f"{op}_backward", back) for backend in (fast_backend, UNFUSED)
+            )
+            for found, expected in zip(found_all, expected_all, strict=True):
                 scale = float(np.max(np.abs(dy))) * (300 if found.ndim == 4 else 1)
-                assert_close(found, expected, "batch_norm_block_backward", scale=scale, about=about)
+                assert_close(found, expected, f"{op}_backward", scale=scale, about=about)
 
 
-def test_conv_norm_block(fast_backend: Any, rng: Any) -> None:
+def test_conv2d_batch_norm_relu_max_pool2d(fast_backend: Any, rng: Any) -> None:
+    op = "_conv2d_batch_norm_relu_max_pool2d"
     w = rng.uniform(-0.1, 0.1, (3, 3, 1, 16)).astype(F4)
     b = np.zeros(16, F4)
     gamma, beta = rng.uniform(0.5, 2, (2, 16)).astype(F4)
     for exponent in EXPONENTS:
         call = {"x": draw(rng, (3, 8, 8, 1), exponent), "w": w, "b": b, "gamma": gamma}
-        y, _, mean, variance = fast_backend.conv_norm_block(**call, beta=beta)
-        wanted = reference.conv_norm_block(**call, beta=beta)
+        call["beta"] = beta
+        y, _, mean, variance = run(fast_backend, op, call)
+        wanted = run(UNFUSED, op, {name: each.astype(np.float64) for name, each in call.items()})
         for found, expected in zip((y, mean, variance), (wanted[0], *wanted[2:]), strict=True):
-            assert_close(found, expected, "conv_norm_block", about=f"2**{exponent}")
+            assert_close(found, expected, op, about=f"2**{exponent}")
 
 
 @pytest.mark.parametrize("wide", [1e39, -1e39, 1e300, 1e-39, 1e-50, 1e-300, 0.0])
@@ -177,10 +181,13 @@ def test_losses(dloss: float, fast_backend: Any, rng: Any) -> None:
         )
         assert loss == pytest.approx(expected, rel=1e-6, abs=1e-300)
         compare(fast_backend, "mean_squared_error_backward", {"dloss": dloss, **call}, about)
-        for gradient in (False, True):
-            call = {"logits": x, "labels": labels, "gradient": gradient}
-            loss, result = fast_backend.softmax_cross_entropy(**call)
-            expected, wanted = reference.softmax_cross_entropy(**call)
+        call = {"logits": x, "labels": labels}
+        for op, oracle in (
+            ("softmax_cross_entropy", reference),
+            ("_cross_entropy_with_gradient", UNFUSED),
+        ):
+            loss, result = run(fast_backend, op, call)
+            expected, wanted = run(oracle, op, call)
             assert loss == pytest.approx(expected, rel=1e-5)
             assert_close(result, wanted, "softmax", scale=1.0, about=about)
         y = reference.softmax(draw(rng, (6, 7), 0))

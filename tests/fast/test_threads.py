@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import OPS, UPDATED, arguments, each, run
+from calls import FUSED, OPS, UPDATED, arguments, each, run
 from compare import assert_same_bits
 
 import fastcnn
@@ -26,11 +26,12 @@ from fastcnn.backend import Array
 BATCH = {"images": 48, "height": 72, "width": 3, "channels": 32}
 ONE_IMAGE = {"images": 1, "height": 150, "width": 31, "channels": 33}
 SMALL = {"images": 3, "height": 6, "width": 5, "channels": 19}
+ALL = [*OPS, *FUSED]
 
 
 # ---------------------------------------------------------------------- number of threads
 @pytest.mark.parametrize("size", [BATCH, ONE_IMAGE], ids=["batch", "one image"])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", ALL)
 def test_any_number_of_threads(
     op: str, size: dict[str, int], dtype: Any, fast_backend: Any, rng: Any
 ) -> None:
@@ -151,9 +152,13 @@ def test_omp_num_threads_as_gcc_reads_it(
 
 
 # ---------------------------------------------------------------------- batch and memory
-BATCH_WIDE = ("batch_norm", "batch_norm_block", "conv_norm_block", "mean_squared_error")
-PER_IMAGE = [op for op in OPS if not op.endswith(("_backward", "_step")) and op not in BATCH_WIDE]
-PER_ROW = ("linear", "softmax_cross_entropy")  # rows, of which an image has its height
+BATCH_WIDE = (
+    "batch_norm",
+    "mean_squared_error",
+    *("_cross_entropy_with_gradient", *(op for op in FUSED if "batch_norm" in op)),
+)
+PER_IMAGE = [op for op in ALL if not op.endswith(("_backward", "_step")) and op not in BATCH_WIDE]
+PER_ROW = ("linear", "_linear_relu", "softmax_cross_entropy")  # an image has its height of them
 
 
 @pytest.mark.parametrize("size", [BATCH, SMALL], ids=["batch", "small"])
@@ -189,7 +194,7 @@ def moved(a: Array, places: int) -> Array:
     return copy
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", ALL)
 def test_any_alignment(op: str, dtype: Any, fast_backend: Any, rng: Any) -> None:
     call = arguments(op, rng, dtype, fast_backend, **SMALL)
     expected = run(fast_backend, op, call)
@@ -221,7 +226,7 @@ def test_many_python_threads_at_once(fast_backend: Any) -> None:
     serial = FastBackend(isa=fast_backend.isa, num_threads=1)
     backend = FastBackend(isa=fast_backend.isa, num_threads=2)
     calls = []
-    for number, op in enumerate(OPS):
+    for number, op in enumerate(ALL):
         size = BATCH if number % 3 == 0 else SMALL
         call = arguments(op, np.random.default_rng(number), "float32", serial, **size)
         calls.append((op, call, run(serial, op, call)))
@@ -255,14 +260,14 @@ def in_a_process(script: str, *args: str, timeout: float = 60, **environment: st
 FORKS = """
 import os, signal, warnings
 import numpy as np
-from calls import OPS, arguments, run
+from calls import FUSED, OPS, arguments, run
 from compare import assert_same_bits
 from fastcnn import FastBackend, _kernels
 
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on fork beside threads
 backend = FastBackend(num_threads=4)
 calls = []
-for op in OPS:
+for op in [*OPS, *FUSED]:
     call = arguments(op, np.random.default_rng(0), "float32", backend, images=48, height=72,
                      width=3, channels=32)
     calls.append((op, call, run(backend, op, call)))  # in parallel, before the fork
@@ -381,13 +386,13 @@ def test_kernels_run_on_the_team() -> None:
 NO_THREADS = """
 import os, resource, sys
 import numpy as np
-from calls import OPS, arguments, run
+from calls import FUSED, OPS, arguments, run
 from compare import assert_same_bits
 from fastcnn import FastBackend
 
 serial, backend = FastBackend(num_threads=1), FastBackend(num_threads=int(sys.argv[1]))
 calls = []
-for op in OPS:
+for op in [*OPS, *FUSED]:
     call = arguments(op, np.random.default_rng(0), "float32", serial, images=48, height=72,
                      width=3, channels=32)
     calls.append((op, call, run(serial, op, call)))

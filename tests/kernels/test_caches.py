@@ -96,15 +96,15 @@ def test_convolutions_have_the_same_bits_whatever_the_caches(name: str, isa: str
     random = np.random.default_rng(0)
     x = random.standard_normal(size, dtype=np.float32)
     w = random.standard_normal((kernel, kernel, size[3], filters), dtype=np.float32)
-    backend: Backend = FastBackend(isa=isa, num_threads=2)
+    backend = FastBackend(isa=isa, num_threads=2)
     dy = random.standard_normal(backend.conv2d(x, w, **options).shape, dtype=np.float32)
 
     def results() -> list[Array]:
         found = [
             backend.conv2d(x, w, **options),
             *backend.conv2d_backward(dy, x, w, **options),
-            *backend.conv_block(x, w, pool_size=3, pool_stride=1, **options),
-            *backend.conv_block(x, w, **options),
+            *backend._conv2d_relu_max_pool2d(x, w, pool_size=3, pool_stride=1, **options),
+            *backend._conv2d_relu_max_pool2d(x, w, **options),
         ]
         return [array for array in found if array is not None]
 

@@ -37,7 +37,7 @@ def run(script: str, *args: str) -> str:
 GUARDS = """
     import ctypes, faulthandler, itertools, mmap
     import numpy as np
-    from calls import OPS, UPDATED, arguments, each, run
+    from calls import FUSED, OPS, UPDATED, arguments, each, run
     from compare import assert_same_bits
     from kept import Kept
     from windows import CONVOLUTIONS, POOLS
@@ -90,13 +90,13 @@ GUARDS = """
             assert_same_bits(results, expected, f"{op} {about}")
 
     class Prepared:
-        '''Winograd's convolution and block on weights that are kept, with all that may follow.'''
+        '''Winograd's convolution on weights that are kept, with all that may follow.'''
 
         def conv2d(self, x, w, b, residual, padding):
             kept = Kept(sys.argv[1], 2, convolution="winograd")
             return kept._conv2d_product(x, w, b, residual, relu=True, padding=padding)
 
-        def conv_block(self, x, w, b, padding):
+        def _conv2d_relu_max_pool2d(self, x, w, b, padding):
             kept = Kept(sys.argv[1], 2, convolution="winograd")
             return kept._conv2d_pool_product(x, w, b, padding=padding)
 
@@ -106,7 +106,7 @@ GUARDS = """
         x = moved(np.ones(PAGE, np.float32), True)
         np.lib.stride_tricks.as_strided(x, (PAGE + 1,)).sum()
     count = 0
-    for op in OPS:
+    for op in [*OPS, *FUSED]:
         for channels in [*range(1, 20), 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 67]:
             print(op, channels, file=sys.stderr)
             rng = np.random.default_rng(channels)
@@ -126,12 +126,12 @@ GUARDS = """
         print("winograd", channels, dtype, file=sys.stderr)
         call = {"x": x, "w": w, "b": b, "padding": 1}
         for by in (winograd, Prepared()):
-            check(by, "conv_block", call, channels)
+            check(by, "_conv2d_relu_max_pool2d", call, channels)
         check(winograd, "conv2d", call, channels)
         check(Prepared(), "conv2d", {**call, "residual": dy}, channels)
         check(winograd, "conv2d_backward", {"dy": dy, "x": x, "w": w, "padding": 1}, channels)
         count += 5
-    # The gradients of blocks: windows that leave pixels out, more pixels and filters than 64.
+    # Gradients through pools: windows that leave pixels out, more pixels and filters than 64.
     sizes = ((5, 4, 16, 3), (7, 9, 32, 64), (8, 7, 17, 65), (20, 21, 8, 130), (19, 20, 16, 66))
     strides = (None, 1, (2, 3))
     dtypes = ("float32", "float64")
@@ -141,10 +141,10 @@ GUARDS = """
         x = rng.standard_normal((2, height, width, channels)).astype(dtype)
         w = rng.standard_normal((3, 3, channels, filters)).astype(dtype)
         options = dict(padding=padding, pool_stride=step)
-        dy, argmax = backend.conv_block(x, w, **options)
-        print("conv_block_backward", size, options, file=sys.stderr)
+        dy, argmax = backend._conv2d_relu_max_pool2d(x, w, **options)
+        print("_conv2d_relu_max_pool2d_backward", size, options, file=sys.stderr)
         call = {"dy": dy, "argmax": argmax, "x": x, "w": w, **options}
-        check(backend, "conv_block_backward", call, options)
+        check(backend, "_conv2d_relu_max_pool2d_backward", call, options)
         count += 1
     # Moments of patches: vectors of places that end anywhere behind the last one of a patch.
     kernels = ((3, 3, 1), (1, 9, 1), (2, 2, 2), (9, 1, 1))
@@ -155,13 +155,14 @@ GUARDS = """
         b, gamma, beta = rng.random((3, 5), np.float32)
         if (r, s) != (3, 3) and "dilation" in space:
             continue
-        print("conv_norm_block", w.shape, space, width, file=sys.stderr)
+        print("moments", w.shape, space, width, file=sys.stderr)
         call = {"x": x, "w": w, "b": b, "gamma": gamma}
-        y, argmax, mean, variance = backend.conv_norm_block(**call, beta=beta, **space)
-        check(backend, "conv_norm_block", {**call, "beta": beta, **space}, space)
+        op, forward = "_conv2d_batch_norm_relu_max_pool2d", {**call, "beta": beta, **space}
+        y, argmax, mean, variance = run(backend, op, forward)
+        check(backend, op, forward, space)
         call |= {"dy": y, "argmax": argmax, "mean": mean, "variance": variance, **space}
         call["input_gradient"] = False
-        check(backend, "conv_norm_block_backward", call, space)
+        check(backend, f"{op}_backward", call, space)
         count += 2
     for number, (shape, kernel, filters, options) in enumerate(CONVOLUTIONS):
         rng = np.random.default_rng(number)

@@ -26,20 +26,12 @@ def built(make: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> nn.Modu
     return model
 
 
-def unfused(model: nn.Module) -> nn.Module:
-    """The model, its forward op by op: blocks have other bits."""
-    for module in model.modules():
-        if type(module) is nn.Sequential:
-            vars(module)["_steps"] = module.layers
-    return model
-
-
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("make", "shape"), LAYERS, ids=IDS)
 def test_every_layer_has_the_bits_of_its_forward_and_backward(
     make: Any, shape: tuple[int, ...], training: bool, backend: Any, dtype: Any
 ) -> None:
-    model = unfused(built(make, shape, dtype))
+    model = built(make, shape, dtype)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, *shape)).astype(dtype)
     traced = trace(model, 3, training=training)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradients import CASES, Arrays, Case
+from gradients import CASES, FUSED_CASES, Arrays, Case
 
 from fastcnn.backend import Backend
 
@@ -35,7 +35,7 @@ def check(case: Case, backend: Any, rng: np.random.Generator) -> None:
         return float(np.sum(v * first(case.forward(backend, *moved))))
 
     # The fourth-order difference: its own error is h**4, far below rounding / h.
-    h = 1e-6 if any(kink in case.op for kink in ("pool", "relu", "block")) else 1e-3
+    h = 1e-6 if any(kink in case.op for kink in ("pool", "relu")) else 1e-3
     near, far = projected(h) - projected(-h), projected(2 * h) - projected(-2 * h)
     assert (8 * near - far) / (12 * h) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
@@ -43,6 +43,11 @@ def check(case: Case, backend: Any, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradients(backend: Any, case: Case, rng: np.random.Generator) -> None:
     check(case, backend, rng)
+
+
+@pytest.mark.parametrize("case", FUSED_CASES, ids=str)
+def test_gradients_of_fused_ops(fast_backend: Any, case: Case, rng: np.random.Generator) -> None:
+    check(case, fast_backend, rng)
 
 
 def test_every_op_with_a_backward_is_checked() -> None:

@@ -1,21 +1,20 @@
-"""Convolution + bias + ReLU + max-pool on the compiled kernels: fused, or one after another."""
+"""Convolution + bias + ReLU + max-pool, a block for short: fused, or one after another."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, by_shape, flag, float_arrays, output_size, pair, rank, shape
-from fastcnn.backend import Array, Padding, Size2D
+from fastcnn._checks import by_shape, float_arrays, output_size, pair
+from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
-from fastcnn.fast._batch_norm_block import drop_dead, mark_dead
+from fastcnn.fast._batch_norm_relu_max_pool2d import drop_dead, mark_dead
 from fastcnn.fast._conv2d import Conv2D
 from fastcnn.fast._conv_rules import Geometry, geometry_of
 from fastcnn.fast._pool2d import Pool2D
 
-__all__ = ["ConvBlock"]
+__all__ = ["Conv2DReluMaxPool2D"]
 
 # Channels and filters from which a path is the fastest (benchmarks/paths.py): Winograd's, from
 # eight of both and 16 of either on; op after op, by Winograd's algorithm, where no tile of it holds
@@ -32,7 +31,7 @@ _LANES_A_FILTER = 1.25
 
 
 class _Block(NamedTuple):
-    """The checked options of a block."""
+    """The options of a block, as the kernels take them."""
 
     output: tuple[int, int]
     pool: tuple[int, int, int, int]  # window and strides
@@ -47,8 +46,7 @@ class _Block(NamedTuple):
 
 
 @by_shape
-def _check(
-    op: str,
+def _block_of(
     x: Array,
     w: Array,
     stride: Size2D,
@@ -58,17 +56,13 @@ def _check(
     pool_size: Size2D,
     pool_stride: Size2D | None,
 ) -> _Block:
-    geometry = geometry_of(op, x, w, stride, padding, dilation, groups)
+    geometry, op = geometry_of("conv2d", x, w, stride, padding, dilation, groups), "max_pool2d"
     size = pair(op, "pool_size", pool_size)
-    step = size if pool_stride is None else pair(op, "pool_stride", pool_stride)
-    if size[0] * size[1] > 255:
-        raise ValueError(
-            f"{op}: pool_size: expected a window of at most 255 places, got {size[0]} x {size[1]}"
-        )
+    step = size if pool_stride is None else pair(op, "stride", pool_stride)
     height, width = geometry.output
     output = (
-        output_size(op, "convolved height", height, (0, 0), size[0], step[0]),
-        output_size(op, "convolved width", width, (0, 0), size[1], step[1]),
+        output_size(op, "height", height, (0, 0), size[0], step[0]),
+        output_size(op, "width", width, (0, 0), size[1], step[1]),
     )
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _Block(
@@ -92,19 +86,14 @@ def _tiles_workspace(kernel: Any, y: Array, w: Array, threads: int, kept: bool =
     return size
 
 
-def _require_places(op: str, kernel: Any, argmax: Array, places: int, threads: int) -> None:
-    if kernel(argmax, places, threads):
-        raise ValueError(f"{op}: argmax: expected places up to {places}, got {argmax.max()}")
+class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
+    """max_pool2d(relu(conv2d(x, w, b))) and the gradients."""
 
-
-class ConvBlock(Conv2D, Pool2D, Activations):
-    """conv_block and its gradients."""
-
-    def conv_block(
+    def _conv2d_relu_max_pool2d(
         self,
-        x: ArrayLike,
-        w: ArrayLike,
-        b: ArrayLike | None = None,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
         *,
         stride: Size2D = 1,
         padding: Padding = 0,
@@ -113,12 +102,13 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         pool_size: Size2D = 2,
         pool_stride: Size2D | None = None,
     ) -> tuple[Array, Array]:
-        op = "conv_block"
-        x, w, b = float_arrays(op, x=x, w=w, b=b)
-        block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        if b is not None:
-            rank(op, "b", b, "K")
-            shape(op, "b", b, w.shape[3:], "one for each filter of w")
+        """Return y and argmax, uint8: the place of each winner in its pool window.
+
+        Or it is the number of places, of which 255 are the most, where y is 0: ReLU lets no
+        gradient pass there.
+        """
+        x, w, b = float_arrays("conv2d", x=x, w=w, b=b)
+        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         algorithm = self._algorithm(x, w, block)
         if algorithm == "plain":
             return self._plain_block(x, w, b, block)
@@ -155,8 +145,7 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         pool_stride: Size2D | None = None,
     ) -> Array:
         """Return max_pool2d(relu(conv2d(x, w, b))) without the places of its winners."""
-        options = stride, padding, dilation, groups, pool_size, pool_stride
-        block = _check("conv2d", x, w, *options)
+        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         algorithm = self._algorithm(x, w, block)
         if algorithm != "plain":
             return self._fused_block(x, w, b, block, algorithm)[0]
@@ -247,12 +236,12 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         self._run(mark_dead, argmax, y, block.places)
         return y, argmax
 
-    def conv_block_backward(
+    def _conv2d_relu_max_pool2d_backward(
         self,
-        dy: ArrayLike,
-        argmax: ArrayLike,
-        x: ArrayLike,
-        w: ArrayLike,
+        dy: Array,
+        argmax: Array,
+        x: Array,
+        w: Array,
         *,
         stride: Size2D = 1,
         padding: Padding = 0,
@@ -262,32 +251,14 @@ class ConvBlock(Conv2D, Pool2D, Activations):
         pool_stride: Size2D | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, Array, Array]:
-        op = "conv_block_backward"
-        dy, x, w = float_arrays(op, dy=dy, x=x, w=w)
-        block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        flag(op, "input_gradient", input_gradient)
-        places = self._winners(op, dy, argmax, x, w, block)
+        """Return (dx, dw, db) as conv2d_backward does, from the winners' gradients alone."""
+        x, w = float_arrays("conv2d_backward", x=x, w=w)
+        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         if x.size == 0:
             dx = self._empty(x.shape, x.dtype) if input_gradient else None
             return dx, self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
         path, *_ = self._gradient_paths(x, w, block, input_gradient)
-        return self._block_gradients(path, dy, places, x, w, block, input_gradient)
-
-    def _winners(
-        self, op: str, dy: Array, argmax: ArrayLike, x: Array, w: Array, block: _Block
-    ) -> Array:
-        """Return the checked argmax of a block with the gradient dy."""
-        output = (x.shape[0], *block.output, w.shape[3])
-        shape(op, "dy", dy, output, f"that of {op.removesuffix('_backward')}'s result")
-        places = as_array(op, "argmax", argmax)
-        if places.dtype != np.uint8:
-            raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
-        shape(op, "argmax", places, output, f"that of {op.removesuffix('_backward')}'s result")
-        places = np.ascontiguousarray(places)
-        if places.size:
-            kernel = self._load(x).conv_block_backward.places_above
-            self._check(_require_places, op, kernel, places, block.places, self.num_threads)
-        return places
+        return self._block_gradients(path, dy, argmax, x, w, block, input_gradient)
 
     def _gradient_paths(self, x: Array, w: Array, block: _Block, input_gradient: bool) -> list[str]:
         """Return what can compute a block's gradients; the first of them does, by shape alone."""

@@ -1,4 +1,4 @@
-"""Convolution + batch normalization + ReLU + max-pool: without the convolution's result, or not."""
+"""Convolution + batch normalization + ReLU + max-pool, without the convolution's result."""
 
 from __future__ import annotations
 
@@ -7,45 +7,43 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastcnn._blocks import Array, Padding, Size2D, sees_few
-from fastcnn._checks import flag, float_arrays, positive, rank, shape
-from fastcnn.fast._batch_norm_block import BatchNormBlock
-from fastcnn.fast._conv_block import ConvBlock, _Block, _check
+from fastcnn._checks import float_arrays
+from fastcnn._types import Array, Padding, Size2D
+from fastcnn.fast._batch_norm import check_batch
+from fastcnn.fast._batch_norm_relu_max_pool2d import BatchNormReluMaxPool2D
+from fastcnn.fast._conv2d_relu_max_pool2d import Conv2DReluMaxPool2D, _Block, _block_of
 
-__all__ = ["ConvNormBlock"]
+__all__ = ["Conv2DBatchNormReluMaxPool2D", "sees_few"]
 
 _DOUBLE = np.dtype(np.float64)
+_FEW_NUMBERS = 9  # of a filter, as in a first layer's 3x3 of one channel
 
 
-def _check_vectors(op: str, x: Array, w: Array, block: _Block, **vectors: Array | None) -> None:
-    for name, vector in vectors.items():
-        if vector is not None:
-            rank(op, name, vector, "K")
-            shape(op, name, vector, w.shape[3:], "one for each filter of w")
-    values = len(x) * math.prod(block.convolved)
-    if values < 2:
-        raise ValueError(
-            f"{op}: x: expected at least two outputs a filter to take statistics of, got {values} "
-            f"with shape {x.shape}; drop a last batch of one or choose another batch size"
-        )
+def sees_few(w_shape: tuple[int, ...], dtype: np.dtype[Any], groups: int) -> bool:
+    """Return whether convolution and norm can do without the convolution's result.
+
+    The moments of the few numbers that a filter sees tell its statistics, for less than it takes
+    to write the result and to read it again (benchmarks/paths.py). In double they are exact
+    enough for float32.
+    """
+    return groups == 1 and dtype == np.float32 and math.prod(w_shape[:3]) <= _FEW_NUMBERS
 
 
-class ConvNormBlock(ConvBlock, BatchNormBlock):
-    """conv_norm_block and its gradients.
+class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
+    """max_pool2d(relu(batch_norm(conv2d(x, w, b), gamma, beta))) and the gradients.
 
-    Few numbers that an output sees have few moments, which tell the statistics beforehand: then
-    the convolution is conv_block with the norm in its weights.
+    Of filters that see few numbers, whose moments tell the statistics beforehand: then the
+    convolution is _conv2d_relu_max_pool2d with the norm in its weights.
     """
 
-    def conv_norm_block(
+    def _conv2d_batch_norm_relu_max_pool2d(
         self,
-        x: ArrayLike,
-        w: ArrayLike,
-        b: ArrayLike | None,
-        gamma: ArrayLike,
-        beta: ArrayLike,
+        x: Array,
+        w: Array,
+        gamma: Array,
+        beta: Array,
+        b: Array | None = None,
         *,
         epsilon: float = 1e-5,
         stride: Size2D = 1,
@@ -55,26 +53,10 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         pool_size: Size2D = 2,
         pool_stride: Size2D | None = None,
     ) -> tuple[Array, Array, Array, Array]:
-        op = "conv_norm_block"
-        x, w, b, gamma, beta = float_arrays(op, x=x, w=w, b=b, gamma=gamma, beta=beta)
-        block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        epsilon = positive(op, "epsilon", epsilon)
-        _check_vectors(op, x, w, block, b=b, gamma=gamma, beta=beta)
-        if not sees_few(w, block.groups) or x.size == 0:
-            z = self.conv2d(x, w, b, **block.options)
-            return self.batch_norm_block(z, gamma, beta, epsilon=epsilon, **_pool(block))
-        return self._block_from_moments(x, w, b, gamma, beta, epsilon, block)
-
-    def _block_from_moments(
-        self,
-        x: Array,
-        w: Array,
-        b: Array | None,
-        gamma: Array,
-        beta: Array,
-        epsilon: float,
-        block: _Block,
-    ) -> tuple[Array, Array, Array, Array]:
+        """Return y, argmax, mean and variance; argmax as of _conv2d_relu_max_pool2d."""
+        x, w, b, gamma, beta = float_arrays("conv2d", x=x, w=w, b=b, gamma=gamma, beta=beta)
+        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        check_batch("batch_norm", (len(x), *block.convolved, w.shape[3]))
         mean, variance = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         folded, shift = self._empty(w.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
@@ -104,7 +86,7 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
 
         def op_by_op() -> tuple[Array, ...]:
             z = self._eager.conv2d(x, w, b, **block.options)
-            result: tuple[Array, ...] = self._eager.batch_norm_block(
+            result: tuple[Array, ...] = self._eager._batch_norm_relu_max_pool2d(
                 z, gamma, beta, epsilon=epsilon, **_pool(block)
             )
             return result
@@ -130,16 +112,16 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         )
         return moments
 
-    def conv_norm_block_backward(
+    def _conv2d_batch_norm_relu_max_pool2d_backward(
         self,
-        dy: ArrayLike,
-        argmax: ArrayLike,
-        x: ArrayLike,
-        w: ArrayLike,
-        b: ArrayLike | None,
-        gamma: ArrayLike,
-        mean: ArrayLike,
-        variance: ArrayLike,
+        dy: Array,
+        argmax: Array,
+        x: Array,
+        w: Array,
+        gamma: Array,
+        mean: Array,
+        variance: Array,
+        b: Array | None = None,
         *,
         epsilon: float = 1e-5,
         stride: Size2D = 1,
@@ -150,23 +132,20 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
         pool_stride: Size2D | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, Array, Array, Array, Array]:
-        op = "conv_norm_block_backward"
-        dy, x, w, b, gamma, mean, variance = float_arrays(
-            op, dy=dy, x=x, w=w, b=b, gamma=gamma, mean=mean, variance=variance
-        )
-        block = _check(op, x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        epsilon = positive(op, "epsilon", epsilon)
-        flag(op, "input_gradient", input_gradient)
-        _check_vectors(op, x, w, block, b=b, gamma=gamma, mean=mean, variance=variance)
-        places = self._winners(op, dy, argmax, x, w, block)
-        if not input_gradient and sees_few(w, block.groups) and x.size:
+        """Return (dx, dw, db, dgamma, dbeta).
+
+        Where x needs a gradient, the convolution is computed again.
+        """
+        x, w, b, gamma = float_arrays("conv2d_backward", x=x, w=w, b=b, gamma=gamma)
+        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        if not input_gradient:
             gradients = self._gradients_from_moments(
-                dy, places, x, w, b, gamma, mean, variance, epsilon, block
+                dy, argmax, x, w, b, gamma, mean, variance, epsilon, block
             )
             return None, *gradients
         z = self.conv2d(x, w, b, **block.options)
-        dz, dgamma, dbeta = self.batch_norm_block_backward(
-            dy, places, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
+        dz, dgamma, dbeta = self._batch_norm_relu_max_pool2d_backward(
+            dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
         )
         dx, dw, db = self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
         assert dw is not None
@@ -213,7 +192,7 @@ class ConvNormBlock(ConvBlock, BatchNormBlock):
 
         def op_by_op() -> tuple[Array, ...]:
             z = self._eager.conv2d(x, w, b, **block.options)
-            dz, *of_norm = self._eager.batch_norm_block_backward(
+            dz, *of_norm = self._eager._batch_norm_relu_max_pool2d_backward(
                 dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
             )
             _, *of_convolution = self._eager.conv2d_backward(

@@ -6,21 +6,19 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, float_arrays, output_size, pair, positive, rank, shape
-from fastcnn.backend import Array, Size2D
+from fastcnn._checks import float_arrays, output_size, pair
+from fastcnn._types import Array, Size2D
 from fastcnn.fast import _wide
 from fastcnn.fast._activations import Activations
-from fastcnn.fast._batch_norm import BatchNorm, _check_batch
-from fastcnn.fast._batch_norm import _check as _check_norm
+from fastcnn.fast._batch_norm import BatchNorm, check_batch
 from fastcnn.fast._pool2d import Pool2D
 
-__all__ = ["BatchNormBlock"]
+__all__ = ["BatchNormReluMaxPool2D", "drop_dead", "mark_dead"]
 
 
 class _Windows(NamedTuple):
-    """The checked windows of a pool."""
+    """The windows of a pool."""
 
     output: tuple[int, int]
     size: tuple[int, int]
@@ -38,13 +36,10 @@ class _Windows(NamedTuple):
         )
 
 
-def _windows(op: str, x: Array, pool_size: Size2D, pool_stride: Size2D | None) -> _Windows:
+def _windows(x: Array, pool_size: Size2D, pool_stride: Size2D | None) -> _Windows:
+    op = "max_pool2d"
     size = pair(op, "pool_size", pool_size)
-    stride = size if pool_stride is None else pair(op, "pool_stride", pool_stride)
-    if size[0] * size[1] > 255:
-        raise ValueError(
-            f"{op}: pool_size: expected a window of at most 255 places, got {size[0]} x {size[1]}"
-        )
+    stride = size if pool_stride is None else pair(op, "stride", pool_stride)
     output = (
         output_size(op, "height", x.shape[1], (0, 0), size[0], stride[0]),
         output_size(op, "width", x.shape[2], (0, 0), size[1], stride[1]),
@@ -64,31 +59,29 @@ def drop_dead(alive: Array, winners: Array, dy: Array, argmax: Array, places: in
     np.multiply(argmax, lives, out=winners)
 
 
-def _require_places(op: str, argmax: Array, places: int) -> None:
-    if argmax.max() > places:
-        raise ValueError(f"{op}: argmax: expected places up to {places}, got {argmax.max()}")
+class BatchNormReluMaxPool2D(BatchNorm, Pool2D, Activations):
+    """relu(batch_norm(x, gamma, beta)), with a max-pool behind it or not, and the gradients."""
 
+    def _batch_norm_relu(
+        self, x: Array, gamma: Array, beta: Array, *, epsilon: float = 1e-5
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return y, its mask (0 where y is above 0 or NaN, else 1), mean and variance."""
+        return self._batch_norm_relu_max_pool2d(x, gamma, beta, epsilon=epsilon, pool_size=1)
 
-class BatchNormBlock(BatchNorm, Pool2D, Activations):
-    """batch_norm_block and its gradients."""
-
-    def batch_norm_block(
+    def _batch_norm_relu_max_pool2d(
         self,
-        x: ArrayLike,
-        gamma: ArrayLike,
-        beta: ArrayLike,
+        x: Array,
+        gamma: Array,
+        beta: Array,
         *,
         epsilon: float = 1e-5,
-        pool_size: Size2D = 1,
+        pool_size: Size2D = 2,
         pool_stride: Size2D | None = None,
     ) -> tuple[Array, Array, Array, Array]:
-        op = "batch_norm_block"
-        x, gamma, beta = float_arrays(op, x=x, gamma=gamma, beta=beta)
-        rank(op, "x", x, "N, H, W, C")
-        _check_norm(op, x, gamma=gamma, beta=beta)
-        epsilon = positive(op, "epsilon", epsilon)
-        windows = _windows(op, x, pool_size, pool_stride)
-        _check_batch(op, x)
+        """Return y, argmax, mean and variance; argmax as of _conv2d_relu_max_pool2d."""
+        x, gamma, beta = float_arrays("batch_norm", x=x, gamma=gamma, beta=beta)
+        windows = _windows(x, pool_size, pool_stride)
+        check_batch("batch_norm", x.shape)
         kernels = self._load(x)
         if x.shape[3] % self._lanes_of_channels(x):
             z, mean, variance = self.batch_norm(x, gamma, beta, epsilon=epsilon)
@@ -121,7 +114,7 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
             self._team(x),
             workspace[1],
             partial(
-                _wide.batch_norm_block,
+                _wide.batch_norm_relu_max_pool2d,
                 mean=mean,
                 variance=variance,
                 gamma=gamma,
@@ -136,40 +129,42 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
         lanes: int = self._load(x).batch_norm_block.lanes()
         return lanes
 
-    def batch_norm_block_backward(
+    def _batch_norm_relu_backward(
         self,
-        dy: ArrayLike,
-        argmax: ArrayLike,
-        x: ArrayLike,
-        gamma: ArrayLike,
-        mean: ArrayLike,
-        variance: ArrayLike,
+        dy: Array,
+        argmax: Array,
+        x: Array,
+        gamma: Array,
+        mean: Array,
+        variance: Array,
         *,
         epsilon: float = 1e-5,
-        pool_size: Size2D = 1,
+    ) -> tuple[Array, Array, Array]:
+        """Return (dx, dgamma, dbeta) as batch_norm_backward does."""
+        return self._batch_norm_relu_max_pool2d_backward(
+            dy, argmax, x, gamma, mean, variance, epsilon=epsilon, pool_size=1
+        )
+
+    def _batch_norm_relu_max_pool2d_backward(
+        self,
+        dy: Array,
+        argmax: Array,
+        x: Array,
+        gamma: Array,
+        mean: Array,
+        variance: Array,
+        *,
+        epsilon: float = 1e-5,
+        pool_size: Size2D = 2,
         pool_stride: Size2D | None = None,
     ) -> tuple[Array, Array, Array]:
-        op = "batch_norm_block_backward"
-        dy, x, gamma, mean, variance = float_arrays(
-            op, dy=dy, x=x, gamma=gamma, mean=mean, variance=variance
-        )
-        rank(op, "x", x, "N, H, W, C")
-        _check_norm(op, x, gamma=gamma, mean=mean, variance=variance)
-        epsilon = positive(op, "epsilon", epsilon)
-        windows = _windows(op, x, pool_size, pool_stride)
-        _check_batch(op, x)
-        output = (x.shape[0], *windows.output, x.shape[3])
-        shape(op, "dy", dy, output, "that of batch_norm_block's result")
-        places = as_array(op, "argmax", argmax)
-        if places.dtype != np.uint8:
-            raise TypeError(f"{op}: argmax: expected an array of uint8, got {places.dtype}")
-        shape(op, "argmax", places, output, "that of batch_norm_block's result")
-        places = np.ascontiguousarray(places)
-        self._check(_require_places, op, places, windows.places)
+        """Return (dx, dgamma, dbeta) as batch_norm_backward does, from the winners' gradients."""
+        x, gamma = float_arrays("batch_norm_backward", x=x, gamma=gamma)
+        windows = _windows(x, pool_size, pool_stride)
         kernel = self._load(x).batch_norm_block
         if x.shape[3] % self._lanes_of_channels(x) or not windows.side_by_side:
-            alive, winners = self._empty(dy.shape, dy.dtype), self._empty(dy.shape, places.dtype)
-            self._run(drop_dead, alive, winners, dy, places, windows.places)
+            alive, winners = self._empty(dy.shape, dy.dtype), self._empty(dy.shape, argmax.dtype)
+            self._run(drop_dead, alive, winners, dy, argmax, windows.places)
             dz = self.max_pool2d_backward(
                 alive,
                 winners,
@@ -187,7 +182,7 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
             dgamma,
             dbeta,
             dy,
-            places,
+            argmax,
             x,
             gamma,
             mean,
@@ -197,6 +192,6 @@ class BatchNormBlock(BatchNorm, Pool2D, Activations):
             self._empty((parts, 2, x.shape[3]), x.dtype),
             self._empty((3, x.shape[3]), x.dtype),
             self._team(x),
-            _wide.batch_norm_block_backward,
+            _wide.batch_norm_relu_max_pool2d_backward,
         )
         return dx, dgamma, dbeta

@@ -1,0 +1,13 @@
+"""The types of arrays and options that the whole library names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Padding", "Size2D"]
+
+Array = NDArray[Any]
+Size2D = int | tuple[int, int]
+Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
