@@ -15,6 +15,7 @@ from fastcnn._batches import Samples
 from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
 from fastcnn._labels import sample_weights
+from fastcnn._loss import Loss, LossFunction
 from fastcnn._samples import Counts, Given, Split, require_weight
 from fastcnn._sentences import no_attribute
 from fastcnn._settings import Checks
@@ -31,7 +32,6 @@ from fastcnn._step_lock import StepLock
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
 from fastcnn.backend import Array, Backend, get_backend
 from fastcnn.inference import as_images, no_model
-from fastcnn.losses import Loss, LossFunction
 from fastcnn.nn._options import flag, float_dtype, integer
 from fastcnn.nn._places import count_of
 from fastcnn.nn._variable import Buffer
