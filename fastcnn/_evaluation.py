@@ -10,10 +10,20 @@ from numpy.typing import ArrayLike
 from fastcnn import nn
 from fastcnn._batches import Samples, floats
 from fastcnn._loss import Loss
-from fastcnn._samples import as_arrays, given, require_weight
+from fastcnn._samples import ArraysLike, as_arrays, given, require_weight
 from fastcnn._sentences import explained
 from fastcnn._setup import Setup
-from fastcnn._several import Arrays, each, ends_in, inputs_of, listed, outputs_of
+from fastcnn._several import (
+    Arrays,
+    dict_names_of,
+    each,
+    ends_in,
+    input_ends,
+    listed,
+    output_ends,
+    outputs_of,
+    under,
+)
 from fastcnn._weighted import tally_of
 from fastcnn.backend import Array, Backend
 from fastcnn.inference import Predictor, Run, compiled
@@ -32,8 +42,8 @@ class Evaluation(Setup):
     @explained
     def evaluate(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: ArraysLike,
+        y: ArraysLike,
         *,
         batch_size: int = 128,
         sample_weight: ArrayLike | None = None,
@@ -42,10 +52,10 @@ class Evaluation(Setup):
 
         The loss is that of all samples together, whatever the batch size. There is no accuracy
         with mean_squared_error and functions, nor of several outputs: their own losses are
-        "loss_0" and so on.
+        "loss_0" and so on, or "loss_digit" where the outputs have names.
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
-        samples = self._samples(given(x, y, sample_weight, self._counts()))
+        samples = self._samples(given(x, y, sample_weight, self._sides()))
         counted = samples.targets if self._fitted_to is None else self._fitted_to
         fitted = self.loss.fitted(counted, self.model.output_shape)
         require_weight(samples.targets, samples.weights, fitted, "")
@@ -53,7 +63,7 @@ class Evaluation(Setup):
 
     def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
         run = self._compiled()
-        tally = tally_of(fitted)
+        tally = tally_of(fitted, output_ends(self.model).names)
         for start in range(0, len(samples), batch_size):
             images, target, of_samples = samples.part(start, batch_size)
             prediction = run(*(floats(one, self.dtype) for one in listed(images)))
@@ -62,17 +72,22 @@ class Evaluation(Setup):
             tally.add(loss, prediction, target, of_samples)
         return tally.numbers()
 
-    def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
+    def predict(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
         """Return the model's outputs, for a classifier logits (n, classes).
 
-        Of a model with several outputs they are a list of arrays.
+        Of a model with several outputs they are a list of arrays; of one that was made with a dict
+        of outputs, a dict.
 
         While another thread trains, they are those of the model between two steps, as is what
         `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
         """
         batch_size = integer(batch_size, "predict: batch_size")
-        images = self._images(as_arrays(x, inputs_of(self.model), "x", "inputs"), "x", "predict")
-        return self._steps.unchanged(lambda: self._predict(images, batch_size))
+        images = self._images(as_arrays(x, input_ends(self.model), "x"), "x", "predict")
+        outputs: Array = under(
+            dict_names_of(self.model),
+            self._steps.unchanged(lambda: self._predict(images, batch_size)),
+        )
+        return outputs
 
     def _predict(self, images: Arrays, batch_size: int) -> Any:
         run, count, shape = self._compiled(), count_of(images), self.model.output_shape
@@ -89,7 +104,7 @@ class Evaluation(Setup):
                 output[part] = result
         return outputs if gives_several else outputs[0]
 
-    def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
+    def predict_proba(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.
 
         Of a model that ends in a softmax or sigmoid they are what `predict` returns; sigmoids are
@@ -100,10 +115,11 @@ class Evaluation(Setup):
                 f"predict_proba: expected a model with one output, got one with "
                 f"{outputs_of(self.model)}; predict gives them in a list"
             )
-        outputs = self.predict(x, batch_size=batch_size)
-        if ends_in(self.model, "softmax", "sigmoid"):
-            return outputs
-        return self.backend.softmax(outputs)
+        outputs: Any = self.predict(x, batch_size=batch_size)
+        (outputs,) = outputs.values() if isinstance(outputs, dict) else (outputs,)
+        is_one: bool = ends_in(self.model, "softmax", "sigmoid")
+        probabilities: Array = outputs if is_one else self.backend.softmax(outputs)
+        return probabilities
 
     def predictor(self) -> Predictor:
         """Return a snapshot of the model as it is now, made ready to serve on this backend."""

@@ -16,7 +16,7 @@ from fastcnn.backend import Array, Backend
 from fastcnn.nn._options import Shape
 from fastcnn.nn._repr import OptionsRepr
 
-__all__ = ["FunctionLoss", "Loss", "LossBackward", "LossFunction", "bytes_or_counts"]
+__all__ = ["AnyLoss", "FunctionLoss", "Loss", "LossBackward", "LossFunction", "bytes_or_counts"]
 
 LossBackward = Callable[[], Array]
 LossFunction = Callable[[Array, Array], tuple[float, Array]]  # see FunctionLoss
@@ -83,6 +83,9 @@ def bytes_or_counts(where: str) -> TypeError:
         f"{where}: expected floats or int64 for targets of the output's shape, got uint8, which "
         "may be bytes of images or counts; convert them: y / 255 or y.astype(int)"
     )
+
+
+AnyLoss = Loss | LossFunction | str  # what a caller may give as one
 
 
 class FunctionLoss(Loss, Settings):

@@ -18,13 +18,13 @@ from fastcnn._evaluation import Evaluation
 from fastcnn._finite import wild_update
 from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
-from fastcnn._loss import Loss, LossFunction
+from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
-from fastcnn._samples import Split, given, given_pair, split
+from fastcnn._samples import ArraysLike, Split, given, given_pair, split
 from fastcnn._sentences import explained
-from fastcnn._several import Arrays
+from fastcnn._several import Arrays, output_ends
 from fastcnn._stream import Stream
 from fastcnn._update import Update
 from fastcnn._weighted import tally_of
@@ -68,7 +68,8 @@ class Trainer(Evaluation):
     A model with several inputs takes a list of as many arrays for x, in their order. One with
     several outputs takes such a list for y, and a list of losses, one an output: the loss is then
     their sum, each times its number in loss_weights (of at least 0; 1 by default), and "loss_0" the
-    first output's own. There is no accuracy then.
+    first output's own. There is no accuracy then. Where inputs and outputs have names (see
+    nn.Model) each of these lists may be a dict, and an output's own loss is called "loss_digit".
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
     set is checked as here. A new optimizer starts with a state of its own, and so it does for
@@ -83,8 +84,8 @@ class Trainer(Evaluation):
         model: nn.Module,
         *,
         optimizer: Optimizer | str | None = None,
-        loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str] = "cross_entropy",
-        loss_weights: Sequence[float] | None = None,
+        loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss] = "cross_entropy",
+        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
@@ -107,13 +108,13 @@ class Trainer(Evaluation):
     @explained
     def fit(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: ArraysLike,
+        y: ArraysLike,
         *,
         epochs: int = 1,
         batch_size: int = 128,
         sample_weight: ArrayLike | None = None,
-        validation_data: tuple[ArrayLike, ...] | None = None,
+        validation_data: tuple[ArraysLike, ...] | None = None,
         validation_split: float | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
@@ -163,9 +164,9 @@ class Trainer(Evaluation):
                 )
         if validation_split is not None and validation_data is not None:
             raise ValueError("fit: validation_split: expected no validation_data with it, got both")
-        counts = self._counts()
-        data = given(x, y, sample_weight, counts)
-        other = given_pair(validation_data, counts)
+        sides = self._sides()
+        data = given(x, y, sample_weight, sides)
+        other = given_pair(validation_data, sides)
         parts: Split | None = None
         if validation_split is not None:
             rng = cast(np.random.Generator, Stream(self.seed, _SPLIT, 0))
@@ -174,7 +175,7 @@ class Trainer(Evaluation):
         count = len(train)
         steps = count // batch_size if drop_last else -(-count // batch_size)
         self._require_batches(count, batch_size, drop_last, steps)
-        names = tally_of(self.loss).names
+        names = tally_of(self.loss, sides.outputs.names).names
         self.measured = names + tuple(f"val_{name}" for name in names if validation is not None)
 
         total_steps = self.step + epochs * steps
@@ -233,7 +234,7 @@ class Trainer(Evaluation):
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
-        tally = tally_of(fitted)
+        tally = tally_of(fitted, output_ends(self.model).names)
         passes = Passes(self.model, fitted, self.optimizer, self.backend)
         update = Update(self.optimizer, self._parameters, self.backend)
         for batch in data(same_arrays=passes.same_arrays):

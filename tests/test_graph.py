@@ -18,7 +18,7 @@ import fastcnn
 from fastcnn import nn, optim
 from fastcnn._architecture import architecture_of, known_layers, layer_from
 from fastcnn._several import ends_in
-from fastcnn.nn import _graph
+from fastcnn.nn import _symbol
 from fastcnn.nn._places import stepped
 from fastcnn.program import Interpreter, differentiate, trace
 
@@ -275,7 +275,7 @@ def as_dense(seed: int) -> Any:
 def test_symbols_of_another_process_have_higher_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     x = nn.Input((3,))
     y = nn.Dense(2)(x)
-    monkeypatch.setattr(_graph, "_counter", itertools.count())
+    monkeypatch.setattr(_symbol, "_counter", itertools.count())
     model = nn.Model(x, nn.Dense(4)(nn.ReLU()(y)))
     assert [type(layer).__name__ for layer in model.layers] == ["Dense", "ReLU", "Dense"]
 

@@ -27,8 +27,8 @@ class Sequential(Module):
     _runs_all = True
     _takes_several = True  # what its first layer takes
 
-    def __init__(self, layers: Iterable[Module]) -> None:
-        super().__init__()
+    def __init__(self, layers: Iterable[Module], *, name: str | None = None) -> None:
+        super().__init__(name=name)
         if isinstance(layers, (Module, str)) or not isinstance(layers, Iterable):
             raise TypeError(
                 f"Sequential: layers: expected a list of layers, got {type(layers).__name__}"
@@ -118,8 +118,10 @@ class Residual(Module):
 
     _runs_all = True
 
-    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, body: Module, shortcut: Module | None = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
         _require_module(body, "Residual: body")
         if shortcut is not None:
             _require_module(shortcut, "Residual: shortcut")

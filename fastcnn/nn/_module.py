@@ -14,15 +14,15 @@ from fastcnn._memory import copied
 from fastcnn._sentences import explained
 from fastcnn.backend import Array, Backend
 from fastcnn.nn import _own, _rules, _words
-from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer
+from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer, name_or_none
 from fastcnn.nn._places import require_one
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._state import check_state, config_of
+from fastcnn.nn._symbol import Symbol, called_on, symbols_or_error
 from fastcnn.nn._tree import Tree, fixed
 from fastcnn.nn._variable import Buffer, Draw, Parameter
 
 if TYPE_CHECKING:
-    from fastcnn.nn._graph import Symbol
     from fastcnn.program import Program
 
 Backward = Callable[[Array], "Array | None"]
@@ -49,7 +49,8 @@ class Module(Tree, metaclass=_LayerType):
     Once a model is built, its layers stay. So do the options of the library's layers, but those
     that are read at each call, such as Dropout's rate.
 
-    `notes` is a dict for values of JSON that belong with a model, such as the names of its
+    `name` is what an output of a Model that the layer makes is called where arrays are given in
+    dicts. `notes` is a dict for values of JSON that belong with a model, such as the names of its
     classes: `save` writes it to the file, `fastcnn.load` brings it back.
     """
 
@@ -57,6 +58,7 @@ class Module(Tree, metaclass=_LayerType):
     input_shape: Shape  # of one input, () before it is planned
     output_shape: Shape
     notes: dict[str, Any]
+    name: str | None
 
     # Options that may be set at any time, as all parts of the library read them at each call; and
     # how each is checked. The other options of a layer hold from when it is made.
@@ -68,8 +70,10 @@ class Module(Tree, metaclass=_LayerType):
     _takes_several: ClassVar[bool] = False  # inputs; of a layer of the house
 
     @_rules.explained
-    def __init__(self) -> None:
+    def __init__(self, *, name: str | None = None) -> None:
         vars(self).update(built=False, input_shape=(), output_shape=(), notes={})
+        if name is not None or not hasattr(type(self), "name"):  # a class of one's own may have one
+            vars(self)["name"] = name_or_none(name, f"{type(self).__name__}: name")
         self._planned = False
         self._frozen = False
         self._parameters: dict[str, Parameter] = {}
@@ -125,7 +129,9 @@ class Module(Tree, metaclass=_LayerType):
         raise NotImplementedError(f"{type(self).__name__}: expected a method forward, got none")
 
     @overload
-    def __call__(self, x: Symbol | Sequence[Symbol], backend: None = None) -> Symbol: ...
+    def __call__(
+        self, x: Symbol | Sequence[Symbol] | Mapping[str, Symbol], backend: None = None
+    ) -> Symbol: ...
     @overload
     def __call__(self, x: Array, backend: Backend) -> Array: ...
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
@@ -135,8 +141,6 @@ class Module(Tree, metaclass=_LayerType):
         Models know no backend: a call without one is a TypeError that says who has.
         """
         if backend is None or isinstance(backend, str) or not hasattr(x, "dtype"):
-            from fastcnn.nn._graph import called_on, symbols_or_error  # a Model is a Module
-
             symbols = symbols_or_error(self, x, backend)
             if symbols is not None:
                 return called_on(self, symbols)

@@ -13,7 +13,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from fastcnn._sentences import misfit, no_attribute
-from fastcnn.nn._options import Shape, integer
+from fastcnn.nn._options import Shape, identifier, integer
 from fastcnn.nn._own import checked
 from fastcnn.nn._tree import FIXED, Tree, holds, unseen
 from fastcnn.nn._variable import Variable
@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 Function = Callable[..., Any]
-
-_LONGEST_NAME = 100
 
 # What people look for on a model and find elsewhere.
 _ELSEWHERE = {
@@ -164,11 +162,7 @@ def require_declared(module: Module) -> None:
 def declared(module: Module, name: str, shape: Shape, draw: object) -> Shape:
     """Check what a layer declares, each name once; return its shape."""
     who = type(module).__name__
-    if not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
-        raise ValueError(
-            f"{who}: name: expected letters, digits and underscores, at most {_LONGEST_NAME}, "
-            f"got {name!r:.80}"
-        )
+    identifier(name, f"{who}: name")
     if name in module._declared:
         raise ValueError(f"{who}: name: expected each once, got {name} twice")
     if not callable(draw):
