@@ -55,7 +55,8 @@ def known_shape_of(model: nn.Module) -> Any:
     """Return the input_shape of a model that is built or says it itself, else None."""
     if model.built:
         return model.input_shape
-    return model._own_shapes() if isinstance(model, nn.Model) else None
+    first = _first(model)
+    return first._own_shapes() if isinstance(first, nn.Model) else None
 
 
 def outputs_of(model: nn.Module) -> int | None:
@@ -103,9 +104,7 @@ def places(where: str, keys: Iterable[Any]) -> tuple[str, ...]:
 
 def input_ends(model: nn.Module) -> Ends:
     """Return what is known of a model's inputs."""
-    first = model
-    while isinstance(first, nn.Sequential):
-        first = first.layers[0]
+    first = _first(model)
     names = first.input_names if isinstance(first, nn.Model) else None
     return Ends("inputs", inputs_of(model), names)
 
@@ -121,6 +120,12 @@ def dict_names_of(model: nn.Module) -> tuple[str, ...] | None:
     """Return the names of the outputs of a model that was made with a dict of them."""
     last = _last(model)
     return last.output_names if isinstance(last, nn.Model) and last._gives_dict else None
+
+
+def _first(model: nn.Module) -> nn.Module:
+    while isinstance(model, nn.Sequential):
+        model = model.layers[0]
+    return model
 
 
 def _last(model: nn.Module) -> nn.Module:

@@ -31,9 +31,9 @@ def _is_monitor(name: str) -> bool:
 
 
 def _monitor(value: object, where: str) -> str:
-    return (
-        value if isinstance(value, str) and _is_monitor(value) else choice(value, where, MONITORS)
-    )
+    if isinstance(value, str) and _is_monitor(value):
+        return value
+    return choice(value, where, MONITORS)
 
 
 def _monitor_or_none(value: object, where: str) -> str | None:
@@ -94,9 +94,9 @@ class EarlyStopping(Callback, Settings):
 
     monitor: "loss", "accuracy", "val_loss" or "val_accuracy", or of a model with several outputs
     the loss of one, as the history calls it: "val_loss_0", "val_loss_digit". Losses should fall,
-    accuracies rise, by more than min_delta to count; a NaN never counts. restore_best: at the end put back
-    the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished. Each
-    call of fit starts to count anew.
+    accuracies rise, by more than min_delta to count; a NaN never counts. restore_best: at the end
+    put back the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished.
+    Each call of fit starts to count anew.
     """
 
     _checks: ClassVar[Checks] = {
@@ -163,9 +163,10 @@ class Checkpoint(Callback, Settings):
 
     path: the model file (Module.save), in a folder that is there. In its name {epoch} and the
     names of measured numbers are filled in, "{epoch:03d}-{val_accuracy:.3f}.safetensors"; {{ and
-    }} are braces. monitor: as of EarlyStopping. state: save the training state (Trainer.save_state) instead, from which
-    training can resume. The file is replaced whole or not at all. Whether the folder takes a
-    file and a file can hold the model is found out before the first epoch.
+    }} are braces. monitor: as of EarlyStopping. state: save the training state
+    (Trainer.save_state) instead, from which training can resume. The file is replaced whole or not
+    at all. Whether the folder takes a file and a file can hold the model is found out before the
+    first epoch.
     """
 
     _checks: ClassVar[Checks] = {"path": _path, "monitor": _monitor_or_none, "state": flag}

@@ -156,7 +156,7 @@ def between(inputs: Iterable[Symbol], outputs: Iterable[Symbol]) -> list[Symbol]
             if symbol._layer is None and not symbol._inputs:
                 raise ValueError(
                     f"Model: outputs: expected them to depend on its inputs alone, got {reader}"
-                    f"another Input, {_named(symbol)}"
+                    f"{_named(symbol)}, which is none of them"
                 )
             found[id(symbol)] = symbol
             name = type(symbol._layer).__name__
