@@ -72,10 +72,11 @@ class Trainer(Evaluation):
     nn.Model) each of these lists may be a dict, and an output's own loss is called "loss_digit".
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
-    set is checked as here. A new optimizer starts with a state of its own, and so it does for
-    another model. Attributes besides: `epoch` and `step` count finished epochs and steps,
-    `history` is what `fit` returns, `measured` names the numbers of an epoch that the running fit
-    gives.
+    set is checked as here. Options of layers that may be set at any time, such as a Dropout's rate,
+    may be so by a schedule too: the next step sees them. What is frozen the next epoch sees. A new
+    optimizer starts with a state of its own, and so it does for another model. Attributes besides:
+    `epoch` and `step` count finished epochs and steps, `history` is what `fit` returns, `measured`
+    names the numbers of an epoch that the running fit gives.
     """
 
     @explained
@@ -237,7 +238,12 @@ class Trainer(Evaluation):
         tally = tally_of(fitted, output_ends(self.model).names)
         passes = Passes(self.model, fitted, self.optimizer, self.backend)
         update = Update(self.optimizer, self._parameters, self.backend)
+        settings, before = self.model._settings_of_all(), None
         for batch in data(same_arrays=passes.same_arrays):
+            now = [holder[name] for holder, name in settings]
+            if before not in (None, now):  # a schedule may change what a program was written for
+                passes = Passes(self.model, fitted, self.optimizer, self.backend)
+            before = now
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
             tally.add(loss, prediction, *batch[1:])
             if bar is not None:

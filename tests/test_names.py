@@ -15,6 +15,7 @@ from several import inputs
 import fastcnn
 from fastcnn import callbacks, nn
 from fastcnn._architecture import architecture_of, known_layers, layer_from
+from fastcnn._prediction import Classifier
 
 COUNT = 9
 IMAGES, NUMBERS = inputs(COUNT)
@@ -145,6 +146,18 @@ def test_a_model_is_called_on_a_dict(backend: Any) -> None:
         ValueError, match=r'^Model: x: expected .* inputs "image", "meta", got none'
     ):
         inner({"image": image})
+
+
+def test_the_command_asks_a_model_with_a_named_output() -> None:
+    x = nn.Input((4,))
+    y = np.arange(COUNT) % 3
+    found = []
+    for outputs in (lambda y: y, lambda y: {"digit": y}):
+        model = nn.Model(x, outputs(nn.Dense(3, activation="softmax")(x)))
+        model.build()
+        classifier = Classifier(model, fastcnn.FastBackend())
+        found.append(classifier.measure(NUMBERS, y, batch_size=4))
+    assert found[0] == found[1]
 
 
 # ---------------------------------------------------------------------- copies, files, words
