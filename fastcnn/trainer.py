@@ -72,8 +72,8 @@ class Trainer(Evaluation):
     nn.Model) each of these lists may be a dict, and an output's own loss is called "loss_digit".
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
-    set is checked as here. Options of layers that may be set at any time, such as a Dropout's rate,
-    may be so by a schedule too: the next step sees them. What is frozen the next epoch sees. A new
+    set is checked as here. What a schedule sets of the options of layers that may be set at any
+    time, such as a Dropout's rate, the next step sees; what it freezes, the next epoch. A new
     optimizer starts with a state of its own, and so it does for another model. Attributes besides:
     `epoch` and `step` count finished epochs and steps, `history` is what `fit` returns, `measured`
     names the numbers of an epoch that the running fit gives.

@@ -52,7 +52,9 @@ class Sequential(Module):
                 shape = layer.plan(shape)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"layer {index}: {error}") from error
+                before = type(self.layers[index - 1]).__name__
+                behind = f" (behind layer {index - 1}, {before})" if index else ""
+                raise kind(f"layer {index}: {error}{behind}") from error
         return shape
 
     def forward(

@@ -164,7 +164,7 @@ def between(inputs: Iterable[Symbol], outputs: Iterable[Symbol]) -> list[Symbol]
     for symbol in inputs:
         if id(symbol) not in used:
             raise ValueError(
-                f"Model: inputs: expected each to be used, got {_named(symbol)}, that no output "
-                "depends on"
+                f"Model: inputs: expected each to be used, got {_named(symbol)}, on which no "
+                "output depends"
             )
     return sorted(found.values(), key=lambda symbol: symbol._number)

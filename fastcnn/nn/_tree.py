@@ -87,7 +87,12 @@ class Tree:
             prefix, module, runs, above = rest.pop()
             at = places.setdefault(id(module), [])
             at.append(runs)
-            if at.count(True) > 1 or at.count(False) > 1 or _is_among(module, above):
+            if _is_among(module, above):
+                raise ValueError(
+                    f"{type(self).__name__}: expected no layer within itself, got a "
+                    f"{type(module).__name__} that holds itself"
+                )
+            if at.count(True) > 1 or at.count(False) > 1:
                 raise ValueError(
                     f"{type(self).__name__}: expected each layer at one place, got the same "
                     f"{type(module).__name__} twice; make a new one for each place"
