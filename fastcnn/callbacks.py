@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -31,8 +32,16 @@ def _is_monitor(name: str) -> bool:
 
 
 def _monitor(value: object, where: str) -> str:
-    if isinstance(value, str) and _is_monitor(value):
-        return value
+    if isinstance(value, str):
+        if _is_monitor(value):
+            return value
+        by_keras = re.fullmatch(r"(val_)?(\w+)_loss", value)
+        if by_keras is not None:
+            meant = f"{by_keras[1] or ''}loss_{by_keras[2]}"
+            raise ValueError(
+                f"{where}: expected a name of the history, got {value!r:.80}; the loss of an "
+                f'output is called "{meant:.80}"'
+            )
     return choice(value, where, MONITORS)
 
 

@@ -177,6 +177,14 @@ def test_a_layer_of_ones_own_may_have_a_name() -> None:
     assert nn.Model(X0, Named()(X0)).output_names == ("own",)
     assert nn.Model(X0, Own("no identifier")(X0)).output_names is None
     assert nn.Model(X0, Own(3)(X0)).output_names is None
+
+    class Part(nn.Sequential):
+        def __init__(self, name: str) -> None:
+            super().__init__([nn.ReLU()])
+            self.name = name
+            self.name = f"{name}_again"
+
+    assert nn.Model(X0, Part("part")(X0)).output_names == ("part_again",)
     layer = nn.Dense(2, name="a")
     with pytest.raises(AttributeError, match=r"^Dense: name: can't be changed"):
         layer.name = "b"

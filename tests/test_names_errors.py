@@ -10,7 +10,7 @@ import pytest
 from named import IMAGES, LOSS, MODELS, NUMBERS, X, Y, body, by_keys, by_layers, trainer_of
 
 import fastcnn
-from fastcnn import nn
+from fastcnn import callbacks, nn
 from fastcnn._architecture import architecture_of, known_layers, layer_from
 
 NAMES = 'the model\'s inputs "image", "meta"'
@@ -124,6 +124,11 @@ A, B = nn.Input((3,), name="a"), nn.Input((3,), name="a")
         (lambda: nn.Input((3,), name="a-b"), "^Input: name: expected letters, digits and under"),
         (lambda: nn.Dense(3, name=""), "^Dense: name: expected letters, .*got ''"),
         (lambda: nn.Dense(3, name=5), "^Dense: name: expected letters, .*got 5"),  # type: ignore[arg-type]
+        (lambda: nn.Dense(3)({"a": A}), "^Dense: expected a symbol or a list of them, got a dict;"),
+        (
+            lambda: callbacks.EarlyStopping("val_digit_loss"),
+            '^EarlyStopping: monitor: expected .*; the loss of an output is called "val_loss_d',
+        ),
         (lambda: nn.Model(A, nn.add(A, B)), 'got Add, which was called on an Input "a" of shape'),
     ],
 )

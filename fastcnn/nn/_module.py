@@ -49,9 +49,10 @@ class Module(Tree, metaclass=_LayerType):
     Once a model is built, its layers stay. So do the options of the library's layers, but those
     that are read at each call, such as Dropout's rate.
 
-    `name` is what an output of a Model that the layer makes is called where arrays are given in
-    dicts. `notes` is a dict for values of JSON that belong with a model, such as the names of its
-    classes: `save` writes it to the file, `fastcnn.load` brings it back.
+    `name`, which the constructor of every layer takes, is what an output of a Model that the layer
+    makes is called where arrays are given in dicts. `notes` is a dict for values of JSON that
+    belong with a model, such as the names of its classes: `save` writes it to the file,
+    `fastcnn.load` brings it back.
     """
 
     built: bool  # whether it has weights

@@ -200,7 +200,8 @@ def refuse_change(module: Module, name: str, value: object) -> None:
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
     if name in state and value is present:
         return
-    if name in cls._options and name in state:
+    own_name = name == "name" and cls._known is None  # of a class that may use it as it likes
+    if name in cls._options and name in state and not own_name:
         if type(value) not in _PLAIN or value != present:
             raise AttributeError(
                 f"{where}: can't be changed, for options hold from when a layer is made; "

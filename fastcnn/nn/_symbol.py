@@ -69,6 +69,11 @@ def symbols_in(x: object) -> tuple[Symbol, ...] | None:
 def symbols_or_error(layer: Module, x: object, backend: object) -> tuple[Symbol, ...] | None:
     """Return symbols_in(x); TypeError for symbols beside others or with a backend."""
     symbols, who = symbols_in(x), type(layer).__name__
+    if isinstance(x, Mapping) and any(map(_holds_symbols, x.values())):
+        raise TypeError(
+            f"{who}: expected a symbol or a list of them, got a dict; it is for a Model whose "
+            "inputs have names"
+        )
     if symbols is None and isinstance(x, (list, tuple)) and any(map(_holds_symbols, x)):
         what = ", ".join(type(each).__name__ for each in x)
         raise TypeError(f"{who}: expected symbols alone in one list, got a list of {what:.80}")
