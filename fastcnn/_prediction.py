@@ -113,8 +113,7 @@ class Classifier:
     def _probabilities(self, x: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # the answer tells of it
             x = self._prepared(x)
-            ask = self.trainer.predict if self.gives_probabilities else self.trainer.predict_proba
-            return ask(x)
+            return self.trainer.predict_proba(x)  # a softmax at the end is not applied twice
 
     def _prepared(self, x: Array) -> Array:
         """Return arrays of images as the model takes them; another shape it will refuse itself."""
@@ -134,7 +133,7 @@ class Classifier:
             return trainer.evaluate(x, y, batch_size=batch_size)
         model = trainer.model
         labels = CrossEntropy().targets(y, len(x), model.output_shape, trainer.dtype, "y")
-        probabilities = trainer.predict(x, batch_size=batch_size)
+        probabilities = trainer.predict_proba(x, batch_size=batch_size)
         of_labels = probabilities[np.arange(len(x)), labels].astype(np.float64)
         least = float(np.finfo(trainer.dtype).tiny)  # what rounds to 0 has a finite logarithm
         return {

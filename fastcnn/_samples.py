@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
-from fastcnn._several import Arrays, taken_apart
+from fastcnn._several import Arrays, Ends
 from fastcnn._types import Array
 from fastcnn.losses import Loss
 from fastcnn.nn._options import number
 from fastcnn.nn._places import count_of
 
 __all__ = [
-    "Counts",
+    "ArraysLike",
     "Given",
+    "Sides",
     "Split",
     "as_arrays",
     "given",
@@ -24,6 +26,10 @@ __all__ = [
     "require_weight",
     "split",
 ]
+
+
+# What a caller gives: an array, or a list or dict of them where a model has several ends.
+ArraysLike = ArrayLike | Mapping[str, ArrayLike]
 
 
 class Given(NamedTuple):
@@ -35,31 +41,34 @@ class Given(NamedTuple):
     where: str
 
 
-class Counts(NamedTuple):
-    """How many inputs a model takes, and how many outputs it gives; 0 for one by itself."""
+class Sides(NamedTuple):
+    """What is known of a model's inputs, and of the outputs that there are losses of."""
 
-    inputs: int
-    outputs: int
-
-
-def as_arrays(value: Any, count: int, where: str, of: str) -> Arrays:
-    """Return what a caller gave as an array, or `count` of them as a tuple; 0 is one by itself."""
-    if not count:
-        return as_array(value, where)
-    return tuple(as_array(one, name) for one, name in taken_apart(value, count, where, of))
+    inputs: Ends
+    outputs: Ends
 
 
-def given(x: Any, y: Any, weight: ArrayLike | None, counts: Counts, where: str = "") -> Given:
+def as_arrays(value: Any, ends: Ends, where: str) -> Arrays:
+    """Return what a caller gave as an array, or a tuple of as many as there are ends."""
+    if ends.number:
+        values = zip(ends.listed(value, where), ends.called(where), strict=True)
+        return tuple(as_array(one, name) for one, name in values)
+    if isinstance(value, Mapping) and ends.names is not None:
+        (value,), (where,) = ends.listed(value, where), ends.called(where)
+    return as_array(value, where)
+
+
+def given(x: Any, y: Any, weight: ArrayLike | None, sides: Sides, where: str = "") -> Given:
     """Return what a caller gave, as arrays."""
     return Given(
-        as_arrays(x, counts.inputs, f"{where}x", "inputs"),
-        as_arrays(y, counts.outputs, f"{where}y", "outputs"),
+        as_arrays(x, sides.inputs, f"{where}x"),
+        as_arrays(y, sides.outputs, f"{where}y"),
         None if weight is None else as_array(weight, f"{where}sample_weight"),
         where,
     )
 
 
-def given_pair(data: tuple[Any, ...] | None, counts: Counts) -> Given | None:
+def given_pair(data: tuple[Any, ...] | None, sides: Sides) -> Given | None:
     """Return the arrays of fit's validation_data."""
     if data is None:
         return None
@@ -72,7 +81,7 @@ def given_pair(data: tuple[Any, ...] | None, counts: Counts) -> Given | None:
             "them"
         )
     weight = data[2] if len(data) == 3 else None
-    return given(data[0], data[1], weight, counts, f"{where}: ")
+    return given(data[0], data[1], weight, sides, f"{where}: ")
 
 
 def require_weight(targets: Arrays, weights: Array | None, loss: Loss, where: str) -> None:

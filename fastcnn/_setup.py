@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,15 +15,17 @@ from fastcnn._batches import Samples
 from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
 from fastcnn._labels import sample_weights
-from fastcnn._samples import Counts, Given, Split, require_weight
+from fastcnn._loss import AnyLoss, Loss
+from fastcnn._samples import Given, Sides, Split, require_weight
 from fastcnn._sentences import no_attribute
 from fastcnn._settings import Checks
 from fastcnn._several import (
     Arrays,
     each,
-    inputs_of,
+    input_ends,
     known_shape_of,
     listed,
+    output_ends,
     outputs_of,
     require_same_count,
 )
@@ -32,7 +34,6 @@ from fastcnn._types import Array
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
 from fastcnn.backend import Backend, get_backend
 from fastcnn.inference import as_images, no_model
-from fastcnn.losses import Loss, LossFunction
 from fastcnn.nn._options import flag, float_dtype, integer
 from fastcnn.nn._places import count_of
 from fastcnn.nn._variable import Buffer
@@ -91,8 +92,8 @@ class Setup:
         self,
         model: nn.Module,
         optimizer: Optimizer | str | None,
-        loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str],
-        loss_weights: Sequence[float] | None,
+        loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss],
+        loss_weights: Sequence[float] | Mapping[str, float] | None,
         backend: Backend | str,
         seed: int,
         schedule: Schedule | str | None,
@@ -149,8 +150,9 @@ class Setup:
         return self._loss
 
     @loss.setter
-    def loss(self, loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str]) -> None:
-        checked = loss_of(loss, self._loss_weights, outputs_of(self._model))
+    def loss(self, loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss]) -> None:
+        model = self._model
+        checked = loss_of(loss, self._loss_weights, outputs_of(model), output_ends(model))
         require_logits(self._model, checked)
         self._loss = checked
         self._fitted_to: Arrays | None = None  # the targets of the last epoch
@@ -161,8 +163,8 @@ class Setup:
         return self._loss_weights
 
     @loss_weights.setter
-    def loss_weights(self, weights: Sequence[float] | None) -> None:
-        checked = loss_weights_of(weights, self._loss)
+    def loss_weights(self, weights: Sequence[float] | Mapping[str, float] | None) -> None:
+        checked = loss_weights_of(weights, self._loss, output_ends(self._model))
         if isinstance(self._loss, Losses):
             self._loss = Losses(self._loss.losses, checked)
         self._loss_weights = checked
@@ -258,14 +260,14 @@ class Setup:
         self._optimizer_state = self._optimizer.renewed(self._parameters, self._optimizer_state)
 
     # ------------------------------------------------------------------ data
-    def _counts(self) -> Counts:
-        """Return how many inputs the model takes, and of how many outputs there are losses.
+    def _sides(self) -> Sides:
+        """Return what is known of the model's inputs, and of the outputs that there are losses of.
 
         ValueError where those are not as many as the model gives.
         """
         require_one_each(self.loss, outputs_of(self.model))
         outputs = len(self.loss.losses) if isinstance(self.loss, Losses) else 0
-        return Counts(inputs_of(self.model), outputs)
+        return Sides(input_ends(self.model), output_ends(self.model)._replace(number=outputs))
 
     def _images(self, x: Arrays, where: str, asked: str = "") -> Arrays:
         """Check images, and build the model for them where it has no weights yet.
@@ -275,9 +277,9 @@ class Setup:
         shape = known_shape_of(self.model)
         names: Any = where
         if isinstance(x, tuple):
-            names = tuple(f"{where}[{at}]" for at in range(len(x)))
+            names = input_ends(self.model).called(where)
             images: Arrays = each(as_images, x, names, shape or (None,) * len(x))
-            require_same_count(images, where)
+            require_same_count(images, names)
         else:
             images = as_images(x, where, shape)
         if not self.model.built:
@@ -314,12 +316,12 @@ class Setup:
         """Check images, targets and weights, and build the model where it has no weights yet."""
         where = data.where
         images = self._images(data.x, f"{where}x")
-        self._counts()  # of a layer of one's own that was not built, the outputs are known now
+        sides = self._sides()  # what a layer of one's own gives is known by now
         count, shapes = count_of(images), self.model.output_shape
         losses: Any = (self.loss,)
         if isinstance(self.loss, Losses):
             losses = self.loss.losses
-            names = tuple(f"{where}y[{at}]" for at in range(len(losses)))
+            names = sides.outputs.called(f"{where}y")
             targets = each(partial(self._targets, count), data.y, names, losses, shapes)
             kind = each(self._kind, targets, shapes)
         else:

@@ -1,29 +1,34 @@
-"""Models with several inputs or outputs: how many, and the lists of arrays for them."""
+"""Models with several inputs or outputs: how many, their names, and the arrays for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastcnn import nn
 from fastcnn._types import Array
-from fastcnn.nn._places import is_several
+from fastcnn.nn._places import in_order, is_several
 
 __all__ = [
     "Arrays",
+    "Ends",
+    "dict_names_of",
     "each",
     "ends_in",
+    "input_ends",
     "inputs_of",
     "is_any",
     "known_shape_of",
     "last_layers",
     "listed",
+    "output_ends",
     "outputs_of",
+    "places",
     "require_same_count",
     "several",
-    "taken_apart",
+    "under",
 ]
 
 Arrays = Any  # an array, or a tuple of them where a model takes or gives several
@@ -50,7 +55,8 @@ def known_shape_of(model: nn.Module) -> Any:
     """Return the input_shape of a model that is built or says it itself, else None."""
     if model.built:
         return model.input_shape
-    return model._own_shapes() if isinstance(model, nn.Model) else None
+    first = _first(model)
+    return first._own_shapes() if isinstance(first, nn.Model) else None
 
 
 def outputs_of(model: nn.Module) -> int | None:
@@ -60,6 +66,72 @@ def outputs_of(model: nn.Module) -> int | None:
     if isinstance(model, nn.Model) and not model.built:
         return 0 if model._one_output else len(model._results)
     return several(model.output_shape) if model.built else None
+
+
+class Ends(NamedTuple):
+    """The inputs or outputs of a model: how many, 0 for one by itself, and their names, if any."""
+
+    what: str  # "inputs" or "outputs"
+    number: int
+    names: tuple[str, ...] | None
+
+    def called(self, where: str) -> tuple[str, ...]:
+        """Return what each is called in an error: x["image"], or x[0]."""
+        keys: Any = range(self.number) if self.names is None else map('"{}"'.format, self.names)
+        return places(where, keys)
+
+    def listed(self, value: Any, where: str) -> tuple[Any, ...]:
+        """Return the values of a list, or of a dict by the names, one for each in their order.
+
+        TypeError for what is neither, ValueError for another number of them and for other names.
+        """
+        if isinstance(value, Mapping) and self.names is not None:
+            return in_order(value, self.names, where, self.what)
+        count = self.number or 1
+        expected = f"{where}: expected a list of {count}, one for each of the model's {self.what}"
+        if not isinstance(value, (list, tuple)):
+            hint = "; these have no names" if isinstance(value, Mapping) else ""
+            raise TypeError(f"{expected} in their order, got {type(value).__name__}{hint}")
+        if len(value) != count:
+            raise ValueError(f"{expected}, got {len(value)} of them")
+        return tuple(value)
+
+
+def places(where: str, keys: Iterable[Any]) -> tuple[str, ...]:
+    """Return what the parts of an argument are called in an error."""
+    return tuple(f"{where}[{key}]" for key in keys)
+
+
+def input_ends(model: nn.Module) -> Ends:
+    """Return what is known of a model's inputs."""
+    first = _first(model)
+    names = first.input_names if isinstance(first, nn.Model) else None
+    return Ends("inputs", inputs_of(model), names)
+
+
+def output_ends(model: nn.Module) -> Ends:
+    """Return what is known of a model's outputs; of unknown ones, as if it were one by itself."""
+    last = _last(model)
+    names = last.output_names if isinstance(last, nn.Model) else None
+    return Ends("outputs", outputs_of(model) or 0, names)
+
+
+def dict_names_of(model: nn.Module) -> tuple[str, ...] | None:
+    """Return the names of the outputs of a model that was made with a dict of them."""
+    last = _last(model)
+    return last.output_names if isinstance(last, nn.Model) and last._gives_dict else None
+
+
+def _first(model: nn.Module) -> nn.Module:
+    while isinstance(model, nn.Sequential):
+        model = model.layers[0]
+    return model
+
+
+def _last(model: nn.Module) -> nn.Module:
+    while isinstance(model, nn.Sequential):
+        model = model.layers[-1]
+    return model
 
 
 _KEEPING = (nn.Flatten, nn.Dropout, nn.GlobalAvgPool2D)  # behind it, probabilities are some still
@@ -120,30 +192,19 @@ def each(function: Callable[..., Any], arrays: Arrays, *others: Any) -> Any:
     return function(arrays, *others)
 
 
-def taken_apart(value: Any, count: int, where: str, of: str) -> Iterator[tuple[Any, str]]:
-    """Yield each of a list's values with what it is called; `of` are the model's that they go to.
-
-    TypeError for what is no list, ValueError for one of another length.
-    """
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(
-            f"{where}: expected a list of {count}, one for each of the model's {of} in their "
-            f"order, got {type(value).__name__}"
-        )
-    if len(value) != count:
-        raise ValueError(
-            f"{where}: expected a list of {count}, one for each of the model's {of}, got "
-            f"{len(value)} of them"
-        )
-    return ((one, f"{where}[{at}]") for at, one in enumerate(value))
+def under(names: Sequence[str] | None, outputs: Any) -> Any:
+    """Return a model's outputs in a dict by these names; as they are where there are none."""
+    if names is None:
+        return outputs
+    several_ = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return dict(zip(names, several_, strict=True))
 
 
-def require_same_count(arrays: tuple[Array, ...], where: str) -> None:
+def require_same_count(arrays: tuple[Array, ...], names: Sequence[str]) -> None:
     """Refuse inputs of which one has more samples than another."""
     count = len(arrays[0])
-    for at, array in enumerate(arrays):
+    for array, name in zip(arrays, names, strict=True):
         if np.ndim(array) == 0 or len(array) != count:
             raise ValueError(
-                f"{where}[{at}]: expected {count} samples, as {where}[0] has, got shape "
-                f"{np.shape(array)}"
+                f"{name}: expected {count} samples, as {names[0]} has, got shape {np.shape(array)}"
             )

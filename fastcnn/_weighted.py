@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._several import is_any, last_layers
+from fastcnn._several import Ends, is_any, last_layers, places
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.losses import CrossEntropy, Loss, called, get_loss
@@ -94,16 +94,19 @@ class Losses(Loss):
         return all(loss.takes_weights for loss in self.losses)
 
 
-def loss_of(loss: Any, weights: Sequence[float] | None, output_shapes: int | None) -> Loss:
-    """Return what a caller gave as a loss, or a list of them for a model with several outputs.
+def loss_of(loss: Any, weights: Sequence[float] | None, outputs: int | None, ends: Ends) -> Loss:
+    """Return what a caller gave as a loss, or a list or dict of them for several outputs.
 
-    output_shapes: how many outputs the model gives, 0 for one by itself, None if unknown.
+    outputs: how many the model gives, 0 for one by itself, None if unknown; ends: their names.
     """
     if isinstance(loss, Losses):
         loss = loss.losses
+    if isinstance(loss, Mapping):
+        loss = ends.listed(loss, "loss")
+        loss = loss if outputs else loss[0]
     if not isinstance(loss, (list, tuple)):
         checked = get_loss(loss)
-        require_one_each(checked, output_shapes)
+        require_one_each(checked, outputs)
         if weights is not None:
             raise ValueError(
                 "loss: expected a list of losses, which loss_weights go with, got one loss; set "
@@ -115,16 +118,17 @@ def loss_of(loss: Any, weights: Sequence[float] | None, output_shapes: int | Non
             f"loss: expected a list of {len(weights)}, as many as loss_weights, got {len(loss)}; "
             "set loss_weights = None first"
         )
-    several_ = Losses([_one_of(each, at) for at, each in enumerate(loss)], weights)
-    require_one_each(several_, output_shapes)
+    names = ends.called("loss") if len(loss) == ends.number else places("loss", range(len(loss)))
+    several_ = Losses([_one_of(*pair) for pair in zip(loss, names, strict=True)], weights)
+    require_one_each(several_, outputs)
     return several_
 
 
-def _one_of(loss: Any, at: int) -> Loss:
+def _one_of(loss: Any, where: str) -> Loss:
     try:
         return get_loss(loss)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"loss[{at}]: {str(error).removeprefix('loss: ')}") from None
+        raise type(error)(f"{where}: {str(error).removeprefix('loss: ')}") from None
 
 
 def require_one_each(loss: Loss, outputs: int | None) -> None:
@@ -140,8 +144,8 @@ def require_one_each(loss: Loss, outputs: int | None) -> None:
         raise ValueError(f"loss: expected one loss for a model that gives one array, got {got}")
 
 
-def loss_weights_of(weights: Any, loss: Loss) -> tuple[float, ...] | None:
-    """Return the weights of a list of losses as floats, or None."""
+def loss_weights_of(weights: Any, loss: Loss, ends: Ends) -> tuple[float, ...] | None:
+    """Return the weights of several losses as floats, or None."""
     if weights is None:
         return None
     if not isinstance(loss, Losses):
@@ -149,12 +153,16 @@ def loss_weights_of(weights: Any, loss: Loss) -> tuple[float, ...] | None:
             "loss_weights: expected None with one loss, which has nothing to be weighed against, "
             f"got {weights!r:.80}"
         )
+    if isinstance(weights, Mapping):
+        weights = ends.listed(weights, "loss_weights")
     if not isinstance(weights, (list, tuple, np.ndarray)) or len(weights) != len(loss.losses):
         raise ValueError(
             f"loss_weights: expected a list of {len(loss.losses)} numbers, one a loss, got "
             f"{weights!r:.80}"
         )
-    return tuple(number(w, f"loss_weights[{at}]", 0.0) for at, w in enumerate(weights))
+    names = ends.called("loss_weights")
+    names = names or places("loss_weights", range(len(weights)))  # of unknown outputs
+    return tuple(number(w, name, 0.0) for w, name in zip(weights, names, strict=True))
 
 
 def require_logits(model: nn.Module, loss: Loss) -> None:
@@ -208,9 +216,10 @@ class _Tallies(Tally):
 
     _loss: Losses
 
-    def __init__(self, loss: Losses) -> None:
+    def __init__(self, loss: Losses, names: Sequence[str] | None) -> None:
         super().__init__(loss)
         self._each = [Tally(one) for one in loss.losses]
+        self._names = tuple(map(str, names or range(len(self._each))))
 
     def add(self, value: Any, prediction: Any, target: Any, sample_weight: Array | None) -> None:
         parts = zip(self._each, value.terms, prediction, target, strict=True)
@@ -219,7 +228,7 @@ class _Tallies(Tally):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return "loss", *(f"loss_{at}" for at in range(len(self._each)))
+        return "loss", *(f"loss_{name}" for name in self._names)
 
     def numbers(self) -> dict[str, float]:
         means = [tally.mean for tally in self._each]
@@ -227,6 +236,6 @@ class _Tallies(Tally):
         return dict(zip(self.names, [total, *means], strict=True))
 
 
-def tally_of(loss: Loss) -> Tally:
-    """Return a tally that suits a loss."""
-    return _Tallies(loss) if isinstance(loss, Losses) else Tally(loss)
+def tally_of(loss: Loss, names: Sequence[str] | None) -> Tally:
+    """Return a tally that suits a loss; names: those of the outputs, if they have some."""
+    return _Tallies(loss, names) if isinstance(loss, Losses) else Tally(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from fastcnn._interrupt import Interrupts
 from fastcnn._settings import Checks, Settings
 from fastcnn.nn._options import choice, flag, integer, number
 from fastcnn.nn._repr import OptionsRepr
-from fastcnn.serialization import require_saveable
+from fastcnn.serialization import OF_AN_OUTPUT, require_saveable
 
 if TYPE_CHECKING:
     from fastcnn._types import Array
@@ -23,6 +24,29 @@ if TYPE_CHECKING:
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "called_around"]
 
 MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def _is_monitor(name: str) -> bool:
+    """Whether a training may measure it: of several outputs, each has a loss, too."""
+    return name in MONITORS or OF_AN_OUTPUT.fullmatch(name) is not None
+
+
+def _monitor(value: object, where: str) -> str:
+    if isinstance(value, str):
+        if _is_monitor(value):
+            return value
+        by_keras = re.fullmatch(r"(val_)?(\w+)_loss", value)
+        if by_keras is not None:
+            meant = f"{by_keras[1] or ''}loss_{by_keras[2]}"
+            raise ValueError(
+                f"{where}: expected a name of the history, got {value!r:.80}; the loss of an "
+                f'output is called "{meant:.80}"'
+            )
+    return choice(value, where, MONITORS)
+
+
+def _monitor_or_none(value: object, where: str) -> str | None:
+    return None if value is None else _monitor(value, where)
 
 
 class Callback(OptionsRepr):
@@ -77,14 +101,15 @@ def called_around(
 class EarlyStopping(Callback, Settings):
     """Stop when the monitored number has not become better for `patience` epochs.
 
-    monitor: "loss", "accuracy", "val_loss" or "val_accuracy"; losses should fall, accuracies
-    rise, by more than min_delta to count; a NaN never counts. restore_best: at the end put back
-    the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished. Each
-    call of fit starts to count anew.
+    monitor: "loss", "accuracy", "val_loss" or "val_accuracy", or of a model with several outputs
+    the loss of one, as the history calls it: "val_loss_0", "val_loss_digit". Losses should fall,
+    accuracies rise, by more than min_delta to count; a NaN never counts. restore_best: at the end
+    put back the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished.
+    Each call of fit starts to count anew.
     """
 
     _checks: ClassVar[Checks] = {
-        "monitor": partial(choice, choices=MONITORS),
+        "monitor": _monitor,
         "patience": integer,
         "min_delta": partial(number, low=0.0),
         "restore_best": flag,
@@ -142,21 +167,18 @@ def _path(value: Any, where: str) -> str:
     return path
 
 
-def _monitor(value: object, where: str) -> str | None:
-    return None if value is None else choice(value, where, MONITORS)
-
-
 class Checkpoint(Callback, Settings):
     """Save after every epoch, or, with a `monitor`, after each that was the best so far.
 
     path: the model file (Module.save), in a folder that is there. In its name {epoch} and the
     names of measured numbers are filled in, "{epoch:03d}-{val_accuracy:.3f}.safetensors"; {{ and
-    }} are braces. state: save the training state (Trainer.save_state) instead, from which
-    training can resume. The file is replaced whole or not at all. Whether the folder takes a
-    file and a file can hold the model is found out before the first epoch.
+    }} are braces. monitor: as of EarlyStopping. state: save the training state
+    (Trainer.save_state) instead, from which training can resume. The file is replaced whole or not
+    at all. Whether the folder takes a file and a file can hold the model is found out before the
+    first epoch.
     """
 
-    _checks: ClassVar[Checks] = {"path": _path, "monitor": _monitor, "state": flag}
+    _checks: ClassVar[Checks] = {"path": _path, "monitor": _monitor_or_none, "state": flag}
 
     def __init__(
         self, path: str | os.PathLike[str], *, monitor: str | None = None, state: bool = False
@@ -171,16 +193,16 @@ class Checkpoint(Callback, Settings):
 
         That is so in training that was resumed too.
         """
-        for name in _fields_of(self.path):
-            if name != "epoch":
-                _require_measured(name, "Checkpoint: path", trainer)
-        require_writable(self.path.format(epoch=trainer.epoch + 1, **dict.fromkeys(MONITORS, 0.5)))
+        fields = _fields_of(self.path) - {"epoch"}
+        for name in fields:
+            _require_measured(name, "Checkpoint: path", trainer)
+        require_writable(self.path.format(epoch=trainer.epoch + 1, **dict.fromkeys(fields, 0.5)))
         if not self.state:
             require_saveable(trainer.model)
         if self.monitor is not None:
             _require_measured(self.monitor, "Checkpoint: monitor", trainer)
             self._best = _Best(self.monitor)
-            for value in trainer.history[self.monitor]:
+            for value in trainer.history.get(self.monitor, ()):  # of no epoch yet
                 self._best.improved(value)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
@@ -200,7 +222,7 @@ class _Best:
     """The best value of a monitored number so far."""
 
     def __init__(self, monitor: str, min_delta: float = 0.0) -> None:
-        self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
+        self._sign = 1.0 if monitor in ("accuracy", "val_accuracy") else -1.0
         self._min_delta = min_delta
         self._value: float | None = None
 
@@ -225,9 +247,9 @@ def _fields_of(path: str) -> set[str]:
     try:
         parts = [part[1:3] for part in Formatter().parse(path) if part[1] is not None]
         fields = {str(name) for name, _ in parts}
-        unknown = sorted(fields - set(known))
+        unknown = sorted(name for name in fields if name != "epoch" and not _is_monitor(name))
         if not unknown:
-            path.format(epoch=1, **dict.fromkeys(MONITORS, 0.5))
+            path.format(**{"epoch": 1, **dict.fromkeys(fields - {"epoch"}, 0.5)})
         in_folder = any(part[1] is not None for part in Formatter().parse(os.path.dirname(path)))
     except (ValueError, LookupError) as error:
         raise ValueError(

@@ -15,10 +15,18 @@ from fastcnn._batches import floats
 from fastcnn._fast import as_fast
 from fastcnn._hints import shape_hint
 from fastcnn._sentences import explained
-from fastcnn._several import inputs_of, require_same_count, several
+from fastcnn._several import (
+    dict_names_of,
+    input_ends,
+    inputs_of,
+    require_same_count,
+    several,
+    under,
+)
 from fastcnn._types import Array
 from fastcnn.backend import Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
+from fastcnn.nn._places import in_order
 from fastcnn.nn._repr import model_in_words
 
 __all__ = ["Predictor", "as_images", "compiled", "no_model"]
@@ -32,8 +40,9 @@ class Predictor:
         predictor = fastcnn.Predictor(fastcnn.load("model.safetensors"))
         logits = predictor(image[None])
 
-    The inputs of a model that takes several come one after another, predictor(a, b); the outputs of
-    one that gives several are a list.
+    The inputs of a model that takes several come one after another, predictor(a, b), or by their
+    names, predictor(image=a, meta=b); the outputs of one that gives several are a list, or a dict
+    where the model was made with a dict of outputs.
 
     model: a built layer or model; what happens to it later, the predictor does not see. backend:
     "fast", "reference" or a backend. dtype: for a model without weights.
@@ -62,8 +71,9 @@ class Predictor:
         self.output_shape = model.output_shape
         self.dtype = model.dtype or float_dtype(np.float32 if dtype is None else dtype)
         self._words = model_in_words(model)
-        self._inputs = inputs_of(model)
-        self._is_plain = not self._inputs and not several(self.output_shape)
+        self._ends, self._dict_names = input_ends(model), dict_names_of(model)
+        plain = not self._ends.number and not several(self.output_shape)
+        self._is_plain = plain and self._dict_names is None
         self._model = copy.deepcopy(model)
         self._backend = get_backend(backend)
         self._run = compiled(self._model, self._backend, follow=False)
@@ -84,35 +94,46 @@ class Predictor:
     @overload
     def __call__(self, x: ArrayLike) -> Array: ...
     @overload
-    def __call__(self, x: ArrayLike, *more: ArrayLike) -> Any: ...
-    def __call__(self, x: ArrayLike, *more: ArrayLike) -> Any:
+    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Any: ...
+    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Any:
         """Return the model's outputs (n, ...) for x (n, *input_shape), n at least one.
 
-        more: a model's other inputs, in its order, for as many samples each. Of a model with
-        several outputs it is a list of arrays. uint8 is divided by 255, floats are taken as they
-        are, as the trainer does. TypeError for other dtypes and for another number of inputs,
-        ValueError for other shapes.
+        Several inputs come in the model's order, or by their names, for as many samples each. Of a
+        model with several outputs it is a list of arrays, or a dict. uint8 is divided by 255,
+        floats are taken as they are, as the trainer does. TypeError for other dtypes and for
+        another number of inputs, ValueError for other shapes and names.
         """
-        if more or not self._is_plain:
-            return self._several(x, *more)
-        return self._run(floats(as_images(x, "x", self.input_shape), self.dtype))
-
-    def _several(self, *inputs: ArrayLike) -> Any:
-        expected = self._inputs or 1
+        if self._is_plain and len(inputs) == 1 and not named:
+            return self._run(floats(as_images(inputs[0], "x", self.input_shape), self.dtype))
+        if named:
+            inputs = self._by_name(inputs, named)
+        expected = self._ends.number or 1
         if len(inputs) != expected:
             hint = ""
-            if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
-                hint = "; a list of them goes in as predictor(*inputs)"
+            if len(inputs) == 1 and isinstance(inputs[0], (list, tuple, dict)):
+                stars = "**" if isinstance(inputs[0], dict) else "*"
+                hint = f"; a {type(inputs[0]).__name__} of them goes in as predictor({stars}inputs)"
             raise TypeError(
                 f"Predictor: expected {expected} input{'s' * (expected > 1)}, as many as the model "
                 f"takes, got {len(inputs)}{hint}"
             )
-        shapes: Any = self.input_shape if self._inputs else (self.input_shape,)
-        names = [f"inputs[{at}]" for at in range(expected)] if self._inputs else ["x"]
+        shapes: Any = self.input_shape if self._ends.number else (self.input_shape,)
+        names = self._ends.called("inputs") or ("x",)
         checked = tuple(map(as_images, inputs, names, shapes))
-        require_same_count(checked, "inputs")
+        require_same_count(checked, names)
         result = self._run(*(floats(images, self.dtype) for images in checked))
-        return list(result) if isinstance(result, tuple) else result
+        return under(self._dict_names, list(result) if isinstance(result, tuple) else result)
+
+    def _by_name(self, placed: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Return inputs that were given by their names in the model's order."""
+        names = self._ends.names or (() if self._ends.number else ("x",))
+        if placed or not names:
+            got = f"{len(placed)} by place and {', '.join(named)} by name" if placed else "names"
+            hint = "" if names else "; the model's inputs have no names"
+            raise TypeError(
+                f"Predictor: expected all inputs by place or all by name, got {got}{hint}"
+            )
+        return in_order(named, names, "Predictor", "inputs")
 
 
 def no_model(model: object) -> TypeError:

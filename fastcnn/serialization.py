@@ -42,7 +42,7 @@ MODEL = "model.safetensors"  # its name in the folder of a run
 MODEL_FORMAT = "fastcnn-model"
 STATE_FORMAT = "fastcnn-state"
 HISTORY = ("step_loss", "loss", "accuracy", "val_loss", "val_accuracy")
-_OF_AN_OUTPUT = re.compile(r"(val_)?loss_\d{1,9}")  # of several; there is a row for each, too
+OF_AN_OUTPUT = re.compile(r"(val_)?loss_\w{1,100}")  # of several: by its name or number
 VERSION = 1
 _DTYPES = {"F32": "f4", "F64": "f8"}
 _READERS = {
@@ -215,7 +215,7 @@ def read_state(
             state = check_state(optimizer.state_shapes(planned.trained_parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         for name, values in _part(tensors, "history.").items():
-            known = name in history or _OF_AN_OUTPUT.fullmatch(name)
+            known = name in history or OF_AN_OUTPUT.fullmatch(name)
             if not known or values.ndim != 1 or values.dtype != np.float64:
                 raise ValueError(f"history: expected rows of float64, got {name!r:.80}")
             history[name] = values.tolist()

@@ -13,27 +13,26 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
-from fastcnn._batches import Samples, batches, floats
+from fastcnn._batches import batches
+from fastcnn._evaluation import Evaluation
 from fastcnn._finite import wild_update
 from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
+from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
 from fastcnn._passes import Passes
 from fastcnn._progress import ProgressBar
-from fastcnn._samples import Split, as_arrays, given, given_pair, require_weight, split
+from fastcnn._samples import ArraysLike, Split, given, given_pair, split
 from fastcnn._sentences import explained
-from fastcnn._setup import Setup
-from fastcnn._several import Arrays, each, ends_in, inputs_of, listed, outputs_of
+from fastcnn._several import Arrays, output_ends
 from fastcnn._stream import Stream
 from fastcnn._types import Array
 from fastcnn._update import Update
 from fastcnn._weighted import tally_of
 from fastcnn.backend import Backend, packed_backend, unpacked_backend
 from fastcnn.callbacks import Callback, called_around
-from fastcnn.inference import Predictor, Run, compiled
-from fastcnn.losses import Loss, LossFunction, called
 from fastcnn.nn._options import flag, integer, number
-from fastcnn.nn._places import count_of, is_several
+from fastcnn.nn._places import count_of
 from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import Optimizer, clip_gradients
 from fastcnn.schedules import Schedule
@@ -46,7 +45,7 @@ __all__ = ["Trainer"]
 _SHUFFLE, _STEP, _SPLIT = 0, 1, 2
 
 
-class Trainer(Setup):
+class Trainer(Evaluation):
     """Trains a model on a backend, and evaluates and predicts with it.
 
     model: a layer or model of fastcnn.nn; one without weights is built at the first call that
@@ -70,13 +69,15 @@ class Trainer(Setup):
     A model with several inputs takes a list of as many arrays for x, in their order. One with
     several outputs takes such a list for y, and a list of losses, one an output: the loss is then
     their sum, each times its number in loss_weights (of at least 0; 1 by default), and "loss_0" the
-    first output's own. There is no accuracy then.
+    first output's own. There is no accuracy then. Where inputs and outputs have names (see
+    nn.Model) each of these lists may be a dict, and an output's own loss is called "loss_digit".
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
-    set is checked as here. A new optimizer starts with a state of its own, and so it does for
-    another model. Attributes besides: `epoch` and `step` count finished epochs and steps,
-    `history` is what `fit` returns, `measured` names the numbers of an epoch that the running fit
-    gives.
+    set is checked as here. What a schedule sets of the options of layers that may be set at any
+    time, such as a Dropout's rate, the next step sees; what it freezes, the next epoch. A new
+    optimizer starts with a state of its own, and so it does for another model. Attributes besides:
+    `epoch` and `step` count finished epochs and steps, `history` is what `fit` returns, `measured`
+    names the numbers of an epoch that the running fit gives.
     """
 
     @explained
@@ -85,8 +86,8 @@ class Trainer(Setup):
         model: nn.Module,
         *,
         optimizer: Optimizer | str | None = None,
-        loss: Loss | LossFunction | str | Sequence[Loss | LossFunction | str] = "cross_entropy",
-        loss_weights: Sequence[float] | None = None,
+        loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss] = "cross_entropy",
+        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
@@ -98,7 +99,6 @@ class Trainer(Setup):
         self.stop = False
         self.measured: tuple[str, ...] = ()
         self.history = History({name: [] for name in HISTORY})
-        self._run: tuple[nn.Module, Backend, Run] | None = None  # what `compiled` made of the two
 
     def __repr__(self) -> str:
         parts = {"model": model_in_words(self.model)}
@@ -110,13 +110,13 @@ class Trainer(Setup):
     @explained
     def fit(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: ArraysLike,
+        y: ArraysLike,
         *,
         epochs: int = 1,
         batch_size: int = 128,
         sample_weight: ArrayLike | None = None,
-        validation_data: tuple[ArrayLike, ...] | None = None,
+        validation_data: tuple[ArraysLike, ...] | None = None,
         validation_split: float | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
@@ -166,9 +166,9 @@ class Trainer(Setup):
                 )
         if validation_split is not None and validation_data is not None:
             raise ValueError("fit: validation_split: expected no validation_data with it, got both")
-        counts = self._counts()
-        data = given(x, y, sample_weight, counts)
-        other = given_pair(validation_data, counts)
+        sides = self._sides()
+        data = given(x, y, sample_weight, sides)
+        other = given_pair(validation_data, sides)
         parts: Split | None = None
         if validation_split is not None:
             rng = cast(np.random.Generator, Stream(self.seed, _SPLIT, 0))
@@ -177,7 +177,7 @@ class Trainer(Setup):
         count = len(train)
         steps = count // batch_size if drop_last else -(-count // batch_size)
         self._require_batches(count, batch_size, drop_last, steps)
-        names = tally_of(self.loss).names
+        names = tally_of(self.loss, sides.outputs.names).names
         self.measured = names + tuple(f"val_{name}" for name in names if validation is not None)
 
         total_steps = self.step + epochs * steps
@@ -236,10 +236,15 @@ class Trainer(Setup):
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
-        tally = tally_of(fitted)
+        tally = tally_of(fitted, output_ends(self.model).names)
         passes = Passes(self.model, fitted, self.optimizer, self.backend)
         update = Update(self.optimizer, self._parameters, self.backend)
+        settings, before = self.model._settings_of_all(), None
         for batch in data(same_arrays=passes.same_arrays):
+            now = [holder[name] for holder, name in settings]
+            if before not in (None, now):  # a schedule may change what a program was written for
+                passes = Passes(self.model, fitted, self.optimizer, self.backend)
+            before = now
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
             tally.add(loss, prediction, *batch[1:])
             if bar is not None:
@@ -294,94 +299,7 @@ class Trainer(Setup):
             f"{learning_rate:g}, and look for NaN or very large numbers in x"
         )
 
-    # ------------------------------------------------------------------ inference
-    @explained
-    def evaluate(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        *,
-        batch_size: int = 128,
-        sample_weight: ArrayLike | None = None,
-    ) -> dict[str, float]:
-        """Return {"loss": ..., "accuracy": ...} over the data; nothing is trained.
-
-        The loss is that of all samples together, whatever the batch size. There is no accuracy
-        with mean_squared_error and functions, nor of several outputs: their own losses are
-        "loss_0" and so on.
-        """
-        batch_size = integer(batch_size, "evaluate: batch_size")
-        samples = self._samples(given(x, y, sample_weight, self._counts()))
-        counted = samples.targets if self._fitted_to is None else self._fitted_to
-        fitted = self.loss.fitted(counted, self.model.output_shape)
-        require_weight(samples.targets, samples.weights, fitted, "")
-        return self._steps.unchanged(lambda: self._measure(samples, fitted, batch_size))
-
-    def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
-        run = self._compiled()
-        tally = tally_of(fitted)
-        for start in range(0, len(samples), batch_size):
-            images, target, of_samples = samples.part(start, batch_size)
-            prediction = run(*(floats(one, self.dtype) for one in listed(images)))
-            target = each(floats, target, samples.target_dtype)
-            loss, _ = called(fitted, prediction, target, self.backend, of_samples)
-            tally.add(loss, prediction, target, of_samples)
-        return tally.numbers()
-
-    def predict(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
-        """Return the model's outputs, for a classifier logits (n, classes).
-
-        Of a model with several outputs they are a list of arrays.
-
-        While another thread trains, they are those of the model between two steps, as is what
-        `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
-        """
-        batch_size = integer(batch_size, "predict: batch_size")
-        images = self._images(as_arrays(x, inputs_of(self.model), "x", "inputs"), "x", "predict")
-        return self._steps.unchanged(lambda: self._predict(images, batch_size))
-
-    def _predict(self, images: Arrays, batch_size: int) -> Any:
-        run, count, shape = self._compiled(), count_of(images), self.model.output_shape
-        gives_several = is_several(shape)
-        if count <= batch_size:
-            result = run(*(floats(one, self.dtype) for one in listed(images)))
-            return list(result) if gives_several else result
-        shapes: Any = shape if gives_several else (shape,)
-        outputs = [np.empty((count, *one), self.dtype) for one in shapes]
-        for start in range(0, count, batch_size):
-            part = slice(start, start + batch_size)
-            results = run(*(floats(one[part], self.dtype) for one in listed(images)))
-            for output, result in zip(outputs, listed(results), strict=True):
-                output[part] = result
-        return outputs if gives_several else outputs[0]
-
-    def predict_proba(self, x: ArrayLike, *, batch_size: int = 128) -> Array:
-        """Return probabilities (n, classes): the softmax of `predict`.
-
-        Of a model that ends in a softmax or sigmoid they are what `predict` returns; sigmoids are
-        probabilities each by itself and do not add up to 1.
-        """
-        if outputs_of(self.model):
-            raise ValueError(
-                f"predict_proba: expected a model with one output, got one with "
-                f"{outputs_of(self.model)}; predict gives them in a list"
-            )
-        outputs = self.predict(x, batch_size=batch_size)
-        if ends_in(self.model, "softmax", "sigmoid"):
-            return outputs
-        return self.backend.softmax(outputs)
-
-    def predictor(self) -> Predictor:
-        """Return a snapshot of the model as it is now, made ready to serve on this backend."""
-        return self._steps.unchanged(lambda: Predictor(self.model, self.backend, dtype=self.dtype))
-
-    def _compiled(self) -> Run:
-        """Return the model in inference; it sees every change of the weights."""
-        model, backend, made = self.model, self.backend, self._run
-        if made is None or made[0] is not model or made[1] is not backend:
-            made = self._run = model, backend, compiled(model, backend, follow=True)
-        return made[2]
-
+    # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy takes along: not the steps of inference, which know this model."""
         with self._steps.held():  # all of it between two steps

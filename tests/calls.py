@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
+from step_calls import STEPS, softmax_of
 
 from fastcnn.backend import Array, Backend
 
@@ -226,11 +227,6 @@ def _itself(x: Array) -> Array:
     return x
 
 
-def _softmax_of(x: Array) -> Array:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(e / e.sum(axis=-1, keepdims=True))
-
-
 def _dropout(draw: Draw) -> Arguments:
     mask = draw.rng.random(draw.shape) < 0.7
     return {"x": draw.normal(*draw.shape), "mask": mask, "rate": 0.3}
@@ -239,59 +235,6 @@ def _dropout(draw: Draw) -> Arguments:
 def _dropout_backward(draw: Draw) -> Arguments:
     arguments = _dropout(draw)
     return {"dy": arguments.pop("x"), **arguments}
-
-
-def _softmax_cross_entropy(draw: Draw) -> Arguments:
-    n, c = draw.rows, draw.channels
-    return {
-        "logits": 3 * draw.normal(n, c),
-        "labels": draw.rng.integers(0, c, n),
-        "label_smoothing": 0.1,
-        "class_weights": draw.uniform(c),
-        "sample_weights": draw.uniform(n),
-    }
-
-
-def _softmax_cross_entropy_backward(draw: Draw) -> Arguments:
-    arguments = _softmax_cross_entropy(draw)
-    probabilities = _softmax_of(arguments.pop("logits")).astype(draw.dtype)
-    return {"dloss": 1.5, "probabilities": probabilities, **arguments}
-
-
-def _mean_squared_error(draw: Draw) -> Arguments:
-    return {"prediction": draw.normal(*draw.shape), "target": draw.normal(*draw.shape)}
-
-
-def _mean_squared_error_backward(draw: Draw) -> Arguments:
-    return {"dloss": 1.5, **_mean_squared_error(draw)}
-
-
-def _sgd_step(draw: Draw) -> Arguments:
-    return {
-        "w": draw.normal(*draw.shape),
-        "dw": draw.normal(*draw.shape),
-        "velocity": draw.normal(*draw.shape),
-        "learning_rate": 0.05,
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": 0.01,
-    }
-
-
-def _adam_step(draw: Draw) -> Arguments:
-    return {
-        "w": draw.normal(*draw.shape),
-        "dw": draw.normal(*draw.shape),
-        "m": draw.normal(*draw.shape),
-        "v": draw.uniform(*draw.shape),
-        "step": 3,
-        "learning_rate": 0.01,
-        "beta1": 0.85,
-        "beta2": 0.99,
-        "epsilon": 1e-6,
-        "weight_decay": 0.1,
-        "decoupled": True,
-    }
 
 
 BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
@@ -324,15 +267,10 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "tanh": _one_input,
     "tanh_backward": _gradient_of(np.tanh, "y"),
     "softmax": _one_input,
-    "softmax_backward": _gradient_of(_softmax_of, "y"),
+    "softmax_backward": _gradient_of(softmax_of, "y"),
     "dropout": _dropout,
     "dropout_backward": _dropout_backward,
-    "softmax_cross_entropy": _softmax_cross_entropy,
-    "softmax_cross_entropy_backward": _softmax_cross_entropy_backward,
-    "mean_squared_error": _mean_squared_error,
-    "mean_squared_error_backward": _mean_squared_error_backward,
-    "sgd_step": _sgd_step,
-    "adam_step": _adam_step,
+    **STEPS,
     **BRANCHES,
 }
 

@@ -1,12 +1,17 @@
-"""Image files of few bytes, made by hand where Pillow does not write their kind."""
+"""Image files of few bytes, made by hand where Pillow does not write their kind; and read."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from fastcnn._images import read_images
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
@@ -118,3 +123,19 @@ def jpeg_header(sampling: Sequence[int], in_scan: int, frame: int = 0xC0) -> byt
         + struct.pack(">BBH", 0xFF, 0xDA, 2 + len(scan))
         + scan
     )
+
+
+def read(content: bytes, shape: tuple[int, ...] = (28, 28, 1)) -> np.ndarray:
+    """Return what is read of a file, without its batch axis, nor the one of one channel."""
+    Path("picture").write_bytes(content)
+    labels, x = read_images("picture", shape)
+    assert labels == ["picture"]
+    assert x.dtype == np.uint8
+    assert x.shape == (1, *shape)
+    return x[0, :, :, 0] if shape[-1] == 1 else x[0]
+
+
+def saved(image: Any, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import fastcnn
 from fastcnn import nn
 
 
@@ -31,3 +32,20 @@ def inputs(count: int, seed: int = 0) -> tuple[Any, Any]:
 
 def directly(model: Any, images: Any, numbers: Any, backend: Any) -> Any:
     return model((images.astype(model.dtype) / 255, numbers.astype(model.dtype)), backend)
+
+
+# ---------------------------------------------------------------------- Trainer
+def data(count: int, seed: int = 0) -> tuple[list[Any], list[Any]]:
+    """Inputs for `branched`, with labels for its first output and numbers for its second."""
+    rng = np.random.default_rng([seed, 1])
+    return [*inputs(count, seed)], [rng.integers(0, 3, count), rng.standard_normal((count, 2))]
+
+
+def trained(backend: Any, model: Any = None, **options: Any) -> fastcnn.Trainer:
+    options = {"loss": ["cross_entropy", "mse"], "loss_weights": [0.5, 2.0], **options}
+    return fastcnn.Trainer(model or branched(), backend=backend, **options)
+
+
+def squares(prediction: Any, target: Any) -> tuple[float, Any]:
+    difference = prediction - target
+    return float((difference**2).mean()), 2 * difference / difference.size

@@ -1,4 +1,4 @@
-"""A copy of what the package is built from, for the tests that build it."""
+"""What the package is built from, and a copy of it for the tests that build it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from pathlib import Path
 from fastcnn._kernels.isa import compiled
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = sorted((ROOT / "fastcnn").rglob("*.py"))
+REFERENCE = sorted((ROOT / "reference").glob("*.py"))
+KERNELS = ROOT / "fastcnn" / "_kernels"
+CYTHON = sorted([*KERNELS.rglob("*.pyx"), *KERNELS.rglob("*.pxd")])
+SOURCES = [*PACKAGE, *REFERENCE, *CYTHON, *KERNELS.rglob("*.h"), ROOT / "setup.py"]
+SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in path.parents]
 FILES = ["setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
 KINDS = {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed"}
 

@@ -1,4 +1,4 @@
-"""The house keeps its shape: what imports what, how long a file is, what no file may hold."""
+"""The house keeps its shape: what imports what, and the page that says so."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-PACKAGE = sorted((ROOT / "fastcnn").rglob("*.py"))
-REFERENCE = sorted((ROOT / "reference").glob("*.py"))
-KERNELS = ROOT / "fastcnn" / "_kernels"
-CYTHON = sorted([*KERNELS.rglob("*.pyx"), *KERNELS.rglob("*.pxd")])
-SOURCES = [*PACKAGE, *REFERENCE, *CYTHON, *KERNELS.rglob("*.h"), ROOT / "setup.py"]
-SOURCES = [path for path in SOURCES if ROOT / "fastcnn" / "reference" not in path.parents]
+from source_tree import CYTHON, PACKAGE, REFERENCE, ROOT, SOURCES
 
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
 BACKEND = {"fastcnn.backend", "fastcnn._types"}
@@ -25,7 +19,14 @@ CHECKS = {"fastcnn._checks", "fastcnn._arrays", *BACKEND}
 WORDS = {"fastcnn._sentences"}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
-MODEL = {*BACKEND, "fastcnn.nn", "fastcnn.losses", "fastcnn.optim", "fastcnn.schedules"}
+MODEL = {
+    *BACKEND,
+    "fastcnn.nn",
+    "fastcnn.losses",
+    "fastcnn._loss",
+    "fastcnn.optim",
+    "fastcnn.schedules",
+}
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
 SEVERAL = {"fastcnn._several", "fastcnn._weighted"}
 PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", *OPS, *BACKEND}
@@ -63,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._settings": WORDS,
     "fastcnn._hints": BACKEND,
     "fastcnn._labels": {"fastcnn.nn", "fastcnn._arrays", *BACKEND},
+    "fastcnn._loss": {"fastcnn.nn", "fastcnn._settings", "fastcnn._labels", *WORDS, *BACKEND},
     "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", *WORDS, *MODEL},
     "fastcnn.optim": {"fastcnn._settings", "fastcnn._memory", *FAST, *MODEL},
     "fastcnn.schedules": {"fastcnn._settings", *WORDS, *MODEL},
@@ -116,14 +118,23 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS,
         *MODEL,
     },
+    "fastcnn._evaluation": {
+        "fastcnn.inference",
+        "fastcnn._batches",
+        "fastcnn._samples",
+        "fastcnn._setup",
+        *SEVERAL,
+        *WORDS,
+        *MODEL,
+    },
     "fastcnn._interrupt": set(),
     "fastcnn._progress": {"tqdm"},
     "fastcnn._step_lock": set(),
     "fastcnn._stream": set(),
     "fastcnn.trainer": {
         *TRAINER,
-        "fastcnn.inference",
         "fastcnn._batches",
+        "fastcnn._evaluation",
         "fastcnn._finite",
         "fastcnn._history",
         "fastcnn._interrupt",
@@ -131,7 +142,6 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._passes",
         "fastcnn._progress",
         "fastcnn._samples",
-        "fastcnn._setup",
         "fastcnn._stream",
         "fastcnn._update",
         *SEVERAL,
@@ -150,6 +160,14 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+# All but the package's first file, whose names all of it may use.
+MODULES = {
+    module_of(path): path
+    for path in SOURCES
+    if path.suffix == ".py" and module_of(path) not in ("fastcnn", "setup")
+}
+
+
 def imports(path: Path, source: str) -> Iterator[tuple[str, bool]]:
     """Return (module, whether it is imported with the file) for every import in a file."""
     tree = ast.parse(source)
@@ -157,10 +175,7 @@ def imports(path: Path, source: str) -> Iterator[tuple[str, bool]]:
     if path.stem != "__init__":
         package = package[:-1]
     deferred = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for node in ast.walk(function)
+        id(node) for later in ast.walk(tree) if is_run_later(later) for node in ast.walk(later)
     }
     for node in ast.walk(tree):
         at_once = id(node) not in deferred
@@ -170,9 +185,46 @@ def imports(path: Path, source: str) -> Iterator[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             name = ".".join([*base, *([node.module] if node.module else [])])
-            # `from fastcnn import nn` imports fastcnn.nn; `from fastcnn.nn import Dense` too.
-            for alias in node.names:
-                yield (f"{name}.{alias.name}" if name == "fastcnn" else name), at_once
+            for alias in node.names:  # a module, or what is in one
+                yield f"{name}.{alias.name}", at_once
+
+
+def is_run_later(node: ast.AST) -> bool:
+    """Whether what stands in it does not run when its file is imported."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING"
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def circle(graph: dict[str, list[str]]) -> list[str]:
+    """Return the first circle in a graph, from a name to the same, or nothing."""
+    done: set[str] = set()
+
+    def walk(path: list[str]) -> list[str]:
+        for name in graph[path[-1]]:
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if name not in done and (found := walk([*path, name])):
+                return found
+        done.add(path[-1])
+        return []
+
+    return next((found for name in graph if (found := walk([name]))), [])
+
+
+def imported_with(path: Path, source: str) -> list[str]:
+    """Return the modules of the package that are imported with a file, but itself."""
+    module = module_of(path)
+    names = [name for name, at_once in imports(path, source) if at_once]
+    owners = [max((each for each in MODULES if fits(name, {each})), key=len, default=module)
+              for name in names]  # fmt: skip
+    return [owner for owner in owners if owner != module]
+
+
+@cache
+def import_graph() -> dict[str, list[str]]:
+    """Return what is imported with each module."""
+    return {name: imported_with(path, path.read_text("utf-8")) for name, path in MODULES.items()}
 
 
 def fits(module: str, names: set[str]) -> bool:
@@ -212,6 +264,37 @@ def test_dependencies_point_one_way() -> None:
     assert wrong == []
 
 
+def test_imports_run_in_no_circle() -> None:
+    assert circle(import_graph()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("fastcnn/nn/_options.py", "from fastcnn.nn._conv import Conv2D"),
+        ("fastcnn/nn/_options.py", "from fastcnn.nn import _module"),
+        ("fastcnn/nn/_options.py", "from fastcnn import nn"),
+        ("fastcnn/nn/_options.py", "from . import _module"),
+        ("fastcnn/_samples.py", "import fastcnn.trainer"),
+        ("fastcnn/losses.py", "class A:\n    from fastcnn._weighted import Losses"),
+    ],
+)
+def test_a_circle_would_be_seen(file: str, line: str) -> None:
+    module = module_of(ROOT / file)
+    source = f"{(ROOT / file).read_text('utf-8')}\n{line}\n"
+    found = circle({**import_graph(), module: imported_with(ROOT / file, source)})
+    assert module in found
+    assert found[0] == found[-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["def f():\n    from fastcnn import nn", "if TYPE_CHECKING:\n    from fastcnn import nn"],
+)
+def test_what_is_imported_later_makes_no_circle(line: str) -> None:
+    assert imported_with(ROOT / "fastcnn" / "nn" / "_options.py", line) == []
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
@@ -237,115 +320,7 @@ def test_a_wrong_import_would_be_seen(file: str, source: str) -> None:
     assert wrong_imports(ROOT / file, source)
 
 
-# ---------------------------------------------------------------------- what no file may hold
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_is_read_in_one_sitting(path: Path) -> None:
-    lines = path.read_text("utf-8").splitlines()
-    assert len(lines) <= 450
-    assert max(map(len, lines), default=0) <= 160
-
-
-def faults(source: str) -> list[str]:
-    """Name what is banned from Python sources: asserts, swallowed errors, pickle, eval.
-
-    An assert that something is not None tells the type checker what the code already knows.
-    """
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Assert):
-            if not ast.unparse(node.test).endswith(" is not None"):
-                found.append("assert")
-        elif isinstance(node, ast.ExceptHandler):
-            if node.type is None:
-                found.append("a bare except")
-            if all(isinstance(statement, ast.Pass) for statement in node.body):
-                found.append("except: pass")
-            caught = ast.unparse(node.type) if node.type else ""
-            if "ImportError" in caught and not any(isinstance(n, ast.Raise) for n in node.body):
-                found.append("a swallowed ImportError")
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            modules = [alias.name for alias in node.names]
-            modules.append(getattr(node, "module", None) or "")
-            names = {module.split(".")[0] for module in modules}
-            found += sorted(
-                names & {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
-            )
-        elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            if called in ("eval", "exec", "compile", "__import__"):
-                found.append(called)
-            if any(word.arg == "allow_pickle" and ast.unparse(word.value) != "False"
-                   for word in node.keywords):  # fmt: skip
-                found.append("allow_pickle")
-    return found
-
-
-def test_no_assert_pickle_or_swallowed_error() -> None:
-    found = {
-        str(path.relative_to(ROOT)): faults(path.read_text("utf-8"))
-        for path in SOURCES
-        if path.suffix == ".py"
-    }
-    assert {path: names for path, names in found.items() if names} == {}
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "assert x",
-        "try:\n    f()\nexcept:\n    raise",
-        "try:\n    f()\nexcept ValueError:\n    pass",
-        "try:\n    import x\nexcept ImportError:\n    x = None",
-        "import pickle",
-        "from pickle import loads",
-        "np.load(f, allow_pickle=True)",
-        "eval(text)",
-    ],
-)
-def test_each_of_these_would_be_seen(source: str) -> None:
-    assert faults(source)
-
-
-def test_no_flag_of_the_build_ties_it_to_this_machine_or_breaks_nan() -> None:
-    for path in [ROOT / "setup.py", KERNELS / "isa.py", ROOT / "pyproject.toml"]:
-        text = path.read_text("utf-8")
-        for flag in ("-march=native", "-mtune=native", "-ffast-math", "-Ofast"):
-            assert flag not in text, f"{path.name}: {flag}"
-        assert re.search(r"-f(associative|finite|unsafe|reciprocal)-math", text) is None
-
-
-def test_the_one_header_holds_no_loop() -> None:
-    headers = [*ROOT.glob("fastcnn/**/*.h"), *ROOT.glob("fastcnn/**/*.hpp")]
-    headers += ROOT.glob("reference/**/*.h")
-    assert [path.name for path in headers] == ["vector.h"]
-    without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", headers[0].read_text("utf-8"), flags=re.S)
-    assert re.search(r"\b(for|while|do|goto)\b", without_comments) is None
-    assert sum(map(bool, map(str.strip, without_comments.splitlines()))) < 125
-
-
-def test_every_parallel_region_is_one_prange() -> None:
-    """_team.pyx answers a barrier with nothing: no thread may wait for another within a region."""
-    for path in CYTHON:
-        source = path.read_text("utf-8")
-        assert re.search(r"\bparallel\s*\(|\bimport parallel\b", source) is None, path.name
-
-
-def test_no_hand_written_c() -> None:
-    """Every C file comes from Cython and lies in the build folder, none beside the sources."""
-    found = [p for kind in ("c", "cpp", "cc", "S") for p in (ROOT / "fastcnn").rglob(f"*.{kind}")]
-    assert found == []
-
-
-def test_verbatim_c_in_cython_is_small() -> None:
-    """What Cython cannot say (a builtin, an allocation) is a line or two of C, never a loop."""
-    for path in CYTHON:
-        for block in re.findall(
-            r'cdef extern from \*(?: nogil)?:\s+"""(.*?)"""', path.read_text("utf-8"), re.S
-        ):
-            assert re.search(r"\b(for|while|do)\b", block) is None, path.name
-            assert len(block.splitlines()) <= 30, path.name
-
-
+# ---------------------------------------------------------------------- the page
 def test_the_layout_names_every_module() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     layout = set(re.findall(r"[\w.]+", text.split("```")[1]))

@@ -175,11 +175,11 @@ FIT = (
 FAST = "FastBackend(isa=None, num_threads=None, *, convolution='auto')"
 DENSE = (
     "Dense(units, *, use_bias=True, activation=None, in_features=None, "
-    "initializer='glorot_uniform')"
+    "initializer='glorot_uniform', name=None)"
 )
 CONV = (
     "Conv2D(filters, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, use_bias=True, "
-    "activation=None, in_channels=None, initializer='glorot_uniform')"
+    "activation=None, in_channels=None, initializer='glorot_uniform', name=None)"
 )
 MANY = "too many positional arguments"
 AFTER = f"{MANY}; name those after the *, as in"
@@ -247,16 +247,20 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
     (lambda: nn.Dense(8, useBias=0), DENSE, unknown("useBias", "did you mean use_bias?")),
     (
         lambda: nn.BatchNorm(8),
-        "BatchNorm(*, momentum=0.9, epsilon=1e-05, running_variance='unbiased')",
+        "BatchNorm(*, momentum=0.9, epsilon=1e-05, running_variance='unbiased', name=None)",
         f"{MANY}; the number of channels is found by build",
     ),
     (
         lambda: nn.MaxPool2D(kernel_size=2),
-        "MaxPool2D(pool_size=2, *, stride=None, padding=0, ceil_mode=False)",
+        "MaxPool2D(pool_size=2, *, stride=None, padding=0, ceil_mode=False, name=None)",
         unknown("kernel_size", "did you mean pool_size?"),
     ),
-    (lambda: nn.Dropout(p=0.5), "Dropout(rate)", unknown("p", "did you mean rate?")),
-    (lambda: nn.Softmax(dim=1), "Softmax()", unknown("dim", "it goes over the last axis")),
+    (lambda: nn.Dropout(p=0.5), "Dropout(rate, *, name=None)", unknown("p", "did you mean rate?")),
+    (
+        lambda: nn.Softmax(dim=1),
+        "Softmax(*, name=None)",
+        unknown("dim", "it goes over the last axis"),
+    ),
     (
         lambda: losses.CrossEntropy(from_logits=True),
         "CrossEntropy(*, label_smoothing=0.0, class_weights=None)",

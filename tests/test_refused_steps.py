@@ -89,3 +89,17 @@ def test_large_gradients_that_are_clipped(backend: Any) -> None:
     trainer = trainer_of(backend, model, loss=loss, optimizer=optim.Adam(clip_norm=1.0))
     trainer.fit(IMAGES, Y, verbose=False)
     assert trainer.step == 1
+
+
+def test_a_loss_that_is_nan(fast_backend: Any) -> None:
+    images = IMAGES.copy()
+    images[10] = np.nan  # of the second batch
+    trainer = trainer_of(fast_backend, normed())
+    trainer.fit(images[:8], Y[:8], batch_size=8, verbose=False)
+    before = trainer.model.state_dict()
+    with pytest.raises(FloatingPointError, match="the loss of step 3 is nan"):
+        trainer.fit(images, Y, batch_size=8, shuffle=False, verbose=False)
+    assert trainer.step == 2
+    after = trainer.model.state_dict()
+    assert any((after[name] != before[name]).any() for name in before)
+    trainer.fit(images[:8], Y[:8], batch_size=8, verbose=False)

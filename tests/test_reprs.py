@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import pydoc
+import re
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -84,3 +87,71 @@ def test_a_history_is_a_dict_in_all_but_its_looks() -> None:
         assert repr(twin) == repr(history)
     assert f"{trainer.history!s}" == repr(history)
     assert repr(History(other=[])) == "History(0 epochs)"
+
+
+# ---------------------------------------------------------------------- layers
+def test_a_model_is_shown_a_layer_a_line() -> None:
+    assert repr(nn.Sequential([nn.Residual(nn.Sequential([nn.Dense(3), nn.ReLU()]))])) == (
+        "Sequential(\n"
+        "  (0): Residual(\n"
+        "    (body): Sequential(\n"
+        "      (0): Dense(units=3)\n"
+        "      (1): ReLU()\n"
+        "    )\n"
+        "  )\n"
+        ")"
+    )
+
+
+def test_a_notebook_shows_a_table() -> None:
+    model: Any = nn.Sequential(
+        [nn.Conv2D(4, 3, padding=1), nn.Residual(nn.Conv2D(4, 3, padding=1)), nn.BatchNorm()]
+    )
+    assert model._repr_html_().startswith("<pre>Sequential(\n  (0): Conv2D(filters=4")
+    model.build((6, 6, 1))
+    table = model._repr_html_()
+    cells = re.findall("<td>(.*?)</td>", table)
+    assert cells[:3] == ["0 Conv2D", "(6, 6, 4)", "40"]
+    assert "1.body Conv2D" in cells
+    assert "Trained parameters: " in table
+
+    class Odd(nn.Dense):
+        def __init__(self, units: int, text: str) -> None:
+            super().__init__(units)
+            self.text = text
+
+    assert "<b>" not in Odd(2, "<b>")._repr_html_()
+    assert "&lt;b&gt;" in Odd(2, "<b>")._repr_html_()
+
+
+def test_help_of_a_layer_is_about_that_layer() -> None:
+    for name in nn.__all__:
+        layer = vars(nn)[name]
+        if not isinstance(layer, type) or not issubclass(layer, nn.Module):
+            continue
+        if issubclass(layer, nn.Module) and layer is not nn.Module:
+            page = pydoc.plain(pydoc.render_doc(layer))
+            assert layer.__doc__.splitlines()[0] in page
+            assert "state_dict" not in page
+            assert len(page.splitlines()) < 50
+    # A long signature is one line, and from Python 3.13 on a line for each option.
+    words = pydoc.plain(pydoc.render_doc(nn.Conv2D)).replace("|", "").split()
+    assert "Conv2D(filters:'int',kernel_size:'Size2D',*,stride" in "".join(words)
+    for method in ("build", "forward", "state_dict", "summary", "save"):
+        assert f"\n |  {method}(" in pydoc.plain(pydoc.render_doc(nn.Module))
+    assert {"build", "summary", "weight"} <= set(dir(_built_dense()))
+
+    class Abstract(nn.Module, ABC):
+        """With another metaclass."""
+
+        @abstractmethod
+        def more(self) -> None: ...
+
+    with pytest.raises(TypeError, match="abstract"):
+        Abstract()  # type: ignore[abstract]
+
+
+def _built_dense() -> nn.Dense:
+    layer = nn.Dense(2)
+    layer.build((3,))
+    return layer

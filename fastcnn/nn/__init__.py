@@ -19,11 +19,12 @@ from fastcnn.nn._container import Residual, Sequential
 from fastcnn.nn._conv import Conv2D, DepthwiseConv2D
 from fastcnn.nn._dense import Dense, Flatten
 from fastcnn.nn._dropout import Dropout
-from fastcnn.nn._graph import Input, Model, Symbol
+from fastcnn.nn._graph import Model
 from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
 

@@ -57,8 +57,8 @@ class LeakyReLU(Activation):
         "negative_slope": partial(number, where="LeakyReLU: negative_slope", low=0.0)
     }
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
+    def __init__(self, negative_slope: float = 0.01, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.negative_slope = negative_slope
 
     def forward(
@@ -80,8 +80,8 @@ class ELU(Activation):
 
     _settings: ClassVar = {"alpha": partial(number, where="ELU: alpha", low=0.0)}
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.alpha = alpha
 
     def forward(

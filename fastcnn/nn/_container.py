@@ -27,8 +27,8 @@ class Sequential(Module):
     _runs_all = True
     _takes_several = True  # what its first layer takes
 
-    def __init__(self, layers: Iterable[Module]) -> None:
-        super().__init__()
+    def __init__(self, layers: Iterable[Module], *, name: str | None = None) -> None:
+        super().__init__(name=name)
         if isinstance(layers, (Module, str)) or not isinstance(layers, Iterable):
             raise TypeError(
                 f"Sequential: layers: expected a list of layers, got {type(layers).__name__}"
@@ -51,7 +51,9 @@ class Sequential(Module):
                 shape = layer.plan(shape)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"layer {index}: {error}") from error
+                before = type(self.layers[index - 1]).__name__
+                behind = f" (behind layer {index - 1}, {before})" if index else ""
+                raise kind(f"layer {index}: {error}{behind}") from error
         return shape
 
     def forward(
@@ -117,8 +119,10 @@ class Residual(Module):
 
     _runs_all = True
 
-    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, body: Module, shortcut: Module | None = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
         _require_module(body, "Residual: body")
         if shortcut is not None:
             _require_module(shortcut, "Residual: shortcut")

@@ -42,28 +42,29 @@ class ConvBase(Module):
         activation: str | None,
         in_channels: int | None,
         initializer: str,
+        name: str | None,
     ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        self.kernel_size = size2d(kernel_size, f"{name}: kernel_size")
-        self.stride = size2d(stride, f"{name}: stride")
-        self.padding = padding2d(padding, f"{name}: padding")
-        self.use_bias = flag(use_bias, f"{name}: use_bias")
-        self._activation = activation_named(activation, f"{name}: activation")
+        super().__init__(name=name)
+        who = type(self).__name__
+        self.kernel_size = size2d(kernel_size, f"{who}: kernel_size")
+        self.stride = size2d(stride, f"{who}: stride")
+        self.padding = padding2d(padding, f"{who}: padding")
+        self.use_bias = flag(use_bias, f"{who}: use_bias")
+        self._activation = activation_named(activation, f"{who}: activation")
         self.activation = activation
         self.in_channels = (
-            None if in_channels is None else integer(in_channels, f"{name}: in_channels")
+            None if in_channels is None else integer(in_channels, f"{who}: in_channels")
         )
-        self.initializer = choice(initializer, f"{name}: initializer", INITIALIZERS)
+        self.initializer = choice(initializer, f"{who}: initializer", INITIALIZERS)
         self.bias = None
 
     def _channels(self, input_shape: Shape) -> int:
         """Return the input's channels, checked."""
-        name = type(self).__name__
-        channels = image_shape(name, input_shape)[2]
+        who = type(self).__name__
+        channels = image_shape(who, input_shape)[2]
         if self.in_channels not in (None, channels):
             raise ValueError(
-                f"{name}: in_channels: expected {self.in_channels} channels, got an input of "
+                f"{who}: in_channels: expected {self.in_channels} channels, got an input of "
                 f"shape {input_shape}"
             )
         return channels
@@ -128,9 +129,10 @@ class _Conv(ConvBase):
         activation: str | None,
         in_channels: int | None,
         initializer: str,
+        name: str | None,
     ) -> None:
         super().__init__(
-            kernel_size, stride, padding, use_bias, activation, in_channels, initializer
+            kernel_size, stride, padding, use_bias, activation, in_channels, initializer, name
         )
         self.dilation = size2d(dilation, f"{type(self).__name__}: dilation")
 
@@ -192,9 +194,18 @@ class Conv2D(_Conv):
         activation: str | None = None,
         in_channels: int | None = None,
         initializer: str = "glorot_uniform",
+        name: str | None = None,
     ) -> None:
         super().__init__(
-            kernel_size, stride, padding, dilation, use_bias, activation, in_channels, initializer
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            use_bias,
+            activation,
+            in_channels,
+            initializer,
+            name,
         )
         self.filters = integer(filters, "Conv2D: filters")
         self.groups = integer(groups, "Conv2D: groups")
@@ -232,9 +243,18 @@ class DepthwiseConv2D(_Conv):
         activation: str | None = None,
         in_channels: int | None = None,
         initializer: str = "glorot_uniform",
+        name: str | None = None,
     ) -> None:
         super().__init__(
-            kernel_size, stride, padding, dilation, use_bias, activation, in_channels, initializer
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            use_bias,
+            activation,
+            in_channels,
+            initializer,
+            name,
         )
         self.depth_multiplier = integer(depth_multiplier, "DepthwiseConv2D: depth_multiplier")
 

@@ -38,8 +38,9 @@ class Dense(Module):
         activation: str | None = None,
         in_features: int | None = None,
         initializer: str = "glorot_uniform",
+        name: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name=name)
         self.units = integer(units, "Dense: units")
         self.use_bias = flag(use_bias, "Dense: use_bias")
         self._activation = activation_named(activation, "Dense: activation")

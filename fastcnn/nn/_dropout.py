@@ -26,8 +26,8 @@ class Dropout(Module):
         "rate": partial(number, where="Dropout: rate", low=0.0, high=1.0, open_high=True)
     }
 
-    def __init__(self, rate: float) -> None:
-        super().__init__()
+    def __init__(self, rate: float, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.rate = rate
 
     def declare(self, input_shape: Shape) -> Shape:

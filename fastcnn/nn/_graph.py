@@ -1,14 +1,8 @@
-"""Networks of any shape: layers called on symbols, and the model between some of these.
-
-A symbol knows the layer that gives it and the symbols which that was called on, so the outputs lead
-back to the inputs. (Not to be mixed up with the tracer's Symbol, which stands for an array of one
-batch and has its axis.)
-"""
+"""Model: the network between symbols."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,95 +11,19 @@ from numpy.typing import DTypeLike
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape, input_shape_of
-from fastcnn.nn._places import is_several, shape_at, stepped
+from fastcnn.nn._options import Shape
+from fastcnn.nn._places import in_order, shape_at, stepped
 from fastcnn.nn._run import Tracing, run
 from fastcnn.nn._state import as_lists, is_call, is_index
+from fastcnn.nn._symbol import Input, Symbol, between, ends
 
-__all__ = ["Input", "Model", "Symbol", "called_on"]
+Symbols = Symbol | Sequence[Symbol] | Mapping[str, Symbol]
 
-_counter = itertools.count()
-
-
-class Symbol:
-    """An array that a network will see: what `Input` and a layer called on symbols return.
-
-    shape: of one input, without the batch axis.
-    """
-
-    def __init__(
-        self, shape: Shape, layer: Module | None, inputs: tuple[Symbol, ...], index: int = 0
-    ) -> None:
-        self.shape = shape
-        # An Input has neither layer nor inputs; one of several that a layer gives has no layer, and
-        # all that it gives as its input, of which it is number `index`.
-        self._layer, self._inputs, self._index = layer, inputs, index
-        # The order in which calls were written is that of their run; symbols may be copies of
-        # another process's, whose numbers are higher than those that are next here.
-        self._number: int = max([next(_counter), *(each._number + 1 for each in inputs)])
-
-    def __repr__(self) -> str:
-        return f"Symbol({self.shape}, {_named(self)})"
-
-
-def Input(shape: Sequence[int]) -> Symbol:  # as in Keras
-    """Return a symbol for inputs of this shape, without the batch axis, such as (28, 28, 1)."""
-    return Symbol(input_shape_of(shape, "Input: shape"), None, ())
-
-
-def symbols_in(x: object) -> tuple[Symbol, ...] | None:
-    """Return the symbols that a layer was called on, or None where it was called on arrays."""
-    if isinstance(x, Symbol):
-        return (x,)
-    if isinstance(x, (list, tuple)) and x and all(isinstance(each, Symbol) for each in x):
-        return tuple(x)
-    return None
-
-
-def symbols_or_error(layer: Module, x: object, backend: object) -> tuple[Symbol, ...] | None:
-    """Return symbols_in(x); TypeError for symbols beside others or with a backend."""
-    symbols, who = symbols_in(x), type(layer).__name__
-    if symbols is None and isinstance(x, (list, tuple)) and any(map(_holds_symbols, x)):
-        what = ", ".join(type(each).__name__ for each in x)
-        raise TypeError(f"{who}: expected symbols alone in one list, got a list of {what:.80}")
-    if symbols is not None and backend is not None:
-        raise TypeError(
-            f"{who}: backend: expected none where a layer is called on symbols, got "
-            f"{backend if isinstance(backend, str) else type(backend).__name__!r:.80}"
-        )
-    return symbols
-
-
-def _holds_symbols(x: object) -> bool:
-    return isinstance(x, Symbol) or symbols_in(x) is not None
-
-
-def called_on(layer: Module, symbols: tuple[Symbol, ...]) -> Any:
-    """Return the symbol, or for a model of several outputs the list of them, of a layer's call."""
-    shapes = tuple(symbol.shape for symbol in symbols)
-    try:
-        result = shape_at(layer, shapes[0] if len(shapes) == 1 else shapes)
-    except (TypeError, ValueError) as error:
-        behind = " and ".join(map(_named, symbols))
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{error} (called on {behind})") from error
-    if is_several(result):
-        whole = Symbol((), layer, symbols)
-        return [Symbol(shape, None, (whole,), index) for index, shape in enumerate(result)]
-    return Symbol(result, layer, symbols)
-
-
-def _named(symbol: Symbol) -> str:
-    if symbol._layer is not None:
-        return f"what {type(symbol._layer).__name__} gives, {symbol.shape}"
-    if not symbol._inputs:
-        return f"an Input of shape {symbol.shape}"
-    giver = type(symbol._inputs[0]._layer).__name__
-    return f"output {symbol._index} of what {giver} gives, {symbol.shape}"
+__all__ = ["Model"]
 
 
 class Model(Module):
-    """The network between inputs and outputs, which are symbols (one or a list of each).
+    """The network between inputs and outputs, which are symbols (one, a list or a dict of each).
 
         x = nn.Input((32, 32, 3))
         y = nn.Conv2D(16, 3, padding="same", activation="relu")(x)
@@ -117,7 +35,12 @@ class Model(Module):
     order of their first calls; weights are called "0.weight" after it. A list of one symbol is as
     that symbol.
 
-    Raises ValueError for outputs that depend on another Input, and for inputs that no output uses.
+    `input_names` and `output_names` are the keys of a dict, else the names of the Inputs, or of the
+    layers that make the outputs; None where one has none. By them Trainer and Predictor take arrays
+    in dicts. Of outputs given as a dict they return a dict, else a list.
+
+    Raises ValueError for outputs that depend on another Input, for inputs that no output uses, and
+    for a name at two places.
     """
 
     layers: tuple[Module, ...]
@@ -127,14 +50,14 @@ class Model(Module):
     _runs_all = True
     _takes_several = True
 
-    def __init__(
-        self, inputs: Symbol | Sequence[Symbol], outputs: Symbol | Sequence[Symbol]
-    ) -> None:
-        super().__init__()
-        given, wanted = _several(inputs, "inputs"), _several(outputs, "outputs")
+    def __init__(self, inputs: Symbols, outputs: Symbols, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        (given, names), (wanted, made) = ends(inputs, "inputs"), ends(outputs, "outputs")
+        self._input_names, self._output_names = names, made
+        self._gives_dict = isinstance(outputs, Mapping)
         self._one_input, self._one_output = len(given) == 1, len(wanted) == 1
         self._input_shapes = tuple(symbol.shape for symbol in given)
-        order = _order(given, wanted)
+        order = between(given, wanted)
         layers: dict[int, Module] = {}
         for symbol in order:
             if symbol._layer is not None:
@@ -158,6 +81,16 @@ class Model(Module):
         self._shared = frozenset(place for place in at if place >= 0 and at.count(place) > 1)
         for _ in self.modules():
             pass  # each at one place
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """What the inputs are called, if all of them have a name."""
+        return self._input_names
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """What the outputs are called, if all of them have a name."""
+        return self._output_names
 
     def children(self) -> dict[str, Module]:
         return {str(i): layer for i, layer in enumerate(self.layers)}
@@ -280,6 +213,12 @@ class Model(Module):
         return list(x)
 
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
+        """Return the output, or a tuple of several; of symbols see Module.__call__.
+
+        x: an array or a symbol, or of several a list or a dict by the names of the inputs.
+        """
+        if isinstance(x, Mapping) and self.input_names is not None:
+            x = in_order(x, self.input_names, "Model: x", "inputs")
         if backend is None or isinstance(backend, (Tracing, str)):
             return super().__call__(x, backend)
         return self.forward(x, backend)[0]
@@ -287,6 +226,11 @@ class Model(Module):
     # ------------------------------------------------------------------ in files
     def config(self) -> dict[str, Any]:
         """Return what `from_config` makes the model of."""
+        names = {
+            "input_names": self.input_names,
+            "output_names": self.output_names if self._gives_dict else None,
+            "name": self.name,
+        }
         return {
             "inputs": [list(shape) for shape in self._input_shapes],
             "layers": list(self.layers),
@@ -294,6 +238,7 @@ class Model(Module):
             "outputs": list(self._results),
             "one_input": self._one_input,
             "one_output": self._one_output,
+            **{key: as_lists(value) for key, value in names.items() if value is not None},
         }
 
     @classmethod
@@ -305,11 +250,24 @@ class Model(Module):
         outputs: Any = None,
         one_input: Any = None,
         one_output: Any = None,
+        input_names: Any = None,
+        output_names: Any = None,
+        name: Any = None,
     ) -> Model:
         """Return the model that config() tells of; ValueError for what is none."""
         told = {"layers": layers, "calls": calls, "outputs": outputs}
         lists = isinstance(inputs, (tuple, list)) and all(
             isinstance(each, (tuple, list)) for each in told.values()
+        )
+        named = [(input_names, inputs), (output_names, outputs)]
+        lists = lists and all(
+            names is None
+            or (
+                isinstance(names, (tuple, list))
+                and len(names) == len(of)
+                and all(isinstance(each, str) for each in names)
+            )
+            for names, of in named
         )
         if (
             not lists
@@ -318,7 +276,10 @@ class Model(Module):
             or not all(map(is_index, outputs))
         ):
             raise ValueError("Model: expected lists of inputs, layers, calls and outputs")
-        values: list[Any] = [Input(shape) for shape in inputs]
+        values: list[Any] = [
+            Input(shape, name=each)
+            for shape, each in zip(inputs, input_names or [None] * len(inputs), strict=True)
+        ]
         count = len(values)
         try:
             for place, sources in calls:
@@ -327,54 +288,19 @@ class Model(Module):
                     values.append(layers[place](given[0] if len(given) == 1 else given))
                 elif isinstance(values[sources[0]], list):
                     values.append(values[sources[0]][sources[1]])
-            wanted = [values[at] for at in outputs]
+            wanted: Any = [values[at] for at in outputs]
         except IndexError as error:
             raise ValueError("Model: expected calls of its layers, got others") from error
-        model = cls(values[:count], wanted)
+        if output_names is not None:
+            wanted = dict(zip(output_names, wanted, strict=True))
+        model = cls(values[:count], wanted, name=name)
         told |= {"one_input": one_input, "one_output": one_output}
+        optional = {"input_names": input_names, "output_names": output_names, "name": name}
+        told |= {key: value for key, value in optional.items() if value is not None}
         made = model.config()
         if any(as_lists(value) != made[name] for name, value in told.items()):
             raise ValueError("Model: expected each of its layers and calls to be used, in order")
         return model
-
-
-def _several(symbols: object, where: str) -> tuple[Symbol, ...]:
-    found = symbols_in(symbols)
-    if found is None:
-        raise TypeError(
-            f"Model: {where}: expected what nn.Input or a layer called on it returns, or a list of "
-            f"these, got {type(symbols).__name__}"
-        )
-    if len({id(each) for each in found}) < len(found) and where == "inputs":
-        raise ValueError("Model: inputs: expected each once, got one twice")
-    return found
-
-
-def _order(inputs: Iterable[Symbol], outputs: Iterable[Symbol]) -> list[Symbol]:
-    """Return the symbols between inputs and outputs, in the order in which they were made."""
-    given = {id(symbol) for symbol in inputs}
-    found: dict[int, Symbol] = {}
-    used: set[int] = set()
-    rest = list(outputs)
-    while rest:
-        symbol = rest.pop()
-        if id(symbol) in given:
-            used.add(id(symbol))
-        elif id(symbol) not in found:
-            if symbol._layer is None and not symbol._inputs:
-                raise ValueError(
-                    f"Model: outputs: expected them to depend on its inputs alone, got one that "
-                    f"depends on another Input, of shape {symbol.shape}"
-                )
-            found[id(symbol)] = symbol
-            rest += symbol._inputs
-    for symbol in inputs:
-        if id(symbol) not in used:
-            raise ValueError(
-                f"Model: inputs: expected each to be used, got one of shape {symbol.shape} that no "
-                "output depends on"
-            )
-    return sorted(found.values(), key=lambda symbol: symbol._number)
 
 
 def _add_to(gradients: dict[int, Any], at: int, part: Array | None, backend: Backend) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from fastcnn._types import Array
 from fastcnn.backend import Backend
-from fastcnn.nn._graph import Symbol, symbols_in
 from fastcnn.nn._module import Module
 from fastcnn.nn._options import Shape, integer
+from fastcnn.nn._symbol import Symbol, symbols_in
 
 __all__ = ["Add", "Concat", "Multiply", "add", "concat", "multiply"]
 
@@ -101,8 +101,8 @@ class Concat(Module):
 
     _takes_several = True
 
-    def __init__(self, axis: int = -1) -> None:
-        super().__init__()
+    def __init__(self, axis: int = -1, *, name: str | None = None) -> None:
+        super().__init__(name=name)
         self.axis = integer(axis, "Concat: axis", -(2**31))
 
     def declare(self, input_shape: Any) -> Shape:

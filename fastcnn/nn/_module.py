@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,21 +15,18 @@ from fastcnn._sentences import explained
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn import _own, _rules, _words
-from fastcnn.nn._options import Shape, flag, float_dtype, input_shapes_of, integer
+from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer, name_or_none
 from fastcnn.nn._places import require_one
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._state import check_state, config_of
-from fastcnn.nn._variable import Buffer, Draw, Parameter, Variable
+from fastcnn.nn._symbol import Symbol, called_on, symbols_or_error
+from fastcnn.nn._tree import Tree, fixed
+from fastcnn.nn._variable import Buffer, Draw, Parameter
 
 if TYPE_CHECKING:
-    from fastcnn.nn._graph import Symbol
     from fastcnn.program import Program
 
 Backward = Callable[[Array], "Array | None"]
-Above = Any  # (the module that holds it, what is above that one), or None
-
-
-V = TypeVar("V", bound=Variable)
 
 
 class _LayerType(ABCMeta):
@@ -41,7 +38,7 @@ class _LayerType(ABCMeta):
         return names if cls is Module else [name for name in names if not hasattr(Module, name)]
 
 
-class Module(metaclass=_LayerType):
+class Module(Tree, metaclass=_LayerType):
     """A layer, or a model made of layers.
 
     Shapes are those of one input, without the batch axis: (28, 28, 1). Arrays that pass through
@@ -53,29 +50,32 @@ class Module(metaclass=_LayerType):
     Once a model is built, its layers stay. So do the options of the library's layers, but those
     that are read at each call, such as Dropout's rate.
 
-    `notes` is a dict for values of JSON that belong with a model, such as the names of its
-    classes: `save` writes it to the file, `fastcnn.load` brings it back.
+    `name`, which the constructor of every layer takes, is what an output of a Model that the layer
+    makes is called where arrays are given in dicts. `notes` is a dict for values of JSON that
+    belong with a model, such as the names of its classes: `save` writes it to the file,
+    `fastcnn.load` brings it back.
     """
 
     built: bool  # whether it has weights
     input_shape: Shape  # of one input, () before it is planned
     output_shape: Shape
     notes: dict[str, Any]
+    name: str | None
 
     # Options that may be set at any time, as all parts of the library read them at each call; and
     # how each is checked. The other options of a layer hold from when it is made.
     _settings: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
-    _hidden: ClassVar[frozenset[str]] = frozenset({"_children"})  # attributes with no child in them
     _options: ClassVar[frozenset[str]] = frozenset()  # of a layer of the house, and with its arrays
     _known: ClassVar[frozenset[str] | None] = None
     _hint: ClassVar[str] = ""  # to wrong arguments of the constructor
     _has_row: ClassVar[bool] = True  # of its own in a summary
-    _runs_all: ClassVar[bool] = False  # each of its children once
     _takes_several: ClassVar[bool] = False  # inputs; of a layer of the house
 
     @_rules.explained
-    def __init__(self) -> None:
+    def __init__(self, *, name: str | None = None) -> None:
         vars(self).update(built=False, input_shape=(), output_shape=(), notes={})
+        if name is not None or not hasattr(type(self), "name"):  # a class of one's own may have one
+            vars(self)["name"] = name_or_none(name, f"{type(self).__name__}: name")
         self._planned = False
         self._frozen = False
         self._parameters: dict[str, Parameter] = {}
@@ -131,7 +131,9 @@ class Module(metaclass=_LayerType):
         raise NotImplementedError(f"{type(self).__name__}: expected a method forward, got none")
 
     @overload
-    def __call__(self, x: Symbol | Sequence[Symbol], backend: None = None) -> Symbol: ...
+    def __call__(
+        self, x: Symbol | Sequence[Symbol] | Mapping[str, Symbol], backend: None = None
+    ) -> Symbol: ...
     @overload
     def __call__(self, x: Array, backend: Backend) -> Array: ...
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
@@ -141,8 +143,6 @@ class Module(metaclass=_LayerType):
         Models know no backend: a call without one is a TypeError that says who has.
         """
         if backend is None or isinstance(backend, str) or not hasattr(x, "dtype"):
-            from fastcnn.nn._graph import called_on, symbols_or_error  # a Model is a Module
-
             symbols = symbols_or_error(self, x, backend)
             if symbols is not None:
                 return called_on(self, symbols)
@@ -238,7 +238,7 @@ class Module(metaclass=_LayerType):
         for module in reversed(list(self.modules())):  # the whole last, which threads ask
             if not module.built:
                 for name, value in vars(module).items():
-                    vars(module)[name] = _rules.fixed(value)
+                    vars(module)[name] = fixed(value)
                 module._children = module.children()
                 vars(module)["built"] = True
 
@@ -250,121 +250,6 @@ class Module(metaclass=_LayerType):
             )
 
     # ------------------------------------------------------------------ what it holds
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes it; to set it, before or after `build`, sets it of all it holds.
-
-        A layer that is frozen (False) keeps its weights, and no gradient is computed for them.
-        Batch normalization that is frozen normalizes by its running statistics, in training too,
-        and leaves them as they are.
-        """
-        return not self._frozen
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        frozen = not flag(value, f"{type(self).__name__}: trainable")
-        for module in self.modules():
-            vars(module)["_frozen"] = frozen
-
-    @property
-    def _trains(self) -> bool:
-        """Whether it has weights that are trained."""
-        return any(not module._frozen and module._parameters for module in self.modules())
-
-    def children(self) -> dict[str, Module]:
-        """Return the layers in this one's attributes by name, in the order of assignment.
-
-        A layer in a list or tuple is called "blocks.0", one in a dict "heads.left". Once the
-        model is built they are fixed: lists have become tuples.
-        """
-        if self.built:
-            return dict(self._children)
-        found: dict[str, Module] = {}
-        for name, value in vars(self).items():
-            if name not in self._hidden:
-                found.update(_rules.held(name, value, type(self).__name__))
-        return found
-
-    def modules(self) -> Iterator[Module]:
-        """Yield this module and all that it holds; one at two places is a ValueError."""
-        return (module for _, module in self._named())
-
-    def _named(self) -> Iterator[tuple[str, Module]]:
-        """Yield all modules, each with what the names of its arrays start with.
-
-        A layer runs at one place: a second backward would overwrite the gradients of the first.
-        Sequential and Residual run what they hold; an attribute may be one more name for it.
-        """
-        places: dict[int, list[bool]] = {}  # of each module: whether it runs there
-        rest: list[tuple[str, Module, bool, Above]] = [("", self, True, None)]
-        while rest:
-            prefix, module, runs, above = rest.pop()
-            at = places.setdefault(id(module), [])
-            at.append(runs)
-            if at.count(True) > 1 or at.count(False) > 1 or _rules.is_among(module, above):
-                raise ValueError(
-                    f"{type(self).__name__}: expected each layer at one place, got the same "
-                    f"{type(module).__name__} twice; make a new one for each place"
-                )
-            if len(at) > 1:
-                continue
-            yield prefix, module
-            below = module, above
-            rest += [
-                (f"{prefix}{name}.", child, module._runs_all, below)
-                for name, child in reversed(module.children().items())
-            ]
-
-    def parameters(self) -> dict[str, Parameter]:
-        """Return every trained array by its dotted name, in the order of the layers."""
-        return self._collect(lambda module: module._parameters)
-
-    def trained_parameters(self) -> dict[str, Parameter]:
-        """Return those of the parameters whose layers are not frozen."""
-        return self._collect(lambda module: {} if module._frozen else module._parameters)
-
-    def buffers(self) -> dict[str, Buffer]:
-        """Return every array that is saved but not trained, by its dotted name."""
-        return self._collect(lambda module: module._buffers)
-
-    def variables(self) -> dict[str, Variable]:
-        """Return parameters and buffers by their dotted names, layer by layer."""
-        return self._collect(Module._own)
-
-    def shapes(self) -> dict[str, Shape]:
-        """Return the shape of every parameter and buffer by its dotted name."""
-        return {name: variable.shape for name, variable in self.variables().items()}
-
-    def _own(self) -> dict[str, Variable]:
-        return {**self._parameters, **self._buffers}
-
-    def _collect(self, own: Callable[[Module], Mapping[str, V]]) -> dict[str, V]:
-        return {
-            f"{prefix}{name}": variable
-            for prefix, module in self._named()
-            for name, variable in own(module).items()
-        }
-
-    @property
-    def parameter_count(self) -> int:
-        """The number of numbers that are trained, or would be if no layer were frozen."""
-        return sum(_words.size(parameter.shape) for parameter in self.parameters().values())
-
-    @property
-    def dtype(self) -> np.dtype[Any] | None:
-        """The dtype of the weights; None before `build`, or where there are none."""
-        for module in self.modules():
-            if module.built:
-                for variable in module._own().values():
-                    kind: np.dtype[Any] = variable.data.dtype
-                    return kind
-        return None
-
-    @property
-    def min_batch(self) -> int:
-        """The smallest batch that this model can train on; batch normalization may need two."""
-        return max((child.min_batch for child in self.children().values()), default=1)
-
     def apply_updates(self) -> None:
         """Give buffers the values that the last forward pass in training left for them.
 

@@ -46,8 +46,9 @@ class BatchNorm(Module):
         momentum: float = 0.9,
         epsilon: float = 1e-5,
         running_variance: str = "unbiased",
+        name: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name=name)
         self.momentum = momentum
         self.epsilon = epsilon
         self.running_variance = running_variance

@@ -184,6 +184,24 @@ def float_dtype(value: DTypeLike, where: str = "dtype") -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
+_LONGEST_NAME = 100
+
+
+def name_or_none(value: object, where: str) -> str | None:
+    """Return a name, or None for none."""
+    return None if value is None else identifier(value, where)
+
+
+def identifier(value: object, where: str) -> str:
+    """Return a name, which may become an argument, an attribute and a part of a file's name."""
+    if not isinstance(value, str) or not value.isidentifier() or len(value) > _LONGEST_NAME:
+        raise ValueError(
+            f"{where}: expected letters, digits and underscores, at most {_LONGEST_NAME}, got "
+            f"{value!r:.80}"
+        )
+    return value
+
+
 def _said(value: object) -> str:
     return f"{type(value).__name__} {value!r}"[:80]
 

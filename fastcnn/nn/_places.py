@@ -6,15 +6,26 @@ A shape here is that of one input or, of several, a tuple of these.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastcnn._sentences import did_you_mean
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 
 if TYPE_CHECKING:
     from fastcnn.nn._module import Module
 
-__all__ = ["count_of", "is_several", "require_one", "shape_at", "shapes_of", "stepped"]
+__all__ = [
+    "count_of",
+    "in_order",
+    "is_several",
+    "quoted",
+    "require_one",
+    "shape_at",
+    "shapes_of",
+    "stepped",
+]
 
 
 def is_several(shape: Any) -> bool:
@@ -32,6 +43,29 @@ def shapes_of(x: Any) -> Any:
 def count_of(x: Any) -> int:
     """Return how many inputs are in a batch."""
     return len(x[0] if isinstance(x, (tuple, list)) else x)
+
+
+def in_order(
+    value: Mapping[Any, Any], names: tuple[str, ...], where: str, of: str
+) -> tuple[Any, ...]:
+    """Return a dict's values in the order of names, which are those of the model's `of`.
+
+    ValueError where its keys are others.
+    """
+    unknown = [name for name in value if name not in names]
+    missing = [name for name in names if name not in value]
+    if unknown or missing:
+        got = f"one for {unknown[0]!r:.80}" if unknown else f'none for "{missing[0]}"'
+        hint = did_you_mean(str(unknown[0]), names) if unknown else ""
+        raise ValueError(
+            f"{where}: expected one for each of the model's {of} {quoted(names)}, got {got}{hint}"
+        )
+    return tuple(value[name] for name in names)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them."""
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def require_one(layer: Module, shape: Any) -> None:

@@ -23,28 +23,33 @@ class _Pool2D(Module):
     """What both window poolings share: their options and the shape of the output."""
 
     def __init__(
-        self, pool_size: Size2D, stride: Size2D | None, padding: Padding, ceil_mode: bool
+        self,
+        pool_size: Size2D,
+        stride: Size2D | None,
+        padding: Padding,
+        ceil_mode: bool,
+        name: str | None,
     ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        self.pool_size = size2d(pool_size, f"{name}: pool_size")
-        self.stride = None if stride is None else size2d(stride, f"{name}: stride")
-        self.padding = padding2d(padding, f"{name}: padding")
-        self.ceil_mode = flag(ceil_mode, f"{name}: ceil_mode")
+        super().__init__(name=name)
+        who = type(self).__name__
+        self.pool_size = size2d(pool_size, f"{who}: pool_size")
+        self.stride = None if stride is None else size2d(stride, f"{who}: stride")
+        self.padding = padding2d(padding, f"{who}: padding")
+        self.ceil_mode = flag(ceil_mode, f"{who}: ceil_mode")
 
     def declare(self, input_shape: Shape) -> Shape:
-        name = type(self).__name__
-        channels = image_shape(name, input_shape)[2]
+        who = type(self).__name__
+        channels = image_shape(who, input_shape)[2]
         stride = self.pool_size if self.stride is None else self.stride
         window = pair(self.pool_size)
         pads = pads_of(self.padding, input_shape[:2], window, pair(stride), (1, 1))
         for size, ends in zip(window, pads, strict=True):
             if 2 * max(ends) > size:
                 raise ValueError(
-                    f"{name}: padding: expected at most half of the window {window}, got {pads}"
+                    f"{who}: padding: expected at most half of the window {window}, got {pads}"
                 )
         height, width = window_shape(
-            name, input_shape, self.pool_size, stride, self.padding, 1, self.ceil_mode
+            who, input_shape, self.pool_size, stride, self.padding, 1, self.ceil_mode
         )
         return height, width, channels
 
@@ -63,8 +68,9 @@ class MaxPool2D(_Pool2D):
         stride: Size2D | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
+        name: str | None = None,
     ) -> None:
-        super().__init__(pool_size, stride, padding, ceil_mode)
+        super().__init__(pool_size, stride, padding, ceil_mode, name)
 
     def forward(
         self,
@@ -113,8 +119,9 @@ class AvgPool2D(_Pool2D):
         padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
+        name: str | None = None,
     ) -> None:
-        super().__init__(pool_size, stride, padding, ceil_mode)
+        super().__init__(pool_size, stride, padding, ceil_mode, name)
         self.count_include_pad = flag(count_include_pad, "AvgPool2D: count_include_pad")
 
     def forward(

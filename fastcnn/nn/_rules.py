@@ -8,18 +8,14 @@ something is told what.
 from __future__ import annotations
 
 import inspect
-from collections import UserDict, UserList, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import wraps
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastcnn._sentences import misfit, no_attribute
-from fastcnn.nn import _module  # which imports this file: its classes are there when they are used
-from fastcnn.nn._options import Shape, integer
+from fastcnn.nn._options import Shape, identifier, integer
 from fastcnn.nn._own import checked
+from fastcnn.nn._tree import FIXED, Tree, holds, unseen
 from fastcnn.nn._variable import Variable
 
 if TYPE_CHECKING:
@@ -28,10 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "declared",
     "explained",
-    "fixed",
-    "held",
     "hold_to_rules",
-    "is_among",
     "not_there",
     "refuse_change",
     "require_backend",
@@ -41,8 +34,6 @@ __all__ = [
 ]
 
 Function = Callable[..., Any]
-
-_LONGEST_NAME = 100
 
 # What people look for on a model and find elsewhere.
 _ELSEWHERE = {
@@ -73,6 +64,11 @@ _ELSEWHERE = {
 
 
 # ---------------------------------------------------------------------- classes
+def _base(cls: type[Module]) -> type[Module]:
+    """Return Module, which imports this file, by what tells it from its subclasses."""
+    return next(each for each in cls.__mro__ if Tree in each.__bases__)
+
+
 def hold_to_rules(cls: type[Module]) -> None:
     """Prepare a class of layers when it is defined: what it takes, and what it must give."""
     if "trainable" in vars(cls):
@@ -90,9 +86,9 @@ def hold_to_rules(cls: type[Module]) -> None:
         cls._known = None
         if "forward" in vars(cls) and "__call__" not in vars(cls):
             # Not a shortcut past the new forward.
-            cls.__call__ = _module.Module.__call__  # type: ignore[method-assign]
+            cls.__call__ = _base(cls).__call__  # type: ignore[method-assign]
         own = "forward" in vars(cls) or "declare" in vars(cls)
-        if own and cls.forward is not _module.Module.forward:
+        if own and cls.forward is not _base(cls).forward:
             cls.forward = checked(cls.forward)  # type: ignore[method-assign]
 
 
@@ -122,7 +118,7 @@ def require_methods(module: Module) -> None:
         ("declare", "declare(self, input_shape), which returns the shape of one output"),
         ("forward", "forward(self, x, backend, ...), which returns (y, backward)"),
     ):
-        if getattr(cls, method) is getattr(_module.Module, method):
+        if getattr(cls, method) is getattr(_base(cls), method):
             raise TypeError(f"{cls.__name__}: expected a method {what}, got none")
     signature = inspect.signature(cls.forward)
     try:
@@ -150,7 +146,7 @@ def require_declared(module: Module) -> None:
     known = {id(variable) for variable in module.variables().values()}
     for key, value in vars(module).items():
         if key not in module._hidden:
-            for layer, holder in _unseen(value):
+            for layer, holder in unseen(value):
                 if id(layer) not in found:
                     raise TypeError(
                         f"{name}: {key:.80}: expected layers in attributes, lists, tuples and "
@@ -166,11 +162,7 @@ def require_declared(module: Module) -> None:
 def declared(module: Module, name: str, shape: Shape, draw: object) -> Shape:
     """Check what a layer declares, each name once; return its shape."""
     who = type(module).__name__
-    if not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
-        raise ValueError(
-            f"{who}: name: expected letters, digits and underscores, at most {_LONGEST_NAME}, "
-            f"got {name!r:.80}"
-        )
+    identifier(name, f"{who}: name")
     if name in module._declared:
         raise ValueError(f"{who}: name: expected each once, got {name} twice")
     if not callable(draw):
@@ -194,73 +186,7 @@ def shape_of(value: object, where: str) -> Shape:
     return tuple(integer(size, where) for size in value)
 
 
-# ---------------------------------------------------------------------- layers in attributes
-def held(name: str, value: object, who: str) -> Iterator[tuple[str, Module]]:
-    """Yield the layers in an attribute by name: of a list "blocks.0", of a dict "heads.a"."""
-    if isinstance(value, _module.Module):
-        yield name, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from held(f"{name}.{index}", item, who)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            found = list(held(f"{name}.{key}", item, who))
-            if found and (not isinstance(key, str) or not key or "." in key):
-                raise ValueError(
-                    f"{who}: {name}: expected layers under names without dots, got {key!r:.80}"
-                )
-            yield from found
-
-
-def _unseen(value: object, holder: object = None) -> Iterator[tuple[Module, object]]:
-    """Yield the layers in an attribute that `held` passes over, each with what hides it."""
-    items: Iterable[Any] = ()
-    if isinstance(value, (dict, UserDict, MappingProxyType)):
-        items = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset, deque, UserList)):
-        items = value
-    elif isinstance(value, np.ndarray) and value.dtype == object:
-        items = value.flat
-    if holder is None and not isinstance(value, (list, tuple, dict)):
-        holder = value
-    for item in items:
-        if not isinstance(item, _module.Module):
-            yield from _unseen(item, holder)
-        elif holder is not None:
-            yield item, holder
-
-
-def fixed(value: Any) -> Any:
-    """Return lists and dicts of layers as what can't be changed any more."""
-    if not _holds(value) or isinstance(value, _module.Module):
-        return value
-    if isinstance(value, dict):
-        return FixedDict({key: fixed(item) for key, item in value.items()})
-    items = [fixed(item) for item in value]
-    return tuple(items) if type(value) in (list, tuple) else value
-
-
-class FixedDict(dict[str, Any]):
-    """Layers by name, of a model that is built."""
-
-    def _refuse(self, *args: object, **kwargs: object) -> Any:
-        raise TypeError(_FIXED)
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    update = pop = popitem = clear = setdefault = _refuse
-
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
-        return FixedDict, (dict(self),)
-
-
-def _holds(value: object) -> bool:
-    return next(held("", value, ""), None) is not None
-
-
 # ---------------------------------------------------------------------- attributes
-_FIXED = "expected the layers that the model was built with; make a new model of them and others"
-
-
 def refuse_change(module: Module, name: str, value: object) -> None:
     """Refuse an attribute that would hold for a part of the library only."""
     cls, state = type(module), vars(module)
@@ -270,11 +196,12 @@ def refuse_change(module: Module, name: str, value: object) -> None:
         return
     if name == "traceable" and type(value) is bool:
         raise AttributeError(f"{where}: expected it of a class of layers, got it set on one layer")
-    if name in _OWN or (hasattr(_module.Module, name) and not name.startswith("_")):
+    if name in _OWN or (hasattr(_base(cls), name) and not name.startswith("_")):
         raise AttributeError(f"{where}: expected another name, for this one is every layer's own")
     if name in state and value is present:
         return
-    if name in cls._options and name in state:
+    own_name = name == "name" and cls._known is None  # of a class that may use it as it likes
+    if name in cls._options and name in state and not own_name:
         if type(value) not in _PLAIN or value != present:
             raise AttributeError(
                 f"{where}: can't be changed, for options hold from when a layer is made; "
@@ -295,8 +222,8 @@ def refuse_change(module: Module, name: str, value: object) -> None:
                 f"{where}: expected the parameter that the layer declares, got "
                 f"{type(value).__name__}; put an array into {name}.data, or use load_state_dict"
             )
-    elif built and value is not present and (_holds(present) or _holds(value)):
-        raise AttributeError(f"{where}: {_FIXED}")
+    elif built and value is not present and (holds(present) or holds(value)):
+        raise AttributeError(f"{where}: {FIXED}")
 
 
 _OWN = ("built", "input_shape", "output_shape")
@@ -329,11 +256,3 @@ def require_backend(module: Module, backend: Any) -> Any:
         f"{type(module).__name__}: backend: expected one, as in model(x, fastcnn.FastBackend()), "
         f"got {got}; fastcnn.Predictor(model)(x) and fastcnn.Trainer(model).predict(x) have one"
     )
-
-
-def is_among(module: Module, above: Any) -> bool:
-    while above is not None:
-        if above[0] is module:
-            return True
-        above = above[1]
-    return False

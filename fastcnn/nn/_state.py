@@ -58,6 +58,8 @@ def config_of(module: Any) -> dict[str, Any]:
                 f"{type(module).__name__}: {name}: expected the constructor's argument as "
                 f"{kind} self.{name}, got none; set it, or override config()"
             )
+        if name == "name" and value is parameter.default is None:
+            continue  # so that files say nothing of a name that was not given
         options.update(value if collects else {name: value})
     return options
 

@@ -28,8 +28,10 @@ class UpSample2D(Module):
     interpolates between pixel centres.
     """
 
-    def __init__(self, factor: Size2D = 2, *, method: str = "nearest") -> None:
-        super().__init__()
+    def __init__(
+        self, factor: Size2D = 2, *, method: str = "nearest", name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
         self.factor = size2d(factor, "UpSample2D: factor")
         self.method = choice(method, "UpSample2D: method", ("nearest", "bilinear"))
 
@@ -84,36 +86,36 @@ class Conv2DTranspose(ConvBase):
         activation: str | None = None,
         in_channels: int | None = None,
         initializer: str = "glorot_uniform",
+        name: str | None = None,
     ) -> None:
         super().__init__(
-            kernel_size, stride, padding, use_bias, activation, in_channels, initializer
+            kernel_size, stride, padding, use_bias, activation, in_channels, initializer, name
         )
-        name = "Conv2DTranspose"
-        self.filters = integer(filters, f"{name}: filters")
-        self.output_padding = size2d(output_padding, f"{name}: output_padding", 0)
-        self.groups = integer(groups, f"{name}: groups")
+        who = "Conv2DTranspose"
+        self.filters = integer(filters, f"{who}: filters")
+        self.output_padding = size2d(output_padding, f"{who}: output_padding", 0)
+        self.groups = integer(groups, f"{who}: groups")
         if self.filters % self.groups:
             raise ValueError(
-                f"{name}: groups: expected a divisor of {self.filters} filters, got {self.groups}"
+                f"{who}: groups: expected a divisor of {self.filters} filters, got {self.groups}"
             )
         for more, step in zip(pair(self.output_padding), pair(self.stride), strict=True):
             if more >= step:
                 raise ValueError(
-                    f"{name}: output_padding: expected less than the stride of {step}, got {more}"
+                    f"{who}: output_padding: expected less than the stride of {step}, got {more}"
                 )
             if more and self.padding == "same":
                 raise ValueError(
-                    f'{name}: output_padding: expected 0 with padding "same", whose output is the '
+                    f'{who}: output_padding: expected 0 with padding "same", whose output is the '
                     f"input times the stride, got {more}"
                 )
 
     def declare(self, input_shape: Shape) -> Shape:
-        name = "Conv2DTranspose"
+        who = "Conv2DTranspose"
         channels = self._channels(input_shape)
         if channels % self.groups:
             raise ValueError(
-                f"{name}: groups: expected a divisor of {channels} input channels, got "
-                f"{self.groups}"
+                f"{who}: groups: expected a divisor of {channels} input channels, got {self.groups}"
             )
         rows, columns = pair(self.kernel_size)
         fan_in = rows * columns * channels // self.groups

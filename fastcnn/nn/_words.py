@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from textwrap import indent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastcnn.nn._options import Shape
 
@@ -68,7 +68,9 @@ def rows(module: Module, prefix: str = "") -> Iterator[Row]:
     own = sum(size(parameter.shape) for parameter in module._parameters.values())
     if own or module._has_row:
         frozen = " (frozen)" if module._frozen and module._parameters else ""
-        label = f"{prefix} {type(module).__name__}{frozen}".strip()
+        given = getattr(module, "name", None)
+        name = f' "{given}"' if isinstance(given, str) else ""
+        label = f"{prefix} {type(module).__name__}{name}{frozen}".strip()
         yield label, str(module.output_shape), f"{own:,}"
 
 
@@ -79,10 +81,21 @@ def _totals(model: Module) -> list[str]:
     )
     also = f" (and {statistics:,} running statistics)" if statistics else ""
     return [
-        f"Input {model.input_shape}, {model.dtype}",
+        f"Input {_ends(model, 'input')}, {model.dtype}",
+        *([f"Output {_ends(model, 'output')}"] if getattr(model, "output_names", None) else []),
         f"Trained parameters: {model.parameter_count - frozen:,}{also}",
         *([f"Frozen parameters: {frozen:,}"] if frozen else []),
     ]
+
+
+def _ends(model: Module, which: str) -> str:
+    """Return the shapes of a model's inputs or outputs, with the names that it has for them."""
+    shapes: Any = getattr(model, f"{which}_shape")
+    names = getattr(model, f"{which}_names", None)  # of a Model
+    if names is None:
+        return str(shapes)
+    each = (shapes,) if len(names) == 1 else shapes
+    return ", ".join(f'"{name}" {shape}' for name, shape in zip(names, each, strict=True))
 
 
 def size(shape: Shape) -> int:

@@ -225,3 +225,21 @@ def test_what_is_kept_for_small_batches_is_bounded(monkeypatch: pytest.MonkeyPat
         np.testing.assert_array_equal(predict(x[:count]), expected[:count])
     gc.collect()
     assert _memory.statistics()[0] - before < 3 << 20
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU, lambda: nn.Dropout(0.5)], ids=["fused", "drawn"])
+def test_an_epoch_takes_the_memory_of_the_one_before(layer: Any) -> None:
+    """What the steps of an epoch keep dies with it, without the help of the collector of cycles."""
+    x = np.random.default_rng(7).random((30, 12, 12, 3), dtype=np.float32)
+    model = nn.Sequential([nn.Conv2D(4, 3), layer(), nn.Flatten(), nn.Dense(4)])
+    trainer = fastcnn.Trainer(model, backend=FastBackend(num_threads=1))
+    gc.collect()
+    gc.disable()
+    try:
+        taken = []
+        for _ in range(5):
+            trainer.fit(x, np.arange(30) % 4, epochs=1, batch_size=10, verbose=False)
+            taken.append(sum(_memory.statistics()))
+    finally:
+        gc.enable()
+    assert taken[1:] == taken[1:2] * 4

@@ -322,7 +322,7 @@ def test_a_set_may_name_layers_that_are_held_elsewhere() -> None:
 def test_a_layer_that_holds_itself_is_refused() -> None:
     layer = Same()
     layer.me = layer  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="got the same Same twice"):
+    with pytest.raises(ValueError, match="expected no layer within itself, got a Same that holds"):
         layer.build(SHAPE)
 
 

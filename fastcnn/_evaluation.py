@@ -1,0 +1,134 @@
+"""A trainer's model in inference: measured, asked, and made ready to serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastcnn import nn
+from fastcnn._batches import Samples, floats
+from fastcnn._loss import Loss
+from fastcnn._samples import ArraysLike, as_arrays, given, require_weight
+from fastcnn._sentences import explained
+from fastcnn._setup import Setup
+from fastcnn._several import (
+    Arrays,
+    dict_names_of,
+    each,
+    ends_in,
+    input_ends,
+    listed,
+    output_ends,
+    outputs_of,
+    under,
+)
+from fastcnn._types import Array
+from fastcnn._weighted import tally_of
+from fastcnn.backend import Backend
+from fastcnn.inference import Predictor, Run, compiled
+from fastcnn.losses import called
+from fastcnn.nn._options import integer
+from fastcnn.nn._places import count_of, is_several
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation(Setup):
+    """What a trainer says of its model, between two steps of training."""
+
+    _run: tuple[nn.Module, Backend, Run] | None = None  # what `compiled` made of the two
+
+    @explained
+    def evaluate(
+        self,
+        x: ArraysLike,
+        y: ArraysLike,
+        *,
+        batch_size: int = 128,
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
+        """Return {"loss": ..., "accuracy": ...} over the data; nothing is trained.
+
+        The loss is that of all samples together, whatever the batch size. There is no accuracy
+        with mean_squared_error and functions, nor of several outputs: their own losses are
+        "loss_0" and so on, or "loss_digit" where the outputs have names.
+        """
+        batch_size = integer(batch_size, "evaluate: batch_size")
+        samples = self._samples(given(x, y, sample_weight, self._sides()))
+        counted = samples.targets if self._fitted_to is None else self._fitted_to
+        fitted = self.loss.fitted(counted, self.model.output_shape)
+        require_weight(samples.targets, samples.weights, fitted, "")
+        return self._steps.unchanged(lambda: self._measure(samples, fitted, batch_size))
+
+    def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
+        run = self._compiled()
+        tally = tally_of(fitted, output_ends(self.model).names)
+        for start in range(0, len(samples), batch_size):
+            images, target, of_samples = samples.part(start, batch_size)
+            prediction = run(*(floats(one, self.dtype) for one in listed(images)))
+            target = each(floats, target, samples.target_dtype)
+            loss, _ = called(fitted, prediction, target, self.backend, of_samples)
+            tally.add(loss, prediction, target, of_samples)
+        return tally.numbers()
+
+    def predict(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
+        """Return the model's outputs, for a classifier logits (n, classes).
+
+        Of a model with several outputs they are a list of arrays; of one that was made with a dict
+        of outputs, a dict.
+
+        While another thread trains, they are those of the model between two steps, as is what
+        `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
+        """
+        batch_size = integer(batch_size, "predict: batch_size")
+        images = self._images(as_arrays(x, input_ends(self.model), "x"), "x", "predict")
+        outputs: Array = under(
+            dict_names_of(self.model),
+            self._steps.unchanged(lambda: self._predict(images, batch_size)),
+        )
+        return outputs
+
+    def _predict(self, images: Arrays, batch_size: int) -> Any:
+        run, count, shape = self._compiled(), count_of(images), self.model.output_shape
+        gives_several = is_several(shape)
+        if count <= batch_size:
+            result = run(*(floats(one, self.dtype) for one in listed(images)))
+            return list(result) if gives_several else result
+        shapes: Any = shape if gives_several else (shape,)
+        outputs = [np.empty((count, *one), self.dtype) for one in shapes]
+        for start in range(0, count, batch_size):
+            part = slice(start, start + batch_size)
+            results = run(*(floats(one[part], self.dtype) for one in listed(images)))
+            for output, result in zip(outputs, listed(results), strict=True):
+                output[part] = result
+        return outputs if gives_several else outputs[0]
+
+    def predict_proba(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
+        """Return probabilities (n, classes): the softmax of `predict`.
+
+        Of a model that ends in a softmax or sigmoid they are what `predict` returns; sigmoids are
+        probabilities each by itself and do not add up to 1.
+        """
+        if outputs_of(self.model):
+            raise ValueError(
+                f"predict_proba: expected a model with one output, got one with "
+                f"{outputs_of(self.model)}; predict gives them in a list"
+            )
+        outputs: Any = self.predict(x, batch_size=batch_size)
+        (outputs,) = outputs.values() if isinstance(outputs, dict) else (outputs,)
+        is_one: bool = ends_in(self.model, "softmax", "sigmoid")
+        probabilities: Array = outputs if is_one else self.backend.softmax(outputs)
+        return probabilities
+
+    def predictor(self) -> Predictor:
+        """Return a snapshot of the model as it is now, made ready to serve on this backend."""
+        return self._steps.unchanged(lambda: Predictor(self.model, self.backend, dtype=self.dtype))
+
+    def _compiled(self) -> Run:
+        """Return the model in inference; it sees every change of the weights."""
+        model, backend, made = self.model, self.backend, self._run
+        if made is None or made[0] is not model or made[1] is not backend:
+            made = self._run = model, backend, compiled(model, backend, follow=True)
+        return made[2]
