@@ -18,7 +18,7 @@ from fastcnn._finite import wild_update
 from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._memory import copied
-from fastcnn._passes import Passes
+from fastcnn._passes import Kept, Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._samples import Split, as_arrays, given, given_pair, require_weight, split
 from fastcnn._sentences import explained
@@ -183,6 +183,7 @@ class Trainer(Setup):
         last_epoch = self.epoch + epochs
         self.stop = False
         bar = ProgressBar(last_epoch, count) if verbose else None
+        kept = Kept()
         with Interrupts() as interrupts, called_around(callbacks, self, interrupts):
             while self.epoch < last_epoch and not self.stop:
                 train, validation, fitted = self._epoch_data(data, other, parts)
@@ -206,6 +207,7 @@ class Trainer(Setup):
                             order=order,
                         ),
                         fitted,
+                        kept,
                         total_steps,
                         interrupts,
                         bar,
@@ -230,15 +232,16 @@ class Trainer(Setup):
         self,
         data: Callable[..., Iterator[tuple[Arrays, Arrays, Array | None]]],
         fitted: Loss,
+        kept: Kept,
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
         tally = tally_of(fitted)
-        passes = Passes(self.model, fitted, self.optimizer, self.backend)
+        passes = Passes(self.model, fitted, self.optimizer, self.backend, kept)
         update = Update(self.optimizer, self._parameters, self.backend)
-        for batch in data(same_arrays=passes.same_arrays):
+        for batch in data(kept=passes.arrays):
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
             tally.add(loss, prediction, *batch[1:])
             if bar is not None:
