@@ -48,6 +48,8 @@ class Passes:
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
         self._parameters = model.trained_parameters()
+        for buffer in model.buffers().values():
+            buffer.update = None  # of a step that was not taken
         self._fast: Any = None if preparation(backend) is None else backend
         self.same_gradients = self._fast is not None
         self._keeps_gradients = type(optimizer) not in _OPTIMIZERS
