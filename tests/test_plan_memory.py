@@ -63,12 +63,17 @@ def test_released_memory_serves_again() -> None:
     assert memory.nbytes == 3 * LARGE
 
 
+def norms(filters: int, stride: int = 1) -> list[nn.Module]:
+    layers = [nn.Conv2D(filters, 3, stride=stride, padding=1, use_bias=False), nn.BatchNorm()]
+    return [*layers, nn.ReLU()]
+
+
 def residual() -> nn.Module:
-    layers: list[nn.Module] = [nn.Conv2D(16, 3, padding=1)]
-    for filters in (16, 16, 24, 24):
-        body = [nn.Conv2D(filters, 3, padding=1, use_bias=False), nn.BatchNorm(), nn.ReLU()]
-        shortcut = nn.Conv2D(filters, 1)
-        layers += [nn.Residual(nn.Sequential(body), shortcut), nn.ReLU()]
+    layers = norms(16)
+    for filters, stride in ((16, 1), (16, 1), (32, 2), (32, 1)):
+        body = nn.Sequential([*norms(filters, stride), *norms(filters)[:-1]])
+        shortcut = nn.Conv2D(filters, 1, stride=stride)
+        layers += [nn.Residual(body, shortcut), nn.ReLU()]
     return nn.Sequential([*layers, nn.GlobalAvgPool2D(), nn.Dense(4)])
 
 
@@ -90,10 +95,10 @@ def test_a_plan_takes_little_more_than_is_needed_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(_plan, "_Memory", Counting)
     model = residual()
     model.build((32, 32, 3))
-    target = ((16,), np.dtype(np.int64))
-    traced = trace(model, 16, training=True, loss=losses.CrossEntropy(), target=target)
+    target = ((4,), np.dtype(np.int64))
+    traced = trace(model, 4, training=True, loss=losses.CrossEntropy(), target=target)
     program = differentiate(fuse(traced, TRAINING), model.trained_parameters())
-    inputs = [np.zeros((16, 32, 32, 3), np.float32), np.zeros(16, np.int64)]
+    inputs = [np.zeros((4, 32, 32, 3), np.float32), np.zeros(4, np.int64)]
     plan = _plan.Plan(program, FastBackend(num_threads=1), *inputs)
     memory: Any = plan._memory
     assert plan.nbytes < 1.1 * memory.most
