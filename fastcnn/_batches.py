@@ -78,13 +78,14 @@ def batches(
     *,
     steps: int,
     order: Array | None,
-    same_arrays: bool,
+    kept: dict[Any, list[Array]] | None,
 ) -> Iterator[tuple[Arrays, Arrays, Array | None]]:
     """Yield `steps` batches (x, target, weights), x as `floats` has it; tuples of several.
 
     order: the places of the samples in the order to take them, None for all as they lie.
 
-    With `same_arrays` batches of one size come in the same: the next one overwrites them.
+    kept: the arrays in which batches come, by their shapes and dtypes: all batches of one size come
+    in the same, which the next one overwrites. With None each has arrays of its own.
     """
     images, weights = listed(samples.images), samples.weights
     arrays = (*images, *listed(samples.targets))
@@ -93,12 +94,12 @@ def batches(
     made = 0
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
-        if made != size or not same_arrays:
+        if made != size or kept is None:
             made = size
-            outs = [
-                empty((size, *array.shape[1:]), kind)
-                for array, kind in zip(arrays, kinds, strict=True)
-            ]
+            forms = [((size, *a.shape[1:]), kind) for a, kind in zip(arrays, kinds, strict=True)]
+            outs = (kept or {}).get(tuple(forms)) or [empty(*form) for form in forms]
+            if kept is not None:
+                kept[tuple(forms)] = outs
             x: Arrays = outs[0]
             target: Arrays = outs[-1]
             if isinstance(samples.images, tuple):

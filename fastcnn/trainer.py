@@ -20,7 +20,7 @@ from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
-from fastcnn._passes import Passes
+from fastcnn._passes import Kept, Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._samples import ArraysLike, Split, given, given_pair, split
 from fastcnn._sentences import explained
@@ -184,6 +184,7 @@ class Trainer(Evaluation):
         last_epoch = self.epoch + epochs
         self.stop = False
         bar = ProgressBar(last_epoch, count) if verbose else None
+        kept = Kept()
         with Interrupts() as interrupts, called_around(callbacks, self, interrupts):
             while self.epoch < last_epoch and not self.stop:
                 train, validation, fitted = self._epoch_data(data, other, parts)
@@ -207,6 +208,7 @@ class Trainer(Evaluation):
                             order=order,
                         ),
                         fitted,
+                        kept,
                         total_steps,
                         interrupts,
                         bar,
@@ -231,20 +233,16 @@ class Trainer(Evaluation):
         self,
         data: Callable[..., Iterator[tuple[Arrays, Arrays, Array | None]]],
         fitted: Loss,
+        kept: Kept,
         total_steps: int,
         interrupts: Interrupts,
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
         tally = tally_of(fitted, output_ends(self.model).names)
-        passes = Passes(self.model, fitted, self.optimizer, self.backend)
+        passes = Passes(self.model, fitted, self.optimizer, self.backend, kept)
         update = Update(self.optimizer, self._parameters, self.backend)
-        settings, before = self.model._settings_of_all(), None
-        for batch in data(same_arrays=passes.same_arrays):
-            now = [holder[name] for holder, name in settings]
-            if before not in (None, now):  # a schedule may change what a program was written for
-                passes = Passes(self.model, fitted, self.optimizer, self.backend)
-            before = now
+        for batch in data(kept=passes.arrays):
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
             tally.add(loss, prediction, *batch[1:])
             if bar is not None:

@@ -62,7 +62,7 @@ def test_any_layout_gives_the_same_batches(layout: str, backend: Any) -> None:
         view = LAYOUTS[layout](plain)
         np.testing.assert_array_equal(view, plain)
         expected = plain.astype(dtype) / (255 if kind == "u1" else 1)
-        options: dict[str, Any] = {"steps": 3, "same_arrays": False}
+        options: dict[str, Any] = {"steps": 3, "kept": None}
         for order in (None, rng.permutation(COUNT)):
             data = batches(
                 samples(view, dtype), 10, np.dtype(dtype), backend, order=order, **options
@@ -89,7 +89,7 @@ def test_what_is_repeated_by_a_stride_of_zero(axes: tuple[int, ...], backend: An
         backend,
         steps=1,
         order=order,
-        same_arrays=False,
+        kept=None,
     )
     np.testing.assert_array_equal(x, view[order])
     np.testing.assert_array_equal(target, view[order])
@@ -107,7 +107,7 @@ def test_vectors_of_any_layout(backend: Any) -> None:
             backend,
             steps=1,
             order=order,
-            same_arrays=False,
+            kept=None,
         )
         np.testing.assert_array_equal(x, plain[order].astype("f4"))
 
@@ -135,7 +135,7 @@ def test_a_batch_takes_the_memory_of_a_batch(
         backend,
         steps=2,
         order=order,
-        same_arrays=True,
+        kept={},
     )
     tracemalloc.start()
     try:

@@ -9,9 +9,10 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,10 @@ from fastcnn.program.ops import method_of
 __all__ = ["Plan"]
 
 Call = Callable[[], Any]
+
+_SMALL = 8 << 10  # bytes of an array for which no memory is looked for
+_SLAB = 64 << 10  # in which these lie
+_ALIGNMENT = 64  # of an array: a cache line, and the widest vector
 
 
 class Plan:
@@ -48,7 +53,8 @@ class Plan:
         self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
         self.inputs = inputs
         self._backend = backend
-        self._memory = _Memory()
+        last_uses = program.last_uses()
+        self._memory = _Memory(_most_bytes(program, last_uses))
         self._binder = _Binder(backend, self.num_threads, self._memory)
         for name in program.inputs[len(inputs) :]:  # gradients of outputs
             value = program.values[name]
@@ -60,16 +66,15 @@ class Plan:
             elif value.kind in ("parameter", "buffer"):
                 self.arrays[name] = value.source._data
         self._sources = self._sources_of(program)
-        self._last = program.last_reads()
         self._stepped = {
             str(node.arguments["y"]) for node in program.nodes if node.op == PYTHON_BACKWARD
         }
-        for index in range(len(program.nodes)):
-            if index == program.forward:
-                self._forward = self._binder.taken()
-            self._bind(index)
-        if program.forward == len(program.nodes):
-            self._forward = self._binder.taken()
+        uses = zip(program.nodes, last_uses, strict=True)
+        for node, names in islice(uses, program.forward):
+            self._bind(node, names)
+        self._forward = self._binder.taken()
+        for node, names in uses:
+            self._bind(node, names)
         self._backward = self._binder.taken()
         self._gradients = {
             name: self.arrays[gradient] for name, gradient in program.gradients.items()
@@ -125,23 +130,23 @@ class Plan:
         return node.op != "running_average"
 
     # ------------------------------------------------------------------ binding
-    def _bind(self, index: int) -> None:
-        """Add the calls of one op, and let go of what it is the last to read."""
-        node = self.program.nodes[index]
-        results = self._bound(node)
-        for name, array in zip(node.results, results, strict=True):
+    def _bind(self, node: Node, last_uses: Iterable[str]) -> None:
+        """Add the calls of one op, and let go of the values that nobody needs behind it."""
+        arrays, memory = self.arrays, self._memory
+        for name, array in zip(node.results, self._bound(node), strict=True):
             if name is not None and array is not None:
-                self.arrays[name] = array
-                self._memory.hold(array)
-        self._memory.release_loose()
-        for name in {*node.reads(), *node.results}:
-            if name is not None and self._last.get(name, index) <= index and name in self.arrays:
-                self._memory.release(self.arrays[name])
+                arrays[name] = array
+                memory.hold(array)
+        memory.release_loose()
+        for name in last_uses:
+            if name in arrays:
+                memory.release(arrays[name])
 
     def _bound(self, node: Node) -> Any:
         """Bind an op; return its results, arrays that hold nothing yet, None for a number."""
+        arrays = self.arrays
         given: dict[str, Any] = {
-            name: self.arrays[each] if isinstance(each, str) else [self.arrays[n] for n in each]
+            name: arrays.get(each) if isinstance(each, str) else [arrays[n] for n in each]
             for name, each in node.arguments.items()
         }
         special = getattr(self, f"_bind_{node.op}", None)
@@ -170,12 +175,13 @@ class Plan:
         self._binder._run(draw)
         return (mask,)
 
-    def _bind_running_average(self, node: Node, running: Array, batch: Array) -> Any:
+    def _bind_running_average(self, node: Node, running: Array | None, batch: Array) -> Any:
         buffer = self.program.values[str(node.arguments["running"])].source
         options = node.attributes
 
         def update() -> None:
-            buffer.update = running_average(buffer._data, batch, **options)
+            last = buffer.update if running is None else buffer._data
+            buffer.update = running_average(last, batch, **options)
 
         self._binder._run(update)
         return (None,)
@@ -225,8 +231,11 @@ class Plan:
 class _Binder(FastBackend):
     """A fast backend whose ops return arrays as ever, but note what would fill them."""
 
+    num_threads = 1  # of a plan, and not looked up for each op
+
     def __init__(self, backend: FastBackend, num_threads: int, memory: _Memory) -> None:
-        super().__init__(backend.isa, num_threads, convolution=backend.convolution)
+        super().__init__(backend.isa, convolution=backend.convolution)
+        self.num_threads = num_threads
         self._backend = backend
         self._memory = memory
         self._calls: list[Call] = []
@@ -263,34 +272,50 @@ class _Binder(FastBackend):
         return self._memory.make(shape, dtype)
 
 
-class _Memory:
-    """Memory of a plan's arrays: what was released serves again, the last one first.
+class _Piece:
+    """An array in a plan's memory: from where to where, and how many values lie in it."""
 
-    While an op is bound, what it makes is loose. Then what values lie in is held, once a value, and
-    the rest is free, as is what no value lies in any more.
+    __slots__ = ("array", "end", "holders", "start")
+
+    def __init__(self, array: Array, start: int, end: int) -> None:
+        self.array, self.start, self.end, self.holders = array, start, end, 0
+
+
+class _Memory:
+    """Memory of a plan's arrays: a line of bytes, where what was released serves again.
+
+    An array lies in the first free stretch that holds it, and a stretch that becomes free is one
+    with its neighbours. While an op is bound, what it makes is loose. Then what values lie in is
+    held, once a value, and the rest is free, as is what no value lies in any more. What is small
+    lies elsewhere, and stays.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nbytes: int = 0) -> None:
         self.nbytes = 0
-        self._free: list[Array] = []  # from the smallest on, of one size the last released first
-        self._sizes: list[int] = []  # of these
-        self._loose: list[Array] = []  # made by the op that is being bound
-        self._own: set[int] = set()  # all pieces of memory, by their identities
-        self._holders: dict[int, int] = {}  # of each: how many values lie in it
+        self._blocks: list[Any] = []
+        self._begins: list[int] = []  # where each is in the line
+        self._free: list[tuple[int, int]] = []  # stretches, in order: from, to
+        self._pieces: dict[int, _Piece] = {}  # by the identities of their arrays
+        self._loose: list[_Piece] = []  # made by the op that is being bound
+        self._slab: Any = None
+        self._rest = 0  # bytes of it
+        if nbytes:
+            self._enlarge(nbytes)
 
     def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array, which is gone after this op unless it is held."""
-        size = math.prod(shape) * dtype.itemsize
-        at = bisect_left(self._sizes, size)
-        if at < len(self._sizes) and self._sizes[at] <= 2 * size + 4096:
-            room = self._free.pop(at)
-            del self._sizes[at]
-        else:
-            room = empty((max(size, 1),), np.dtype(np.uint8))
-            self.nbytes += room.size
-            self._own.add(id(room))
-        self._loose.append(room)
-        array: Array = np.ndarray(shape, dtype, room)
+        size = _size(shape, dtype)
+        if size <= _SMALL:
+            if size >= self._rest:
+                self._slab, self._rest = empty((_SLAB,), np.dtype(np.uint8)).base, _SLAB
+                self.nbytes += _SLAB
+            self._rest -= size
+            return np.ndarray(shape, dtype, self._slab, self._rest)
+        start = self._taken(size)
+        at = bisect_right(self._begins, start) - 1
+        array: Array = np.ndarray(shape, dtype, self._blocks[at], start - self._begins[at])
+        piece = self._pieces[id(array)] = _Piece(array, start, start + size)
+        self._loose.append(piece)
         return array
 
     def hold(self, array: Array) -> None:
@@ -298,30 +323,74 @@ class _Memory:
 
         Memory that is not from here is left alone, here and below.
         """
-        key = id(memory_of(array))
-        if key in self._own:
-            self._holders[key] = self._holders.get(key, 0) + 1
+        piece = self._pieces.get(id(memory_of(array)))
+        if piece is not None:
+            piece.holders += 1
 
     def release_loose(self) -> None:
         """Let the next op use what this one made and nobody holds."""
-        for room in self._loose:
-            if id(room) not in self._holders:
-                self._add(room)
+        for piece in self._loose:
+            if not piece.holders:
+                self._add(piece)
         self._loose = []
 
     def release(self, array: Array) -> None:
         """Let go of an array that was held."""
-        room = memory_of(array)
-        count = self._holders.get(id(room))
-        if count is None:
-            return
-        if count > 1:
-            self._holders[id(room)] = count - 1
-        else:
-            del self._holders[id(room)]
-            self._add(room)
+        piece = self._pieces.get(id(memory_of(array)))
+        if piece is not None:
+            piece.holders -= 1
+            if not piece.holders:
+                self._add(piece)
 
-    def _add(self, room: Array) -> None:
-        at = bisect_left(self._sizes, room.size)
-        self._sizes.insert(at, room.size)
-        self._free.insert(at, room)
+    def _taken(self, size: int) -> int:
+        """Take the first free stretch of so many bytes; return where it begins."""
+        for at, (start, end) in enumerate(self._free):
+            if end - start > size:
+                self._free[at] = start + size, end
+                return start
+            if end - start == size:
+                del self._free[at]
+                return start
+        self._enlarge(size)
+        return self._free.pop()[0]
+
+    def _enlarge(self, size: int) -> None:
+        """Add a block to the line; a gap keeps it apart, as it lies elsewhere."""
+        start = self.nbytes + _ALIGNMENT * len(self._blocks)
+        self._blocks.append(empty((size,), np.dtype(np.uint8)).base)
+        self._begins.append(start)
+        self.nbytes += size
+        self._free.append((start, start + size))
+
+    def _add(self, piece: _Piece) -> None:
+        """Let a piece be free, in one with the free stretches beside it."""
+        del self._pieces[id(piece.array)]
+        free, start, end = self._free, piece.start, piece.end
+        at = bisect_left(free, (start, end))
+        if at < len(free) and free[at][0] == end:
+            end = free.pop(at)[1]
+        if at and free[at - 1][1] == start:
+            at -= 1
+            start = free.pop(at)[0]
+        free.insert(at, (start, end))
+
+
+def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:
+    """Return how many bytes results take where most are needed at once, ops' workspaces aside."""
+    sizes: dict[str, int] = {}
+    most = held = 0
+    for node, uses in zip(program.nodes, last_uses, strict=True):
+        for name in node.results:
+            if name is not None:
+                value = program.values[name]
+                sizes[name] = _size(value.shape, value.dtype)
+                held += sizes[name]
+        most = max(most, held)
+        for name in uses:
+            held -= sizes.get(name, 0)
+    return most
+
+
+def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return how many bytes of a plan's memory an array takes."""
+    return (math.prod(shape) * dtype.itemsize + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT

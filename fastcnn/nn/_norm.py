@@ -20,7 +20,8 @@ class BatchNorm(Module):
 
     y = gamma * (x - mean) / sqrt(variance + epsilon) + beta (Ioffe and Szegedy, 2015), over all
     axes but the last: (C,) and (H, W, C) inputs. In training mean and (biased) variance are the
-    batch's, and running = momentum * running + (1 - momentum) * batch.
+    batch's, and running = momentum * running + (1 - momentum) * batch; a layer at several places
+    does so at each of them, one after the other.
     running_variance: "unbiased" divides the batch's squares by n - 1 for the running variance
     (PyTorch's rule), "biased" by n (Keras's).
 
@@ -108,11 +109,13 @@ class BatchNorm(Module):
         return y, backward
 
     def track(self, mean: Array, variance: Array, count: int) -> None:
-        """Leave the next running statistics, `count` values a channel, for apply_updates."""
+        """Leave the next running statistics, `count` values a channel, for apply_updates.
+
+        They go on from those that were left since, as at another place of this layer.
+        """
         for buffer, batch, factor in self._averages(mean, variance, count):
-            buffer.update = running_average(
-                buffer._data, batch, momentum=self.momentum, factor=factor
-            )
+            last = buffer._data if buffer.update is None else buffer.update
+            buffer.update = running_average(last, batch, momentum=self.momentum, factor=factor)
 
     def _averages(self, mean: Any, variance: Any, count: int) -> list[tuple[Buffer, Any, float]]:
         """Return each buffer with what it is the average of, times a factor."""

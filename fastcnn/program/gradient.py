@@ -8,8 +8,7 @@ depends on is left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from fastcnn.backend import Backend
 from fastcnn.nn._places import stepped
 from fastcnn.program.ops import OPS, backward_name, parameters_of
-from fastcnn.program.program import PYTHON, Node, Program, Value
+from fastcnn.program.program import PYTHON, Names, Node, Program, Value, unused
 
 __all__ = ["PYTHON_BACKWARD", "differentiate", "python_backward"]
 
@@ -75,95 +74,79 @@ class _Walk:
         for node in self._forward.nodes:
             layer = node.attributes.get("layer")
             own = layer is not None and layer._trains
-            if own or any(name in needed for name in node.reads()):
-                needed.update(name for name in node.results if name is not None)
+            if own or not needed.isdisjoint(node.reads()):
+                needed.update(map(str, node.results))
         return needed
 
     def program(self) -> Program:
-        outputs = self._forward.outputs
-        for name in outputs if self._forward.values[outputs[-1]].shape else ():
-            seed = self._new(self._name(name), self._forward.values[name])
-            self._values[seed] = replace(self._values[seed], kind="input")
+        forward, outputs = self._forward, self._forward.outputs
+        for name in outputs if self._values[outputs[-1]].shape else ():
+            seed = self._part(name)
+            self._values[seed] = self._values[seed]._replace(kind="input")
             self._inputs += (seed,)
-            self._parts.setdefault(name, []).append(seed)
-        for node in reversed(self._forward.nodes[: self._forward.forward]):
-            self._differentiate(node)
-        gradients = {}
-        for name in self._wanted_in_order():
-            total = self._gradient(name)
-            if total is not None:
-                gradients[name] = total
-        return replace(
-            self._forward,
+        for node in reversed(forward.nodes[: forward.forward]):
+            if node.op == PYTHON:
+                self._python(node)
+            else:
+                self._differentiate(node)
+        wanted = [name for name in forward.values if name in self._wanted]
+        totals = {name: self._gradient(name) for name in wanted if name in self._parts}
+        return forward._replace(
             values=self._values,
-            nodes=(*self._forward.nodes, *self._nodes),
+            nodes=(*forward.nodes, *self._nodes),
             inputs=self._inputs,
-            gradients=gradients,
+            gradients=totals,
         )
-
-    def _wanted_in_order(self) -> list[str]:
-        return [name for name in self._forward.values if name in self._wanted]
 
     def _differentiate(self, node: Node) -> None:
         """Add what makes the gradients of a node's arguments of those of its result."""
-        if node.op == PYTHON:
-            self._python(node)
-            return
-        y = node.results[0]
-        assert y is not None
-        is_loss = not self._forward.values[y].shape
+        y = str(node.results[0])
+        is_loss = not self._values[y].shape
         if y not in self._needed or not (is_loss or y in self._parts):
             return
         row = OPS[node.op]
-        given = {name: node.arguments.get(name) for name in row.gradients}
-        goes_to = [name for name, names in given.items() if self._is_needed(names)]
-        if not goes_to:
+        given = [node.arguments.get(name) for name in row.gradients]
+        needed = [self._is_needed(names) for names in given]
+        if not any(needed):
             return
         if "gradient" in row.results:  # the op has made it already, for a dloss of 1
-            (logits,) = given.values()
+            (logits,) = given
             self._parts.setdefault(str(logits), []).append(str(node.results[-1]))
             return
         op = backward_name(node.op)
         known = parameters_of(op)
+        results = dict(zip(row.results, node.results, strict=True))
+        options = {
+            "dloss": 1.0,
+            # These two stand for what need not be computed: a layer's input, which comes first in
+            # the row, and its weights, which are all the others.
+            "input_gradient": needed[0],
+            "weight_gradient": any(needed[1:]),
+            **node.attributes,
+        }
         arguments: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
-        results = dict(zip(row.results, node.results, strict=True))
-        for name in known.arrays:
+        for name in (*known.arrays, *known.options):
             if name == "dy":
                 arguments[name] = self._gradient(y)
-            elif (found := node.arguments.get(name, results.get(name))) is not None:
-                arguments[name] = found
-        # Two options stand for what need not be computed: a layer's input, which comes first in the
-        # row, and its weights, which are all the others.
-        for name in known.options:
-            if name == "dloss":
-                attributes[name] = 1.0
-            elif name == "input_gradient":
-                attributes[name] = row.gradients[0] in goes_to
-            elif name == "weight_gradient":
-                attributes[name] = any(each in goes_to for each in row.gradients[1:])
-            elif name in node.attributes:
-                attributes[name] = node.attributes[name]
-            elif name.endswith("_shape"):
-                attributes[name] = self._shape(node.arguments[name.removesuffix("_shape")])
+            elif name in options:
+                attributes[name] = options[name]
             elif name == "shapes":
                 (several,) = node.arguments.values()
-                attributes[name] = [self._shape(each) for each in several]
-        made: list[str | None] = []
-        for name in row.gradients:
-            names = given[name]
-            if isinstance(names, tuple):
-                made += [self._part(part) if part in self._needed else None for part in names]
-            else:
-                made.append(self._part(names) if names in self._needed else None)
-        self._nodes.append(Node(op, tuple(made), arguments, attributes, node.layer))
+                attributes[name] = [self._values[each].shape for each in several]
+            elif name.endswith("_shape"):
+                x = str(node.arguments[name.removesuffix("_shape")])
+                attributes[name] = self._values[x].shape
+            elif (found := node.arguments.get(name, results.get(name))) is not None:
+                arguments[name] = found
+        self._nodes.append(Node(op, self._made(given), arguments, attributes, node.layer))
 
     def _python(self, node: Node) -> None:
         """Add the backward pass of a layer that is no op; its own gradients it leaves itself."""
         results = [str(name) for name in node.results]
         if not any(name in self._needed and name in self._parts for name in results):
             return
-        found = [self._gradient(name) for name in results]
+        found = [self._gradient(name) if name in self._parts else None for name in results]
         attributes = dict(node.attributes)
         arguments: dict[str, Any] = {"dy": found[0] or "", "y": results[0]}
         if len(results) > 1:
@@ -173,49 +156,42 @@ class _Walk:
                 for at, name in enumerate(found)
                 if name is None
             }
-        xs = node.arguments["x"]
-        made = tuple(
-            self._part(x) if x in self._needed else None
-            for x in ((xs,) if isinstance(xs, str) else xs)
-        )
+        made = self._made([node.arguments["x"]])
         self._nodes.append(Node(PYTHON_BACKWARD, made, arguments, attributes, node.layer))
 
-    def _is_needed(self, names: str | tuple[str, ...] | None) -> bool:
-        if names is None or isinstance(names, str):
-            return names in self._needed
-        return any(name in self._needed for name in names)
+    def _made(self, arguments: Iterable[Names | None]) -> tuple[str | None, ...]:
+        """Return the results of a backward op: new gradients of arguments, as far as needed."""
+        return tuple(
+            self._part(name) if name in self._needed else None
+            for names in arguments
+            for name in (names if isinstance(names, tuple) else (names,))
+        )
 
-    def _shape(self, name: Any) -> tuple[int, ...]:
-        return self._values[name].shape
+    def _is_needed(self, names: Names | None) -> bool:
+        if isinstance(names, tuple):
+            return any(name in self._needed for name in names)
+        return names in self._needed
 
     def _part(self, name: str) -> str:
-        """Return the name of one more gradient of a value, and note it if it is needed."""
-        parts = self._parts.setdefault(name, [])
-        part = self._new(self._name(name), self._forward.values[name])
-        parts.append(part)
+        """Return the name of one more gradient of a value, and note it."""
+        part = self._new(name)
+        self._parts.setdefault(name, []).append(part)
         return part
 
-    def _gradient(self, name: str) -> str | None:
-        """Return the name of a value's gradient, or None; where there are parts, add them up."""
-        parts = self._parts.get(name)
-        if not parts:
-            return None
+    def _gradient(self, name: str) -> str:
+        """Return the name of a value's gradient; where there are parts, add them up."""
+        parts = self._parts[name]
         while len(parts) > 1:
             a, b = parts[:2]
-            total = self._new(self._name(name), self._forward.values[name])
+            total = self._new(name)
             self._nodes.append(Node("add", (total,), {"a": a, "b": b}, {}))
             parts[:2] = [total]
         return parts[0]
 
-    def _new(self, name: str, like: Value) -> str:
-        count, found = 1, name
-        while found in self._values:
-            count += 1
-            found = f"{name}_{count}"
+    def _new(self, name: str) -> str:
+        """Return the name of a new value, one more gradient of another."""
+        like = self._values[name]
         dtype = like.dtype if like.dtype.kind == "f" else np.dtype(np.float32)
+        found = unused(f"d({name})", self._values)
         self._values[found] = Value(found, "result", like.shape, dtype)
         return found
-
-    def _name(self, name: str) -> str:
-        """Return what a value's gradient is called."""
-        return f"d({name})"

@@ -65,7 +65,7 @@ class Interpreter:
 
     def __init__(self, program: Program, backend: Backend) -> None:
         self.program, self._backend = program, backend
-        self._last = program.last_reads()
+        self._last_uses = program.last_uses()
         self._values: dict[str, Any] = {}
         self._closures: dict[str, Callable[[Any], Any]] = {}
         self._used: set[int] = set()
@@ -115,9 +115,8 @@ class Interpreter:
         for name, result in zip(node.results, results, strict=True):
             if name is not None:
                 self._values[name] = result
-        for name in {*node.reads(), *filter(None, node.results)}:
-            if self._last.get(name, index) <= index:
-                del self._values[name]  # nobody reads it any more: its memory serves the next
+        for name in self._last_uses[index]:
+            del self._values[name]  # its memory serves the next
 
     def _computed(self, node: Node, rng: np.random.Generator | None) -> Any:
         arguments: dict[str, Any] = {

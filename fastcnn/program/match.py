@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from fastcnn.program.ops import FUSED, OPS, Op, backward_name, method_of, parameters_of
+from fastcnn.program.ops import (
+    FUSED,
+    OPS,
+    REQUIRED,
+    Op,
+    backward_name,
+    method_of,
+    parameters_of,
+    result_dtype,
+)
 from fastcnn.program.program import Node, Program, Value
 
 __all__ = ["Fusion", "Match", "fuse", "register"]
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """What a pattern found in a program.
 
     values: of the pattern's variables, None where an argument was not given (no bias). nodes: those
@@ -71,52 +77,66 @@ def register(fusions: Iterable[Fusion], backend: type) -> None:
 def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     """Return the program with one node in place of each pattern that is found.
 
-    The first row goes first: a pattern comes before those that are parts of it. What is read
+    Patterns are looked for from the program's last node to its first, and those that end in one
+    node in the order of their rows: a pattern comes before those that are parts of it. What is read
     elsewhere, too, or is an output, is never inside of a pattern. The program has no backward pass
     yet: that is made of the fused ops, by differentiate.
     """
-    graph = _Graph(program)
+    rows: dict[str, list[Fusion]] = {}
     for fusion in fusions:
-        fused = _replaced(graph, fusion)
-        if fused is not graph.program:
-            graph = _Graph(fused)
-    return graph.program
-
-
-class _Graph:
-    """A program, and what leads from value to node."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.makers = {
-            name: node for node in program.nodes for name in node.results if name is not None
-        }
-        self.reads = Counter(name for node in program.nodes for name in node.reads())
-        self.reads.update(program.outputs)
-
-
-def _replaced(graph: _Graph, fusion: Fusion) -> Program:
-    """Return the program with every match of a row replaced; itself if there is none."""
-    program, pattern = graph.program, _parsed(fusion.pattern)
+        rows.setdefault(_parsed(fusion.pattern).op, []).append(fusion)
+    makers = _makers(program)
     values = dict(program.values)
-    fused: dict[int, Node | None] = {}  # by the identity of a node: what takes its place
+    joined: set[int] = set()  # nodes within patterns that were found, by their identities
+    kept: list[Node] = []
+    for node in reversed(program.nodes):
+        if id(node) not in joined:
+            kept.append(_fused(node, rows.get(node.op, ()), makers, values, program, joined))
+    return program._replace(nodes=tuple(reversed(kept)), values=values, forward=len(kept))
+
+
+def _makers(program: Program) -> dict[str, Node]:
+    """Return the nodes whose first result one other node reads and nobody else, by its name."""
+    makers = {str(node.results[0]): node for node in program.nodes}
+    seen: set[str] = set(program.outputs)
+    for name in program.outputs:
+        makers.pop(name, None)
     for node in program.nodes:
+        for name in node.reads():
+            if name in seen:
+                makers.pop(name, None)
+            seen.add(name)
+    return makers
+
+
+def _fused(
+    node: Node,
+    rows: Iterable[Fusion],
+    makers: Mapping[str, Node],
+    values: dict[str, Value],
+    program: Program,
+    joined: set[int],
+) -> Node:
+    """Return what takes the place of a node, itself if no row fits.
+
+    The values that it adds are noted in `values`, the nodes that it is made of in `joined`.
+    """
+    for row in rows:
         found, nodes = dict[str, str | None](), dict[str, Node]()
-        if node.op != pattern.op or not _matches(pattern, node, graph, found, nodes):
+        if not _matches(_parsed(row.pattern), node, makers, found, nodes):
             continue
-        variables = {k: None if v is None else values[v] for k, v in found.items()}
+        variables = {k: None if v is None else program.values[v] for k, v in found.items()}
         match = Match(variables, nodes, program)
-        if not fusion.when(match):
-            continue
-        fused.update((id(each), None) for each in nodes.values())
-        arguments = {name: value for name, value in found.items() if value is not None}
-        results = _results(fusion.name, node, nodes, values)
-        fused[id(node)] = Node(fusion.name, results, arguments, fusion.options(match), node.layer)
-    if not fused:
-        return program
-    nodes_left = (fused.get(id(node), node) for node in program.nodes)
-    kept = tuple(node for node in nodes_left if node is not None)
-    return replace(program, nodes=kept, values=values, forward=len(kept))
+        if row.when(match):
+            joined.update(map(id, nodes.values()))
+            arguments = {name: value for name, value in found.items() if value is not None}
+            # What need not be given to an op of the pattern may have to be to this one.
+            arrays = parameters_of(row.name).arrays.items()
+            absent = [k for k, default in arrays if default is REQUIRED and k not in arguments]
+            attributes = row.options(match) | dict.fromkeys(absent)
+            results = _results(row.name, node, nodes, values)
+            return Node(row.name, results, arguments, attributes, node.layer)
+    return node
 
 
 def _results(
@@ -131,8 +151,7 @@ def _results(
     made = {
         name: result
         for node in nodes.values()
-        for name, result in zip(OPS[node.op].results, node.results, strict=True)
-        if name != OPS[node.op].results[0]
+        for name, result in zip(OPS[node.op].results[1:], node.results[1:], strict=True)
     }
     _, *others = OPS[op].results
     y = last.results[0]
@@ -140,8 +159,9 @@ def _results(
     for name in others:
         if name not in made:
             new = made[name] = f"{y}.{name}"
-            like = next(last.reads()) if name == "gradient" else y
-            values[new] = replace(values[like], name=new, kind="result", source=None)
+            like = values[last.reads()[0] if name == "gradient" else y]
+            dtype = result_dtype(op, name, like.dtype, {})
+            values[new] = Value(new, "result", like.shape, dtype)
     return y, *(made[name] for name in others)
 
 
@@ -165,7 +185,7 @@ def _parsed(text: str) -> _Pattern:
 def _matches(
     pattern: _Pattern,
     node: Node,
-    graph: _Graph,
+    makers: Mapping[str, Node],
     found: dict[str, str | None],
     nodes: dict[str, Node],
 ) -> bool:
@@ -178,9 +198,7 @@ def _matches(
         if isinstance(wanted, str):
             found[wanted] = cast("str | None", value)
             continue
-        if not isinstance(value, str) or value not in graph.makers or graph.reads[value] > 1:
-            return False
-        maker = graph.makers[value]
-        if maker.results[0] != value or not _matches(wanted, maker, graph, found, nodes):
+        maker = makers.get(cast("str", value))
+        if maker is None or not _matches(wanted, maker, makers, found, nodes):
             return False
     return True

@@ -22,9 +22,20 @@ from fastcnn.backend import Backend
 from fastcnn.nn._norm import running_average
 from fastcnn.nn._options import pads_of, pair, window_shape
 
-__all__ = ["FUSED", "OPS", "Op", "backward_name", "method_of", "parameters_of", "result_dtype"]
+__all__ = [
+    "FUSED",
+    "OPS",
+    "REQUIRED",
+    "Op",
+    "backward_name",
+    "method_of",
+    "parameters_of",
+    "result_dtype",
+]
 
 Shape = tuple[int, ...]
+
+REQUIRED = inspect.Parameter.empty
 
 _FEW_PLACES = 256  # of a window, whose winner is noted in a byte
 
@@ -194,9 +205,9 @@ def method_of(backend: Any, op: str) -> Any:
 
 
 class Parameters(NamedTuple):
-    """The parameters of an op by name: `arrays`, and `options` with their defaults."""
+    """The parameters of an op, arrays and options, with their defaults or REQUIRED."""
 
-    arrays: tuple[str, ...]
+    arrays: dict[str, Any]
     options: dict[str, Any]
 
 
@@ -209,15 +220,14 @@ def parameters_of(op: str) -> Parameters:
     else:
         function = FUSED.get(op) or getattr(Backend, op, None)
         if function is None:  # what a plan alone knows
-            return Parameters((), {})
-    arrays, options = [], {}
+            return Parameters({}, {})
+    known = Parameters({}, {})
     for name, parameter in inspect.signature(function).parameters.items():
-        kind = str(parameter.annotation)
-        if "Array" in kind:
-            arrays.append(name)
+        if "Array" in str(parameter.annotation):
+            known.arrays[name] = parameter.default
         elif name not in ("self", "rng"):
-            options[name] = parameter.default
-    return Parameters(tuple(arrays), options)
+            known.options[name] = parameter.default
+    return known
 
 
 def backward_name(op: str) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from fastcnn.program.ops import parameters_of
 
-__all__ = ["Node", "Program", "Value"]
+__all__ = ["PYTHON", "Names", "Node", "Program", "Value", "unused"]
 
 Shape = tuple[int, ...]
 Names = str | tuple[str, ...]  # of a value, or of several for an op that takes a list
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """One array of a program: what is known of it before the program runs.
 
     name: "x" of an input, "3.weight" of a parameter or buffer, as in state_dict, "3.conv2d" of a
@@ -30,20 +28,20 @@ class Value:
     kind: str
     shape: Shape
     dtype: np.dtype[Any]
-    source: Any = field(default=None, repr=False)
+    source: Any = None
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Value):
-            return NotImplemented
-        mine, theirs = (self.name, self.kind, self.shape), (other.name, other.kind, other.shape)
-        return mine == theirs and self.dtype == other.dtype and self.source is other.source
+        same = isinstance(other, Value) and self[:-1] == other[:-1]
+        return same and self.source is cast("Value", other).source
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __hash__(self) -> int:
         return hash(self.name)
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One call of an op.
 
     results: the names of the values that it gives, None for one that it need not give. arguments:
@@ -55,15 +53,17 @@ class Node:
     results: tuple[str | None, ...]
     arguments: Mapping[str, Names]
     attributes: Mapping[str, Any]
-    layer: str = field(default="", compare=False)
+    layer: str = ""
 
-    def reads(self) -> Iterator[str]:
-        """Yield the names of the values that it reads."""
+    def reads(self) -> list[str]:
+        """Return the names of the values that it reads."""
+        found: list[str] = []
         for names in self.arguments.values():
             if isinstance(names, str):
-                yield names
+                found.append(names)
             else:
-                yield from names
+                found += names
+        return found
 
     def __str__(self) -> str:
         given = [
@@ -81,8 +81,7 @@ class Node:
 PYTHON = "python"  # the op that is all that a layer does which is not traceable
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """Ops in the order in which they run, and the arrays between them; print one to read it.
 
     values: all of them by name. inputs, outputs: names of values, a loss the last of the outputs.
@@ -100,16 +99,22 @@ class Program:
     gradients: Mapping[str, str]
     forward: int
 
-    def last_reads(self) -> dict[str, int]:
-        """Return the number of the node that reads a value last, by the value's name.
+    def last_uses(self) -> list[list[str]]:
+        """Return of each node the names of the values that nobody needs once it has run.
 
-        What is handed out when all nodes have run, as outputs and gradients, has len(nodes); what
-        nobody reads is not in it.
+        What is handed out when all have run, as outputs and gradients, is not among them.
         """
-        last = {name: index for index, node in enumerate(self.nodes) for name in node.reads()}
-        for name in (*self.outputs, *self.updates.values(), *self.gradients.values()):
-            last[name] = len(self.nodes)
-        return last
+        last = {
+            name: index
+            for index, node in enumerate(self.nodes)
+            for name in (*node.reads(), *node.results)
+        }
+        for name in (None, *self.outputs, *self.updates.values(), *self.gradients.values()):
+            last.pop(name, None)
+        uses: list[list[str]] = [[] for _ in self.nodes]
+        for name, index in last.items():
+            uses[index].append(str(name))
+        return uses
 
     def __str__(self) -> str:
         rows = [(name, _shape(self.values[name])) for name in self.inputs]
@@ -126,6 +131,15 @@ class Program:
     def _row(self, node: Node) -> tuple[str, str]:
         shapes = (_shape(self.values[name]) for name in node.results if name is not None)
         return str(node), ", ".join(shapes)
+
+
+def unused(name: str, names: Container[str]) -> str:
+    """Return a name that is not among others: itself, or followed by the next number."""
+    count, found = 1, name
+    while found in names:
+        count += 1
+        found = f"{name}_{count}"
+    return found
 
 
 def _shape(value: Value) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from fastcnn.nn._places import is_several, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
 from fastcnn.program.ops import OPS, parameters_of, result_dtype
-from fastcnn.program.program import PYTHON, Node, Program, Value
+from fastcnn.program.program import PYTHON, Node, Program, Value, unused
 
 if TYPE_CHECKING:
     from fastcnn._types import Array
@@ -29,7 +29,16 @@ class Symbol:
     def __init__(self, value: Value, tracer: Tracer) -> None:
         self._value, self._tracer = value, tracer
         self.shape, self.dtype = value.shape, value.dtype
-        self.ndim, self.size = len(value.shape), math.prod(value.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Return how many axes it has."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Return of how many numbers it is."""
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -72,7 +81,8 @@ class _NoNumbers:
 class Tracer(Tracing):
     """Satisfies the contract: each op becomes a node, and returns symbols for its results.
 
-    nodes, values and updates are those of the program that comes out.
+    nodes, values and updates are those of the program that comes out. averages: nodes that come
+    behind those of all layers, as no op of a layer waits for them.
     """
 
     name = "tracer"
@@ -80,33 +90,34 @@ class Tracer(Tracing):
     def __init__(self, model: Module, dtype: np.dtype[Any], training: bool) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
+        self.averages: list[Node] = []
         self.updates: dict[str, str] = {}
         self.training = training
         self._dtype = dtype
         self._layers = [type(model).__name__]  # that run, the innermost last
+        self._rng = cast("np.random.Generator", _NoNumbers(self))
         self._prefixes: dict[int, str] = {}
         self._prefix = ""
         self._variables: dict[int, Value] = {}  # by the identity of their arrays
-        self._names: dict[int, str] = {}  # of buffers
-        self._averages: list[tuple[str, Buffer, Any, float, float]] = []
         for prefix, module in model._named():
             self._prefixes[id(module)] = prefix
-            for name, parameter in module._parameters.items():
-                self._variable(f"{prefix}{name}", "parameter", parameter)
-            for name, buffer in module._buffers.items():
-                self._variable(f"{prefix}{name}", "buffer", buffer)
-                self._names[id(buffer)] = f"{prefix}{name}"
+            for kind, variables in (("parameter", module._parameters), ("buffer", module._buffers)):
+                for name, variable in variables.items():
+                    array = variable._data
+                    value = Value(f"{prefix}{name}", kind, array.shape, array.dtype, variable)
+                    self.values[value.name] = self._variables[id(array)] = value
 
-    def _variable(self, name: str, kind: str, variable: Any) -> None:
-        array = variable._data
-        value = Value(name, kind, array.shape, array.dtype, variable)
-        self.values[name] = self._variables[id(array)] = value
+    def _new(
+        self, name: str, kind: str, shape: Shape, dtype: np.dtype[Any], source: Any = None
+    ) -> Value:
+        """Return a new value, its name followed by a number where there is one of that name."""
+        name = unused(name, self.values)
+        value = self.values[name] = Value(name, kind, shape, dtype, source)
+        return value
 
     def input(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Symbol:
         """Return an input of the program."""
-        name = self._unused(name)  # a layer of one's own may have a parameter called so
-        self.values[name] = Value(name, "input", shape, dtype)
-        return Symbol(self.values[name], self)
+        return Symbol(self._new(name, "input", shape, dtype), self)
 
     def foreign(self, what: str) -> TypeError:
         """Return the error of a layer that does something which is no op."""
@@ -132,14 +143,14 @@ class Tracer(Tracing):
             return call
 
     def _call(self, op: str, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        row, known = OPS[op], parameters_of(op)
+        known = parameters_of(op)
         named = dict(zip((*known.arrays, *known.options), given, strict=False)) | options
         arguments: dict[str, Any] = {}
         shapes: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
         for name, value in named.items():
             if name not in known.arrays:
-                attributes[name] = value
+                attributes[name] = _fixed(value)
             elif isinstance(value, (list, tuple)):
                 values = [self._value(each) for each in value]
                 arguments[name] = tuple(each.name for each in values)
@@ -147,13 +158,11 @@ class Tracer(Tracing):
             elif value is not None:
                 found = self._value(value)
                 arguments[name], shapes[name] = found.name, found.shape
-        dtype = self._dtype
-        results = [
-            self._result(op if at == 0 else name, shape, result_dtype(op, name, dtype, attributes))
-            for at, (name, shape) in enumerate(
-                zip(row.results, self._shapes(op, shapes, attributes), strict=True)
-            )
-        ]
+        results: list[Value] = []
+        for name, shape in zip(OPS[op].results, self._shapes(op, shapes, attributes), strict=True):
+            dtype = result_dtype(op, name, self._dtype, attributes)
+            what = f"{self._prefix}{name if results else op}"
+            results.append(self._new(what, "result", tuple(shape), dtype))
         names = tuple(value.name for value in results)
         self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
         symbols = [Symbol(value, self) for value in results]
@@ -178,22 +187,10 @@ class Tracer(Tracing):
             raise self.foreign(f"{type(array).__name__} for an array")
         value = self._variables.get(id(array))
         if value is None:
-            name = self._unused(f"{self._prefix}constant")
-            value = Value(name, "constant", array.shape, array.dtype, array)
-            self.values[name] = self._variables[id(array)] = value
+            name = f"{self._prefix}constant"
+            value = self._new(name, "constant", array.shape, array.dtype, array)
+            self._variables[id(array)] = value
         return value
-
-    def _result(self, what: str, shape: Shape, dtype: np.dtype[Any]) -> Value:
-        name = self._unused(f"{self._prefix}{what}")
-        self.values[name] = Value(name, "result", tuple(shape), dtype)
-        return self.values[name]
-
-    def _unused(self, name: str) -> str:
-        count, found = 1, name
-        while found in self.values:
-            count += 1
-            found = f"{name}_{count}"
-        return found
 
     # ------------------------------------------------------------------ layers
     def layer(self, layer: Module, x: Any, *, training: bool) -> tuple[Any, Any]:
@@ -206,8 +203,8 @@ class Tracer(Tracing):
         self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
         try:
             if layer.is_traceable():
-                rng = cast("np.random.Generator", _NoNumbers(self))
-                y, _ = layer.forward(x, cast("Backend", self), training=training, rng=rng)
+                backend = cast("Backend", self)
+                y, _ = layer.forward(x, backend, training=training, rng=self._rng)
             else:
                 y = self._python(layer, x, training)
         finally:
@@ -218,8 +215,9 @@ class Tracer(Tracing):
     def _python(self, layer: Module, x: Any, training: bool) -> Any:
         values = [self._value(each) for each in (x if isinstance(x, (tuple, list)) else (x,))]
         shape = shape_at(layer, shapes_of(x))
+        name = f"{self._prefix}{type(layer).__name__.lower()}"
         results = [
-            self._result(type(layer).__name__.lower(), (values[0].shape[0], *each), self._dtype)
+            self._new(name, "result", (values[0].shape[0], *each), self._dtype)
             for each in (shape if is_several(shape) else (shape,))
         ]
         names = tuple(value.name for value in values)
@@ -231,21 +229,26 @@ class Tracer(Tracing):
         return symbols if is_several(shape) else symbols[0]
 
     def update(self, buffer: Buffer, batch: Any, momentum: float, factor: float) -> None:
-        """Write down what a buffer becomes after the step."""
-        self._averages.append((self._prefix, buffer, batch, momentum, factor))
-
-    def add_updates(self) -> None:
-        """Write down, behind all layers, what buffers become: no op of a layer waits for it."""
-        for prefix, buffer, batch, momentum, factor in self._averages:
-            self._prefix = prefix
-            options = {"momentum": momentum, "factor": factor}
-            average = self._call("running_average", (buffer._data, batch), options)
-            self.updates[self._names[id(buffer)]] = average._value.name
-        self._prefix = ""
+        """Write down what a buffer becomes after the step: at a second place, once more."""
+        like = self._variables[id(buffer._data)]
+        average = f"{self._prefix}running_average"
+        new = self._new(average, "result", like.shape, like.dtype, buffer).name
+        arguments = {"running": self.updates.get(like.name, like.name), "batch": batch._value.name}
+        options = {"momentum": momentum, "factor": factor}
+        node = Node("running_average", (new,), arguments, options, self._layers[-1])
+        self.averages.append(node)
+        self.updates[like.name] = new
 
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
         return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
+
+
+def _fixed(value: Any) -> Any:
+    """Return an option as it is now: a list or an array may hold other numbers later."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(map(_fixed, value)) if isinstance(value, list) else value
 
 
 def trace(
@@ -273,7 +276,7 @@ def trace(
         for at, shape in enumerate(shapes if several else (shapes,))
     )
     y, _ = tracer.layer(model, given if several else given[0], training=training)
-    tracer.add_updates()
+    tracer.nodes += tracer.averages
     results = y if isinstance(y, tuple) else (y,)
     inputs = tuple(each._value.name for each in given)
     outputs = tuple(tracer._value(each).name for each in results)

@@ -57,9 +57,13 @@ def both(
     return found
 
 
+@pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("row", TRAINING, ids=lambda row: row.pattern)
-def test_training(row: Fusion, fast_backend: Any, rng: np.random.Generator) -> None:
+def test_training(row: Fusion, use_bias: bool, fast_backend: Any, rng: np.random.Generator) -> None:
     model = NETWORKS[row.pattern]()
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2D, nn.Dense)):
+            vars(layer)["use_bias"] = use_bias
     dtype = np.dtype(np.float32)  # that all rows fuse
     model.build(SHAPE, rng, dtype)
     for variable in model.variables().values():

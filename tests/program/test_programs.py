@@ -39,6 +39,8 @@ def test_every_layer_has_the_bits_of_its_forward_and_backward(
     run = Interpreter(program, backend)
     (y,) = run.forward(x, rng=np.random.default_rng(5))
     updates = {name: buffer.update for name, buffer in model.buffers().items()}
+    for buffer in model.buffers().values():
+        buffer.update = None
     expected, backward = model.forward(x, backend, training=training, rng=np.random.default_rng(5))
     np.testing.assert_array_equal(y, expected)
     for name, buffer in model.buffers().items():
@@ -124,6 +126,55 @@ def test_programs_are_equal_where_they_compute_the_same_from_the_same() -> None:
     norm.epsilon = 0.1
     assert one != trace(model, 4, training=True)
     assert one != trace(built(every_kind, (8, 6, 2)), 4, training=True), "other weights"
+
+
+def test_a_norm_at_two_places_updates_its_statistics_at_each(backend: Any) -> None:
+    """One after the other, as in Keras and PyTorch."""
+    x = nn.Input((5,))
+    norm, dense = nn.BatchNorm(momentum=0.75, running_variance="biased"), nn.Dense(5)
+    model = built(lambda: nn.Model(x, norm(dense(norm(x)))), (5,))
+    gamma, beta = norm.gamma.data, norm.beta.data
+    mean, variance = norm._running_mean, norm._running_variance
+    start = mean.data.copy(), variance.data.copy()
+    at_first = np.random.default_rng(0).normal(size=(4, 5))
+    y = (at_first - at_first.mean(0)) / np.sqrt(at_first.var(0) + norm.epsilon) * gamma + beta
+    at_second = y @ dense.weight.data + dense.bias.data
+    expected = [
+        (0.75**2 * before + 0.75 * 0.25 * one + 0.25 * other)
+        for before, one, other in zip(
+            start,
+            (at_first.mean(0), at_first.var(0)),
+            (at_second.mean(0), at_second.var(0)),
+            strict=True,
+        )
+    ]
+    program = trace(model, len(at_first), training=True)
+    passes = [
+        lambda: model.forward(at_first, backend, training=True),
+        lambda: Interpreter(program, backend).forward(at_first),
+    ]
+    if isinstance(backend, fastcnn.FastBackend):
+        passes.append(lambda: Plan(program, backend, at_first.copy()).forward(at_first))
+    for forward in passes:
+        mean.data, variance.data = (array.copy() for array in start)
+        forward()
+        model.apply_updates()
+        np.testing.assert_allclose([mean.data, variance.data], expected, rtol=1e-10)
+
+
+def test_statistics_of_a_step_that_was_not_taken_are_forgotten(backend: Any) -> None:
+    """They are no longer there when the layer is frozen."""
+    trainer = fastcnn.Trainer(nn.Sequential([nn.BatchNorm(), nn.Dense(2)]), backend=backend)
+    x, y = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32), np.array([0, 1, 0, 1])
+    trainer.fit(x, y, verbose=False)
+    norm = trainer.model.layers[0]
+    state = trainer.model.state_dict()
+    with pytest.raises(FloatingPointError):
+        trainer.fit(x * np.float32(np.nan), y, verbose=False)
+    norm.trainable = False
+    trainer.fit(x, y, verbose=False)
+    for name in ("0.running_mean", "0.running_variance"):
+        np.testing.assert_array_equal(trainer.model.state_dict()[name], state[name])
 
 
 class Scaled(nn.Module):

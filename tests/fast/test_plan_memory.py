@@ -1,0 +1,104 @@
+"""Where a plan's arrays lie: apart while values lie in them, and in little more than these take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn import FastBackend, losses, nn
+from fastcnn.fast import _plan
+from fastcnn.fast._fusions import TRAINING
+from fastcnn.program import differentiate, trace
+from fastcnn.program.match import fuse
+
+BYTE = np.dtype(np.uint8)
+LARGE = 10 * _plan._SMALL
+
+
+@pytest.mark.parametrize("nbytes", [0, 20 * LARGE])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
+    """Arrays are made, held and released at random, views too: each keeps its numbers."""
+    rng = np.random.default_rng(seed)
+    memory = _plan._Memory(nbytes)
+    held: list[tuple[Any, int]] = []
+    for number in range(400):
+        loose = [memory.make((int(size),), BYTE) for size in rng.integers(0, LARGE, 3)]
+        for array in loose:
+            array.fill(number % 256)
+        for array in loose[: rng.integers(4)]:
+            view = array[len(array) // 2 :] if len(array) and rng.random() < 0.3 else array
+            for _ in range(rng.integers(1, 3)):  # values
+                memory.hold(view)
+                held.append((view, number % 256))
+        memory.release_loose()
+        rng.shuffle(held)
+        while len(held) > rng.integers(1, 20):
+            array, value = held.pop()
+            assert (array == value).all()
+            memory.release(array)
+    assert all((array == value).all() for array, value in held)
+    for array, _ in held:
+        memory.release(array)
+    assert len(memory._free) == len(memory._blocks), "each block is one free stretch again"
+    assert not memory._pieces
+
+
+def test_memory_of_elsewhere_is_left_alone() -> None:
+    memory, array = _plan._Memory(), np.zeros(LARGE, BYTE)
+    memory.hold(array)
+    memory.release(array)
+    assert not memory._free
+
+
+def test_released_memory_serves_again() -> None:
+    memory = _plan._Memory()
+    for size in (3 * LARGE, LARGE, 2 * LARGE, 3 * LARGE):
+        array = memory.make((size,), BYTE)
+        memory.hold(array)
+        memory.release_loose()
+        memory.release(array)
+    assert memory.nbytes == 3 * LARGE
+
+
+def norms(filters: int, stride: int = 1) -> list[nn.Module]:
+    layers = [nn.Conv2D(filters, 3, stride=stride, padding=1, use_bias=False), nn.BatchNorm()]
+    return [*layers, nn.ReLU()]
+
+
+def residual() -> nn.Module:
+    layers = norms(16)
+    for filters, stride in ((16, 1), (16, 1), (32, 2), (32, 1)):
+        body = nn.Sequential([*norms(filters, stride), *norms(filters)[:-1]])
+        shortcut = nn.Conv2D(filters, 1, stride=stride)
+        layers += [nn.Residual(body, shortcut), nn.ReLU()]
+    return nn.Sequential([*layers, nn.GlobalAvgPool2D(), nn.Dense(4)])
+
+
+class Counting(_plan._Memory):
+    """One that knows how many bytes were needed at once, at most."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(nbytes)
+        self.most = 0
+
+    def make(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = super().make(shape, dtype)
+        used = sum(piece.end - piece.start for piece in self._pieces.values())
+        self.most = max(self.most, used)
+        return array
+
+
+def test_a_plan_takes_little_more_than_is_needed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_plan, "_Memory", Counting)
+    model = residual()
+    model.build((32, 32, 3))
+    target = ((4,), np.dtype(np.int64))
+    traced = trace(model, 4, training=True, loss=losses.CrossEntropy(), target=target)
+    program = differentiate(fuse(traced, TRAINING), model.trained_parameters())
+    inputs = [np.zeros((4, 32, 32, 3), np.float32), np.zeros(4, np.int64)]
+    plan = _plan.Plan(program, FastBackend(num_threads=1), *inputs)
+    memory: Any = plan._memory
+    assert plan.nbytes < 1.1 * memory.most
