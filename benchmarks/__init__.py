@@ -2,6 +2,7 @@
 
     pytest benchmarks               the backends against each other, op by op
     python -m benchmarks.peers      fastcnn against PyTorch, ONNX Runtime, JAX, Keras, OpenVINO
+    python -m benchmarks.plans      what plans cost and give, and fastcnn against another build
     python -m benchmarks.contention a quiet machine, a crowded one, and several processes
     python -m benchmarks.page       docs/benchmarks.md, from what the other wrote with --json
 

@@ -32,6 +32,7 @@ __all__ = [
     "Scaling",
     "Training",
     "aligned",
+    "noise",
 ]
 
 MOMENTUM = 0.9
@@ -45,16 +46,21 @@ def _images(network: str, n: int) -> tuple[Array, Array]:
 
     A network that gives maps has such maps, float32, for labels.
     """
+    if NETWORKS[network].input_shape != (28, 28, 1):
+        return noise(network, n)
+    x, y = strokes.draw(n)
+    order = np.random.default_rng(0).permutation(n)
+    return np.divide(x[order], np.float32(255), dtype=np.float32), y[order]
+
+
+def noise(network: str, n: int) -> tuple[Array, Array]:
+    """Return n images of noise, float32, and labels or maps, drawn as well."""
     shape, classes = NETWORKS[network].input_shape, NETWORKS[network].classes
     rng = np.random.default_rng(0)
-    if shape != (28, 28, 1):
-        x = rng.standard_normal((n, *shape), np.float32)
-        if NETWORKS[network].loss == "mean_squared_error":
-            return x, rng.standard_normal((n, *shape[:2], classes), np.float32)
-        return x, rng.integers(0, classes, n)
-    x, y = strokes.draw(n)
-    order = rng.permutation(n)
-    return np.divide(x[order], np.float32(255), dtype=np.float32), y[order]
+    x = rng.standard_normal((n, *shape), np.float32)
+    if NETWORKS[network].loss == "mean_squared_error":
+        return x, rng.standard_normal((n, *shape[:2], classes), np.float32)
+    return x, rng.integers(0, classes, n)
 
 
 @dataclass(frozen=True)
@@ -314,22 +320,26 @@ class MemoryBound:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the sample network costs beside its time: measured in a fresh process at each turn."""
+    """What a network costs beside its time: measured in a fresh process at each turn."""
 
     what: str
     batch: int = 1
+    network: str = "sample"
     kind: ClassVar[str] = "cost"
     limit: ClassVar[str] = ""
     work: ClassVar[float] = 0.0
 
     @property
     def unit(self) -> str:
-        return {"peak memory": "MB", "page faults": "a step"}.get(self.what, "ms")
+        if self.what.startswith("peak memory"):
+            return "MB"
+        return "a step" if self.what == "page faults" else "ms"
 
     @property
     def title(self) -> str:
         batch = f", training at batch {self.batch}" if self.batch > 1 else ""
-        return f"{self.what}{batch}, {self.unit}"
+        network = "" if self.network == "sample" else f"{NETWORKS[self.network].title}, "
+        return f"{network}{self.what}{batch}, {self.unit}"
 
     def figure(self, value: float) -> float:
         """Return milliseconds of seconds, megabytes of bytes, or the faults as they are."""

@@ -70,8 +70,11 @@ class Competitor:
         """Return the seconds that a call of the prepared case takes."""
         return self._ask(_turn, option, calls)
 
-    def cost(self, case: Cost, option: str) -> tuple[Results, float]:
-        """Return the results and the value of a cost; the process must be a fresh one."""
+    def cost(self, case: Cost, option: str) -> tuple[Results, float] | None:
+        """Return the results and the value of a cost; the process must be a fresh one.
+
+        None: the competitor has no such call.
+        """
         return self._ask(_cost, case, option)
 
     def limit(self, case: Case, threads: int, seconds: float) -> float:
@@ -141,7 +144,7 @@ def _turn(option: str, calls: int) -> float:
     return _timing.seconds_per_call(_jobs[option].run, calls)
 
 
-def _cost(case: Cost, option: str) -> tuple[Results, float]:
+def _cost(case: Cost, option: str) -> tuple[Results, float] | None:
     return _costs.measure(_peer, case, option)
 
 

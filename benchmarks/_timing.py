@@ -31,13 +31,15 @@ def calls_for(run: Callable[[], object], seconds: float) -> int:
     return max(1, round(seconds / max(time.perf_counter() - start, 1e-9)))
 
 
-def seconds_per_call(run: Callable[[], object], calls: int) -> float:
+def seconds_per_call(
+    run: Callable[[], object], calls: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return the mean time of `calls` calls of `run`, after one that wakes threads and caches."""
     run()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         run()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def race(

@@ -49,7 +49,7 @@ from benchmarks._tables import TABLES
 from fastcnn._threads import get_num_threads
 from fastcnn.backend import Array
 
-__all__ = ["COMMAND", "main"]
+__all__ = ["COMMAND", "main", "prepared"]
 
 COMMAND = "python", "-m", "benchmarks.peers"
 LIMIT = "limit", ""
@@ -227,15 +227,15 @@ def _measure(
             if option in options.without or not competitor.alive:
                 continue
             try:
-                prepared = _prepare(case, competitor, option, threads, options.seconds)
+                found = prepared(case, competitor, option, threads, options.seconds)
             except Failure as failure:
                 if name == FASTCNN:
                     raise
                 _complain(run, f"{case.title}: {option}: {failure}")
                 continue
-            if prepared is None:
+            if found is None:
                 continue
-            result, turn = prepared
+            result, turn = found
             wrong = disagreement(result, expected) if expected else None
             expected = expected or result
             if wrong:
@@ -252,21 +252,27 @@ def _measure(
     return Measured(case, seconds, rates)
 
 
-def _prepare(
+def prepared(
     case: Case, competitor: Competitor, option: str, threads: int, seconds: float
 ) -> tuple[Results, Callable[[], float]] | None:
     """Return a competitor's results and its turn, None where it has no such call."""
     if not isinstance(case, Cost):
-        prepared = competitor.prepare(case, option, seconds)
-        return prepared and (prepared[0], partial(competitor.turn, option, prepared[1]))
+        found = competitor.prepare(case, option, seconds)
+        return found and (found[0], partial(competitor.turn, option, found[1]))
     if case.what == "import time":
         return {}, partial(_costs.import_seconds, competitor.name)
 
-    def fresh() -> tuple[Results, float]:
+    def fresh() -> tuple[Results, float] | None:
         with Competitor(competitor.name, threads) as process:
             return process.cost(case, option)
 
-    return fresh()[0], lambda: fresh()[1]
+    def turn() -> float:
+        measured = fresh()
+        assert measured is not None  # as it was the first time
+        return measured[1]
+
+    first = fresh()
+    return first and (first[0], turn)
 
 
 def _complain(run: Run, complaint: str) -> None:
