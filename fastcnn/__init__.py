@@ -29,11 +29,12 @@ from fastcnn import (
     trainer,
 )
 from fastcnn._architecture import register
+from fastcnn._backends import get_backend
 from fastcnn._config import show_config
 from fastcnn._kernels._memory import empty_cache
 from fastcnn._sentences import absent
 from fastcnn._threads import set_num_threads
-from fastcnn.backend import Backend, get_backend
+from fastcnn.backend import Backend
 from fastcnn.fast import FastBackend
 from fastcnn.inference import Predictor
 from fastcnn.serialization import load

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._fast import as_fast
+from fastcnn._backends import as_fast
 from fastcnn._memory import empty
 from fastcnn._several import Arrays, each, listed
 from fastcnn._types import Array

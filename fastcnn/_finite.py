@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastcnn._fast import as_fast
+from fastcnn._backends import as_fast
 from fastcnn.backend import Backend
 from fastcnn.nn._variable import Buffer, Parameter
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._fast import as_fast
+from fastcnn._backends import as_fast
 from fastcnn._several import Arrays, listed
 from fastcnn._types import Array
 from fastcnn._weighted import Losses

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastcnn import nn
+from fastcnn._backends import get_backend
 from fastcnn._batches import Samples
 from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
@@ -32,7 +33,7 @@ from fastcnn._several import (
 from fastcnn._step_lock import StepLock
 from fastcnn._types import Array
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
-from fastcnn.backend import Backend, get_backend
+from fastcnn.backend import Backend
 from fastcnn.inference import as_images, no_model
 from fastcnn.nn._options import flag, float_dtype, integer
 from fastcnn.nn._places import count_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastcnn._fast import as_fast
+from fastcnn._backends import as_fast
 from fastcnn._finite import largest_gradient, wild_gradient
 from fastcnn._types import Array
 from fastcnn.backend import Backend

@@ -27,9 +27,7 @@ number, a pair (height, width), four numbers ((top, bottom), (left, right)), "va
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike
 
@@ -41,9 +39,6 @@ __all__ = [
     "Backend",
     "Padding",
     "Size2D",
-    "get_backend",
-    "packed_backend",
-    "unpacked_backend",
 ]
 
 
@@ -366,42 +361,3 @@ class Backend(Branches, Protocol):
         / (sqrt(v / (1 - beta2**step)) + epsilon). A v beyond the dtype's largest number is
         infinite: from then on, or a step later, its w moves no more (but for a decoupled decay).
         """
-
-
-def get_backend(name: str | Backend) -> Backend:
-    """Return the backend called "fast" or "reference"; a backend object is given back as it is.
-
-    Raises ValueError for an unknown name, TypeError for anything that is no backend.
-    """
-    if isinstance(name, str):
-        if name == "fast":
-            from fastcnn.fast import FastBackend
-
-            return FastBackend()
-        if name == "reference":
-            return cast("Backend", import_module("fastcnn.reference"))
-        raise ValueError(f'backend: expected "fast" or "reference", got {name!r}')
-    if isinstance(name, type):
-        raise TypeError(f"backend: expected a backend, got the class {name.__name__}; call it")
-    # By what an object answers to: since Python 3.12 isinstance does not see what a wrapper
-    # hands on by __getattr__.
-    if all(callable(getattr(name, op, None)) for op in _OPS):
-        return name
-    raise TypeError(
-        f'backend: expected "fast", "reference" or an object with every op of '
-        f"fastcnn.backend.Backend, got {type(name).__name__}"
-    )
-
-
-def packed_backend(backend: Backend) -> Backend | str:
-    """Return what copies and pickles take along of a backend: of a module its name."""
-    return backend.__name__ if isinstance(backend, ModuleType) else backend
-
-
-def unpacked_backend(packed: Backend | str) -> Backend:
-    """Return the backend of which packed_backend made this."""
-    return cast("Backend", import_module(packed)) if isinstance(packed, str) else packed
-
-
-_PARTS = (Branches, Backend)
-_OPS = [name for part in _PARTS for name in vars(part) if not name.startswith("_")]

@@ -16,10 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._backends import get_backend
 from fastcnn._checks import as_array
 from fastcnn._sentences import explained
 from fastcnn._types import Array, Padding, Size2D
-from fastcnn.backend import Backend, get_backend
+from fastcnn.backend import Backend
 
 __all__ = [
     "add",

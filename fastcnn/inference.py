@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._arrays import as_array
+from fastcnn._backends import as_fast, get_backend, packed_backend, unpacked_backend
 from fastcnn._batches import floats
-from fastcnn._fast import as_fast
 from fastcnn._hints import shape_hint
 from fastcnn._sentences import explained
 from fastcnn._several import (
@@ -24,7 +24,7 @@ from fastcnn._several import (
     under,
 )
 from fastcnn._types import Array
-from fastcnn.backend import Backend, get_backend, packed_backend, unpacked_backend
+from fastcnn.backend import Backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._places import in_order
 from fastcnn.nn._repr import model_in_words

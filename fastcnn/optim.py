@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._fast import as_fast
+from fastcnn._backends import as_fast
 from fastcnn._memory import zeros
 from fastcnn._settings import Checks, Settings
 from fastcnn._types import Array

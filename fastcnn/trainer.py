@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
+from fastcnn._backends import packed_backend, unpacked_backend
 from fastcnn._batches import batches
 from fastcnn._evaluation import Evaluation
 from fastcnn._finite import wild_update
@@ -29,7 +30,7 @@ from fastcnn._stream import Stream
 from fastcnn._types import Array
 from fastcnn._update import Update
 from fastcnn._weighted import tally_of
-from fastcnn.backend import Backend, packed_backend, unpacked_backend
+from fastcnn.backend import Backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.nn._options import flag, integer, number
 from fastcnn.nn._places import count_of

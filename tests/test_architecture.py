@@ -14,7 +14,7 @@ from source_tree import CYTHON, PACKAGE, REFERENCE, ROOT, SOURCES
 
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
 BACKEND = {"fastcnn.backend", "fastcnn._types"}
-FAST = {"fastcnn._fast", *BACKEND}
+FAST = {"fastcnn._backends", *BACKEND}
 CHECKS = {"fastcnn._checks", "fastcnn._arrays", *BACKEND}
 WORDS = {"fastcnn._sentences"}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
@@ -40,13 +40,9 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
     "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},
     "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS, *WORDS},
+    "fastcnn.backend": {"fastcnn._types", "fastcnn._branches"},
     # Only get_backend knows that there are two, when it is called with a name.
-    "fastcnn.backend": {
-        "fastcnn.fast",
-        "fastcnn.reference",
-        "fastcnn._types",
-        "fastcnn._branches",
-    },
+    "fastcnn._backends": {"fastcnn.fast", "fastcnn.reference", "fastcnn._branches", *BACKEND},
     "fastcnn._types": set(),
     "fastcnn._branches": {"fastcnn._types"},
     "fastcnn._cgroups": set(),
@@ -86,7 +82,6 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.program.show": {"fastcnn.program", "fastcnn.fast", *MODEL},
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
-    "fastcnn._fast": {"fastcnn.fast", *BACKEND},
     "fastcnn._several": {"fastcnn.nn", *BACKEND},
     "fastcnn._weighted": {"fastcnn._several", "fastcnn.metrics", *MODEL},
     "fastcnn._batches": {"fastcnn._memory", "fastcnn._several", *FAST},

@@ -23,7 +23,8 @@ from compare import assert_results, assert_same_bits, untouched
 
 import fastcnn
 from fastcnn import FastBackend, reference
-from fastcnn.backend import Backend, get_backend
+from fastcnn._backends import get_backend
+from fastcnn.backend import Backend
 
 if TYPE_CHECKING:
     _: Backend = FastBackend()

@@ -23,7 +23,8 @@ from hostile import (
     refuses,
 )
 
-from fastcnn.backend import Backend, get_backend
+from fastcnn._backends import get_backend
+from fastcnn.backend import Backend
 
 NUMBER_OPTIONS = {
     "leaky_relu": "negative_slope",
