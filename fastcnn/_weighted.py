@@ -118,8 +118,8 @@ def loss_of(loss: Any, weights: Sequence[float] | None, outputs: int | None, end
             f"loss: expected a list of {len(weights)}, as many as loss_weights, got {len(loss)}; "
             "set loss_weights = None first"
         )
-    names = ends.called("loss") if len(loss) == ends.number else places("loss", range(len(loss)))
-    several_ = Losses([_one_of(*pair) for pair in zip(loss, names, strict=True)], weights)
+    named = zip(loss, _called(ends, "loss", len(loss)), strict=True)
+    several_ = Losses([_one_of(*pair) for pair in named], weights)
     require_one_each(several_, outputs)
     return several_
 
@@ -160,9 +160,13 @@ def loss_weights_of(weights: Any, loss: Loss, ends: Ends) -> tuple[float, ...] |
             f"loss_weights: expected a list of {len(loss.losses)} numbers, one a loss, got "
             f"{weights!r:.80}"
         )
-    names = ends.called("loss_weights")
-    names = names or places("loss_weights", range(len(weights)))  # of unknown outputs
-    return tuple(number(w, name, 0.0) for w, name in zip(weights, names, strict=True))
+    named = zip(weights, _called(ends, "loss_weights", len(weights)), strict=True)
+    return tuple(number(weight, name, 0.0) for weight, name in named)
+
+
+def _called(ends: Ends, where: str, count: int) -> tuple[str, ...]:
+    """Return what so many values are called; they may be too many, or of outputs not yet known."""
+    return ends.called(where) if count == ends.number else places(where, range(count))
 
 
 def require_logits(model: nn.Module, loss: Loss) -> None:

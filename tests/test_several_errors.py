@@ -84,6 +84,18 @@ def test_a_list_of_losses_is_for_several_outputs() -> None:
     assert trainer.loss_weights == (0.5, 2.0)
 
 
+def test_weights_of_losses_of_another_model() -> None:
+    """Losses stay when a model with other outputs comes; they are counted when data does."""
+    trainer = trained("fast")
+    x = nn.Input((4,))
+    trainer.model = nn.Model(x, [x, x, x])
+    trainer.loss_weights = [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"^loss_weights\[1\]: expected a finite number"):
+        trainer.loss_weights = [1.0, -2.0]
+    with pytest.raises(ValueError, match=r"^loss: expected a list of 3.*got a list of 2"):
+        trainer.fit(X[1], Y, verbose=False)
+
+
 def test_weights_are_for_losses_that_take_them() -> None:
     trainer = trained("fast", loss=["cross_entropy", squares])
     with pytest.raises(ValueError, match=r"^sample_weight: expected a loss.*got FunctionLoss"):

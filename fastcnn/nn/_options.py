@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -192,9 +192,14 @@ def name_or_none(value: object, where: str) -> str | None:
     return None if value is None else identifier(value, where)
 
 
+def is_identifier(value: object) -> TypeGuard[str]:
+    """Return whether a value may be a name."""
+    return isinstance(value, str) and value.isidentifier() and len(value) <= _LONGEST_NAME
+
+
 def identifier(value: object, where: str) -> str:
     """Return a name, which may become an argument, an attribute and a part of a file's name."""
-    if not isinstance(value, str) or not value.isidentifier() or len(value) > _LONGEST_NAME:
+    if not is_identifier(value):
         raise ValueError(
             f"{where}: expected letters, digits and underscores, at most {_LONGEST_NAME}, got "
             f"{value!r:.80}"

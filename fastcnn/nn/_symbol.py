@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.nn._options import Shape, identifier, input_shape_of, name_or_none
+from fastcnn.nn._options import Shape, identifier, input_shape_of, is_identifier, name_or_none
 from fastcnn.nn._places import is_several, quoted, shape_at
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def called_on(layer: Module, symbols: tuple[Symbol, ...]) -> Any:
         return [Symbol(shape, None, (whole,), index) for index, shape in enumerate(result)]
     own = getattr(layer, "name", None)
     # A layer of one's own may have an attribute of that name for anything.
-    name = own if isinstance(own, str) and own.isidentifier() else None
+    name = own if is_identifier(own) else None
     return Symbol(result, layer, symbols, name=name)
 
 

@@ -13,7 +13,7 @@ from named import COUNT, IMAGES, LOSS, MODELS, NUMBERS, X, Y, body, by_keys, by_
 
 import fastcnn
 from fastcnn import callbacks, nn
-from fastcnn._architecture import architecture_of
+from fastcnn._architecture import architecture_of, known_layers, layer_from
 from fastcnn._prediction import Classifier
 
 
@@ -176,6 +176,7 @@ def test_a_layer_of_ones_own_may_have_a_name() -> None:
     assert nn.Model(X0, Own("digit")(X0)).output_names == ("digit",)
     assert nn.Model(X0, Named()(X0)).output_names == ("own",)
     assert nn.Model(X0, Own("no identifier")(X0)).output_names is None
+    assert nn.Model(X0, Own("a" * 101)(X0)).output_names is None
     assert nn.Model(X0, Own(3)(X0)).output_names is None
 
     class Part(nn.Sequential):
@@ -188,6 +189,34 @@ def test_a_layer_of_ones_own_may_have_a_name() -> None:
     layer = nn.Dense(2, name="a")
     with pytest.raises(AttributeError, match=r"^Dense: name: can't be changed"):
         layer.name = "b"
+
+
+KINDS = [
+    kind
+    for kind in vars(nn).values()
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module
+]
+GIVEN: dict[str, tuple[Any, ...]] = {
+    "Conv2D": (2, 3),
+    "Conv2DTranspose": (2, 3),
+    "Dense": (2,),
+    "DepthwiseConv2D": (3,),
+    "Dropout": (0.5,),
+    "Model": (X0, X0),
+    "Residual": (nn.ReLU(),),
+    "Sequential": ([nn.ReLU()],),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_layer_takes_a_name(kind: Any) -> None:
+    layer = kind(*GIVEN.get(kind.__name__, ()), name="here")
+    assert layer.name == "here"
+    twin: Any = layer_from(architecture_of(layer), known_layers())
+    assert twin.name == "here"
+    nameless = kind(*GIVEN.get(kind.__name__, ()))
+    assert nameless.name is None
+    assert "name" not in architecture_of(nameless)
 
 
 @pytest.mark.parametrize("make", MODELS)
