@@ -121,7 +121,7 @@ def planning(options: argparse.Namespace) -> Iterator[Row]:
     yield Row(f"  {stages}")
 
     x = x[:1]
-    products = _Products(backend, True)  # packed weights are kept for all sizes of batches
+    products = _Products(True)  # packed weights are kept for all sizes of batches
 
     def bound(program: Any) -> Any:
         return _InferencePlan(program, backend, products, False, x)

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._types": set(),
     "fastcnn._branches": {"fastcnn._types"},
     "fastcnn._cgroups": set(),
-    "fastcnn.functional": {*CHECKS, *WORDS},
+    "fastcnn.functional": {"fastcnn._backends", *CHECKS, *WORDS},
     # Weights lie in the memory of the pool; model.save serializes.
     "fastcnn.nn": {
         "fastcnn.nn",
@@ -101,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         *FAST,
     },
     "fastcnn._setup": {
+        "fastcnn._backends",
         "fastcnn.inference",
         "fastcnn._batches",
         "fastcnn._hints",
@@ -128,6 +129,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._stream": set(),
     "fastcnn.trainer": {
         *TRAINER,
+        "fastcnn._backends",
         "fastcnn._batches",
         "fastcnn._evaluation",
         "fastcnn._finite",

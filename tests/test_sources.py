@@ -16,7 +16,6 @@ TO_SHORTEN = {
     "_team.pyx",
     "activations.pyx",
     "avg_pool2d.pyx",
-    "backend.py",
     "batch_norm.pyx",
     "conv2d_backward_weights.pyx",
     "conv_block_backward.pyx",
