@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
 from fastcnn._several import Arrays, taken_apart
-from fastcnn._types import Array
+from fastcnn.backend import Array
 from fastcnn.losses import Loss
 from fastcnn.nn._options import number
 from fastcnn.nn._places import count_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import nn
-from fastcnn._types import Array
+from fastcnn.backend import Array
 from fastcnn.nn._places import is_several
 
 __all__ = [

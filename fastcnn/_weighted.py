@@ -9,8 +9,7 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._several import is_any, last_layers
-from fastcnn._types import Array
-from fastcnn.backend import Backend
+from fastcnn.backend import Array, Backend
 from fastcnn.losses import CrossEntropy, Loss, called, get_loss
 from fastcnn.metrics import hits as correct
 from fastcnn.nn._options import number

@@ -16,8 +16,7 @@ from fastcnn._hints import shape_hint
 from fastcnn._preparation import preparation
 from fastcnn._sentences import explained
 from fastcnn._several import inputs_of, require_same_count, several
-from fastcnn._types import Array
-from fastcnn.backend import Backend, get_backend, packed_backend, unpacked_backend
+from fastcnn.backend import Array, Backend, get_backend, packed_backend, unpacked_backend
 from fastcnn.nn._options import float_dtype
 from fastcnn.nn._repr import model_in_words
 

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._types import Array
-from fastcnn.backend import Backend
+from fastcnn.backend import Array, Backend
 from fastcnn.nn._graph import Symbol, symbols_in
 from fastcnn.nn._module import Module
 from fastcnn.nn._options import Shape, integer

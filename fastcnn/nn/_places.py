@@ -8,8 +8,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from fastcnn._types import Array
-from fastcnn.backend import Backend
+from fastcnn.backend import Array, Backend
 
 if TYPE_CHECKING:
     from fastcnn.nn._module import Module
