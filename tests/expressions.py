@@ -60,6 +60,12 @@ def expression(pattern: str, variables: dict[str, Array], options: dict[str, Opt
     return Program(values, tuple(nodes), tuple(variables), outputs, {}, {}, len(nodes))
 
 
+def giving(program: Program, *outputs: Any) -> Program:
+    """Return the program with these values as outputs."""
+    p = program
+    return Program(p.values, p.nodes, p.inputs, outputs, p.updates, p.gradients, p.forward)
+
+
 class Decided:
     """The reference, in whose backward pass those win that a fused op says have won.
 
