@@ -190,10 +190,10 @@ cdef inline void plan(Geometry* g) noexcept nogil:
         g.point_m, g.tile_m, g.vector_m = g.block * g.group_lanes + LANES, g.group_lanes, LANES
         g.size_v, g.size_m = POINTS * g.point_v, POINTS * g.point_m
     g.size_v += round_up(g.block, LANES)        # blank_of; m begins at a cache line
-    g.shared = lanes + g.depth
+    g.shared = lanes + 3 * g.depth
     if g.by_points:
         g.shared += g.size_v + g.groups * g.size_m
     elif not g.kept:
         g.shared += all_weights if g.ahead else g.size_v
-    g.scratch = g.size_m + ROOM * LANES + POINTS * g.depth + TAPS * CHANNELS * g.group_lanes
+    g.scratch = g.size_m + ROOM * LANES + TAPS * CHANNELS * g.group_lanes
     g.scratch += g.size_v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)

@@ -31,7 +31,7 @@ from fastcnn._kernels._types cimport (
     LANES, VECTORS, load, lowest_bit, prefetch, prefetch_to_write, real, store,
 )
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, blank_outputs, find_pixels, transform_patch, transform_products,
+    POINTS, SIDE, blank_outputs, copy_of_end, find_pixels, transform_patch, transform_products,
     transform_short_patch, transform_short_products, transform_taps,
 )
 from fastcnn._kernels._winograd_plan cimport (
@@ -93,12 +93,12 @@ cdef void transform_input(const Geometry* g, const Place* place, Py_ssize_t i, r
                           const real* x, const real* zeros, real* t) noexcept nogil:
     """Write B^T x B for the patch of tile i of a block to v, and which outputs see only zeros.
 
-    The padding is zeros.
+    The padding is zeros, behind which there is a copy_of_end.
     """
     cdef Py_ssize_t pixels = g.H * g.W * g.C, c = 0
     cdef const real* at[POINTS]
     find_pixels(at, SIDE, x + place.n * pixels, place.p - g.pad_top, place.q - g.pad_left, g.H,
-                g.W, g.C, g.depth, g.C, x + g.N * pixels, zeros, t + ROOM * LANES)
+                g.W, g.C, g.depth, x + g.N * pixels, zeros, zeros + 2 * g.depth)
     blank_of(g, v)[i] = blank_outputs(at, g.C, place.tall, place.wide)
     v += i * g.tile_v
     while c < g.depth:
@@ -286,7 +286,7 @@ cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* 
     cdef Py_ssize_t end = min((run + 1) * blocks // g.runs * g.block, g.tiles), tiles, i
     cdef Py_ssize_t k, k_next, k_start = task % shares * vectors_of(g.K) // shares * LANES
     cdef Py_ssize_t k_end = (task % shares + 1) * vectors_of(g.K) // shares * LANES
-    cdef real* v = t + ROOM * LANES + POINTS * g.depth
+    cdef real* v = t + ROOM * LANES
     cdef real* m = v + g.size_v
     cdef Place places[2 * MOST_TILES]
     cdef Place* place = places
@@ -388,10 +388,11 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
     cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, first = 0, tiles, shares = 1
     cdef real* bias = workspace
     cdef real* zeros = bias + lanes
-    cdef real* shared = zeros + g.depth         # weights or input, transformed
+    cdef real* shared = zeros + 3 * g.depth     # weights or input, transformed
     cdef const real* u = shared
     cdef real* scratch = workspace + g.shared
     memset(bias, 0, (lanes + g.depth) * sizeof(real))
+    copy_of_end(zeros + g.depth, g.depth, x + g.N * g.H * g.W * g.C, g.N * g.H * g.W * g.C)
     if b is not NULL:
         memcpy(bias, b, g.K * sizeof(real))
     if g.by_points:
