@@ -5,7 +5,7 @@
 # any points do. These keep the rounding small, 1.7 times the direct sum's in the mean where
 # 0, +-1, +-2 give 3.7, and lie in pairs, which share half of each transform; A, B and their powers
 # are exact in binary. F(2, 3) does without +-B.
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._types cimport LANES, any_nonzero, load, real, splat, store, vec
 
@@ -16,30 +16,45 @@ cdef enum:
 
 cdef inline void find_pixels(
     const real** at, Py_ssize_t side, const real* image, Py_ssize_t h, Py_ssize_t w,
-    Py_ssize_t height, Py_ssize_t width, Py_ssize_t pixel, Py_ssize_t lanes, Py_ssize_t valid,
-    const real* end, const real* zeros, real* copies,
+    Py_ssize_t height, Py_ssize_t width, Py_ssize_t pixel, Py_ssize_t lanes, const real* end,
+    const real* zeros, const real* copy_end,
 ) noexcept nogil:
     """Set where the side*side pixels from h, w on of an image lie; outside of it are zeros.
 
     What follows a pixel may be read with its last vector, and takes no part in what is kept. Only
-    at the end of the array there is nothing to read.
+    at the end of the array there is nothing to read: copy_end is the end of copy_of_end's.
     """
     cdef Py_ssize_t top = max(0, -h), bottom = min(side, height - h)
     cdef Py_ssize_t left = max(0, -w), right = min(side, width - w), i, j
-    cdef const real* x
-    for i in range(side):
-        x = image + ((h + i) * width + w) * pixel
-        for j in range(side):
-            at[side * i + j] = x if top <= i < bottom and left <= j < right else zeros
-            x += pixel
-    if image + ((h + bottom - 1) * width + w + right - 1) * pixel + lanes <= end:
+    cdef const real* x = image + (h * width + w) * pixel
+    if bottom - top == side and right - left == side:
+        for i in range(side):
+            for j in range(side):
+                at[side * i + j] = x + (i * width + j) * pixel
+    else:
+        for i in range(side):
+            for j in range(side):
+                at[side * i + j] = zeros
+                if top <= i < bottom and left <= j < right:
+                    at[side * i + j] = x + (i * width + j) * pixel
+    if x + ((bottom - 1) * width + right - 1) * pixel + lanes <= end:
         return
     for i in range(top, bottom):
         for j in range(left, right):
             if at[side * i + j] + lanes > end:
-                memcpy(copies, at[side * i + j], valid * sizeof(real))
-                at[side * i + j] = copies
-                copies += lanes
+                at[side * i + j] = copy_end - (end - at[side * i + j])
+
+
+cdef inline const real* copy_of_end(real* copy, Py_ssize_t lanes, const real* end,
+                                    Py_ssize_t size) noexcept nogil:
+    """Copy the last numbers of an array to where as many may be read behind them; return their end.
+
+    copy has room for twice the lanes of a pixel.
+    """
+    size = min(size, lanes)
+    memcpy(copy + lanes - size, end - size, size * sizeof(real))
+    memset(copy + lanes, 0, lanes * sizeof(real))
+    return copy + lanes
 
 
 cdef inline bint is_blank(const real* pixel, Py_ssize_t channels) noexcept nogil:

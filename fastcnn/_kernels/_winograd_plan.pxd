@@ -14,6 +14,7 @@ from fastcnn._kernels._finish cimport Finish
 from fastcnn._kernels._tile cimport ROWS, first_vector, panels_of, vectors_of
 from fastcnn._kernels._types cimport LANES, VECTORS, real
 from fastcnn._kernels._winograd cimport POINTS, SIDE
+from fastcnn._kernels._winograd_tile cimport MANY_ROWS, TILE
 
 cdef enum:
     OUT = 4                     # outputs a side of a full tile
@@ -27,6 +28,7 @@ cdef enum:
     MOST_AHEAD = 12582912       # bytes of weights that are transformed ahead
     FEW_TILES = 24
     MIN_TASKS = 16
+    MOST_TILES = 48             # of a block that one thread computes
     ROOM = POINTS + OUT * OUT   # vectors of scratch: what is half transformed, and outputs
 
 
@@ -41,11 +43,16 @@ cdef struct Geometry:
     bint ahead                                  # all weights are transformed first
     bint kept                                   # by transform_all_weights, for many calls
     bint by_points                              # of kept weights: the threads divide the points
+    bint by_tile                                # the points of a tile lie together
+    bint far                                    # input and output are more than stays in L2
     Finish end
     unsigned char* argmax                       # of the 2x2 windows that are pooled; or NULL
     Py_ssize_t block, c_block                   # tiles and channels of a block
+    Py_ssize_t runs                             # of blocks that a thread computes one by one
     Py_ssize_t point_v, point_m                 # from a point to the next
-    Py_ssize_t size_v                           # numbers of v, and of blank_of behind it
+    Py_ssize_t tile_v, tile_m                   # from a tile to the next
+    Py_ssize_t vector_v, vector_m               # from a vector of channels, of filters, to the next
+    Py_ssize_t size_v, size_m                   # numbers of v and m
     Py_ssize_t shared, scratch                  # numbers of workspace: for all, for a thread
 
 
@@ -83,8 +90,8 @@ cdef inline Py_ssize_t weights_size(Py_ssize_t lanes, Py_ssize_t panels,
 
 
 cdef inline unsigned short* blank_of(const Geometry* g, const real* v) noexcept nogil:
-    """Return where the blank_outputs of each tile of a block are kept: behind its v."""
-    return <unsigned short*> (v + POINTS * g.point_v)
+    """Return where the blank_outputs of each tile of a block are kept: at the end of its v."""
+    return <unsigned short*> (v + g.size_v - round_up(g.block, LANES))
 
 
 cdef inline void find_tiles(Geometry* g) noexcept nogil:
@@ -113,6 +120,14 @@ cdef inline Place place_of(const Geometry* g, Py_ssize_t tile_) noexcept nogil:
     return at
 
 
+cdef inline Place place_after(const Geometry* g, Place at, Py_ssize_t tile_) noexcept nogil:
+    """Return where a tile lies, given where the one before it does: without a division, mostly."""
+    if at.wide and at.q + OUT < OUT * g.fours_across:
+        at.q += OUT
+        return at
+    return place_of(g, tile_)
+
+
 cdef inline bint is_outer(Py_ssize_t e) noexcept nogil:
     """Return whether a point of a line is one of +-B."""
     return e == 3 or e == 4
@@ -132,9 +147,10 @@ cdef inline Py_ssize_t end_with(const Geometry* g, Py_ssize_t e) noexcept nogil:
 
 cdef inline void plan(Geometry* g) noexcept nogil:
     """Set what follows from the sizes."""
-    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, all_weights, weight_bytes, v, m
+    cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, all_weights, weight_bytes
     cdef Py_ssize_t in_group = max(1, GROUP_BYTES // (VECTORS * LANES * <Py_ssize_t> sizeof(real)))
     find_tiles(g)
+    g.far = OUT * OUT * g.tiles * (g.C + g.K) * <Py_ssize_t> sizeof(real) > l2_bytes
     g.depth = vectors_of(g.C) * LANES
     g.panels = panels_of(g.K)
     g.groups = (g.panels + in_group - 1) // in_group
@@ -147,26 +163,37 @@ cdef inline void plan(Geometry* g) noexcept nogil:
     # that a core's own cache does not keep.
     g.by_points = g.kept and weight_bytes > (
         l2_bytes // 2 if g.tiles <= FEW_TILES else MOST_AHEAD)
+    g.by_tile = g.ahead and g.tiles > FEW_TILES and 4 * weight_bytes <= 3 * l2_bytes
     if g.ahead and not g.by_points:
+        # v and m take 3/4 of L2: with the weights that pass they stay there. Where all weights stay
+        # there, few tiles do.
         g.c_block = g.C
-        # v and m take 3/4 of L2: with the weights that pass they stay there.
         g.block = l2_bytes // 4 * 3 // (
             POINTS * (g.depth + g.group_lanes) * <Py_ssize_t> sizeof(real))
-        g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS))
-        if g.tiles <= FEW_TILES:
+        g.block = min(max(ROWS, g.block // ROWS * ROWS), round_up(g.tiles // MIN_TASKS + 1, ROWS),
+                      MOST_TILES)
+        if g.by_tile:
+            g.block = MANY_ROWS
+        elif g.tiles <= FEW_TILES:
             g.block = round_up(g.tiles, ROWS)   # the threads divide the filters
+        g.runs = min((g.tiles + g.block - 1) // g.block, MIN_TASKS)
     else:
         g.c_block = g.C if g.by_points else min(g.C, C_BLOCK)
         g.block = (g.tiles + SHARED_TILES - 1) // SHARED_TILES      # as even as can be
         g.block = round_up((g.tiles + g.block - 1) // g.block, ROWS)
-    g.point_v = g.block * g.depth + LANES
-    g.point_m = g.block * g.group_lanes + LANES
-    g.size_v = v = POINTS * g.point_v + round_up(g.block, LANES)      # m begins at a cache line
-    m = POINTS * g.point_m
-    g.shared = lanes + g.depth
+    if g.by_tile:
+        g.point_v, g.tile_v, g.vector_v = LANES, TILE, g.block * TILE
+        g.point_m, g.tile_m, g.vector_m = LANES, TILE, g.block * TILE
+        g.size_v, g.size_m = g.vector_v * vectors_of(g.C), g.vector_m * g.group_lanes // LANES
+    else:
+        g.point_v, g.tile_v, g.vector_v = g.block * g.depth + LANES, g.depth, LANES
+        g.point_m, g.tile_m, g.vector_m = g.block * g.group_lanes + LANES, g.group_lanes, LANES
+        g.size_v, g.size_m = POINTS * g.point_v, POINTS * g.point_m
+    g.size_v += round_up(g.block, LANES)        # blank_of; m begins at a cache line
+    g.shared = lanes + 3 * g.depth
     if g.by_points:
-        g.shared += v + g.groups * m
+        g.shared += g.size_v + g.groups * g.size_m
     elif not g.kept:
-        g.shared += all_weights if g.ahead else v
-    g.scratch = m + ROOM * LANES + POINTS * g.depth + TAPS * CHANNELS * g.group_lanes
-    g.scratch += v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)
+        g.shared += all_weights if g.ahead else g.size_v
+    g.scratch = g.size_m + ROOM * LANES + TAPS * CHANNELS * g.group_lanes
+    g.scratch += g.size_v if g.ahead else weights_size(g.group_lanes, in_group, g.c_block)

@@ -10,12 +10,13 @@ with x a patch of 6x6 inputs and the transforms of _winograd.pxd: 36 multiplicat
 The input gradient is the same with the taps in reverse and the channels' roles exchanged. In
 front of ReLU and a max-pool 2x2 a tile holds whole windows: only what they leave is written.
 
-Tiles are taken in blocks. v [e][t][c] is the transformed input of a block and u [panel][e][c][lane]
-the transformed weights; their products are 36 small matrix products m [e][t][k], for one group
-of panels at a time. Mostly all weights are transformed first, and the threads divide the blocks,
-or the filters of the only one. Where few tiles meet large weights the threads divide the groups
-instead, and each transforms its weights just before it uses them: to write and read them all would
-take longer. Weights that are kept for many calls meet few tiles point by point. Either way the
+Tiles are taken in blocks. v is the transformed input of a block and u [panel][e][c][lane] the
+transformed weights; their products m are 36 small matrix products, for one group of panels at a
+time. Mostly all weights are transformed first, and the threads divide the blocks, or the filters of
+the only one: then v is [vector of c][t][e][lane] and m [vector of k][t][e][lane]. Where few tiles
+meet large weights the threads divide the groups instead, and each transforms its weights just
+before it uses them: to write and read them all would take longer. Weights that are kept for many
+calls meet few tiles point by point. In these two v is [e][t][c] and m [e][t][k]. Either way the
 products of an output are added in the order of its channels, whatever the blocks and threads.
 """
 
@@ -26,16 +27,19 @@ from fastcnn._kernels._finish cimport finish, finishing, nothing
 from fastcnn._kernels._tile cimport (
     ROWS, copy_panel, first_vector, panels_of, tile, vectors_of,
 )
-from fastcnn._kernels._types cimport LANES, load, lowest_bit, real, store
+from fastcnn._kernels._types cimport (
+    LANES, VECTORS, load, lowest_bit, prefetch, prefetch_to_write, real, store,
+)
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, blank_outputs, find_pixels, transform_patch, transform_products,
+    POINTS, SIDE, blank_outputs, copy_of_end, find_pixels, transform_patch, transform_products,
     transform_short_patch, transform_short_products, transform_taps,
 )
 from fastcnn._kernels._winograd_plan cimport (
-    CHANNELS, MOST_LANES, OUT, ROOM, TAPS, Geometry, Place, blank_of, end_with, first_with,
-    group_end, group_panel, group_start, place_of, plan, weights_size,
+    CHANNELS, MOST_LANES, MOST_TILES, OUT, ROOM, TAPS, Geometry, Place, blank_of, end_with,
+    first_with, group_end, group_panel, group_start, place_after, place_of, plan, weights_size,
 )
 from fastcnn._kernels._winograd_pool cimport pool_outputs
+from fastcnn._kernels._winograd_tile cimport FEW_ROWS, MANY_ROWS, TILE, products
 
 
 cdef void gather_weights(const Geometry* g, real* to, const real* w, Py_ssize_t channels,
@@ -85,24 +89,26 @@ cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, P
         c += channels
 
 
-cdef void transform_input(const Geometry* g, Py_ssize_t first, Py_ssize_t i, real* v,
+cdef void transform_input(const Geometry* g, const Place* place, Py_ssize_t i, real* v,
                           const real* x, const real* zeros, real* t) noexcept nogil:
     """Write B^T x B for the patch of tile i of a block to v, and which outputs see only zeros.
 
-    The padding is zeros.
+    The padding is zeros, behind which there is a copy_of_end.
     """
-    cdef Place place = place_of(g, first + i)
     cdef Py_ssize_t pixels = g.H * g.W * g.C, c = 0
     cdef const real* at[POINTS]
     find_pixels(at, SIDE, x + place.n * pixels, place.p - g.pad_top, place.q - g.pad_left, g.H,
-                g.W, g.C, g.depth, g.C, x + g.N * pixels, zeros, t + ROOM * LANES)
+                g.W, g.C, g.depth, x + g.N * pixels, zeros, zeros + 2 * g.depth)
     blank_of(g, v)[i] = blank_outputs(at, g.C, place.tall, place.wide)
-    v += i * g.depth
+    v += i * g.tile_v
     while c < g.depth:
-        if place.tall and place.wide:
-            transform_patch(v + c, g.point_v, at, c)
+        if not (place.tall and place.wide):
+            transform_short_patch(v, g.point_v, at, c, place.tall, place.wide, t)
+        elif g.by_tile:
+            transform_patch(v, LANES, at, c)        # constants make its addresses short
         else:
-            transform_short_patch(v + c, g.point_v, at, c, place.tall, place.wide, t)
+            transform_patch(v, g.point_v, at, c)
+        v += g.vector_v
         c += LANES
 
 
@@ -144,12 +150,71 @@ cdef void multiply(const Geometry* g, Py_ssize_t k, Py_ssize_t k_end, Py_ssize_t
                 u_e += e * (g.c_block * width + LANES) + from_ - first
                 for i in range(ROWS):       # a short last tile repeats its last row
                     row = min(t + i, t_end - 1)
-                    a[i] = v + e * g.point_v + row * g.depth + c
-                    to[i] = m + e * g.point_m + row * g.group_lanes + from_ - k
+                    a[i] = v + e * g.point_v + row * g.tile_v + c
+                    to[i] = m + e * g.point_m + row * g.tile_m + from_ - k
                 tile((end - from_) // LANES, to, begin, a, &run, 1, u_e, &run, width, 1,
                      c_end - c)
                 panel, from_ = panel + 1, end
             t += ROWS
+
+
+cdef void multiply_few(const Geometry* g, Py_ssize_t e, Py_ssize_t k, Py_ssize_t k_end,
+                       Py_ssize_t first_tile, Py_ssize_t tiles, const real* u, const real* v,
+                       real* m) noexcept nogil:
+    """Write the products of point e of some tiles to m, for filters k to k_end, whole vectors."""
+    cdef Py_ssize_t t_start = max(0, first_with(g, e) - first_tile)
+    cdef Py_ssize_t t_end = min(tiles, end_with(g, e) - first_tile)
+    cdef Py_ssize_t panel = 0, first, end, width, t, row, rows
+    cdef const real* u_e
+    cdef bint two
+    while k < k_end:
+        while first_vector(g.K, panel + 1) * LANES <= k:
+            panel += 1
+        first, end = first_vector(g.K, panel) * LANES, first_vector(g.K, panel + 1) * LANES
+        width = end - first
+        u_e = u + weights_size(first, panel, g.C) + e * (g.C * width + LANES) + k - first
+        two = min(end, k_end) - k >= 2 * LANES
+        t = t_start
+        while t < t_end:
+            rows = MANY_ROWS if VECTORS >= 4 and t_end - t > FEW_ROWS else FEW_ROWS
+            # The last rows may be again those of tiles before, or of some without this point.
+            row = e * LANES + min(t, g.block - rows) * TILE
+            products(rows, two, m + row, g.vector_m, v + row, g.vector_v, u_e, width, g.C)
+            t += rows
+        k += 2 * LANES if two else LANES
+        m += 2 * g.vector_m if two else g.vector_m
+
+
+cdef void fetch(const Geometry* g, Py_ssize_t e, Py_ssize_t first_tile, Py_ssize_t tiles,
+                Py_ssize_t following, const Place* place, Place* next_, const real* x,
+                const real* y) noexcept nogil:
+    """Find the places of the following tiles, and fetch what they read and what is written before.
+
+    Of a block this is the part that comes with point e: memory is kept busy all the time.
+    """
+    cdef Py_ssize_t line = 64 // sizeof(real), t, _, j
+    cdef const real* at
+    for t in range(tiles * e // POINTS, tiles * (e + 1) // POINTS):
+        at = y + ((place[t].n * g.P + place[t].p) * g.Q + place[t].q) * g.K
+        for _ in range(OUT if g.far and g.argmax is NULL else 0):
+            j = 0
+            while j < OUT * g.K:
+                prefetch_to_write(at + j)
+                j += line
+            at += g.Q * g.K
+        if t >= following:
+            continue
+        next_[t] = place_after(g, next_[t - 1] if t > 0 else place[tiles - 1],
+                               first_tile + tiles + t)
+        # The pixels that no tile before it reads, beside it or above.
+        at = x + ((next_[t].n * g.H + next_[t].p + 2 - g.pad_top) * g.W + next_[t].q + 2
+                  - g.pad_left) * g.C
+        for _ in range(OUT if g.far else 0):
+            j = 0
+            while j < OUT * g.C:
+                prefetch(at + j)
+                j += line
+            at += g.W * g.C
 
 
 cdef inline void outputs_of(const Geometry* g, const Place* place, unsigned int blank, real* y,
@@ -157,23 +222,23 @@ cdef inline void outputs_of(const Geometry* g, const Place* place, unsigned int 
                             real* t) noexcept nogil:
     """Write A^T m A + bias of one tile and vector of filters; the bias where blank has a bit."""
     cdef real* z
-    if place.tall and place.wide:
-        transform_products(y, row, pixel, m, g.point_m, load(bias))
-    else:
+    if not (place.tall and place.wide):
         transform_short_products(y, row, pixel, m, g.point_m, place.tall, place.wide, load(bias),
                                  t)
+    elif g.by_tile:
+        transform_products(y, row, pixel, m, LANES, load(bias))
+    else:
+        transform_products(y, row, pixel, m, g.point_m, load(bias))
     while blank:
         z = y + lowest_bit(blank) // OUT * row + lowest_bit(blank) % OUT * pixel
         store(z, 0 * load(z) + load(bias))      # a NaN among the weights stays one
         blank &= blank - 1
 
 
-cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end,
-                           Py_ssize_t first_tile, Py_ssize_t tile_, const real* v, const real* m,
-                           real* y, const real* bias, real* t) noexcept nogil:
+cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end, const Place* place,
+                           unsigned int blank, const real* m, real* y, const real* bias,
+                           real* t) noexcept nogil:
     """Write what becomes of one tile of a block and of filters k to end."""
-    cdef Place place = place_of(g, first_tile + tile_)
-    cdef unsigned int blank = blank_of(g, v)[tile_]
     cdef Py_ssize_t i, j
     cdef Py_ssize_t rows = OUT if place.tall else 2, columns = OUT if place.wide else 2, lanes
     cdef bint full = place.p + rows <= g.P and place.q + columns <= g.Q
@@ -183,12 +248,12 @@ cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end,
     while k < end:
         lanes = min(LANES, g.K - k)
         if g.argmax is not NULL:
-            outputs_of(g, &place, blank, z, OUT * LANES, LANES, m, bias + k, t)
-            pool_outputs(g, &place, k, y, z)
+            outputs_of(g, place, blank, z, OUT * LANES, LANES, m, bias + k, t)
+            pool_outputs(g, place, k, y, z)
         elif full and lanes == LANES:
-            outputs_of(g, &place, blank, y + first + k, g.Q * g.K, g.K, m, bias + k, t)
+            outputs_of(g, place, blank, y + first + k, g.Q * g.K, g.K, m, bias + k, t)
         else:
-            outputs_of(g, &place, blank, z, OUT * LANES, LANES, m, bias + k, t)
+            outputs_of(g, place, blank, z, OUT * LANES, LANES, m, bias + k, t)
             for i in range(rows):
                 for j in range(columns):
                     copy_panel(y + first + (i * g.Q + j) * g.K + k, z + (OUT * i + j) * LANES,
@@ -198,7 +263,7 @@ cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end,
                 for j in range(columns):
                     at = first + (i * g.Q + j) * g.K + k
                     finish(&g.end, y + at, at, lanes)
-        m += LANES
+        m += g.vector_m
         k += LANES
 
 
@@ -212,23 +277,42 @@ cdef void weights_task(const Geometry* g, Py_ssize_t task, real* u, const real* 
                       u + weights_size(first, panel, g.C) + c * width, w, t, t + ROOM * LANES)
 
 
-cdef void block_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* y,
-                     const real* x, const real* u, const real* bias, const real* zeros,
-                     real* t) noexcept nogil:
-    """Compute a share of the filters of a block of tiles; the weights were transformed ahead."""
-    cdef Py_ssize_t first = task // shares * g.block, tiles = min(g.block, g.tiles - first), i, end
-    cdef Py_ssize_t k = task % shares * vectors_of(g.K) // shares * LANES
+cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* y,
+                   const real* x, const real* u, const real* bias, const real* zeros,
+                   real* t) noexcept nogil:
+    """Compute a share of the filters of a run of blocks; the weights were transformed ahead."""
+    cdef Py_ssize_t blocks = (g.tiles + g.block - 1) // g.block, run = task // shares
+    cdef Py_ssize_t first = run * blocks // g.runs * g.block
+    cdef Py_ssize_t end = min((run + 1) * blocks // g.runs * g.block, g.tiles), tiles, i
+    cdef Py_ssize_t k, k_next, k_start = task % shares * vectors_of(g.K) // shares * LANES
     cdef Py_ssize_t k_end = (task % shares + 1) * vectors_of(g.K) // shares * LANES
-    cdef real* v = t + ROOM * LANES + POINTS * g.depth
+    cdef real* v = t + ROOM * LANES
     cdef real* m = v + g.size_v
-    for i in range(tiles):
-        transform_input(g, first, i, v, x, zeros, t)
-    while k < k_end:
-        end = min(k_end, group_end(g, k))
-        multiply(g, k, end, 0, POINTS, first, tiles, 0, g.C, u, 0, v, m)
+    cdef Place places[2 * MOST_TILES]
+    cdef Place* place = places
+    cdef Place* next_ = places + MOST_TILES
+    for i in range(min(g.block, end - first)):
+        place[i] = place_of(g, first + i)
+    while first < end:
+        tiles = min(g.block, end - first)
         for i in range(tiles):
-            transform_output(g, k, end, first, i, v, m + i * g.group_lanes, y, bias, t)
-        k = end
+            transform_input(g, place + i, i, v, x, zeros, t)
+        k = k_start
+        while k < k_end:
+            k_next = min(k_end, group_end(g, k))
+            for i in range(POINTS):
+                if k == k_start:
+                    fetch(g, i, first, tiles, end - first - tiles, place, next_, x, y)
+                if g.by_tile:
+                    multiply_few(g, i, k, k_next, first, tiles, u, v, m)
+            if not g.by_tile:
+                multiply(g, k, k_next, 0, POINTS, first, tiles, 0, g.C, u, 0, v, m)
+            for i in range(tiles):
+                transform_output(g, k, k_next, place + i, blank_of(g, v)[i], m + i * g.tile_m,
+                                 y, bias, t)
+            k = k_next
+        place, next_ = next_, place
+        first += tiles
 
 
 cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real* y,
@@ -239,7 +323,8 @@ cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real
     cdef Py_ssize_t panel_start = group_panel(g, group)
     cdef real* gathered = t + ROOM * LANES
     cdef real* m = gathered + TAPS * CHANNELS * g.group_lanes
-    cdef real* u = m + POINTS * g.point_m
+    cdef real* u = m + g.size_m
+    cdef Place place
     while c < g.C:
         c_end = min(c + g.c_block, g.C)
         for panel in range(panel_start, group_panel(g, group + 1)):
@@ -251,7 +336,22 @@ cdef void group_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, real
         multiply(g, start, end, 0, POINTS, first, tiles, c, c_end, u, panel_start, v, m)
         c = c_end
     for i in range(tiles):
-        transform_output(g, start, end, first, i, v, m + i * g.group_lanes, y, bias, t)
+        place = place_of(g, first + i)
+        transform_output(g, start, end, &place, blank_of(g, v)[i], m + i * g.tile_m, y, bias, t)
+
+
+cdef void input_task(const Geometry* g, Py_ssize_t first, Py_ssize_t tile_, real* v,
+                     const real* x, const real* zeros, real* t) noexcept nogil:
+    cdef Place place = place_of(g, first + tile_)
+    transform_input(g, &place, tile_, v, x, zeros, t)
+
+
+cdef void output_task(const Geometry* g, Py_ssize_t group, Py_ssize_t first, Py_ssize_t tile_,
+                      const real* v, const real* m, real* y, const real* bias,
+                      real* t) noexcept nogil:
+    cdef Place place = place_of(g, first + tile_)
+    transform_output(g, group_start(g, group), group_start(g, group + 1), &place,
+                     blank_of(g, v)[tile_], m + tile_ * g.tile_m, y, bias, t)
 
 
 cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const real* x,
@@ -261,20 +361,19 @@ cdef void block_by_points(const Geometry* g, Py_ssize_t first, real* y, const re
     cdef Py_ssize_t tiles = min(g.block, g.tiles - first), task, group, tile_
     cdef real* m = v + g.size_v
     for task in prange(tiles, num_threads=threads, schedule="static"):
-        transform_input(g, first, task, v, x, zeros, scratch + threadid() * g.scratch)
+        input_task(g, first, task, v, x, zeros, scratch + threadid() * g.scratch)
     for task in prange(g.groups * POINTS, num_threads=threads, schedule="static"):
         multiply_point(g, task // POINTS, task % POINTS, first, tiles, u, v, m)
     for task in prange(g.groups * tiles, num_threads=threads, schedule="static"):
         group, tile_ = task % g.groups, task // g.groups
-        transform_output(g, group_start(g, group), group_start(g, group + 1), first, tile_, v,
-                         m + group * POINTS * g.point_m + tile_ * g.group_lanes, y, bias,
-                         scratch + threadid() * g.scratch)
+        output_task(g, group, first, tile_, v, m + group * g.size_m, y, bias,
+                    scratch + threadid() * g.scratch)
 
 
 cdef void multiply_point(const Geometry* g, Py_ssize_t group, Py_ssize_t point, Py_ssize_t first,
                          Py_ssize_t tiles, const real* u, const real* v, real* m) noexcept nogil:
     multiply(g, group_start(g, group), group_start(g, group + 1), point, point + 1, first, tiles, 0,
-             g.C, u, 0, v, m + group * POINTS * g.point_m)
+             g.C, u, 0, v, m + group * g.size_m)
 
 
 cdef void transform_ahead(const Geometry* g, real* u, const real* w, real* scratch,
@@ -289,10 +388,11 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
     cdef Py_ssize_t lanes = vectors_of(g.K) * LANES, task, first = 0, tiles, shares = 1
     cdef real* bias = workspace
     cdef real* zeros = bias + lanes
-    cdef real* shared = zeros + g.depth         # weights or input, transformed
+    cdef real* shared = zeros + 3 * g.depth     # weights or input, transformed
     cdef const real* u = shared
     cdef real* scratch = workspace + g.shared
     memset(bias, 0, (lanes + g.depth) * sizeof(real))
+    copy_of_end(zeros + g.depth, g.depth, x + g.N * g.H * g.W * g.C, g.N * g.H * g.W * g.C)
     if b is not NULL:
         memcpy(bias, b, g.K * sizeof(real))
     if g.by_points:
@@ -307,14 +407,13 @@ cdef void convolve(const Geometry* g, real* y, const real* x, const real* w, con
             transform_ahead(g, shared, w, scratch, threads)
         if g.tiles <= g.block:
             shares = min(threads, vectors_of(g.K))
-        for task in prange((g.tiles + g.block - 1) // g.block * shares, num_threads=threads,
-                           schedule="dynamic"):
-            block_task(g, task, shares, y, x, u, bias, zeros, scratch + threadid() * g.scratch)
+        for task in prange(g.runs * shares, num_threads=threads, schedule="dynamic"):
+            run_task(g, task, shares, y, x, u, bias, zeros, scratch + threadid() * g.scratch)
         return
     while first < g.tiles:
         tiles = min(g.block, g.tiles - first)
         for task in prange(tiles, num_threads=threads, schedule="static"):
-            transform_input(g, first, task, shared, x, zeros, scratch + threadid() * g.scratch)
+            input_task(g, first, task, shared, x, zeros, scratch + threadid() * g.scratch)
         for task in prange(g.groups, num_threads=threads, schedule="dynamic"):
             group_task(g, task, first, y, shared, w, bias, scratch + threadid() * g.scratch)
         first += g.block

@@ -7,9 +7,9 @@ dy.
     dw = A^T [sum over t of (G dy G^T) * (B^T x B)] A
 
 with x a patch of 6x6 inputs and the transforms of _winograd.pxd: 36 multiplications replace 144.
-For a block of channels by a block of filters the sums are m [e][panel][c][lane], 36 matrix products
-of v [e][vector][t][lane] and u [panel][e][t][lane], the transformed inputs and gradients of a block
-of tiles. These are made for two lines of points at a time, and as often as there are blocks of the
+For a block of channels by a block of filters the sums are m [e][vector of k][c][lane], 36 matrix
+products of v and u, both [vector][t][e][lane], the transformed inputs and gradients of a block of
+tiles. These are made for two lines of points at a time, and as often as there are blocks of the
 other kind: that costs less than to carry them through memory.
 
 The tiles are cut into parts, as many as the shape asks for (never the threads), each with a
@@ -19,12 +19,14 @@ gradient of its own; the parts are added in order. So the bits do not depend on 
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
-from fastcnn._kernels._types cimport LANES, load, prefetch_to_write, real, store, vec
+from fastcnn._kernels._cpu cimport l2_bytes
+from fastcnn._kernels._tile cimport SERIAL_BELOW, vectors_of
+from fastcnn._kernels._types cimport LANES, load, prefetch, prefetch_to_write, real, store, vec
 from fastcnn._kernels._winograd cimport (
-    POINTS, SIDE, find_pixels, gradient_end, gradient_pair, three_outputs, transform_end,
-    transform_pair,
+    POINTS, SIDE, copy_of_end, find_pixels, gradient_end, gradient_pair, three_outputs,
+    transform_end, transform_pair,
 )
+from fastcnn._kernels._winograd_sums cimport SUM_ROWS, TILE_LINES, sums
 
 cdef enum:
     OUT = 4                     # pixels of dy a side of a tile
@@ -32,9 +34,9 @@ cdef enum:
     TAPS = 9
     LINES = 2 * SIDE            # points of two lines
     MOST_LANES_BYTES = 512      # of channels, and of filters, of a block; half where tasks are few
-    MOST_TILES = 64             # of a block: two lines of v and u stay in L2, a panel of u in L1
+    MOST_TILES = 64             # of a block; half where the sums stay in L2
     MIN_TASKS = 16              # enough to keep 8 threads busy to the end
-    WIDEST = 64                 # lanes of a panel, at most
+    MOST_LANES = 16             # of a vector
     ADDED = 4096                # numbers of the parts that a task adds
 
 
@@ -43,8 +45,13 @@ cdef struct Geometry:
     Py_ssize_t TP, TQ, tiles
     Py_ssize_t c_blocks, k_blocks, c_lanes, k_lanes     # lanes of the widest block
     Py_ssize_t parts, block                             # block: tiles, at most
-    Py_ssize_t point_m                                  # from a point of m to the next
+    Py_ssize_t vector_v, vector_m, point_m      # from a vector of v and u, of m, from a point of m
     Py_ssize_t row, part, scratch       # numbers of the longest pixel, of a part, of a thread
+    bint far                            # x and dy are more than stays in L2
+
+
+cdef struct Place:
+    Py_ssize_t n, p, q          # of a tile: its image, its first row and column
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -59,7 +66,7 @@ cdef inline Py_ssize_t block_start(Py_ssize_t channels, Py_ssize_t blocks,
 
 cdef void plan(Geometry* g) noexcept nogil:
     """Set what follows from the sizes."""
-    cdef Py_ssize_t lanes = MOST_LANES_BYTES // <Py_ssize_t> sizeof(real), most
+    cdef Py_ssize_t lanes = MOST_LANES_BYTES // <Py_ssize_t> sizeof(real), most, part
     g.TP, g.TQ = ceil_div(g.P, OUT), ceil_div(g.Q, OUT)
     g.tiles = g.N * g.TP * g.TQ
     most = ceil_div(g.tiles, MOST_TILES)
@@ -70,157 +77,143 @@ cdef void plan(Geometry* g) noexcept nogil:
     g.c_lanes = ceil_div(vectors_of(g.C), g.c_blocks) * LANES
     g.k_lanes = ceil_div(vectors_of(g.K), g.k_blocks) * LANES
     g.parts = min(most, ceil_div(MIN_TASKS, g.c_blocks * g.k_blocks))
-    g.block = ceil_div(g.tiles, g.parts)
-    g.block = ceil_div(g.block, ceil_div(g.block, MOST_TILES))      # as even as can be
-    g.point_m = g.c_lanes * g.k_lanes + LANES   # a vector more: powers of two collide in the caches
+    g.block = MOST_TILES
+    if 4 * POINTS * g.c_lanes * g.k_lanes * <Py_ssize_t> sizeof(real) <= 3 * l2_bytes:
+        g.block = MOST_TILES // 2       # two lines of v and u then stay closer by
+    part = ceil_div(g.tiles, g.parts)
+    g.block = ceil_div(part, ceil_div(part, g.block))       # as even as can be
+    g.far = OUT * OUT * g.tiles * (g.C + g.K) * <Py_ssize_t> sizeof(real) > l2_bytes
     g.row = max(g.c_lanes, g.k_lanes)
     g.part = (TAPS * g.C + 1) * g.K
-    g.scratch = (2 + POINTS) * g.row + POINTS * g.point_m + LINES * (
-        g.block * (g.c_lanes + g.k_lanes) + (1 + panels_of(g.k_lanes)) * LANES)
+    g.vector_v = g.block * TILE_LINES
+    g.vector_m = ceil_div(g.c_lanes, SUM_ROWS) * SUM_ROWS * LANES
+    g.point_m = g.vector_m * vectors_of(g.k_lanes) + LANES  # powers of two collide in the caches
+    g.scratch = 6 * g.row + POINTS * g.point_m + g.vector_v * (
+        ceil_div(g.c_lanes, SUM_ROWS) * SUM_ROWS // LANES + vectors_of(g.k_lanes))
 
 
-cdef void transform_input(
-    const Geometry* g, Py_ssize_t pair, Py_ssize_t first, Py_ssize_t tiles, Py_ssize_t c_start,
-    Py_ssize_t lanes, real* v, const real* x, const real* zeros, real* copies,
-) noexcept nogil:
-    """Write two lines of B^T x B for some channels of some tiles to v [e][vector][t][lane]."""
-    cdef Py_ssize_t t, c, point = tiles * lanes + LANES
-    cdef real* v_c
-    cdef const real* at[POINTS]
-    for t in range(first, first + tiles):
-        find_pixels(at, SIDE, x + t // (g.TP * g.TQ) * g.H * g.W * g.C + c_start,
-                    t // g.TQ % g.TP * OUT - g.pad_top, t % g.TQ * OUT - g.pad_left, g.H, g.W,
-                    g.C, lanes, g.C - c_start, x + g.N * g.H * g.W * g.C, zeros, copies)
-        c, v_c = 0, v
-        while c < lanes:
-            if pair == 0:
-                transform_end(v_c, point, at, c)
-                transform_end(v_c + SIDE * point, point, at + SIDE, c)
-            elif pair == 1:
-                transform_pair(v_c, point, at, c, 0.625, 2.25)
-            else:
-                transform_pair(v_c, point, at, c, 1.5, 0.390625)
-            v_c += tiles * LANES
-            c += LANES
-        v += LANES
+cdef inline Place place_of(const Geometry* g, Py_ssize_t tile_) noexcept nogil:
+    """Return where a tile lies."""
+    cdef Place at
+    at.n, at.p = tile_ // (g.TP * g.TQ), tile_ // g.TQ % g.TP * OUT
+    at.q = tile_ % g.TQ * OUT
+    return at
 
 
-cdef void transform_gradient(
-    const Geometry* g, Py_ssize_t pair, Py_ssize_t first, Py_ssize_t tiles, Py_ssize_t k_start,
-    Py_ssize_t lanes, real* u, real* sums, const real* dy, const real* zeros, real* copies,
-) noexcept nogil:
-    """Write two lines of G dy G^T for some filters of some tiles to u [panel][e][t][lane].
+cdef inline void step(const Geometry* g, Place* at) noexcept nogil:
+    """Go to the next tile."""
+    at.q += OUT
+    if at.q >= g.Q:
+        at.p, at.q = at.p + OUT, 0
+    if at.p >= g.P:
+        at.n, at.p = at.n + 1, 0
 
-    Their pixels are added to sums as well, unless that is NULL.
+
+cdef void transform_input(Py_ssize_t pair, const real** at, Py_ssize_t lanes, Py_ssize_t step_,
+                          real* v) noexcept nogil:
+    """Write two lines of B^T x B for some channels of a tile to v, given its pixels one by one."""
+    cdef Py_ssize_t c = 0
+    while c < lanes:
+        if pair == 0:
+            transform_end(v, LANES, at, c)
+            transform_end(v + SIDE * LANES, LANES, at + SIDE, c)
+        elif pair == 1:
+            transform_pair(v, LANES, at, c, 0.625, 2.25)
+        else:
+            transform_pair(v, LANES, at, c, 1.5, 0.390625)
+        v += step_
+        c += LANES
+
+
+cdef void transform_gradient(Py_ssize_t pair, const real** at, Py_ssize_t lanes, Py_ssize_t step_,
+                             real* u, real* sums_) noexcept nogil:
+    """Write two lines of G dy G^T for some filters of a tile to u, given its pixels one by one.
+
+    Their pixels are added to sums_ as well, unless that is NULL.
     """
-    cdef Py_ssize_t t, k, i, panel, start, width, point
-    cdef const real* at[PIXELS]
-    cdef real* u_t
+    cdef Py_ssize_t k = 0, i
     cdef vec total
-    for t in range(tiles):
-        i = first + t
-        find_pixels(at, OUT, dy + i // (g.TP * g.TQ) * g.P * g.Q * g.K + k_start,
-                    i // g.TQ % g.TP * OUT, i % g.TQ * OUT, g.P, g.Q,
-                    g.K, lanes, g.K - k_start, dy + g.N * g.P * g.Q * g.K, zeros, copies)
-        for panel in range(panels_of(lanes)):
-            start = first_vector(lanes, panel) * LANES
-            width = first_vector(lanes, panel + 1) * LANES - start
-            point = tiles * width + LANES
-            u_t = u + LINES * (tiles * start + panel * LANES) + t * width - start
-            k = start
-            while k < start + width:
-                if pair == 0:
-                    gradient_end(u_t + k, point, at, k)
-                    gradient_end(u_t + SIDE * point + k, point, at + PIXELS - OUT, k)
-                elif pair == 1:
-                    gradient_pair(u_t + k, point, at, k, 0.625, 0.390625)
-                else:
-                    gradient_pair(u_t + k, point, at, k, 1.5, 2.25)
-                k += LANES
-        k = 0
-        while sums is not NULL and k < lanes:
-            total = load(sums + k)
+    while k < lanes:
+        if pair == 0:
+            gradient_end(u, LANES, at, k)
+            gradient_end(u + SIDE * LANES, LANES, at + PIXELS - OUT, k)
+        elif pair == 1:
+            gradient_pair(u, LANES, at, k, 0.625, 0.390625)
+        else:
+            gradient_pair(u, LANES, at, k, 1.5, 2.25)
+        if sums_ is not NULL:
+            total = load(sums_ + k)
             for i in range(PIXELS):
                 total = total + load(at[i] + k)
-            store(sums + k, total)
-            k += LANES
+            store(sums_ + k, total)
+        u += step_
+        k += LANES
 
 
-cdef void multiply(
-    const Geometry* g, Py_ssize_t pair, bint fresh, Py_ssize_t tiles, Py_ssize_t c_lanes,
-    Py_ssize_t channels, Py_ssize_t k_lanes, real* m, const real* v, const real* u,
-    const real* zeros, real* spare,
-) noexcept nogil:
-    """Add the products of some tiles at two lines of points to m; fresh sums are 0."""
-    cdef Py_ssize_t e, panel, start, width, c, i, last, run = 0
-    cdef real* m_e
-    cdef const real* u_e
-    cdef const real* v_e
-    cdef const real* a[ROWS]
-    cdef const real* init[ROWS]
-    cdef real* to[ROWS]
-    for e in range(LINES):
-        m_e = m + (2 * pair - 1) * SIDE * g.point_m
-        if pair == 0:       # lines 0 and 5
-            m_e = m if e < SIDE else m + (SIDE - 2) * SIDE * g.point_m
-        m_e += e * g.point_m
-        v_e = v + e * (tiles * c_lanes + LANES)
-        for panel in range(panels_of(k_lanes)):
-            start = first_vector(k_lanes, panel) * LANES
-            width = first_vector(k_lanes, panel + 1) * LANES - start
-            u_e = u + LINES * (tiles * start + panel * LANES) + e * (tiles * width + LANES)
-            c = 0
-            while c < channels:
-                for i in range(ROWS):       # a short last tile repeats its last row
-                    last = min(c + i, channels - 1)
-                    a[i] = v_e + last // LANES * tiles * LANES + last % LANES
-                    to[i] = m_e + (c + i) * width if c + i < channels else spare
-                    init[i] = zeros if fresh else to[i]
-                i = 0
-                while i < ROWS * width:
-                    prefetch_to_write(m_e + (c + ROWS) * width + i)
-                    i += LANES
-                tile(width // LANES, to, init, a, &run, LANES, u_e, &run, width, 1, tiles)
-                c += ROWS
-            m_e += channels * width
+cdef void multiply(const Geometry* g, bint fresh, Py_ssize_t tiles, Py_ssize_t channels,
+                   Py_ssize_t k_lanes, real* m, const real* v, const real* u) noexcept nogil:
+    """Add the products of some tiles at one point to m; fresh sums are 0."""
+    cdef Py_ssize_t c, k = 0, i
+    cdef const real* v_c
+    cdef bint two
+    while k < k_lanes:
+        two, c, v_c = k_lanes - k >= 2 * LANES, 0, v
+        while c < channels:
+            for i in range(1, SUM_ROWS + 1):
+                prefetch_to_write(m + (c + SUM_ROWS) * LANES + i * LANES - LANES)
+            v_c = v + c // LANES * g.vector_v + c % LANES
+            sums(two, m + c * LANES, g.vector_m, fresh, v_c, g.vector_v, u, g.vector_v, tiles)
+            c += SUM_ROWS
+        k += 2 * LANES if two else LANES
+        m += 2 * g.vector_m if two else g.vector_m
+        u += 2 * g.vector_v if two else g.vector_v
 
 
 cdef void transform_sums(
     const Geometry* g, Py_ssize_t c_start, Py_ssize_t channels, Py_ssize_t k_start,
-    Py_ssize_t k_lanes, real* dw, const real* m,
+    Py_ssize_t k_end, real* dw, const real* m,
 ) noexcept nogil:
     """Write A^T m A for a block of channels and filters to dw (3, 3, C, K)."""
-    cdef Py_ssize_t panel, start, width, c, k, i, step, left, point = g.point_m
-    cdef real halves[3 * SIDE * WIDEST]
-    cdef real ragged[TAPS * WIDEST]
+    cdef Py_ssize_t c, k, i, step_, point = g.point_m
+    cdef real halves[3 * SIDE * MOST_LANES]
+    cdef real ragged[TAPS * MOST_LANES]
     cdef real* to
     cdef const real* h
-    for panel in range(panels_of(k_lanes)):
-        start = first_vector(k_lanes, panel) * LANES
-        width = first_vector(k_lanes, panel + 1) * LANES - start
+    k = k_start
+    while k < k_end:
         for c in range(channels):
-            k = 0
-            while k < width:
-                for i in range(SIDE):
-                    h = m + i * point + k
-                    three_outputs(halves + i * LANES, SIDE * LANES, load(h), load(h + 6 * point),
-                                  load(h + 12 * point), load(h + 18 * point),
-                                  load(h + 24 * point), load(h + 30 * point))
-                left = g.K - k_start - start - k
-                to, step = dw + (c_start + c) * g.K + k_start + start + k, g.C * g.K
-                if left < LANES:
-                    to, step = ragged, LANES
-                for i in range(3):
-                    h = halves + i * SIDE * LANES
-                    three_outputs(to + 3 * i * step, step, load(h), load(h + LANES),
-                                  load(h + 2 * LANES), load(h + 3 * LANES), load(h + 4 * LANES),
-                                  load(h + 5 * LANES))
-                if left < LANES:
-                    to = dw + (c_start + c) * g.K + k_start + start + k
-                    for i in range(TAPS):
-                        memcpy(to + i * g.C * g.K, ragged + i * LANES, left * sizeof(real))
-                k += LANES
-            m += width
+            for i in range(SIDE):
+                h = m + i * point + c * LANES
+                three_outputs(halves + i * LANES, SIDE * LANES, load(h), load(h + 6 * point),
+                              load(h + 12 * point), load(h + 18 * point),
+                              load(h + 24 * point), load(h + 30 * point))
+            to, step_ = dw + (c_start + c) * g.K + k, g.C * g.K
+            if k + LANES > g.K:
+                to, step_ = ragged, LANES
+            for i in range(3):
+                h = halves + i * SIDE * LANES
+                three_outputs(to + 3 * i * step_, step_, load(h), load(h + LANES),
+                              load(h + 2 * LANES), load(h + 3 * LANES), load(h + 4 * LANES),
+                              load(h + 5 * LANES))
+            if k + LANES > g.K:
+                to = dw + (c_start + c) * g.K + k
+                for i in range(TAPS):
+                    memcpy(to + i * g.C * g.K, ragged + i * LANES, (g.K - k) * sizeof(real))
+        m += g.vector_m
+        k += LANES
+
+
+cdef inline void fetch_pixels(const real* at, Py_ssize_t row, Py_ssize_t pixel,
+                              Py_ssize_t lanes) noexcept nogil:
+    """Fetch 4x4 pixels."""
+    cdef Py_ssize_t _, i, c
+    for _ in range(OUT):
+        for i in range(OUT):
+            c = 0
+            while c < lanes:
+                prefetch(at + i * pixel + c)
+                c += 64 // sizeof(real)
+        at += row
 
 
 cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, real* parts,
@@ -232,32 +225,59 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
     cdef Py_ssize_t c_lanes = block_start(g.C, g.c_blocks, c_block + 1) - c_start
     cdef Py_ssize_t k_start = block_start(g.K, g.k_blocks, k_block)
     cdef Py_ssize_t k_lanes = block_start(g.K, g.k_blocks, k_block + 1) - k_start
-    cdef Py_ssize_t channels = min(c_lanes, g.C - c_start), pair, tiles
+    cdef Py_ssize_t channels = min(c_lanes, g.C - c_start), pair, tiles, t, e, f
     cdef Py_ssize_t first = part * g.tiles // g.parts, end = (part + 1) * g.tiles // g.parts
+    cdef Py_ssize_t x_size = g.N * g.H * g.W * g.C, dy_size = g.N * g.P * g.Q * g.K, line
+    cdef const real* x_end = copy_of_end(scratch + 2 * g.row, g.row, x + x_size, x_size)
+    cdef const real* dy_end = copy_of_end(scratch + 4 * g.row, g.row, dy + dy_size, dy_size)
     cdef real* zeros = scratch
-    cdef real* sums = zeros + g.row
-    cdef real* copies = sums + g.row
-    cdef real* m = copies + POINTS * g.row
+    cdef real* sums_ = zeros + g.row
+    cdef real* m = zeros + 6 * g.row
     cdef real* v = m + POINTS * g.point_m
-    cdef real* u = v + LINES * (g.block * g.c_lanes + LANES)
-    cdef real spare[WIDEST]
+    cdef real* u = v + ceil_div(g.c_lanes, SUM_ROWS) * SUM_ROWS // LANES * g.vector_v
     cdef bint fresh = True
+    cdef Place at = place_of(g, first), ahead = place_of(g, first + g.block)
+    cdef const real* x_at[MOST_TILES * POINTS]
+    cdef const real* dy_at[MOST_TILES * PIXELS]
     if part > 0:
         dw = parts + (part - 1) * g.part
         db = dw + TAPS * g.C * g.K
     memset(zeros, 0, 2 * g.row * sizeof(real))
     while first < end:
         tiles = min(g.block, end - first)
+        for t in range(tiles):
+            find_pixels(x_at + t * POINTS, SIDE, x + at.n * g.H * g.W * g.C + c_start,
+                        at.p - g.pad_top, at.q - g.pad_left, g.H, g.W, g.C, c_lanes, x + x_size,
+                        zeros, x_end)
+            find_pixels(dy_at + t * PIXELS, OUT, dy + at.n * g.P * g.Q * g.K + k_start, at.p, at.q,
+                        g.P, g.Q, g.K, k_lanes, dy + dy_size, zeros, dy_end)
+            step(g, &at)
+        f = 0
         for pair in range(3):
-            transform_input(g, pair, first, tiles, c_start, c_lanes, v, x, zeros, copies)
-            transform_gradient(g, pair, first, tiles, k_start, k_lanes, u,
-                               sums if pair == 0 and c_block == 0 else NULL, dy, zeros, copies)
-            multiply(g, pair, fresh, tiles, c_lanes, channels, k_lanes, m, v, u, zeros, spare)
+            for t in range(tiles):
+                transform_input(pair, x_at + t * POINTS, c_lanes, g.vector_v, v + t * TILE_LINES)
+                transform_gradient(pair, dy_at + t * PIXELS, k_lanes, g.vector_v,
+                                   u + t * TILE_LINES,
+                                   sums_ if pair == 0 and c_block == 0 else NULL)
+            for e in range(LINES):
+                line = e if e < SIDE or pair > 0 else e + (SIDE - 2) * SIDE
+                line += (2 * pair - 1) * SIDE if pair > 0 else 0
+                while g.far and f * POINTS < (LINES * pair + e + 1) * tiles and (
+                    first + g.block + f < end
+                ):
+                    fetch_pixels(x + ((ahead.n * g.H + ahead.p + 2 - g.pad_top) * g.W + ahead.q + 2
+                                      - g.pad_left) * g.C + c_start, g.W * g.C, g.C, c_lanes)
+                    fetch_pixels(dy + ((ahead.n * g.P + ahead.p) * g.Q + ahead.q) * g.K + k_start,
+                                 g.Q * g.K, g.K, k_lanes)
+                    step(g, &ahead)
+                    f += 1
+                multiply(g, fresh, tiles, channels, k_lanes, m + line * g.point_m, v + e * LANES,
+                         u + e * LANES)
         fresh = False
         first += tiles
-    transform_sums(g, c_start, channels, k_start, k_lanes, dw, m)
+    transform_sums(g, c_start, channels, k_start, k_start + k_lanes, dw, m)
     if c_block == 0:
-        memcpy(db + k_start, sums, min(k_lanes, g.K - k_start) * sizeof(real))
+        memcpy(db + k_start, sums_, min(k_lanes, g.K - k_start) * sizeof(real))
 
 
 cdef void add_parts(const Geometry* g, real* to, const real* part, Py_ssize_t count) noexcept nogil:
