@@ -235,7 +235,7 @@ class _Binder(FastBackend):
 
 @dataclass(slots=True)
 class _Piece:
-    """An array in a plan's memory: its block, from where to where; and how many values lie in it."""
+    """An array in a plan's memory: its block, from where to where, and how many values it holds."""
 
     array: Array
     place: tuple[int, int, int]
