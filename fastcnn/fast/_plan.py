@@ -310,8 +310,10 @@ class _Memory:
         """Take the first free stretch of so many bytes; return its block and where it begins."""
         for at, (number, start, end) in enumerate(self._free):
             if end - start >= size:
-                rest = number, start + size, end
-                self._free[at : at + 1] = [rest] if start + size < end else []
+                if end - start > size:
+                    self._free[at] = number, start + size, end
+                else:
+                    del self._free[at]
                 return number, start
         self._enlarge(size)
         return self._free.pop()[:2]
@@ -329,9 +331,9 @@ class _Memory:
         del self._pieces[id(piece.array)]
         free, (number, start, end) = self._free, piece.place
         at = bisect_left(free, piece.place)
-        if at < len(free) and free[at][:2] == (number, end):
+        if at < len(free) and free[at][1] == end and free[at][0] == number:
             end = free.pop(at)[2]
-        if at and free[at - 1][::2] == (number, start):
+        if at and free[at - 1][2] == start and free[at - 1][0] == number:
             at -= 1
             start = free.pop(at)[1]
         free.insert(at, (number, start, end))

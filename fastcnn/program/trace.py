@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -43,7 +44,7 @@ class Symbol:
         return self.shape[0]
 
     def __add__(self, other: Any) -> Any:
-        return self._tracer._call("add", (self, other), {})
+        return self._tracer._call("add", self, other)
 
     def reshape(self, *shape: Any) -> Any:
         """Return the same numbers in another shape."""
@@ -51,7 +52,7 @@ class Symbol:
         if -1 in new:
             rest = -math.prod(new)
             new = tuple(self.size // rest if size == -1 else size for size in new)
-        return self._tracer._call("reshape", (self,), {"shape": new})
+        return self._tracer._call("reshape", self, shape=new)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise self._tracer.foreign("NumPy")
@@ -135,13 +136,10 @@ class Tracer(Tracing):
                     f"{op:.40}"
                 )
 
-            def call(*given: Any, **options: Any) -> Any:
-                return self._call(op, given, options)
-
-            setattr(self, op, call)
+            call = vars(self)[op] = partial(self._call, op)
             return call
 
-    def _call(self, op: str, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _call(self, op: str, /, *given: Any, **options: Any) -> Any:
         known = parameters_of(op)
         named = dict(zip((*known.arrays, *known.options), given, strict=False)) | options
         arguments: dict[str, Any] = {}
@@ -168,7 +166,7 @@ class Tracer(Tracing):
         self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
         symbols = [Symbol(value, self) for value in results]
         if split.get("relu"):
-            return self._call("relu", (symbols[0],), {})
+            return self._call("relu", symbols[0])
         return symbols[0] if len(symbols) == 1 else tuple(symbols)
 
     def _shapes(self, op: str, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
@@ -244,7 +242,7 @@ class Tracer(Tracing):
 
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
-        return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
+        return self._call("dropout_mask", shape=shape, rate=rate)
 
 
 def _fixed(value: Any) -> Any:
