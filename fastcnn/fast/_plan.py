@@ -9,10 +9,11 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
 from fastcnn.nn._norm import running_average
 from fastcnn.program import Node, Program
-from fastcnn.program.gradient import PYTHON_BACKWARD, python_backward
+from fastcnn.program.interpreter import Foreign
 from fastcnn.program.ops import method_of
 
 __all__ = ["Plan"]
@@ -47,9 +48,8 @@ class Plan:
 
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
         self.program, self.num_threads = program, backend.num_threads
-        # Of the step that runs: its "rng", and the backward passes of foreign layers. Calls know
-        # this and not the plan: in a cycle it would outlive its last use.
-        self._step: dict[str, Any] = {}
+        # Calls know this and not the plan: in a cycle it would outlive its last use.
+        self._foreign = Foreign(program, backend)
         self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
         self.inputs = inputs
         self._backend = backend
@@ -66,9 +66,6 @@ class Plan:
             elif value.kind in ("parameter", "buffer"):
                 self.arrays[name] = value.source._data
         self._sources = self._sources_of(program)
-        self._stepped = {
-            str(node.arguments["y"]) for node in program.nodes if node.op == PYTHON_BACKWARD
-        }
         uses = zip(program.nodes, last_uses, strict=True)
         for node, names in islice(uses, program.forward):
             self._bind(node, names)
@@ -96,7 +93,8 @@ class Plan:
         for own, array in zip(self.inputs, inputs, strict=True):
             if array is not own:
                 np.copyto(own, array)
-        self._step["rng"], result = rng, None
+        self._foreign.start(rng)
+        result = None
         for call in self._forward:
             result = call()
         outputs = self.program.outputs
@@ -107,15 +105,14 @@ class Plan:
         """Return the gradients by name; the argument is that of the output, where it is no loss."""
         for own, array in zip(self._seeds, gradients, strict=True):
             np.copyto(own, array)
-        self._step["used"] = set()
         for call in self._backward:
             call()
         return self._gradients
 
     def _sources_of(self, program: Program) -> list[tuple[Any, Array]]:
         """Return the parameters and buffers that ops are bound to, with their arrays."""
-        names = {name for node in program.nodes if self._is_bound(node) for name in node.reads()}
-        values = (program.values[name] for name in names)
+        reads = (node.reads() for node in program.nodes if self._is_bound(node))
+        values = (program.values[name] for name in set(chain.from_iterable(reads)))
         return [
             (value.source, value.source._data)
             for value in values
@@ -155,21 +152,20 @@ class Plan:
         results = method_of(self._binder, node.op)(**given, **node.attributes)
         return results if isinstance(results, (tuple, list)) else (results,)
 
-    def _bind_reshape(self, node: Node, x: Array) -> Any:
-        return (x.reshape(node.attributes["shape"]),)
+    def _bind_reshape(self, node: Node, **given: Array) -> Any:
+        (x,) = given.values()
+        return (x.reshape(self.program.values[str(node.results[0])].shape),)
 
-    def _bind_reshape_backward(self, node: Node, dy: Array) -> Any:
-        return (dy.reshape(node.attributes["x_shape"]),)
+    _bind_reshape_backward = _bind_reshape
 
     def _bind_dropout_mask(self, node: Node) -> Any:
         shape, rate = node.attributes["shape"], node.attributes["rate"]
         mask = self._memory.make(shape, np.dtype(np.bool_))
         drawn = self._memory.make(shape, np.dtype(np.float32))
-
-        step = self._step
+        foreign = self._foreign
 
         def draw() -> None:
-            require_rng(step["rng"]).random(out=drawn, dtype=np.float32)
+            require_rng(foreign.rng).random(out=drawn, dtype=np.float32)
             np.greater_equal(drawn, rate, out=mask)
 
         self._binder._run(draw)
@@ -187,45 +183,24 @@ class Plan:
         return (None,)
 
     def _bind_python(self, node: Node, x: Array | list[Array]) -> Any:
-        layer, training = node.attributes["layer"], node.attributes["training"]
-        values = [self.program.values[str(name)] for name in node.results]
-        ys = [self._memory.make(value.shape, value.dtype) for value in values]
-        name, step, backend = str(node.results[0]), self._step, self._backend
-        wanted = name in self._stepped
-
-        def run() -> None:
-            given = tuple(map(np.copy, x)) if isinstance(x, list) else x.copy()
-            if training or wanted:
-                rng = step["rng"]
-                result, backward = layer.forward(given, backend, training=training, rng=rng)
-                if wanted:
-                    step[name] = backward
-            else:
-                result = layer(given, backend)
-            for y, each in zip(ys, result if len(ys) > 1 else (result,), strict=True):
-                np.copyto(y, each)
-
-        self._binder._run(run)
-        return ys
+        return self._copied(node, self._foreign.forward, x)
 
     def _bind_python_backward(self, node: Node, dy: Array | list[Array], y: Array) -> Any:
-        name, program = str(node.arguments["y"]), self.program
-        dxs = [
-            None if each is None else self._memory.make(program.values[each].shape, y.dtype)
-            for each in node.results
-        ]
-        step, backend = self._step, self._backend
+        return self._copied(node, self._foreign.backward, dy)
 
-        def run() -> None:
-            given = list(map(np.copy, dy)) if isinstance(dy, list) else dy.copy()
-            backward, used = step.pop(name), step["used"]
-            found = python_backward(node, program, backward, given, used, backend)
-            for dx, each in zip(dxs, found, strict=True):
-                if dx is not None:
-                    np.copyto(dx, each)
+    def _copied(self, node: Node, run: Callable[..., Any], given: Array | list[Array]) -> Any:
+        """Bind what a foreign layer does, to arrays of its own: it may keep and change them."""
+        values = [None if name is None else self.program.values[name] for name in node.results]
+        ys = [each and self._memory.make(each.shape, each.dtype) for each in values]
 
-        self._binder._run(run)
-        return dxs
+        def call() -> None:
+            own = list(map(np.copy, given)) if isinstance(given, list) else given.copy()
+            for y, each in zip(ys, run(node, own), strict=True):
+                if y is not None:
+                    np.copyto(y, each)
+
+        self._binder._run(call)
+        return ys
 
 
 class _Binder(FastBackend):
@@ -272,17 +247,17 @@ class _Binder(FastBackend):
         return self._memory.make(shape, dtype)
 
 
+@dataclass(slots=True)
 class _Piece:
-    """An array in a plan's memory: from where to where, and how many values lie in it."""
+    """An array in a plan's memory: its block, from where to where, and how many values it holds."""
 
-    __slots__ = ("array", "end", "holders", "start")
-
-    def __init__(self, array: Array, start: int, end: int) -> None:
-        self.array, self.start, self.end, self.holders = array, start, end, 0
+    array: Array
+    place: tuple[int, int, int]
+    holders: int = 0
 
 
 class _Memory:
-    """Memory of a plan's arrays: a line of bytes, where what was released serves again.
+    """Memory of a plan's arrays: blocks of bytes, where what was released serves again.
 
     An array lies in the first free stretch that holds it, and a stretch that becomes free is one
     with its neighbours. While an op is bound, what it makes is loose. Then what values lie in is
@@ -293,11 +268,10 @@ class _Memory:
     def __init__(self, nbytes: int = 0) -> None:
         self.nbytes = 0
         self._blocks: list[Any] = []
-        self._begins: list[int] = []  # where each is in the line
-        self._free: list[tuple[int, int]] = []  # stretches, in order: from, to
+        self._free: list[tuple[int, int, int]] = []  # stretches, in order: block, from, to
         self._pieces: dict[int, _Piece] = {}  # by the identities of their arrays
         self._loose: list[_Piece] = []  # made by the op that is being bound
-        self._slab: Any = None
+        self._slab: Any = None  # for what is small
         self._rest = 0  # bytes of it
         if nbytes:
             self._enlarge(nbytes)
@@ -307,14 +281,12 @@ class _Memory:
         size = _size(shape, dtype)
         if size <= _SMALL:
             if size >= self._rest:
-                self._slab, self._rest = empty((_SLAB,), np.dtype(np.uint8)).base, _SLAB
-                self.nbytes += _SLAB
+                self._slab, self._rest = self._block(_SLAB), _SLAB
             self._rest -= size
             return np.ndarray(shape, dtype, self._slab, self._rest)
-        start = self._taken(size)
-        at = bisect_right(self._begins, start) - 1
-        array: Array = np.ndarray(shape, dtype, self._blocks[at], start - self._begins[at])
-        piece = self._pieces[id(array)] = _Piece(array, start, start + size)
+        number, start = self._taken(size)
+        array: Array = np.ndarray(shape, dtype, self._blocks[number], start)
+        piece = self._pieces[id(array)] = _Piece(array, (number, start, start + size))
         self._loose.append(piece)
         return array
 
@@ -342,37 +314,37 @@ class _Memory:
             if not piece.holders:
                 self._add(piece)
 
-    def _taken(self, size: int) -> int:
-        """Take the first free stretch of so many bytes; return where it begins."""
-        for at, (start, end) in enumerate(self._free):
-            if end - start > size:
-                self._free[at] = start + size, end
-                return start
-            if end - start == size:
-                del self._free[at]
-                return start
+    def _taken(self, size: int) -> tuple[int, int]:
+        """Take the first free stretch of so many bytes; return its block and where it begins."""
+        for at, (number, start, end) in enumerate(self._free):
+            if end - start >= size:
+                if end - start > size:
+                    self._free[at] = number, start + size, end
+                else:
+                    del self._free[at]
+                return number, start
         self._enlarge(size)
-        return self._free.pop()[0]
+        return self._free.pop()[:2]
+
+    def _block(self, size: int) -> Any:
+        self.nbytes += size
+        return empty((size,), np.dtype(np.uint8)).base
 
     def _enlarge(self, size: int) -> None:
-        """Add a block to the line; a gap keeps it apart, as it lies elsewhere."""
-        start = self.nbytes + _ALIGNMENT * len(self._blocks)
-        self._blocks.append(empty((size,), np.dtype(np.uint8)).base)
-        self._begins.append(start)
-        self.nbytes += size
-        self._free.append((start, start + size))
+        self._free.append((len(self._blocks), 0, size))
+        self._blocks.append(self._block(size))
 
     def _add(self, piece: _Piece) -> None:
         """Let a piece be free, in one with the free stretches beside it."""
         del self._pieces[id(piece.array)]
-        free, start, end = self._free, piece.start, piece.end
-        at = bisect_left(free, (start, end))
-        if at < len(free) and free[at][0] == end:
-            end = free.pop(at)[1]
-        if at and free[at - 1][1] == start:
+        free, (number, start, end) = self._free, piece.place
+        at = bisect_left(free, piece.place)
+        if at < len(free) and free[at][1] == end and free[at][0] == number:
+            end = free.pop(at)[2]
+        if at and free[at - 1][2] == start and free[at - 1][0] == number:
             at -= 1
-            start = free.pop(at)[0]
-        free.insert(at, (start, end))
+            start = free.pop(at)[1]
+        free.insert(at, (number, start, end))
 
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backend import Backend
-from fastcnn.nn._places import stepped
 from fastcnn.program.ops import OPS, backward_name, parameters_of
 from fastcnn.program.program import PYTHON, Names, Node, Program, Value, unused
 
-__all__ = ["PYTHON_BACKWARD", "differentiate", "python_backward"]
+__all__ = ["PYTHON_BACKWARD", "differentiate"]
 
 PYTHON_BACKWARD = backward_name(PYTHON)
 
@@ -31,26 +29,6 @@ def differentiate(program: Program, wanted: Collection[str]) -> Program:
     shapes behind the program's own, called "d(output)".
     """
     return _Walk(program, wanted).program()
-
-
-def python_backward(
-    node: Node, program: Program, step: Any, dy: Any, used: set[int], backend: Backend
-) -> list[Any]:
-    """Run the backward pass of a layer that is no op; return the gradients of its inputs.
-
-    used: layers whose other places, in this backward pass, have left their gradients already.
-    """
-    layer = node.attributes["layer"]
-    if isinstance(dy, list):  # of several outputs, where some have none
-        for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
-            dy.insert(at, np.zeros(shape, dtype))
-        dy = tuple(dy)
-    places = [each for each in program.nodes if each.op == PYTHON_BACKWARD]
-    if sum(each.attributes["layer"] is layer for each in places) > 1:
-        dx = stepped(step, dy, layer, used, backend)
-    else:
-        dx = step(dy)
-    return list(dx) if len(node.results) > 1 else [dx]
 
 
 class _Walk:

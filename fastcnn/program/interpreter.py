@@ -10,8 +10,8 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._dropout import require_rng
-from fastcnn.nn._places import count_of, shapes_of
-from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate, python_backward
+from fastcnn.nn._places import count_of, shapes_of, stepped
+from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
 from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
 from fastcnn.program.trace import trace
@@ -19,7 +19,7 @@ from fastcnn.program.trace import trace
 if TYPE_CHECKING:
     from fastcnn.nn import Module
 
-__all__ = ["Interpreter", "run_traced"]
+__all__ = ["Foreign", "Interpreter", "run_traced"]
 
 
 def run_traced(
@@ -67,8 +67,7 @@ class Interpreter:
         self.program, self._backend = program, backend
         self._last_uses = program.last_uses()
         self._values: dict[str, Any] = {}
-        self._closures: dict[str, Callable[[Any], Any]] = {}
-        self._used: set[int] = set()
+        self._foreign = Foreign(program, backend)
 
     def current(self) -> bool:
         """Return True: weights are looked up in each pass, so there is nothing to make anew."""
@@ -80,6 +79,7 @@ class Interpreter:
         rng draws the masks of dropout in training.
         """
         program = self.program
+        self._foreign.start(rng)
         self._values = dict(zip(program.inputs, inputs, strict=False))
         for name, value in program.values.items():
             if value.kind in ("parameter", "buffer"):
@@ -87,7 +87,7 @@ class Interpreter:
             elif value.kind == "constant":
                 self._values[name] = value.source
         for index in range(program.forward):
-            self._run(index, rng)
+            self._run(index)
         for name, new in program.updates.items():
             program.values[name].source.update = self._values[new]
         return [self._values[name] for name in program.outputs]
@@ -102,14 +102,14 @@ class Interpreter:
             )
         self._values.update(zip(seeds, gradients, strict=True))
         for index in range(program.forward, len(program.nodes)):
-            self._run(index, None)
+            self._run(index)
         found = {name: self._values[gradient] for name, gradient in program.gradients.items()}
-        self._values, self._closures, self._used = {}, {}, set()
+        self._values = {}
         return found
 
-    def _run(self, index: int, rng: np.random.Generator | None) -> None:
+    def _run(self, index: int) -> None:
         node = self.program.nodes[index]
-        results = self._computed(node, rng)
+        results = self._computed(node)
         if len(node.results) == 1 and not isinstance(results, list):
             results = (results,)
         for name, result in zip(node.results, results, strict=True):
@@ -118,25 +118,63 @@ class Interpreter:
         for name in self._last_uses[index]:
             del self._values[name]  # its memory serves the next
 
-    def _computed(self, node: Node, rng: np.random.Generator | None) -> Any:
+    def _computed(self, node: Node) -> Any:
         arguments: dict[str, Any] = {
             name: self._values[each] if isinstance(each, str) else [self._values[n] for n in each]
             for name, each in node.arguments.items()
         }
         if node.op == PYTHON:
-            layer, training = node.attributes["layer"], node.attributes["training"]
-            x = arguments["x"]
-            x = tuple(x) if isinstance(x, list) else x
-            y, backward = layer.forward(x, self._backend, training=training, rng=rng)
-            self._closures[str(node.results[0])] = backward
-            return [y] if len(node.results) == 1 else list(y)
+            return self._foreign.forward(node, arguments["x"])
         if node.op == PYTHON_BACKWARD:
-            step = self._closures.pop(str(node.arguments["y"]))
-            dy, used = arguments["dy"], self._used
-            return python_backward(node, self.program, step, dy, used, self._backend)
+            return self._foreign.backward(node, arguments["dy"])
         row = OPS.get(node.op)
         if row is None or row.run is None:
             return method_of(self._backend, node.op)(**arguments, **node.attributes)
         if node.op == "dropout_mask":
-            arguments["rng"] = require_rng(rng)
+            arguments["rng"] = require_rng(self._foreign.rng)
         return row.run(**arguments, **node.attributes)
+
+
+class Foreign:
+    """Runs the layers of a program that are no ops, step by step, and knows a step's `rng`.
+
+    It holds what their forward passes leave for their backward passes.
+    """
+
+    def __init__(self, program: Program, backend: Backend) -> None:
+        self._backend = backend
+        backs = [node for node in program.nodes if node.op == PYTHON_BACKWARD]
+        self._wanted = {str(node.arguments["y"]) for node in backs}
+        self._places = [node.attributes["layer"] for node in backs]
+        self.start(None)
+
+    def start(self, rng: np.random.Generator | None) -> None:
+        """Begin a step; rng is for what its layers draw."""
+        self.rng = rng
+        self._closures: dict[str, Callable[[Any], Any]] = {}
+        self._used: set[int] = set()  # layers whose other places have left their gradients
+
+    def forward(self, node: Node, x: Array | list[Array]) -> list[Any]:
+        """Return a layer's outputs."""
+        layer, training = node.attributes["layer"], node.attributes["training"]
+        name, given = str(node.results[0]), tuple(x) if isinstance(x, list) else x
+        if training or name in self._wanted:
+            y, backward = layer.forward(given, self._backend, training=training, rng=self.rng)
+            if name in self._wanted:
+                self._closures[name] = backward
+        else:
+            y = layer(given, self._backend)
+        return [y] if len(node.results) == 1 else list(y)
+
+    def backward(self, node: Node, dy: Any) -> list[Any]:
+        """Return the gradients of a layer's inputs; its weights' it leaves by itself."""
+        layer, step = node.attributes["layer"], self._closures.pop(str(node.arguments["y"]))
+        if isinstance(dy, list):  # of several outputs, where some have none
+            for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
+                dy.insert(at, np.zeros(shape, dtype))
+            dy = tuple(dy)
+        if sum(each is layer for each in self._places) > 1:
+            dx = stepped(step, dy, layer, self._used, self._backend)
+        else:
+            dx = step(dy)
+        return list(dx) if len(node.results) > 1 else [dx]

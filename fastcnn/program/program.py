@@ -104,11 +104,10 @@ class Program(NamedTuple):
 
         What is handed out when all have run, as outputs and gradients, is not among them.
         """
-        last = {
-            name: index
-            for index, node in enumerate(self.nodes)
-            for name in (*node.reads(), *node.results)
-        }
+        last: dict[str | None, int] = {}
+        for index, node in enumerate(self.nodes):
+            last.update(dict.fromkeys(node.reads(), index))
+            last.update(dict.fromkeys(node.results, index))
         for name in (None, *self.outputs, *self.updates.values(), *self.gradients.values()):
             last.pop(name, None)
         uses: list[list[str]] = [[] for _ in self.nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -44,7 +45,7 @@ class Symbol:
         return self.shape[0]
 
     def __add__(self, other: Any) -> Any:
-        return self._tracer._call("add", (self, other), {})
+        return self._tracer._call("add", self, other)
 
     def reshape(self, *shape: Any) -> Any:
         """Return the same numbers in another shape."""
@@ -52,7 +53,7 @@ class Symbol:
         if -1 in new:
             rest = -math.prod(new)
             new = tuple(self.size // rest if size == -1 else size for size in new)
-        return self._tracer._call("reshape", (self,), {"shape": new})
+        return self._tracer._call("reshape", self, shape=new)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise self._tracer.foreign("NumPy")
@@ -136,13 +137,10 @@ class Tracer(Tracing):
                     f"{op:.40}"
                 )
 
-            def call(*given: Any, **options: Any) -> Any:
-                return self._call(op, given, options)
-
-            setattr(self, op, call)
+            call = vars(self)[op] = partial(self._call, op)
             return call
 
-    def _call(self, op: str, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _call(self, op: str, /, *given: Any, **options: Any) -> Any:
         known = parameters_of(op)
         named = dict(zip((*known.arrays, *known.options), given, strict=False)) | options
         arguments: dict[str, Any] = {}
@@ -241,7 +239,7 @@ class Tracer(Tracing):
 
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
-        return self._call("dropout_mask", (), {"shape": shape, "rate": rate})
+        return self._call("dropout_mask", shape=shape, rate=rate)
 
 
 def _fixed(value: Any) -> Any:

@@ -86,7 +86,7 @@ class Counting(_plan._Memory):
 
     def make(self, shape: tuple[int, ...], dtype: Any) -> Any:
         array = super().make(shape, dtype)
-        used = sum(piece.end - piece.start for piece in self._pieces.values())
+        used = sum(piece.place[2] - piece.place[1] for piece in self._pieces.values())
         self.most = max(self.most, used)
         return array
 
