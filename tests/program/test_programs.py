@@ -177,6 +177,28 @@ def test_statistics_of_a_step_that_was_not_taken_are_forgotten(backend: Any) -> 
         np.testing.assert_array_equal(trainer.model.state_dict()[name], state[name])
 
 
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_a_program_keeps_options_as_they_were(kind: Any) -> None:
+    """A layer of one's own may write to what it gave; the next program is another one then."""
+    steps = kind([1, 1])
+
+    class Pooled(nn.Module):
+        traceable = True
+
+        def declare(self, input_shape: Any) -> Any:
+            return 5 // steps[0], 5 // steps[1], 2
+
+        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+            return backend.max_pool2d(x, 1, stride=steps)[0]
+
+    model = built(Pooled, (5, 5, 2))
+    one = trace(model, 3)
+    assert one.nodes[0].attributes["stride"] == (1, 1)
+    assert one == trace(model, 3)
+    steps[:] = [4, 4]
+    assert one.nodes[0].attributes["stride"] == (1, 1)
+
+
 class Scaled(nn.Module):
     """A layer of one's own, of house ops: it has no backward."""
 
