@@ -23,7 +23,7 @@ from fastcnn._memory import empty, memory_of
 from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
-from fastcnn.nn._norm import running_average
+from fastcnn.nn._norm import running_statistics
 from fastcnn.program import Node, Program
 from fastcnn.program.interpreter import Foreign
 from fastcnn.program.ops import method_of
@@ -124,7 +124,7 @@ class Plan:
 
         Else it looks them up when it runs, and may find others.
         """
-        return node.op != "running_average"
+        return node.op != "running_statistics"
 
     # ------------------------------------------------------------------ binding
     def _bind(self, node: Node, last_uses: Iterable[str]) -> None:
@@ -171,16 +171,25 @@ class Plan:
         self._binder._run(draw)
         return (mask,)
 
-    def _bind_running_average(self, node: Node, running: Array | None, batch: Array) -> Any:
-        buffer = self.program.values[str(node.arguments["running"])].source
-        options = node.attributes
+    def _bind_running_statistics(
+        self,
+        node: Node,
+        running_mean: Array | None,
+        running_variance: Array | None,
+        mean: Array,
+        variance: Array,
+    ) -> Any:
+        names = node.arguments["running_mean"], node.arguments["running_variance"]
+        a, b = (self.program.values[str(name)].source for name in names)
+        options: dict[str, Any] = dict(node.attributes)
 
         def update() -> None:
-            last = buffer.update if running is None else buffer._data
-            buffer.update = running_average(last, batch, **options)
+            # At a second place of a layer they go on from those of the first.
+            last = (a.update, b.update) if running_mean is None else (a._data, b._data)
+            a.update, b.update = running_statistics(*last, mean, variance, **options)
 
         self._binder._run(update)
-        return (None,)
+        return None, None
 
     def _bind_python(self, node: Node, x: Array | list[Array]) -> Any:
         return self._copied(node, self._foreign.forward, x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -90,8 +90,7 @@ class BatchNorm(Module):
             y, mean, variance = backend.batch_norm(x, gamma._data, beta._data, epsilon=epsilon)
             count = x.size // len(mean)
             if isinstance(backend, Tracing):
-                for buffer, batch, factor in self._averages(mean, variance, count):
-                    backend.update(buffer, batch, self.momentum, factor)
+                backend.update(self._running, (mean, variance), self._averaging(count))
             else:
                 self.track(mean, variance, count)
         else:
@@ -113,19 +112,38 @@ class BatchNorm(Module):
 
         They go on from those that were left since, as at another place of this layer.
         """
-        for buffer, batch, factor in self._averages(mean, variance, count):
-            last = buffer._data if buffer.update is None else buffer.update
-            buffer.update = running_average(last, batch, momentum=self.momentum, factor=factor)
+        mean_before, variance_before = (
+            each._data if each.update is None else each.update for each in self._running
+        )
+        new = running_statistics(
+            mean_before, variance_before, mean, variance, **self._averaging(count)
+        )
+        for buffer, value in zip(self._running, new, strict=True):
+            buffer.update = value
 
-    def _averages(self, mean: Any, variance: Any, count: int) -> list[tuple[Buffer, Any, float]]:
-        """Return each buffer with what it is the average of, times a factor."""
+    @property
+    def _running(self) -> tuple[Buffer, Buffer]:
+        return self._running_mean, self._running_variance
+
+    def _averaging(self, count: int) -> dict[str, float]:
+        """Return the options of running_statistics, for `count` values a channel."""
         factor = count / (count - 1) if self.running_variance == "unbiased" else 1.0
-        return [(self._running_mean, mean, 1.0), (self._running_variance, variance, factor)]
+        return {"momentum": self.momentum, "factor": factor}
 
 
-def running_average(running: Array, batch: Array, *, momentum: float, factor: float) -> Array:
-    """Return momentum * running + (1 - momentum) * (factor * batch)."""
+def running_statistics(
+    running_mean: Array,
+    running_variance: Array,
+    mean: Array,
+    variance: Array,
+    *,
+    momentum: float,
+    factor: float,
+) -> tuple[Array, Array]:
+    """Return momentum * running + (1 - momentum) * batch of both, the variance times a factor."""
     if factor != 1.0:
-        batch = batch * factor
-    average: Array = momentum * running + (1.0 - momentum) * batch
-    return average
+        variance = variance * factor
+    return (
+        momentum * running_mean + (1.0 - momentum) * mean,
+        momentum * running_variance + (1.0 - momentum) * variance,
+    )

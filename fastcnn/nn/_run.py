@@ -25,8 +25,10 @@ class Tracing:
         """Write down a layer; return (what it gives, None)."""
         raise NotImplementedError
 
-    def update(self, buffer: Buffer, batch: Any, momentum: float, factor: float) -> None:
-        """Write down the next value of a running average."""
+    def update(
+        self, buffers: tuple[Buffer, Buffer], batch: tuple[Any, Any], options: dict[str, float]
+    ) -> None:
+        """Write down the next values of running statistics: of mean and variance."""
         raise NotImplementedError
 
     def mask(self, shape: tuple[int, ...], rate: float) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastcnn._types import Array
 from fastcnn.backend import Backend
-from fastcnn.nn._norm import running_average
+from fastcnn.nn._norm import running_statistics
 from fastcnn.nn._options import pads_of, pair, window_shape
 
 __all__ = [
@@ -188,8 +188,11 @@ OPS = {
     "reshape": Op(("y",), ("x",), _reshape, _run_reshape),
     "reshape_backward": Op(("dx",), (), lambda dy, x_shape: (x_shape,), _run_reshape_backward),
     "dropout_mask": Op(("mask",), (), lambda shape, **options: (shape,), _run_dropout_mask),
-    "running_average": Op(
-        ("average",), (), lambda running, batch, **options: (running,), running_average
+    "running_statistics": Op(
+        ("mean", "variance"),
+        (),
+        lambda running_mean, running_variance, **others: (running_mean, running_variance),
+        running_statistics,
     ),
 }
 

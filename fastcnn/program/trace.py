@@ -226,16 +226,20 @@ class Tracer(Tracing):
         symbols = tuple(Symbol(value, self) for value in results)
         return symbols if is_several(shape) else symbols[0]
 
-    def update(self, buffer: Buffer, batch: Any, momentum: float, factor: float) -> None:
-        """Write down what a buffer becomes after the step: at a second place, once more."""
-        like = self._variables[id(buffer._data)]
-        average = f"{self._prefix}running_average"
-        new = self._new(average, "result", like.shape, like.dtype, buffer).name
-        arguments = {"running": self.updates.get(like.name, like.name), "batch": batch._value.name}
-        options = {"momentum": momentum, "factor": factor}
-        node = Node("running_average", (new,), arguments, options, self._layers[-1])
+    def update(
+        self, buffers: tuple[Buffer, Buffer], batch: tuple[Any, Any], options: dict[str, float]
+    ) -> None:
+        """Write down what buffers become after the step: at a second place, once more."""
+        arguments, results = {}, []
+        for name, buffer in zip(("mean", "variance"), buffers, strict=True):
+            like = self._variables[id(buffer._data)]
+            arguments[f"running_{name}"] = self.updates.get(like.name, like.name)
+            new = f"{self._prefix}next_{name}"
+            results.append(self._new(new, "result", like.shape, like.dtype, buffer).name)
+            self.updates[like.name] = results[-1]
+        arguments["mean"], arguments["variance"] = (each._value.name for each in batch)
+        node = Node("running_statistics", tuple(results), arguments, options, self._layers[-1])
         self.averages.append(node)
-        self.updates[like.name] = new
 
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""

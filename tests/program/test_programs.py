@@ -102,12 +102,11 @@ def test_a_program_can_be_read() -> None:
         "3.dropout_mask = dropout_mask(shape=(2, 4), rate=0.5)",
         "3.dropout = dropout(2.global_avg_pool2d, 3.dropout_mask, rate=0.5)",
         "4.linear = linear(3.dropout, 4.weight, 4.bias)",
-        "1.running_average = running_average(1.running_mean, 1.mean, momentum=0.5, factor=1.0)",
-        "1.running_average_2 = running_average(1.running_variance, 1.variance, momentum=0.5, "
-        f"factor={50 / 49})",
+        "1.next_mean, 1.next_variance = running_statistics(1.running_mean, 1.running_variance, "
+        f"1.mean, 1.variance, momentum=0.5, factor={50 / 49})",
         "softmax_cross_entropy, probabilities = softmax_cross_entropy(4.linear, target)",
-        "1.running_mean := 1.running_average",
-        "1.running_variance := 1.running_average_2",
+        "1.running_mean := 1.next_mean",
+        "1.running_variance := 1.next_variance",
         "return 4.linear, softmax_cross_entropy",
         "",
         "d(4.linear) = softmax_cross_entropy_backward(probabilities, target, dloss=1.0)",
