@@ -185,36 +185,28 @@ cdef void multiply_few(const Geometry* g, Py_ssize_t e, Py_ssize_t k, Py_ssize_t
         m += 2 * g.vector_m if two else g.vector_m
 
 
-cdef void fetch(const Geometry* g, Py_ssize_t e, Py_ssize_t first_tile, Py_ssize_t tiles,
-                Py_ssize_t following, const Place* place, Place* next_, const real* x,
-                const real* y) noexcept nogil:
-    """Find the places of the following tiles, and fetch what they read and what is written before.
+cdef inline void fetch(const Geometry* g, Py_ssize_t e, Py_ssize_t tiles, Py_ssize_t following,
+                       const Place* place, const Place* next_, const real* x,
+                       real* y) noexcept nogil:
+    """Fetch rows of what the tiles of a block write, and of what those that follow them read.
 
-    Of a block this is the part that comes with point e: memory is kept busy all the time.
+    It is the part of them that comes with point e, so that memory is busy all the time.
     """
-    cdef Py_ssize_t line = 64 // sizeof(real), t, _, j
-    cdef const real* at
-    for t in range(tiles * e // POINTS, tiles * (e + 1) // POINTS):
-        at = y + ((place[t].n * g.P + place[t].p) * g.Q + place[t].q) * g.K
-        for _ in range(OUT if g.far and g.argmax is NULL else 0):
-            j = 0
+    cdef Py_ssize_t i, j, t, row
+    for i in range(2 * OUT * tiles * e // POINTS, 2 * OUT * tiles * (e + 1) // POINTS):
+        t, row, j = i // (2 * OUT), i % OUT, 0
+        if i % (2 * OUT) < OUT and g.argmax is NULL:
+            row = (place[t].n * g.P + place[t].p + row) * g.Q + place[t].q
             while j < OUT * g.K:
-                prefetch_to_write(at + j)
-                j += line
-            at += g.Q * g.K
-        if t >= following:
-            continue
-        next_[t] = place_after(g, next_[t - 1] if t > 0 else place[tiles - 1],
-                               first_tile + tiles + t)
-        # The pixels that no tile before it reads, beside it or above.
-        at = x + ((next_[t].n * g.H + next_[t].p + 2 - g.pad_top) * g.W + next_[t].q + 2
-                  - g.pad_left) * g.C
-        for _ in range(OUT if g.far else 0):
-            j = 0
+                prefetch_to_write(y + row * g.K + j)
+                j += 64 // sizeof(real)
+        elif i % (2 * OUT) >= OUT and t < following:
+            # The pixels that no tile before it reads, beside it or above.
+            row = (next_[t].n * g.H + next_[t].p + 2 - g.pad_top + row) * g.W
+            row += next_[t].q + 2 - g.pad_left
             while j < OUT * g.C:
-                prefetch(at + j)
-                j += line
-            at += g.W * g.C
+                prefetch(x + row * g.C + j)
+                j += 64 // sizeof(real)
 
 
 cdef inline void outputs_of(const Geometry* g, const Place* place, unsigned int blank, real* y,
@@ -283,7 +275,7 @@ cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* 
     """Compute a share of the filters of a run of blocks; the weights were transformed ahead."""
     cdef Py_ssize_t blocks = (g.tiles + g.block - 1) // g.block, run = task // shares
     cdef Py_ssize_t first = run * blocks // g.runs * g.block
-    cdef Py_ssize_t end = min((run + 1) * blocks // g.runs * g.block, g.tiles), tiles, i
+    cdef Py_ssize_t end = min((run + 1) * blocks // g.runs * g.block, g.tiles), tiles, following, i
     cdef Py_ssize_t k, k_next, k_start = task % shares * vectors_of(g.K) // shares * LANES
     cdef Py_ssize_t k_end = (task % shares + 1) * vectors_of(g.K) // shares * LANES
     cdef real* v = t + ROOM * LANES
@@ -297,12 +289,16 @@ cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* 
         tiles = min(g.block, end - first)
         for i in range(tiles):
             transform_input(g, place + i, i, v, x, zeros, t)
+        following = min(tiles, end - first - tiles)
+        for i in range(following):
+            next_[i] = place_after(g, next_[i - 1] if i > 0 else place[tiles - 1],
+                                   first + tiles + i)
         k = k_start
         while k < k_end:
             k_next = min(k_end, group_end(g, k))
             for i in range(POINTS):
-                if k == k_start:
-                    fetch(g, i, first, tiles, end - first - tiles, place, next_, x, y)
+                if g.far and k == k_start:
+                    fetch(g, i, tiles, following, place, next_, x, y)
                 if g.by_tile:
                     multiply_few(g, i, k, k_next, first, tiles, u, v, m)
             if not g.by_tile:

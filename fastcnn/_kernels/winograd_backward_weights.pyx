@@ -54,6 +54,15 @@ cdef struct Place:
     Py_ssize_t n, p, q          # of a tile: its image, its first row and column
 
 
+cdef struct Ahead:              # what the next block will read
+    const real* x               # from the block's first channel on
+    const real* dy              # from its first filter on
+    Py_ssize_t c_lanes, k_lanes
+    Py_ssize_t step, steps      # in how many steps it is fetched, and how many are done
+    Py_ssize_t tiles
+    Place place[MOST_TILES]
+
+
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
@@ -100,13 +109,38 @@ cdef inline Place place_of(const Geometry* g, Py_ssize_t tile_) noexcept nogil:
     return at
 
 
-cdef inline void step(const Geometry* g, Place* at) noexcept nogil:
-    """Go to the next tile."""
+cdef inline Place place_after(const Geometry* g, Place at) noexcept nogil:
+    """Return where the next tile lies."""
     at.q += OUT
     if at.q >= g.Q:
         at.p, at.q = at.p + OUT, 0
     if at.p >= g.P:
         at.n, at.p = at.n + 1, 0
+    return at
+
+
+cdef inline void fetch(const Geometry* g, Ahead* ahead) noexcept nogil:
+    """Fetch some rows of the 4x4 pixels of x and dy that a tile reads and none before it does.
+
+    They are as many at each step: memory is busy all the time.
+    """
+    cdef Py_ssize_t rows = 2 * OUT * ahead.tiles, i, _, c
+    cdef const Place* at
+    cdef const real* pixel
+    for i in range(rows * ahead.step // ahead.steps, rows * (ahead.step + 1) // ahead.steps):
+        at = &ahead.place[i // (2 * OUT)]
+        if i % (2 * OUT) < OUT:
+            pixel = ahead.x + (((at.n * g.H + at.p + 2 - g.pad_top + i % OUT) * g.W
+                               + at.q + 2 - g.pad_left) * g.C)
+        else:
+            pixel = ahead.dy + ((at.n * g.P + at.p + i % OUT) * g.Q + at.q) * g.K
+        for _ in range(OUT):
+            c = 0
+            while c < (ahead.c_lanes if i % (2 * OUT) < OUT else ahead.k_lanes):
+                prefetch(pixel + c)
+                c += 64 // sizeof(real)
+            pixel += g.C if i % (2 * OUT) < OUT else g.K
+    ahead.step += 1
 
 
 cdef void transform_input(Py_ssize_t pair, const real** at, Py_ssize_t lanes, Py_ssize_t step_,
@@ -151,7 +185,8 @@ cdef void transform_gradient(Py_ssize_t pair, const real** at, Py_ssize_t lanes,
 
 
 cdef void multiply(const Geometry* g, bint fresh, Py_ssize_t tiles, Py_ssize_t channels,
-                   Py_ssize_t k_lanes, real* m, const real* v, const real* u) noexcept nogil:
+                   Py_ssize_t k_lanes, real* m, const real* v, const real* u,
+                   Ahead* ahead) noexcept nogil:
     """Add the products of some tiles at one point to m; fresh sums are 0."""
     cdef Py_ssize_t c, k = 0, i
     cdef const real* v_c
@@ -159,8 +194,10 @@ cdef void multiply(const Geometry* g, bint fresh, Py_ssize_t tiles, Py_ssize_t c
     while k < k_lanes:
         two, c, v_c = k_lanes - k >= 2 * LANES, 0, v
         while c < channels:
-            for i in range(1, SUM_ROWS + 1):
-                prefetch_to_write(m + (c + SUM_ROWS) * LANES + i * LANES - LANES)
+            if ahead.tiles > 0:
+                fetch(g, ahead)
+            for i in range(SUM_ROWS, 2 * SUM_ROWS):
+                prefetch_to_write(m + (c + i) * LANES)
             v_c = v + c // LANES * g.vector_v + c % LANES
             sums(two, m + c * LANES, g.vector_m, fresh, v_c, g.vector_v, u, g.vector_v, tiles)
             c += SUM_ROWS
@@ -203,19 +240,6 @@ cdef void transform_sums(
         k += LANES
 
 
-cdef inline void fetch_pixels(const real* at, Py_ssize_t row, Py_ssize_t pixel,
-                              Py_ssize_t lanes) noexcept nogil:
-    """Fetch 4x4 pixels."""
-    cdef Py_ssize_t _, i, c
-    for _ in range(OUT):
-        for i in range(OUT):
-            c = 0
-            while c < lanes:
-                prefetch(at + i * pixel + c)
-                c += 64 // sizeof(real)
-        at += row
-
-
 cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, real* parts,
                      real* scratch, const real* dy, const real* x) noexcept nogil:
     """Sum one part's tiles for one block of channels and one of filters."""
@@ -225,7 +249,7 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
     cdef Py_ssize_t c_lanes = block_start(g.C, g.c_blocks, c_block + 1) - c_start
     cdef Py_ssize_t k_start = block_start(g.K, g.k_blocks, k_block)
     cdef Py_ssize_t k_lanes = block_start(g.K, g.k_blocks, k_block + 1) - k_start
-    cdef Py_ssize_t channels = min(c_lanes, g.C - c_start), pair, tiles, t, e, f
+    cdef Py_ssize_t channels = min(c_lanes, g.C - c_start), pair, tiles, t, e
     cdef Py_ssize_t first = part * g.tiles // g.parts, end = (part + 1) * g.tiles // g.parts
     cdef Py_ssize_t x_size = g.N * g.H * g.W * g.C, dy_size = g.N * g.P * g.Q * g.K, line
     cdef const real* x_end = copy_of_end(scratch + 2 * g.row, g.row, x + x_size, x_size)
@@ -236,9 +260,13 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
     cdef real* v = m + POINTS * g.point_m
     cdef real* u = v + ceil_div(g.c_lanes, SUM_ROWS) * SUM_ROWS // LANES * g.vector_v
     cdef bint fresh = True
-    cdef Place at = place_of(g, first), ahead = place_of(g, first + g.block)
+    cdef Ahead ahead
+    cdef Place at = place_of(g, first)
     cdef const real* x_at[MOST_TILES * POINTS]
     cdef const real* dy_at[MOST_TILES * PIXELS]
+    ahead.x, ahead.c_lanes = x + c_start, c_lanes
+    ahead.dy, ahead.k_lanes = dy + k_start, k_lanes
+    ahead.steps = POINTS * ceil_div(channels, SUM_ROWS) * ceil_div(k_lanes, 2 * LANES)
     if part > 0:
         dw = parts + (part - 1) * g.part
         db = dw + TAPS * g.C * g.K
@@ -251,8 +279,11 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
                         zeros, x_end)
             find_pixels(dy_at + t * PIXELS, OUT, dy + at.n * g.P * g.Q * g.K + k_start, at.p, at.q,
                         g.P, g.Q, g.K, k_lanes, dy + dy_size, zeros, dy_end)
-            step(g, &at)
-        f = 0
+            at = place_after(g, at)
+        ahead.step, ahead.tiles = 0, min(tiles, end - first - tiles) if g.far else 0
+        ahead.place[0] = at
+        for t in range(1, ahead.tiles):
+            ahead.place[t] = place_after(g, ahead.place[t - 1])
         for pair in range(3):
             for t in range(tiles):
                 transform_input(pair, x_at + t * POINTS, c_lanes, g.vector_v, v + t * TILE_LINES)
@@ -262,17 +293,8 @@ cdef void accumulate(const Geometry* g, Py_ssize_t task, real* dw, real* db, rea
             for e in range(LINES):
                 line = e if e < SIDE or pair > 0 else e + (SIDE - 2) * SIDE
                 line += (2 * pair - 1) * SIDE if pair > 0 else 0
-                while g.far and f * POINTS < (LINES * pair + e + 1) * tiles and (
-                    first + g.block + f < end
-                ):
-                    fetch_pixels(x + ((ahead.n * g.H + ahead.p + 2 - g.pad_top) * g.W + ahead.q + 2
-                                      - g.pad_left) * g.C + c_start, g.W * g.C, g.C, c_lanes)
-                    fetch_pixels(dy + ((ahead.n * g.P + ahead.p) * g.Q + ahead.q) * g.K + k_start,
-                                 g.Q * g.K, g.K, k_lanes)
-                    step(g, &ahead)
-                    f += 1
                 multiply(g, fresh, tiles, channels, k_lanes, m + line * g.point_m, v + e * LANES,
-                         u + e * LANES)
+                         u + e * LANES, &ahead)
         fresh = False
         first += tiles
     transform_sums(g, c_start, channels, k_start, k_start + k_lanes, dw, m)
