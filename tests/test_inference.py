@@ -237,7 +237,9 @@ def test_the_last_write(
     residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
     shared = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
     for relu in (False, True):
-        op = fast_backend.prepared.conv2d(w, b, relu=relu, **shared)
+        op = fast_backend.prepared.conv2d(
+            w, b, activation="relu" if relu else None, **shared
+        )
         for added in (None, residual):
             expected = plain if added is None else plain + added
             expected = fast_backend.relu(expected) if relu else expected

@@ -93,7 +93,7 @@ GUARDS = """
 
         def conv2d(self, x, w, b, residual, padding):
             options = dict(stride=1, padding=padding, dilation=1, groups=1)
-            op = winograd.prepared.conv2d(w, b, relu=True, **options)
+            op = winograd.prepared.conv2d(w, b, activation="relu", **options)
             return op(x, residual)
 
         def conv_block(self, x, w, b, padding):

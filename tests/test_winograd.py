@@ -120,7 +120,7 @@ def test_a_sum_of_zeros_is_the_bias(
         np.testing.assert_array_equal(y[blank], np.broadcast_to(b, y.shape)[blank])
         assert (y[~blank] != b).all()
         options = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1}
-        op = backend.prepared.conv2d(w, b, relu=False, **options)
+        op = backend.prepared.conv2d(w, b, **options)
         assert_same_bits((op(x),), (y,), isa)
         assert np.isnan(backend.conv2d(x, nan, b, padding=1)[..., 0]).all()
 

@@ -5,22 +5,20 @@ that the compiler vectorises; `over_ranges` gives every thread its range. A sele
 `x > 0` decides where a NaN goes.
 """
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
 from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
 
 from fastcnn._kernels._exp cimport (
     exp, expm1_negative, normal_tail, times_exp_negative
 )
+from fastcnn._kernels._finish cimport Loop
 from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
 cdef enum:
     PAGE = 1024                 # numbers; a thread takes whole ones, the same in every such op
     PIECE = 64                  # numbers that are computed and then written past the caches
-
-ctypedef void (*Loop)(
-    real* out, const real* a, const real* b, double parameter, Py_ssize_t count
-) noexcept nogil
 
 
 cdef void over_ranges(
@@ -62,6 +60,31 @@ cdef void stream_range(
 cdef inline bint fits(double parameter) noexcept nogil:
     """Return whether a number is one of `real` too; else products are made in double."""
     return sizeof(real) == 8 or parameter == 0 or 1e-37 < fabs(parameter) < 1e38
+
+
+def loop(op, double parameter):
+    """Return an op's loop, for the last write of another kernel (_finish.pxd)."""
+    if op == "relu":
+        return PyCapsule_New(<void*> relu_loop, "relu", NULL)   # these have it in line
+    return PyCapsule_New(<void*> loop_of(op, parameter), "activation", NULL)
+
+
+cdef Loop loop_of(op, double parameter) except NULL:
+    if op == "leaky_relu":
+        return leaky_relu_loop if fits(parameter) else leaky_relu_wide_loop
+    if op == "elu":
+        return elu_loop if fits(parameter) else elu_wide_loop
+    if op == "gelu":
+        return gelu_loop
+    if op == "silu":
+        return silu_loop
+    if op == "hard_swish":
+        return hard_swish_loop
+    if op == "sigmoid":
+        return sigmoid_loop
+    if op == "tanh":
+        return tanh_loop
+    raise ValueError(f"activations.loop: expected an activation, got {op!r}")
 
 
 # ---------------------------------------------------------------- ReLU
@@ -125,8 +148,7 @@ cdef void leaky_relu_backward_wide_loop(
 
 
 def leaky_relu(real[::1] y, const real[::1] x, double negative_slope, int threads):
-    over_ranges(leaky_relu_loop if fits(negative_slope) else leaky_relu_wide_loop,
-                y, x, x, negative_slope, threads)
+    over_ranges(loop_of("leaky_relu", negative_slope), y, x, x, negative_slope, threads)
 
 
 def leaky_relu_backward(
@@ -172,7 +194,7 @@ cdef void elu_backward_wide_loop(
 
 
 def elu(real[::1] y, const real[::1] x, double alpha, int threads):
-    over_ranges(elu_loop if fits(alpha) else elu_wide_loop, y, x, x, alpha, threads)
+    over_ranges(loop_of("elu", alpha), y, x, x, alpha, threads)
 
 
 def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
@@ -249,6 +271,40 @@ def silu(real[::1] y, const real[::1] x, int threads):
 
 def silu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
     over_ranges(silu_backward_loop, dx, dy, x, 0, threads)
+
+
+# ---------------------------------------------------------------- hard swish
+cdef void hard_swish_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real gate
+    for i in range(count):
+        # Times 1/6 and not by 6 in the end: no product is larger than x.
+        gate = x[i] + <real> 3
+        gate = <real> 0 if gate < 0 else gate       # a NaN passes both
+        gate = <real> 6 if gate > 6 else gate
+        y[i] = x[i] * (gate * <real> (1. / 6.))
+
+
+cdef void hard_swish_backward_loop(
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real slope
+    for i in range(count):
+        slope = (<real> 2 * x[i] + <real> 3) * <real> (1. / 6.)
+        slope = <real> 0 if x[i] <= -3 else slope
+        slope = <real> 1 if x[i] >= 3 else slope
+        dx[i] = dy[i] * slope
+
+
+def hard_swish(real[::1] y, const real[::1] x, int threads):
+    over_ranges(hard_swish_loop, y, x, x, 0, threads)
+
+
+def hard_swish_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
+    over_ranges(hard_swish_backward_loop, dx, dy, x, 0, threads)
 
 
 # ---------------------------------------------------------------- sigmoid

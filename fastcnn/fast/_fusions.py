@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._checks import number
 from fastcnn.fast import FastBackend
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
-from fastcnn.program.ops import OPS, Op
+from fastcnn.program.ops import OPS, Op, parameters_of
 
-__all__ = ["INFERENCE", "TRAINING"]
+__all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
 
 _MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
 _FEW_NUMBERS = 9  # of a filter, as in a first layer's 3x3 of one channel
@@ -129,11 +130,21 @@ register(TRAINING, FastBackend)
 # ---------------------------------------------------------------------- inference
 # A product is a convolution or dense layer with what its kernel takes along. The norm of running
 # statistics behind it goes into its weights.
+
+# What the last write of a kernel computes: `loop_of` of activations.pyx has a line for each. In
+# front of a max-pool it must fall and then rise, or only rise (_four.pxd).
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
+
 _NORM_OF = "batch_norm_inference({}, gamma, beta, mean, variance)"
 
 
 def _product_options(match: Match) -> dict[str, Any]:
-    options: dict[str, Any] = {"relu": "relu" in match.nodes}
+    options: dict[str, Any] = {}
+    for op in ACTIVATIONS:
+        if op in match.nodes:
+            names = parameters_of(op).options  # one or none
+            numbers = [number(op, name, match.option(op, name)) for name in names]
+            options = {"activation": op, "parameter": sum(numbers)}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
             options |= match.nodes[op].attributes
@@ -171,16 +182,16 @@ INFERENCE: Sequence[Fusion] = tuple(
         (
             "conv2d",
             (
-                "max_pool2d(relu({}))",
-                "relu(add({}, r))",
-                "relu(add(r, {}))",
+                *(f"max_pool2d({each}({{}}))" for each in ACTIVATIONS),
+                *(f"{each}(add({{}}, r))" for each in ACTIVATIONS),
+                *(f"{each}(add(r, {{}}))" for each in ACTIVATIONS),
                 "add({}, r)",
                 "add(r, {})",
-                "relu({})",
+                *(f"{each}({{}})" for each in ACTIVATIONS),
                 "{}",
             ),
         ),
-        ("linear", ("relu({})", "{}")),
+        ("linear", (*(f"{each}({{}})" for each in ACTIVATIONS), "{}")),
     )
     for pattern in patterns
     for layer in (_NORM_OF.format(f"{op}(x, w, b)"), f"{op}(x, w, b)")

@@ -1,7 +1,7 @@
 """Inference on the fast backend: a model's program, folded and fused, as plans with packed weights.
 
 A convolution or dense layer with what its kernel takes along is a product: batch normalization
-goes into its weights, and ReLU, a sum or a max-pool behind it into its last write. What depends on
+goes into its weights; a sum, an activation or a max-pool behind it into its last write. What depends on
 weights alone is made once for all plans of a model. A plan is for one shape of batches and one call
 at a time; those that wait for the next call are kept, up to a number of bytes.
 """
@@ -251,8 +251,7 @@ class _Product:
         if self._is_dense:
             op = self._prepared.linear(w, b, **self._options)
         elif "pool_size" in self._options:
-            options = {name: each for name, each in self._options.items() if name != "relu"}
-            op = self._prepared.conv_block(w, b, **options)
+            op = self._prepared.conv_block(w, b, **self._options)
         else:
             op = self._prepared.conv2d(w, b, **self._options)
         return _Made(op, weights)

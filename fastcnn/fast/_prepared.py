@@ -27,6 +27,7 @@ Op = Callable[[Array], Array]
 Call = Callable[[], object]
 _FEW = 2  # rows that a linear layer multiplies by the weights as they lie; six packed cost no more
 _MOST_SHAPES = 16  # that a prepared op remembers
+_ANY_ACTIVATION = ("few", "winograd")  # the kernels of a block that take any in place of ReLU
 _WORTH_A_TEAM = 1 << 14  # numbers of a batch: its rows come from memory, one after another
 
 
@@ -40,6 +41,12 @@ class _Prepared:
         # Each call that runs has a workspace of its own; these wait for the next call. How the
         # weights lie in one depends on the images' shape and on the number of threads.
         self._idle: list[tuple[tuple[Any, ...], Array]] = []
+
+    def _loop(self, activation: str | None, parameter: float) -> tuple[Any, float]:
+        """Return an activation as the last write of a kernel takes it."""
+        if activation is None:
+            return None, 0.0
+        return self._kernels.activations.loop(activation, parameter), parameter
 
     def _floats(self, op: str, x: Array) -> Array:
         """Return x as a kernel takes it."""
@@ -63,18 +70,19 @@ class _Prepared:
 
 
 class _Conv2D(_Prepared):
-    """conv2d, then a residual is added to it, then ReLU, as far as they are asked for."""
+    """conv2d, then a residual is added, then an activation, as far as they are asked for."""
 
     def __init__(
         self,
         backend: FastBackend,
         w: Array,
         b: Array | None,
-        relu: bool,
+        activation: str | None,
+        parameter: float,
         options: dict[str, Any],
     ) -> None:
         super().__init__(backend, w, b)
-        self._relu = relu
+        self._activation = self._loop(activation, parameter)
         self._options = options
         self._shapes: dict[tuple[int, ...], tuple[_conv_rules.Geometry, str]] = {}
         self._packed: dict[str, Array] = {}  # by algorithm: what its kernel reads, never changed
@@ -109,7 +117,7 @@ class _Conv2D(_Prepared):
     def _call(self, y: Array, x: Array, residual: Array | None, room: Room) -> Call:
         geometry, algorithm = self._shape(x)
         w, b, threads, kernels = self._w, self._b, self._backend.num_threads, self._kernels
-        last = threads, self._relu, residual
+        last = threads, *self._activation, residual
         packed = self._weights(algorithm, geometry.groups)
         call: Call
         if algorithm == "depthwise":
@@ -130,13 +138,13 @@ class _Conv2D(_Prepared):
         return call
 
     def pooled(self, y: Array, x: Array, block: _conv_block._Block, room: Room) -> Call:
-        """Return a call that writes ReLU and max-pool of it to y, by Winograd's kernel."""
+        """Return a call that writes the max-pool of it to y, by Winograd's kernel."""
         kernel, threads = self._kernels.winograd, self._backend.num_threads
         size = _conv_block._tiles_workspace(kernel, y, self._w, threads, kept=True)
         scratch, u = room.keep((size,), self._w.dtype), self._weights("winograd", 1)
         argmax = room.keep(y.shape, np.dtype(np.uint8))
-        pads = block.window[2:4]
-        call: Call = kernel.bound_block(y, argmax, x, self._w, self._b, scratch, *pads, threads, u)
+        arrays, pads = (y, argmax, x, self._w, self._b, scratch), block.window[2:4]
+        call: Call = kernel.bound_block(*arrays, *pads, threads, u, *self._activation)
         return call
 
     def _weights(self, algorithm: str, groups: int) -> Array:
@@ -171,22 +179,26 @@ class _Conv2D(_Prepared):
 
 
 class _ConvBlock(_Prepared):
-    """conv_block without its argmax."""
+    """conv_block without its argmax, with ReLU or another activation."""
 
     def __init__(
         self,
         backend: FastBackend,
         w: Array,
         b: Array | None,
+        activation: str,
+        parameter: float,
         options: dict[str, Any],
     ) -> None:
         super().__init__(backend, w, b)
+        self._activation = self._loop(activation, parameter)
+        self._is_relu = activation == "relu"
         self._options = options
         self._blocks: dict[tuple[int, ...], tuple[_conv_block._Block, str]] = {}
         pools = ("pool_size", "pool_stride")
         convolution = {name: options[name] for name in options if name not in pools}
         # Where it is plain or by Winograd's algorithm:
-        self._convolution = _Conv2D(backend, w, b, True, convolution)
+        self._convolution = _Conv2D(backend, w, b, activation, parameter, convolution)
         self._pool = _prepared_pools.MaxPool2D(
             backend,
             pool_size=options["pool_size"],
@@ -200,7 +212,10 @@ class _ConvBlock(_Prepared):
         found = self._blocks.get(x.shape)
         if found is None:
             block = _conv_block._check("conv_block", x, self._w, **self._options)
-            found = block, self._backend._algorithm(x, self._w, block)
+            algorithm = self._backend._algorithm(x, self._w, block)
+            if not self._is_relu and algorithm not in _ANY_ACTIVATION:
+                algorithm = "plain"
+            found = block, algorithm
             if len(self._blocks) >= _MOST_SHAPES:
                 self._blocks.clear()
             self._blocks[x.shape] = found
@@ -211,10 +226,10 @@ class _ConvBlock(_Prepared):
         block, algorithm = self._block(x)
         if algorithm == "plain":
             return self._pool(self._convolution(x))
-        if algorithm == "winograd":
-            y = empty((x.shape[0], *block.output, self._w.shape[3]), x.dtype)
+        if algorithm in _ANY_ACTIVATION:
+            call, y = self.bind(x, FRESH)
             if y.size:
-                self._convolution.pooled(y, x, block, FRESH)()
+                call()
             return y
         run = partial(self._run, x.shape[1:])
         return self._backend._fused_block(x, self._w, self._b, block, algorithm, run)[0]
@@ -239,7 +254,7 @@ class _ConvBlock(_Prepared):
         if algorithm == "few":
             bias = zeros(w.shape[3:], w.dtype) if b is None else b
             few = self._kernels.conv_block_few
-            return few.bound(y, argmax, x, w, bias, *block.pool[2:], threads), y
+            return few.bound(y, argmax, x, w, bias, *block.pool[2:], threads, *self._activation), y
         kernel, size, options = self._backend._block_kernel(w, block, algorithm, threads)
         arrays = y, argmax, x, w, b, room.keep((size,), w.dtype)
         kernel.conv_block(*arrays, *options, threads)  # it packs the weights
@@ -248,11 +263,18 @@ class _ConvBlock(_Prepared):
 
 
 class _Linear(_Prepared):
-    """linear, with ReLU if asked for."""
+    """linear, with an activation if asked for."""
 
-    def __init__(self, backend: FastBackend, w: Array, b: Array | None, relu: bool) -> None:
+    def __init__(
+        self,
+        backend: FastBackend,
+        w: Array,
+        b: Array | None,
+        activation: str | None,
+        parameter: float,
+    ) -> None:
         super().__init__(backend, w, b)
-        self._relu = relu
+        self._activation = self._loop(activation, parameter)
 
     def __call__(self, x: Array) -> Array:
         x, w, b = self._floats("linear", x), self._w, self._b
@@ -262,7 +284,7 @@ class _Linear(_Prepared):
         threads = self._backend.num_threads
         if len(x) <= _FEW:
             if len(x):
-                self._kernels.linear_few.linear_few(y, x, w, b, self._relu, threads)
+                self._kernels.linear_few.linear_few(y, x, w, b, *self._activation, threads)
             return y
         kernel = self._kernels.conv2d
         self._run(
@@ -278,10 +300,9 @@ class _Linear(_Prepared):
                 1,
                 threads,
                 packed,
+                *self._activation,
             ),
         )
-        if self._relu:
-            self._kernels.activations.relu(y.reshape(-1), y.reshape(-1), self._backend._team(y))
         return y
 
     def bind(self, x: Array, room: Room) -> tuple[Call, Array]:
@@ -290,21 +311,18 @@ class _Linear(_Prepared):
         For many rows the first call packs the weights, which must not change from then on.
         """
         y = room.make((x.shape[0], self._w.shape[1]), self._w.dtype)
-        w, b, relu, threads = self._w, self._b, self._relu, self._backend.num_threads
+        w, b, threads = self._w, self._b, self._backend.num_threads
         if len(x) <= _FEW:
-            return self._kernels.linear_few.bound(y, x, w, b, relu, threads), y
+            return self._kernels.linear_few.bound(y, x, w, b, *self._activation, threads), y
         kernel, images = self._kernels.conv2d, (_linear._as_image(y), _linear._as_image(x))
         workspace = room.keep((kernel.workspace_size(1, 1, *w.shape),), w.dtype)
         arguments = *images, w[None, None], b, workspace, *_linear._WINDOW, 1, threads
-        activate, flat = self._kernels.activations.relu, y.reshape(-1)
-        team, packed = self._backend._team(y), False
+        activation, packed = self._activation, False
 
         def call() -> None:
             nonlocal packed
-            kernel.conv2d(*arguments, packed)
+            kernel.conv2d(*arguments, packed, *activation)
             packed = True
-            if relu:
-                activate(flat, flat, team)
 
         return call, y
 
@@ -326,20 +344,40 @@ class Preparation:
         """How many threads an op would use now; what is bound keeps the number of then."""
         return self._backend.num_threads
 
-    def conv2d(self, w: Array, b: Array | None, *, relu: bool, **options: Any) -> _Conv2D:
-        """Prepare conv2d, with ReLU if asked for; the op takes a residual too."""
-        return _Conv2D(self._backend, w, b, relu, options)
+    def conv2d(
+        self,
+        w: Array,
+        b: Array | None,
+        *,
+        activation: str | None = None,
+        parameter: float = 0.0,
+        **options: Any,
+    ) -> _Conv2D:
+        """Prepare conv2d, with an activation if asked for; the op takes a residual too."""
+        return _Conv2D(self._backend, w, b, activation, parameter, options)
 
-    def conv_block(self, w: Array, b: Array | None, **options: Any) -> Op:
-        """Prepare conv_block; the result is y alone."""
-        backend = self._backend
-        if options["groups"] > 1:
-            return lambda x: backend.conv_block(x, w, b, **options)[0]
-        return _ConvBlock(backend, w, b, options)
+    def conv_block(
+        self,
+        w: Array,
+        b: Array | None,
+        *,
+        activation: str = "relu",
+        parameter: float = 0.0,
+        **options: Any,
+    ) -> Op:
+        """Prepare conv_block of one group, with any activation; the result is y alone."""
+        return _ConvBlock(self._backend, w, b, activation, parameter, options)
 
-    def linear(self, w: Array, b: Array | None, *, relu: bool) -> Op:
-        """Prepare linear, with ReLU if asked for."""
-        return _Linear(self._backend, w, b, relu)
+    def linear(
+        self,
+        w: Array,
+        b: Array | None,
+        *,
+        activation: str | None = None,
+        parameter: float = 0.0,
+    ) -> Op:
+        """Prepare linear, with an activation if asked for."""
+        return _Linear(self._backend, w, b, activation, parameter)
 
     def max_pool2d(self, **options: Any) -> Op:
         """Prepare max_pool2d; the result is y alone."""
