@@ -1,4 +1,4 @@
-# exp, e^x - 1, and the tail of the normal distribution, as plain expressions without a branch:
+# e^x, e^x - 1, and the tail of the normal distribution, as plain expressions without a branch:
 # inlined into a loop, they run in every lane of a vector, which the C library's do not.
 #
 # exp(x) = 2^n * e^r with n the integer next to x / ln 2 and |r| <= ln(2) / 2 (Cody and Waite,
@@ -67,21 +67,17 @@ cdef inline real series(real r) noexcept nogil:
     return s * r * r + r
 
 
-cdef inline real exp(real x) noexcept nogil:
-    """Return e^x."""
+cdef inline real exp_negative(real x) noexcept nogil:
+    """Return e^x for x <= 0."""
     cdef real low = <real> (-746. if sizeof(real) == 8 else -104.)
-    cdef real high = <real> (710. if sizeof(real) == 8 else 89.)
-    cdef real t, n, half
-    x = low if x < low else x           # a NaN passes both
-    x = high if x > high else x
-    t = x * <real> 1.44269504088896340736 + magic()
-    n = t - magic()
-    # In two factors: 2^n itself may be neither a normal number nor finite where e^x is.
-    half = n * <real> 0.5 + magic()
+    # 2^(n + 64) is a normal number where 2^n may be none; to take 2^64 away is the one rounding.
+    cdef real shifted = magic() + <real> 64
+    cdef real t, n
+    x = low if x < low else x           # a NaN passes
+    t = x * <real> 1.44269504088896340736 + shifted
+    n = t - shifted
     return (
-        (<real> 1 + series(remainder(x, n)))
-        * power_of_two(half)
-        * power_of_two(n - (half - magic()) + magic())
+        (<real> 1 + series(remainder(x, n))) * power_of_two(t) * <real> 5.42101086242752217e-20
     )
 
 
@@ -112,50 +108,46 @@ cdef inline real expm1_negative(real x) noexcept nogil:
     return series(remainder(x, n)) * scale + (scale - <real> 1)
 
 
-cdef inline real normal_tail(real t, real density) noexcept nogil:
-    """Return the probability that a normal variable exceeds t >= 0, `density` that of t.
+cdef inline real normal_tail(real t, real e) noexcept nogil:
+    """Return the probability that a normal variable exceeds t >= 0; e is e^(-t*t/2).
 
-    The ratio of the two times 1 + t is smooth: a polynomial of (t - 4) / (t + 4), fitted here on
-    [0, 40] (Chebyshev nodes) to 1e-8 for float32 and 6e-17 for float64. Beyond 40 the
-    density is 0.
+    The ratio of the two times t + 4 is smooth: a polynomial of (t - 4) / (t + 4), fitted here on
+    [0, 15] for float32 and [0, 40] for float64 (Chebyshev nodes) to 1e-8 and 4e-17. Beyond, e is 0.
     """
-    cdef real p, u
-    t = <real> 40. if t > 40 else t
-    u = (t - <real> 4) / (t + <real> 4)
+    cdef real p, v = <real> 1 / (t + <real> 4), u = <real> 1 - <real> 8 * v
     if sizeof(real) == 8:
-        p = <real> 3.88864245983357334e-10
-        p = p * u + <real> 1.06227252186082428e-8
-        p = p * u + <real> 2.85777377477101315e-8
-        p = p * u - <real> 4.64692337570965005e-8
-        p = p * u - <real> 2.5328587783096437e-7
-        p = p * u + <real> 5.8939259469655403e-9
-        p = p * u + <real> 1.36110915973660359e-6
-        p = p * u + <real> 1.00873610239903069e-6
-        p = p * u - <real> 6.53688317312585371e-6
-        p = p * u - <real> 8.59948530327234294e-6
-        p = p * u + <real> 3.41528733937750775e-5
-        p = p * u + <real> 5.32644852949336301e-5
-        p = p * u - <real> 0.000220214185849516232
-        p = p * u - <real> 0.000236701197439302678
-        p = p * u + <real> 0.00174184856890563538
-        p = p * u - <real> 0.000715950980248554027
-        p = p * u - <real> 0.0125391036025824316
-        p = p * u + <real> 0.0449591290825110346
-        p = p * u - <real> 0.0807080096798575191
-        p = p * u + <real> 0.0716904812012579634
-        p = p * u + <real> 0.0350918802347624106
-        p = p * u - <real> 0.242399670521806387
-        p = p * u + <real> 1.18326191456780331
+        p = <real> -9.990624160023276e-10
+        p = p * u - <real> 1.01529571764961797e-11
+        p = p * u + <real> 1.39765281559508218e-8
+        p = p * u + <real> 1.48423900727513431e-8
+        p = p * u - <real> 7.63471284344108608e-8
+        p = p * u - <real> 1.54619681912219187e-7
+        p = p * u + <real> 2.63543105606844541e-7
+        p = p * u + <real> 1.02007133925684645e-6
+        p = p * u - <real> 6.24990699536978521e-7
+        p = p * u - <real> 5.91901318615404412e-6
+        p = p * u + <real> 7.14930832547840089e-7
+        p = p * u + <real> 0.0000351442149682578036
+        p = p * u - <real> 1.90784340592487053e-6
+        p = p * u - <real> 0.00023109482414997104
+        p = p * u + <real> 0.000133344249783584282
+        p = p * u + <real> 0.00163081844248058856
+        p = p * u - <real> 0.00347969236180405956
+        p = p * u - <real> 0.00754018896562501684
+        p = p * u + <real> 0.0603965748906766544
+        p = p * u - <real> 0.186521857959693392
+        p = p * u + <real> 0.387137400742219335
+        p = p * u - <real> 0.607896641971891764
+        p = p * u + <real> 0.755285130415751478
     else:
-        p = <real> -0.0001824265794
-        p = p * u - <real> 0.0001581407666
-        p = p * u + <real> 0.001732358489
-        p = p * u - <real> 0.0007625317046
-        p = p * u - <real> 0.01254331978
-        p = p * u + <real> 0.04497127101
-        p = p * u - <real> 0.0807058383
-        p = p * u + <real> 0.07168923277
-        p = p * u + <real> 0.03509163456
-        p = p * u - <real> 0.2423996376
-        p = p * u + <real> 1.183261919
-    return density * p / (<real> 1 + t)
+        p = <real> -0.0001255583856
+        p = p * u + <real> 0.0001889965194
+        p = p * u + <real> 0.001566881688
+        p = p * u - <real> 0.003520972824
+        p = p * u - <real> 0.007525402418
+        p = p * u + <real> 0.06040618551
+        p = p * u - <real> 0.1865233068
+        p = p * u + <real> 0.3871366831
+        p = p * u - <real> 0.6078965941
+        p = p * u + <real> 0.7552851386
+    return e * v * p

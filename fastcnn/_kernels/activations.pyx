@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
 
 from fastcnn._kernels._exp cimport (
-    exp, expm1_negative, normal_tail, times_exp_negative
+    exp_negative, expm1_negative, normal_tail, times_exp_negative,
 )
 from fastcnn._kernels._finish cimport Loop
 from fastcnn._kernels._stream cimport past_caches
@@ -204,12 +204,9 @@ def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alp
 
 
 # ---------------------------------------------------------------- GELU
-cdef inline real normal_density(real x) noexcept nogil:
-    return exp(x * x * <real> -0.5) * <real> 0.398942280401432677940
-
-
-cdef inline real normal_distribution(real x, real density) noexcept nogil:
-    cdef real tail = normal_tail(<real> fabs(x), density)
+cdef inline real normal_distribution(real x, real e) noexcept nogil:
+    """Return the probability of less than x; e is e^(-x*x/2)."""
+    cdef real tail = normal_tail(<real> fabs(x), e)
     return tail if x < 0 else <real> 1 - tail
 
 
@@ -218,17 +215,17 @@ cdef void gelu_loop(
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
-        y[i] = x[i] * normal_distribution(x[i], normal_density(x[i]))
+        y[i] = x[i] * normal_distribution(x[i], exp_negative(x[i] * x[i] * <real> -0.5))
 
 
 cdef void gelu_backward_loop(
     real* dx, const real* dy, const real* x, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real density
+    cdef real e
     for i in range(count):
-        density = normal_density(x[i])
-        dx[i] = dy[i] * (normal_distribution(x[i], density) + x[i] * density)
+        e = exp_negative(x[i] * x[i] * <real> -0.5)
+        dx[i] = dy[i] * (normal_distribution(x[i], e) + x[i] * (e * <real> 0.398942280401432677940))
 
 
 def gelu(real[::1] y, const real[::1] x, int threads):
@@ -242,9 +239,9 @@ def gelu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threa
 # ---------------------------------------------------------------- SiLU
 cdef inline real logistic(real x) noexcept nogil:
     # The exponent is never positive: e is at most 1, and neither end overflows.
-    cdef real e = exp(-<real> fabs(x))
-    cdef real s = <real> 1 / (<real> 1 + e)
-    return e * s if x < 0 else s
+    cdef real e = exp_negative(-<real> fabs(x))
+    cdef real above = e if x < 0 else <real> 1
+    return above / (<real> 1 + e)
 
 
 cdef void silu_loop(

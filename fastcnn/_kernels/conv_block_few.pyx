@@ -14,18 +14,18 @@ from fastcnn._kernels._four cimport ENDS, ends_of_four, larger_end, largest_of_f
 from fastcnn._kernels._types cimport LANES, load, real, store, store_as_bytes, vec
 
 cdef enum:
+    AT_ONCE = 8                 # windows of a row whose activation is one call
     SERIAL_BELOW = 300000       # flop: waking a second thread costs more than it saves
 
 
 cdef inline void window(
-    real* y, unsigned char* argmax, const Finish* end, const real* x0, const real* x1,
-    const real* x2, const real* x3, vec b, vec w0, vec w1, vec w2, vec w3, vec w4, vec w5, vec w6, vec w7, vec w8,
+    real* y, unsigned char* argmax, real* ends, const real* x0, const real* x1, const real* x2,
+    const real* x3, vec b, vec w0, vec w1, vec w2, vec w3, vec w4, vec w5, vec w6, vec w7, vec w8,
 ) noexcept nogil:
     """Write relu, max and argmax of one vector of filters; x0 to x3 are the window's input rows.
 
-    With another activation, y and no argmax.
+    With another activation, write what it is to be applied to: to `ends`, which else is NULL.
     """
-    cdef real ends[ENDS]
     cdef vec z0 = b, z1 = b, z2 = b, z3 = b, place
     z0 = z0 + x0[0] * w0; z1 = z1 + x0[1] * w0; z2 = z2 + x1[0] * w0; z3 = z3 + x1[1] * w0
     z0 = z0 + x0[1] * w1; z1 = z1 + x0[2] * w1; z2 = z2 + x1[1] * w1; z3 = z3 + x1[2] * w1
@@ -36,13 +36,11 @@ cdef inline void window(
     z0 = z0 + x2[0] * w6; z1 = z1 + x2[1] * w6; z2 = z2 + x3[0] * w6; z3 = z3 + x3[1] * w6
     z0 = z0 + x2[1] * w7; z1 = z1 + x2[2] * w7; z2 = z2 + x3[1] * w7; z3 = z3 + x3[2] * w7
     z0 = z0 + x2[2] * w8; z1 = z1 + x2[3] * w8; z2 = z2 + x3[2] * w8; z3 = z3 + x3[3] * w8
-    if end.loop is not NULL:
+    if ends is not NULL:
         ends_of_four(ends, z0, z1, z2, z3)
-        activate(end, ends, ENDS)
-        store(y, larger_end(ends))
-        return
-    store(y, largest_of_four(z0, z1, z2, z3, &place))
-    store_as_bytes(argmax, place)
+    else:
+        store(y, largest_of_four(z0, z1, z2, z3, &place))
+        store_as_bytes(argmax, place)
 
 
 cdef void windows(
@@ -53,11 +51,19 @@ cdef void windows(
     cdef vec bias = load(b), w0 = load(w), w1 = load(w + K), w2 = load(w + 2 * K)
     cdef vec w3 = load(w + 3 * K), w4 = load(w + 4 * K), w5 = load(w + 5 * K)
     cdef vec w6 = load(w + 6 * K), w7 = load(w + 7 * K), w8 = load(w + 8 * K)
-    cdef Py_ssize_t q
+    cdef Py_ssize_t q, i
+    cdef real room[AT_ONCE * ENDS]
+    cdef real* ends = NULL
     for q in range(Q):
-        window(y + q * K, argmax + q * K, end, x, x + row, x + 2 * row, x + 3 * row, bias,
+        if end.loop is not NULL:
+            ends = room + q % AT_ONCE * ENDS
+        window(y + q * K, argmax + q * K, ends, x, x + row, x + 2 * row, x + 3 * row, bias,
                w0, w1, w2, w3, w4, w5, w6, w7, w8)
         x += step
+        if ends is not NULL and (q % AT_ONCE == AT_ONCE - 1 or q == Q - 1):
+            activate(end, room, (q % AT_ONCE + 1) * ENDS)
+            for i in range(q % AT_ONCE + 1):
+                store(y + (q - q % AT_ONCE + i) * K, larger_end(room + i * ENDS))
 
 
 cpdef conv_block(
