@@ -72,6 +72,12 @@ class Activations(MemoryBound):
     def silu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
         return self._elementwise_backward("silu_backward", dy, x=x)
 
+    def hard_swish(self, x: ArrayLike) -> Array:
+        return self._elementwise("hard_swish", x)
+
+    def hard_swish_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
+        return self._elementwise_backward("hard_swish_backward", dy, x=x)
+
     def sigmoid(self, x: ArrayLike) -> Array:
         return self._elementwise("sigmoid", x)
 

@@ -42,10 +42,12 @@ class Linear(Activations):
         y = self._empty((x.shape[0], w.shape[1]), x.dtype)
         if y.size == 0:
             return y
-        kernel = self._load(x).pointwise_conv2d
+        kernels = self._load(x)
+        kernel = kernels.pointwise_conv2d
+        activation = kernels.activations.loop("relu", 0.0) if relu else None
         workspace = self._empty((kernel.workspace_size(*w.shape),), x.dtype)
         images = _as_image(y), _as_image(x)
-        options = 1, 1, self.num_threads, False, relu
+        options = 1, 1, self.num_threads, False, activation
         self._run(kernel.pointwise_conv2d, *images, w, b, workspace, *options)
         return y
 
