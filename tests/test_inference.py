@@ -15,6 +15,8 @@ from trainers import every_kind, plain, striped_images, trainer_of
 
 import fastcnn
 from fastcnn import FastBackend, nn, reference
+from fastcnn.fast._fusions import ACTIVATIONS
+from fastcnn.program.ops import parameters_of
 
 
 def blocks() -> nn.Sequential:
@@ -227,7 +229,7 @@ def test_the_last_write(
     fast_backend: Any,
     dtype: Any,
 ) -> None:
-    """A residual and ReLU in a convolution's last write give the bits of ops of their own."""
+    """A residual and an activation in the last write give the bits of ops of their own."""
     rng = np.random.default_rng(0)
     w = rng.standard_normal((kernel, kernel, channels // options.get("groups", 1), filters))
     b, x = rng.standard_normal(filters), rng.standard_normal((count, 9, 8, channels))
@@ -236,13 +238,15 @@ def test_the_last_write(
     residual = rng.standard_normal(plain.shape).astype(dtype)
     residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
     shared = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
-    for relu in (False, True):
+    for activation in (None, *ACTIVATIONS):
+        given = {name: 0.3 for name in parameters_of(activation).options} if activation else {}
         op = fast_backend.prepared.conv2d(
-            w, b, activation="relu" if relu else None, **shared
+            w, b, activation=activation, parameter=sum(given.values()), **shared
         )
         for added in (None, residual):
             expected = plain if added is None else plain + added
-            expected = fast_backend.relu(expected) if relu else expected
+            if activation is not None:
+                expected = getattr(fast_backend, activation)(expected, **given)
             for _ in range(2):  # packed by the first
                 np.testing.assert_array_equal(op(x, added), expected)
                 np.testing.assert_array_equal(op(x[:1], residual[:1]), op(x, residual)[:1])

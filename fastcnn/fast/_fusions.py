@@ -147,7 +147,7 @@ def _product_options(match: Match) -> dict[str, Any]:
             options = {"activation": op, "parameter": sum(numbers)}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
-            options |= match.nodes[op].attributes
+            options |= parameters_of(op).options | match.nodes[op].attributes
     if "max_pool2d" in match.nodes:
         options["pool_size"] = match.option("max_pool2d", "pool_size")
         options["pool_stride"] = match.option("max_pool2d", "stride")

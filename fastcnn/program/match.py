@@ -76,6 +76,8 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     """
     graph = _Graph(program)
     for fusion in fusions:
+        if not _ops_of(_parsed(fusion.pattern)) <= graph.ops:
+            continue
         fused = _replaced(graph, fusion)
         if fused is not graph.program:
             graph = _Graph(fused)
@@ -87,6 +89,7 @@ class _Graph:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.ops = {node.op for node in program.nodes}
         self.makers = {
             name: node for node in program.nodes for name in node.results if name is not None
         }
@@ -159,6 +162,13 @@ def _parsed(text: str) -> _Pattern:
         return cast("ast.Name", tree).id
 
     return cast("_Pattern", made(ast.parse(text, mode="eval").body))
+
+
+@cache
+def _ops_of(pattern: _Pattern) -> frozenset[str]:
+    """Return the ops that a pattern calls."""
+    inner = (_ops_of(each) for each in pattern.arguments if isinstance(each, _Pattern))
+    return frozenset({pattern.op}).union(*inner)
 
 
 def _matches(
