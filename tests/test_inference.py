@@ -239,7 +239,7 @@ def test_the_last_write(
     residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
     shared = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
     for activation in (None, *ACTIVATIONS):
-        given = {name: 0.3 for name in parameters_of(activation).options} if activation else {}
+        given = dict.fromkeys(parameters_of(activation).options, 0.3) if activation else {}
         op = fast_backend.prepared.conv2d(
             w, b, activation=activation, parameter=sum(given.values()), **shared
         )

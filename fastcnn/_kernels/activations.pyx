@@ -1,8 +1,9 @@
 """Activations: elementwise, each backward directly below its forward.
 
-y output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them
-that the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or
-`x > 0` decides where a NaN goes.
+All stand in this one file, which is longer than others for that: `loops_of` is their table. y
+output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them that
+the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or `x > 0`
+decides where a NaN goes.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -62,29 +63,55 @@ cdef inline bint fits(double parameter) noexcept nogil:
     return sizeof(real) == 8 or parameter == 0 or 1e-37 < fabs(parameter) < 1e38
 
 
-def loop(op, double parameter):
-    """Return an op's loop, for the last write of another kernel (_finish.pxd)."""
+# ---------------------------------------------------------------- the ops
+cdef struct Loops:
+    Loop forward
+    Loop backward
+
+
+cdef Loops loops_of(op, double parameter) except *:
+    """Return the loops of an activation; of one without a parameter, that is 0."""
+    cdef bint narrow = fits(parameter)
     if op == "relu":
-        return PyCapsule_New(<void*> relu_loop, "relu", NULL)   # these have it in line
-    return PyCapsule_New(<void*> loop_of(op, parameter), "activation", NULL)
-
-
-cdef Loop loop_of(op, double parameter) except NULL:
+        return Loops(relu_loop, relu_backward_loop)
+    if op == "leaky_relu" and narrow:
+        return Loops(leaky_relu_loop, leaky_relu_backward_loop)
     if op == "leaky_relu":
-        return leaky_relu_loop if fits(parameter) else leaky_relu_wide_loop
+        return Loops(leaky_relu_wide_loop, leaky_relu_backward_wide_loop)
+    # Where dy * exp(x) is next to nothing, what it loses stays so with an alpha that is not large.
+    if op == "elu" and narrow and (sizeof(real) == 8 or fabs(parameter) < 1e4):
+        return Loops(elu_loop, elu_backward_loop)
     if op == "elu":
-        return elu_loop if fits(parameter) else elu_wide_loop
+        return Loops(elu_wide_loop, elu_backward_wide_loop)
     if op == "gelu":
-        return gelu_loop
+        return Loops(gelu_loop, gelu_backward_loop)
     if op == "silu":
-        return silu_loop
+        return Loops(silu_loop, silu_backward_loop)
     if op == "hard_swish":
-        return hard_swish_loop
+        return Loops(hard_swish_loop, hard_swish_backward_loop)
     if op == "sigmoid":
-        return sigmoid_loop
+        return Loops(sigmoid_loop, sigmoid_backward_loop)
     if op == "tanh":
-        return tanh_loop
-    raise ValueError(f"activations.loop: expected an activation, got {op!r}")
+        return Loops(tanh_loop, tanh_backward_loop)
+    raise ValueError(f"activations: expected the name of one, got {op!r}")
+
+
+def forward(op, real[::1] y, const real[::1] x, double parameter, int threads):
+    over_ranges(loops_of(op, parameter).forward, y, x, x, parameter, threads)
+
+
+def backward(
+    op, real[::1] dx, const real[::1] dy, const real[::1] saved, double parameter, int threads
+):
+    """Write the gradient; `saved` is x or y, as the loop's arguments say."""
+    over_ranges(loops_of(op, parameter).backward, dx, dy, saved, parameter, threads)
+
+
+def loop(op, double parameter):
+    """Return what applies an activation, for the last write of another kernel (_finish.pxd)."""
+    if op == "relu":
+        return PyCapsule_New(<void*> relu_loop, "relu", NULL)   # the others have it in line
+    return PyCapsule_New(<void*> loops_of(op, parameter).forward, "activation", NULL)
 
 
 # ---------------------------------------------------------------- ReLU
@@ -102,14 +129,6 @@ cdef void relu_backward_loop(
     cdef Py_ssize_t i
     for i in range(count):
         dx[i] = 0 if y[i] <= 0 else dy[i]
-
-
-def relu(real[::1] y, const real[::1] x, int threads):
-    over_ranges(relu_loop, y, x, x, 0, threads)
-
-
-def relu_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_ranges(relu_backward_loop, dx, dy, y, 0, threads)
 
 
 # ---------------------------------------------------------------- leaky ReLU
@@ -147,17 +166,6 @@ cdef void leaky_relu_backward_wide_loop(
         dx[i] = dy[i] if x[i] > 0 else <real> (slope * dy[i])
 
 
-def leaky_relu(real[::1] y, const real[::1] x, double negative_slope, int threads):
-    over_ranges(loop_of("leaky_relu", negative_slope), y, x, x, negative_slope, threads)
-
-
-def leaky_relu_backward(
-    real[::1] dx, const real[::1] dy, const real[::1] x, double negative_slope, int threads
-):
-    over_ranges(leaky_relu_backward_loop if fits(negative_slope) else leaky_relu_backward_wide_loop,
-                dx, dy, x, negative_slope, threads)
-
-
 # ---------------------------------------------------------------- ELU
 cdef void elu_loop(
     real* y, const real* x, const real* _, double parameter, Py_ssize_t count
@@ -193,16 +201,6 @@ cdef void elu_backward_wide_loop(
         dx[i] = dy[i] if x[i] > 0 else <real> (dy[i] * alpha * exp_in_double(x[i]))
 
 
-def elu(real[::1] y, const real[::1] x, double alpha, int threads):
-    over_ranges(loop_of("elu", alpha), y, x, x, alpha, threads)
-
-
-def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
-    # Where dy * exp(x) is next to nothing, what it loses stays so with an alpha that is not large.
-    cdef bint narrow = fits(alpha) and (sizeof(real) == 8 or fabs(alpha) < 1e4)
-    over_ranges(elu_backward_loop if narrow else elu_backward_wide_loop, dx, dy, x, alpha, threads)
-
-
 # ---------------------------------------------------------------- GELU
 cdef inline real normal_distribution(real x, real e) noexcept nogil:
     """Return the probability of less than x; e is e^(-x*x/2)."""
@@ -226,14 +224,6 @@ cdef void gelu_backward_loop(
     for i in range(count):
         e = exp_negative(x[i] * x[i] * <real> -0.5)
         dx[i] = dy[i] * (normal_distribution(x[i], e) + x[i] * (e * <real> 0.398942280401432677940))
-
-
-def gelu(real[::1] y, const real[::1] x, int threads):
-    over_ranges(gelu_loop, y, x, x, 0, threads)
-
-
-def gelu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_ranges(gelu_backward_loop, dx, dy, x, 0, threads)
 
 
 # ---------------------------------------------------------------- SiLU
@@ -262,14 +252,6 @@ cdef void silu_backward_loop(
         dx[i] = dy[i] * s * (<real> 1 + x[i] * (<real> 1 - s))
 
 
-def silu(real[::1] y, const real[::1] x, int threads):
-    over_ranges(silu_loop, y, x, x, 0, threads)
-
-
-def silu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_ranges(silu_backward_loop, dx, dy, x, 0, threads)
-
-
 # ---------------------------------------------------------------- hard swish
 cdef void hard_swish_loop(
     real* y, const real* x, const real* _, double __, Py_ssize_t count
@@ -296,14 +278,6 @@ cdef void hard_swish_backward_loop(
         dx[i] = dy[i] * slope
 
 
-def hard_swish(real[::1] y, const real[::1] x, int threads):
-    over_ranges(hard_swish_loop, y, x, x, 0, threads)
-
-
-def hard_swish_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_ranges(hard_swish_backward_loop, dx, dy, x, 0, threads)
-
-
 # ---------------------------------------------------------------- sigmoid
 cdef void sigmoid_loop(
     real* y, const real* x, const real* _, double __, Py_ssize_t count
@@ -320,14 +294,6 @@ cdef void sigmoid_backward_loop(
     for i in range(count):
         # In this order: dy * y may be beyond real where y is no probability, and dx not.
         dx[i] = dy[i] * (<real> 1 - y[i]) * y[i]
-
-
-def sigmoid(real[::1] y, const real[::1] x, int threads):
-    over_ranges(sigmoid_loop, y, x, x, 0, threads)
-
-
-def sigmoid_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_ranges(sigmoid_backward_loop, dx, dy, y, 0, threads)
 
 
 # ---------------------------------------------------------------- tanh
@@ -350,11 +316,3 @@ cdef void tanh_backward_loop(
     for i in range(count):
         t = <real> fabs(y[i])   # 1 - t * t in two factors: no product is larger than the last
         dx[i] = dy[i] * (<real> 1 - t) * (<real> 1 + t)
-
-
-def tanh(real[::1] y, const real[::1] x, int threads):
-    over_ranges(tanh_loop, y, x, x, 0, threads)
-
-
-def tanh_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_ranges(tanh_backward_loop, dx, dy, y, 0, threads)

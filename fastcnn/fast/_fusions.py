@@ -131,7 +131,7 @@ register(TRAINING, FastBackend)
 # A product is a convolution or dense layer with what its kernel takes along. The norm of running
 # statistics behind it goes into its weights.
 
-# What the last write of a kernel computes: `loop_of` of activations.pyx has a line for each. In
+# What the last write of a kernel computes: `loops_of` of activations.pyx has a line for each. In
 # front of a max-pool it must fall and then rise, or only rise (_four.pxd).
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
 
@@ -147,7 +147,7 @@ def _product_options(match: Match) -> dict[str, Any]:
             options = {"activation": op, "parameter": sum(numbers)}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
-            options |= parameters_of(op).options | match.nodes[op].attributes
+            options |= {**parameters_of(op).options, **match.nodes[op].attributes}
     if "max_pool2d" in match.nodes:
         options["pool_size"] = match.option("max_pool2d", "pool_size")
         options["pool_stride"] = match.option("max_pool2d", "stride")
