@@ -31,12 +31,14 @@ cdef inline vec largest_of_four(vec z0, vec z1, vec z2, vec z3, vec* place) noex
 
 
 cdef inline void ends_of_four(real* ends, vec z0, vec z1, vec z2, vec z3) noexcept nogil:
-    """Write the largest, which is a NaN if there is one, and the smallest."""
-    cdef vec largest = where(beats(z1, z0), z1, z0), smallest = where(greater(z0, z1), z1, z0)
-    largest = where(beats(z2, largest), z2, largest)
-    smallest = where(greater(smallest, z2), z2, smallest)
-    store(ends, where(beats(z3, largest), z3, largest))
-    store(ends + LANES, where(greater(smallest, z3), z3, smallest))
+    """Write the largest and the smallest; a NaN is one of the two, if there is one."""
+    cdef mask won = greater(z1, z0)         # a NaN of z1 is low then, of z0 high
+    cdef vec high = where(won, z1, z0), low = where(won, z0, z1), high2, low2
+    won = beats(z3, z2)                     # a NaN is high
+    high2 = where(won, z3, z2)
+    low2 = where(won, z2, z3)
+    store(ends, where(beats(high2, high), high2, high))
+    store(ends + LANES, where(greater(low, low2), low2, low))
 
 
 cdef inline vec larger_end(const real* ends) noexcept nogil:
