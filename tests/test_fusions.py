@@ -259,6 +259,16 @@ def test_an_argument_is_a_layer(activation: str, fast_backend: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("alpha", ["1", True, np.nan, np.inf, 10**400], ids=lambda a: repr(a)[:9])
+def test_a_parameter_that_its_op_refuses(alpha: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused or not, the sentence is the op's."""
+    monkeypatch.setitem(OPTIONS, "elu", {"alpha": alpha})
+    (row,) = (row for row in INFERENCE if row.pattern == "elu(linear(x, w, b))")
+    model, x = expression(row, np.float32)
+    with pytest.raises((TypeError, ValueError), match=r"^elu: alpha: expected a"):
+        Predictor(model)(x)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_an_activation_falls_and_then_rises(activation: str, fast_backend: Any) -> None:
     """Else a max-pool behind it would need all numbers of a window, not two: see _four.pxd."""

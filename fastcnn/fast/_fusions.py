@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcnn._checks import number
 from fastcnn.fast import FastBackend
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
@@ -18,6 +18,7 @@ __all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
 
 _MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
 _FEW_NUMBERS = 9  # of a filter, as in a first layer's 3x3 of one channel
+_LARGEST = sys.float_info.max
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
@@ -138,13 +139,20 @@ ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmo
 _NORM_OF = "batch_norm_inference({}, gamma, beta, mean, variance)"
 
 
-def _product_options(match: Match) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+def _activation(match: Match) -> tuple[str, Any] | None:
+    """Return the activation of a product and its parameter, 0 where it has none."""
     for op in ACTIVATIONS:
         if op in match.nodes:
-            names = parameters_of(op).options  # one or none
-            numbers = [number(op, name, match.option(op, name)) for name in names]
-            options = {"activation": op, "parameter": sum(numbers)}
+            values = [match.option(op, name) for name in parameters_of(op).options]
+            return op, values[0] if values else 0.0
+    return None
+
+
+def _product_options(match: Match) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    activation = _activation(match)
+    if activation is not None:
+        options = {"activation": activation[0], "parameter": float(activation[1])}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
             options |= {**parameters_of(op).options, **match.nodes[op].attributes}
@@ -158,6 +166,9 @@ def _product_fits(match: Match) -> bool:
     weights = (value for name, value in match.values.items() if name not in "xr")
     if any(value is not None and value.kind in ("input", "result") for value in weights):
         return False
+    _, parameter = _activation(match) or ("", 0.0)
+    if type(parameter) not in (int, float) or not abs(parameter) <= _LARGEST:
+        return False  # the op says what is wrong with it
     x, r = match.values["x"], match.values.get("r")
     if r is not None and "add" in match.nodes:
         y = match.nodes["add"].results[0]
