@@ -90,7 +90,7 @@ def _calls() -> dict[str, Call]:
             draw(4096), draw(4096), draw(4096), draw(4096) ** 2, step=2, learning_rate=0.1
         ),
     }
-    for name in ("leaky_relu", "elu", "gelu", "silu"):  # their backward passes take x
+    for name in ("leaky_relu", "elu", "gelu", "silu", "hard_swish"):  # their backward passes take x
         calls |= {name: call(x), f"{name}_backward": call(dx, x)}
     for name in ("relu", "sigmoid", "tanh"):  # theirs take y
         calls |= {name: call(x), f"{name}_backward": call(dx, getattr(reference, name)(x))}

@@ -247,6 +247,12 @@ class Backend(Branches, Protocol):
     def silu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
         """Return dy * s * (1 + x * (1 - s)), s = sigmoid(x)."""
 
+    def hard_swish(self, x: ArrayLike) -> Array:
+        """Return x * min(max(x + 3, 0), 6) / 6 (Howard et al., 2019)."""
+
+    def hard_swish_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
+        """Return 0 where x <= -3, dy where x >= 3, else dy * (2 * x + 3) / 6."""
+
     def sigmoid(self, x: ArrayLike) -> Array:
         """Return 1 / (1 + exp(-x)), without overflow for any x."""
 

@@ -34,6 +34,7 @@ __all__ = [
     "elu",
     "gelu",
     "global_avg_pool2d",
+    "hard_swish",
     "leaky_relu",
     "linear",
     "max_pool2d",
@@ -322,6 +323,12 @@ def gelu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
 def silu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return x * sigmoid(x)."""
     return _backend(backend).silu(x)
+
+
+@_with_names()
+def hard_swish(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x * min(max(x + 3, 0), 6) / 6."""
+    return _backend(backend).hard_swish(x)
 
 
 @_with_names()

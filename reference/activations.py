@@ -101,6 +101,22 @@ def silu_backward(dy: ArrayLike, x: ArrayLike) -> Array:
 
 
 @silent
+def hard_swish(x: ArrayLike) -> Array:
+    """Return x * min(max(x + 3, 0), 6) / 6 (Howard et al., 2019)."""
+    dtype, [x] = arrays_alike("hard_swish", x=x)
+    # The gate is divided and not the product, which may be beyond float64.
+    return rounded(x * (np.clip(x + 3, 0, 6) / 6), dtype)
+
+
+@silent
+def hard_swish_backward(dy: ArrayLike, x: ArrayLike) -> Array:
+    """Return 0 where x <= -3, dy where x >= 3, else dy * (2 * x + 3) / 6."""
+    dtype, [dy, x] = arrays_alike("hard_swish_backward", dy=dy, x=x)
+    slope = np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, (2 * x + 3) / 6))
+    return rounded(dy * slope, dtype)
+
+
+@silent
 def sigmoid(x: ArrayLike) -> Array:
     """Return 1 / (1 + exp(-x)), without overflow for any x."""
     dtype, [x] = arrays_alike("sigmoid", x=x)

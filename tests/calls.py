@@ -262,6 +262,8 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "gelu_backward": _gradient_of(_itself, "x"),
     "silu": _one_input,
     "silu_backward": _gradient_of(_itself, "x"),
+    "hard_swish": _one_input,
+    "hard_swish_backward": _gradient_of(_itself, "x"),
     "sigmoid": _one_input,
     "sigmoid_backward": _gradient_of(lambda x: 1 / (1 + np.exp(-x)), "y"),
     "tanh": _one_input,

@@ -68,6 +68,7 @@ TOLERANCE = {
     "elu": Tolerance(8, 0),
     "sigmoid": Tolerance(8, 0),
     "silu": Tolerance(10, 0),
+    "hard_swish": Tolerance(8, 0),
     "tanh": Tolerance(8, 0),
     # x - max is rounded before exp: as many roundoffs as the difference is large.
     "softmax": Tolerance(40, 0),
@@ -76,6 +77,7 @@ TOLERANCE = {
     "sigmoid_backward": Tolerance(8, 0, 2),
     "tanh_backward": Tolerance(8, 0, 4),
     "silu_backward": Tolerance(16, 0, 8),
+    "hard_swish_backward": Tolerance(4, 0, 4),
     # In its tail, so is x*x/2; the tail is next to nothing beside the largest.
     "gelu": Tolerance(32, 1),
     "gelu_backward": Tolerance(32, 0, 8),

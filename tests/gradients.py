@@ -269,6 +269,7 @@ CASES = [
     activation("elu", "x", alpha=1.5),
     activation("gelu", "x"),
     activation("silu", "x"),
+    activation("hard_swish", "x"),
     activation("sigmoid", "y"),
     activation("tanh", "y"),
     activation("softmax", "y"),

@@ -115,7 +115,7 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 for _op, _saved in {"relu": "y", "leaky_relu": "x", "elu": "x", "gelu": "x"}.items():
     CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
-for _op, _saved in {"silu": "x", "sigmoid": "y", "tanh": "y"}.items():
+for _op, _saved in {"silu": "x", "hard_swish": "x", "sigmoid": "y", "tanh": "y"}.items():
     CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
 TRANSPOSED = ("conv2d_transpose", "conv2d_transpose_backward")

@@ -46,6 +46,7 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.ELU(0.7), (3, 2)),
     (lambda: nn.GELU(), (3, 2)),
     (lambda: nn.SiLU(), (3, 2)),
+    (lambda: nn.HardSwish(), (3, 2)),
     (lambda: nn.Sigmoid(), (3, 2)),
     (lambda: nn.Tanh(), (3, 2)),
     (lambda: nn.Softmax(), (3, 4)),

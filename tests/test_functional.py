@@ -55,6 +55,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "elu": (IMAGES, {"alpha": 0.5}),
     "gelu": (IMAGES, {}),
     "silu": (IMAGES, {}),
+    "hard_swish": (IMAGES, {}),
     "sigmoid": (IMAGES, {}),
     "tanh": (IMAGES, {}),
     "softmax": (IMAGES, {}),

@@ -2,7 +2,7 @@
 # maximum, in several strands: one strand would wait for each addition in turn.
 from libc.math cimport INFINITY, log
 
-from fastcnn._kernels._exp cimport exp
+from fastcnn._kernels._exp cimport exp_negative
 from fastcnn._kernels._types cimport LANES, greater, load, real, splat, store, vec, where
 
 cdef enum:
@@ -133,7 +133,7 @@ cdef inline void softmax_rows(
         for c in range(C):
             y_n[c] = x[n * C + c] - shift[n]
     for c in range(rows * C):       # in one run: short rows would leave most lanes idle
-        y[c] = exp(y[c])
+        y[c] = exp_negative(y[c])
     for n in range(rows):
         y_n = y + n * C
         total = <real> sum_of(y_n, C)

@@ -1,6 +1,8 @@
-# The windows of ReLU and a max-pool 2x2 in a tile of Winograd's convolution.
+# The windows of an activation and a max-pool 2x2 in a tile of Winograd's convolution.
 from libc.string cimport memcpy
 
+from fastcnn._kernels._finish cimport activate
+from fastcnn._kernels._four cimport ENDS, ends_of_four, larger_end
 from fastcnn._kernels._types cimport (
     LANES, beats, load, real, splat, store, store_as_bytes, vec, where,
 )
@@ -30,11 +32,27 @@ cdef inline void pool_outputs(const Geometry* g, const Place* place, Py_ssize_t 
     cdef Py_ssize_t lanes = min(LANES, g.K - k), i, j, at
     cdef real ragged[LANES]
     cdef unsigned char ragged_bytes[LANES]
+    cdef real ends[4 * ENDS]
+    cdef real* end = ends
+    cdef const real* window
+    if g.end.loop is not NULL:
+        for i in range(2 if place.tall else 1):
+            for j in range(2 if place.wide else 1):
+                window = z + 2 * (i * OUT + j) * LANES
+                ends_of_four(end, load(window), load(window + LANES),
+                             load(window + OUT * LANES), load(window + (OUT + 1) * LANES))
+                end += ENDS
+        activate(&g.end, ends, end - ends)
+        end = ends
     for i in range(2 if place.tall else 1):
         for j in range(2 if place.wide else 1):
             at = (place.n * g.P + place.p + 2 * i) // 2 * (g.Q // 2) + place.q // 2 + j
             at = at * g.K + k
-            if lanes == LANES:
+            if g.end.loop is not NULL:
+                store(ragged, larger_end(end))
+                memcpy(y + at, ragged, lanes * sizeof(real))
+                end += ENDS
+            elif lanes == LANES:
                 pool_window(y + at, g.argmax + at, z + 2 * j * LANES, OUT * LANES, LANES)
             else:
                 pool_window(ragged, ragged_bytes, z + 2 * j * LANES, OUT * LANES, LANES)

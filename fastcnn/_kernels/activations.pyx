@@ -1,26 +1,25 @@
 """Activations: elementwise, each backward directly below its forward.
 
-y output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them
-that the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or
-`x > 0` decides where a NaN goes.
+All stand in this one file, which is longer than others for that: `loops_of` is their table. y
+output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them that
+the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or `x > 0`
+decides where a NaN goes.
 """
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
 from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
 
 from fastcnn._kernels._exp cimport (
-    exp, expm1_negative, normal_tail, times_exp_negative
+    exp_negative, expm1_negative, normal_tail, times_exp_negative,
 )
+from fastcnn._kernels._finish cimport Loop
 from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
 cdef enum:
     PAGE = 1024                 # numbers; a thread takes whole ones, the same in every such op
     PIECE = 64                  # numbers that are computed and then written past the caches
-
-ctypedef void (*Loop)(
-    real* out, const real* a, const real* b, double parameter, Py_ssize_t count
-) noexcept nogil
 
 
 cdef void over_ranges(
@@ -64,6 +63,57 @@ cdef inline bint fits(double parameter) noexcept nogil:
     return sizeof(real) == 8 or parameter == 0 or 1e-37 < fabs(parameter) < 1e38
 
 
+# ---------------------------------------------------------------- the ops
+cdef struct Loops:
+    Loop forward
+    Loop backward
+
+
+cdef Loops loops_of(op, double parameter) except *:
+    """Return the loops of an activation; of one without a parameter, that is 0."""
+    cdef bint narrow = fits(parameter)
+    if op == "relu":
+        return Loops(relu_loop, relu_backward_loop)
+    if op == "leaky_relu" and narrow:
+        return Loops(leaky_relu_loop, leaky_relu_backward_loop)
+    if op == "leaky_relu":
+        return Loops(leaky_relu_wide_loop, leaky_relu_backward_wide_loop)
+    # Where dy * exp(x) is next to nothing, what it loses stays so with an alpha that is not large.
+    if op == "elu" and narrow and (sizeof(real) == 8 or fabs(parameter) < 1e4):
+        return Loops(elu_loop, elu_backward_loop)
+    if op == "elu":
+        return Loops(elu_wide_loop, elu_backward_wide_loop)
+    if op == "gelu":
+        return Loops(gelu_loop, gelu_backward_loop)
+    if op == "silu":
+        return Loops(silu_loop, silu_backward_loop)
+    if op == "hard_swish":
+        return Loops(hard_swish_loop, hard_swish_backward_loop)
+    if op == "sigmoid":
+        return Loops(sigmoid_loop, sigmoid_backward_loop)
+    if op == "tanh":
+        return Loops(tanh_loop, tanh_backward_loop)
+    raise ValueError(f"activations: expected the name of one, got {op!r}")
+
+
+def forward(op, real[::1] y, const real[::1] x, double parameter, int threads):
+    over_ranges(loops_of(op, parameter).forward, y, x, x, parameter, threads)
+
+
+def backward(
+    op, real[::1] dx, const real[::1] dy, const real[::1] saved, double parameter, int threads
+):
+    """Write the gradient; `saved` is x or y, as the loop's arguments say."""
+    over_ranges(loops_of(op, parameter).backward, dx, dy, saved, parameter, threads)
+
+
+def loop(op, double parameter):
+    """Return what applies an activation, for the last write of another kernel (_finish.pxd)."""
+    if op == "relu":
+        return PyCapsule_New(<void*> relu_loop, "relu", NULL)   # the others have it in line
+    return PyCapsule_New(<void*> loops_of(op, parameter).forward, "activation", NULL)
+
+
 # ---------------------------------------------------------------- ReLU
 cdef void relu_loop(
     real* y, const real* x, const real* _, double __, Py_ssize_t count
@@ -79,14 +129,6 @@ cdef void relu_backward_loop(
     cdef Py_ssize_t i
     for i in range(count):
         dx[i] = 0 if y[i] <= 0 else dy[i]
-
-
-def relu(real[::1] y, const real[::1] x, int threads):
-    over_ranges(relu_loop, y, x, x, 0, threads)
-
-
-def relu_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_ranges(relu_backward_loop, dx, dy, y, 0, threads)
 
 
 # ---------------------------------------------------------------- leaky ReLU
@@ -124,18 +166,6 @@ cdef void leaky_relu_backward_wide_loop(
         dx[i] = dy[i] if x[i] > 0 else <real> (slope * dy[i])
 
 
-def leaky_relu(real[::1] y, const real[::1] x, double negative_slope, int threads):
-    over_ranges(leaky_relu_loop if fits(negative_slope) else leaky_relu_wide_loop,
-                y, x, x, negative_slope, threads)
-
-
-def leaky_relu_backward(
-    real[::1] dx, const real[::1] dy, const real[::1] x, double negative_slope, int threads
-):
-    over_ranges(leaky_relu_backward_loop if fits(negative_slope) else leaky_relu_backward_wide_loop,
-                dx, dy, x, negative_slope, threads)
-
-
 # ---------------------------------------------------------------- ELU
 cdef void elu_loop(
     real* y, const real* x, const real* _, double parameter, Py_ssize_t count
@@ -171,23 +201,10 @@ cdef void elu_backward_wide_loop(
         dx[i] = dy[i] if x[i] > 0 else <real> (dy[i] * alpha * exp_in_double(x[i]))
 
 
-def elu(real[::1] y, const real[::1] x, double alpha, int threads):
-    over_ranges(elu_loop if fits(alpha) else elu_wide_loop, y, x, x, alpha, threads)
-
-
-def elu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, double alpha, int threads):
-    # Where dy * exp(x) is next to nothing, what it loses stays so with an alpha that is not large.
-    cdef bint narrow = fits(alpha) and (sizeof(real) == 8 or fabs(alpha) < 1e4)
-    over_ranges(elu_backward_loop if narrow else elu_backward_wide_loop, dx, dy, x, alpha, threads)
-
-
 # ---------------------------------------------------------------- GELU
-cdef inline real normal_density(real x) noexcept nogil:
-    return exp(x * x * <real> -0.5) * <real> 0.398942280401432677940
-
-
-cdef inline real normal_distribution(real x, real density) noexcept nogil:
-    cdef real tail = normal_tail(<real> fabs(x), density)
+cdef inline real normal_distribution(real x, real e) noexcept nogil:
+    """Return the probability of less than x; e is e^(-x*x/2)."""
+    cdef real tail = normal_tail(<real> fabs(x), e)
     return tail if x < 0 else <real> 1 - tail
 
 
@@ -196,33 +213,25 @@ cdef void gelu_loop(
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
-        y[i] = x[i] * normal_distribution(x[i], normal_density(x[i]))
+        y[i] = x[i] * normal_distribution(x[i], exp_negative(x[i] * x[i] * <real> -0.5))
 
 
 cdef void gelu_backward_loop(
     real* dx, const real* dy, const real* x, double _, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real density
+    cdef real e
     for i in range(count):
-        density = normal_density(x[i])
-        dx[i] = dy[i] * (normal_distribution(x[i], density) + x[i] * density)
-
-
-def gelu(real[::1] y, const real[::1] x, int threads):
-    over_ranges(gelu_loop, y, x, x, 0, threads)
-
-
-def gelu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_ranges(gelu_backward_loop, dx, dy, x, 0, threads)
+        e = exp_negative(x[i] * x[i] * <real> -0.5)
+        dx[i] = dy[i] * (normal_distribution(x[i], e) + x[i] * (e * <real> 0.398942280401432677940))
 
 
 # ---------------------------------------------------------------- SiLU
 cdef inline real logistic(real x) noexcept nogil:
     # The exponent is never positive: e is at most 1, and neither end overflows.
-    cdef real e = exp(-<real> fabs(x))
-    cdef real s = <real> 1 / (<real> 1 + e)
-    return e * s if x < 0 else s
+    cdef real e = exp_negative(-<real> fabs(x))
+    cdef real above = e if x < 0 else <real> 1
+    return above / (<real> 1 + e)
 
 
 cdef void silu_loop(
@@ -243,12 +252,30 @@ cdef void silu_backward_loop(
         dx[i] = dy[i] * s * (<real> 1 + x[i] * (<real> 1 - s))
 
 
-def silu(real[::1] y, const real[::1] x, int threads):
-    over_ranges(silu_loop, y, x, x, 0, threads)
+# ---------------------------------------------------------------- hard swish
+cdef void hard_swish_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real gate
+    for i in range(count):
+        # Times 1/6 and not by 6 in the end: no product is larger than x.
+        gate = x[i] + <real> 3
+        gate = <real> 0 if gate < 0 else gate       # a NaN passes both
+        gate = <real> 6 if gate > 6 else gate
+        y[i] = x[i] * (gate * <real> (1. / 6.))
 
 
-def silu_backward(real[::1] dx, const real[::1] dy, const real[::1] x, int threads):
-    over_ranges(silu_backward_loop, dx, dy, x, 0, threads)
+cdef void hard_swish_backward_loop(
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real slope
+    for i in range(count):
+        slope = (<real> 2 * x[i] + <real> 3) * <real> (1. / 6.)
+        slope = <real> 0 if x[i] <= -3 else slope
+        slope = <real> 1 if x[i] >= 3 else slope
+        dx[i] = dy[i] * slope
 
 
 # ---------------------------------------------------------------- sigmoid
@@ -267,14 +294,6 @@ cdef void sigmoid_backward_loop(
     for i in range(count):
         # In this order: dy * y may be beyond real where y is no probability, and dx not.
         dx[i] = dy[i] * (<real> 1 - y[i]) * y[i]
-
-
-def sigmoid(real[::1] y, const real[::1] x, int threads):
-    over_ranges(sigmoid_loop, y, x, x, 0, threads)
-
-
-def sigmoid_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_ranges(sigmoid_backward_loop, dx, dy, y, 0, threads)
 
 
 # ---------------------------------------------------------------- tanh
@@ -297,11 +316,3 @@ cdef void tanh_backward_loop(
     for i in range(count):
         t = <real> fabs(y[i])   # 1 - t * t in two factors: no product is larger than the last
         dx[i] = dy[i] * (<real> 1 - t) * (<real> 1 + t)
-
-
-def tanh(real[::1] y, const real[::1] x, int threads):
-    over_ranges(tanh_loop, y, x, x, 0, threads)
-
-
-def tanh_backward(real[::1] dx, const real[::1] dy, const real[::1] y, int threads):
-    over_ranges(tanh_backward_loop, dx, dy, y, 0, threads)

@@ -15,7 +15,7 @@ from fastcnn._kernels._correlate cimport (
     Correlation, backward_axis, correlate_chunk, forward_axis, pack,
 )
 from fastcnn._kernels._cpu cimport l2_bytes
-from fastcnn._kernels._finish cimport finishing, nothing
+from fastcnn._kernels._finish cimport add_residual, finishing, nothing
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, panels_of, vectors_of
 from fastcnn._kernels._types cimport LANES, real
 
@@ -111,21 +111,21 @@ cpdef conv2d(
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t groups, int threads, bint packed=False,
-    bint relu=False, const real[:, :, :, ::1] residual=None,
+    activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, G*C) with w (R, S, C, G*K) to y (N, P, Q, G*K).
 
     packed: workspace holds what an earlier call with these weights left there. residual, shaped
-    as y, is added to it; then comes ReLU if asked for.
+    as y, is added to it; then comes the activation.
     """
     cdef Correlation op
     cdef const real[::1] bias
-    op.bias, op.end = NULL, finishing(NULL, relu)
+    op.bias, op.end = NULL, finishing(activation, parameter)
     if b is not None:
         bias = b
         op.bias = &bias[0]
     if residual is not None:
-        op.end = finishing(&residual[0, 0, 0, 0], relu)
+        add_residual(&op.end, &residual[0, 0, 0, 0])
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
     op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
     set_weights(&op, w, groups)
@@ -140,12 +140,12 @@ def bound_conv2d(
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t groups, int threads, bint packed=False,
-    bint relu=False, const real[:, :, :, ::1] residual=None,
+    activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of conv2d, its arrays looked at once."""
     return lambda: conv2d(
         y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w,
-        groups, threads, packed, relu, residual,
+        groups, threads, packed, activation, parameter, residual,
     )
 
 

@@ -15,7 +15,9 @@ from fastcnn._kernels._channelwise cimport (
     WIDEST, add, add_parts, mark_lanes, parts_of, threads_for,
 )
 from fastcnn._kernels._correlate cimport Axis, backward_axis, forward_axis, tap_range
-from fastcnn._kernels._finish cimport Finish, finished, finishing, nothing
+from fastcnn._kernels._finish cimport (
+    Finish, activate, add_residual, finished, finishing, nothing,
+)
 from fastcnn._kernels._types cimport (
     LANES, SHUFFLES, indices, load, mask, real, shuffle, splat, store, vec,
 )
@@ -225,22 +227,23 @@ cpdef grouped_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    int threads, bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
+    int threads, bint packed=False, activation=None, double parameter=0,
+    const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (R, S, D, C) to y (N, P, Q, C).
 
     packed: workspace holds what pack_weights left there. residual, shaped as y, is added to it;
-    then comes ReLU if asked for.
+    then comes the activation.
     """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
     cdef const real[::1] bias
-    op.bias, op.end = NULL, finishing(NULL, relu)
+    op.bias, op.end = NULL, finishing(activation, parameter)
     if b is not None:
         bias = b
         op.bias = &bias[0]
     if residual is not None:
-        op.end = finishing(&residual[0, 0, 0, 0], relu)
+        add_residual(&op.end, &residual[0, 0, 0, 0])
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
     op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
     op.C, op.D, op.P, op.Q, op.S = x.shape[3], w.shape[2], y.shape[1], y.shape[2], w.shape[1]
@@ -251,17 +254,20 @@ cpdef grouped_conv2d(
     threads = threads_for(1.0 * rows * op.Q * op.C * w.shape[0] * w.shape[1] * op.D, threads)
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         correlate_row(&op, row)
+        activate(&op.end, op.y + row * op.Q * op.C, op.Q * op.C)
 
 
 def bound_grouped_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    int threads, bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
+    int threads, bint packed=False, activation=None, double parameter=0,
+    const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of grouped_conv2d."""
     return lambda: grouped_conv2d(y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left,
-                                  dilation_h, dilation_w, threads, packed, relu, residual)
+                                  dilation_h, dilation_w, threads, packed, activation, parameter,
+                                  residual)
 
 
 def grouped_conv2d_backward_input(

@@ -1,4 +1,4 @@
-"""Linear layer of a few rows: y = x @ w + b, and ReLU if asked for.
+"""Linear layer of a few rows: y = x @ w + b, and an activation if asked for.
 
 N rows, C inputs, K outputs. A row is too little work to pack the weights for, which are read
 once as they lie: the op is bound by reading them. Each output is one sum over C in order, as in
@@ -7,6 +7,7 @@ the register tile: a row has the same bits here and there.
 
 from cython.parallel cimport prange
 
+from fastcnn._kernels._finish cimport Finish, activate, finishing
 from fastcnn._kernels._types cimport LANES, beats, load, prefetch, real, splat, store, vec, where
 
 cdef enum:
@@ -101,12 +102,14 @@ cdef void panel_task(
 
 
 cpdef linear_few(
-    real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, b, bint relu, int threads
+    real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, b, activation, double parameter,
+    int threads,
 ):
     """Write y (N, K) for x (N, C) and w (C, K)."""
     cdef Py_ssize_t N = x.shape[0], C = w.shape[0], K = w.shape[1], panels, task
     cdef const real[::1] bias
     cdef const real* b_0 = NULL
+    cdef Finish end = finishing(activation, parameter)
     if b is not None:
         bias = b
         b_0 = &bias[0]
@@ -117,15 +120,17 @@ cpdef linear_few(
         with nogil:
             for task in range(N * panels):
                 panel_task(&y[task // panels, 0], &x[task // panels, 0], &w[0, 0], b_0,
-                           task % panels * PANEL * LANES, C, K, relu)
-        return
-    for task in prange(N * panels, nogil=True, num_threads=threads, schedule="static"):
-        panel_task(&y[task % N, 0], &x[task % N, 0], &w[0, 0], b_0,
-                   task // N * PANEL * LANES, C, K, relu)
+                           task % panels * PANEL * LANES, C, K, end.relu)
+    else:
+        for task in prange(N * panels, nogil=True, num_threads=threads, schedule="static"):
+            panel_task(&y[task % N, 0], &x[task % N, 0], &w[0, 0], b_0,
+                       task // N * PANEL * LANES, C, K, end.relu)
+    activate(&end, &y[0, 0], N * K)
 
 
 def bound_linear_few(
-    real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, b, bint relu, int threads
+    real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, b, activation, double parameter,
+    int threads,
 ):
     """Return a function of nothing that is this call of linear_few, its arrays looked at once."""
-    return lambda: linear_few(y, x, w, b, relu, threads)
+    return lambda: linear_few(y, x, w, b, activation, parameter, threads)

@@ -15,7 +15,7 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastcnn._kernels._cpu cimport l2_bytes
-from fastcnn._kernels._finish cimport Finish, finish, finishing, nothing
+from fastcnn._kernels._finish cimport Finish, add_residual, finish, finishing, nothing
 from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
@@ -231,7 +231,7 @@ def pack_weights(real[::1] workspace, const real[:, ::1] w, b):
 cpdef pointwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
-    bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
+    bint packed=False, activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (C, K) to y (N, P, Q, K).
 
@@ -240,12 +240,12 @@ cpdef pointwise_conv2d(
     """
     cdef Product op
     cdef const real[::1] bias
-    op.bias, op.ready, op.end = NULL, packed, finishing(NULL, relu)
+    op.bias, op.ready, op.end = NULL, packed, finishing(activation, parameter)
     if b is not None:
         bias = b
         op.bias = &bias[0]
     if residual is not None:
-        op.end = finishing(&residual[0, 0, 0, 0], relu)
+        add_residual(&op.end, &residual[0, 0, 0, 0])
     op.images, op.rows, op.columns = y.shape[0], y.shape[1], y.shape[2]
     op.C, op.K, op.w_inner, op.w_outer = w.shape[0], w.shape[1], w.shape[1], 1
     op.at_x.column = stride_w * op.C
@@ -262,11 +262,11 @@ cpdef pointwise_conv2d(
 def bound_pointwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
-    bint packed=False, bint relu=False, const real[:, :, :, ::1] residual=None,
+    bint packed=False, activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of pointwise_conv2d."""
     return lambda: pointwise_conv2d(
-        y, x, w, b, workspace, stride_h, stride_w, threads, packed, relu, residual)
+        y, x, w, b, workspace, stride_h, stride_w, threads, packed, activation, parameter, residual)
 
 
 def pointwise_conv2d_backward_input(

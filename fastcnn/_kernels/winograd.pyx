@@ -23,7 +23,7 @@ products of an output are added in the order of its channels, whatever the block
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from fastcnn._kernels._finish cimport finish, finishing, nothing
+from fastcnn._kernels._finish cimport add_residual, finish, finishing, nothing
 from fastcnn._kernels._tile cimport (
     ROWS, copy_panel, first_vector, panels_of, tile, vectors_of,
 )
@@ -234,7 +234,7 @@ cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end, cons
     cdef Py_ssize_t i, j
     cdef Py_ssize_t rows = OUT if place.tall else 2, columns = OUT if place.wide else 2, lanes
     cdef bint full = place.p + rows <= g.P and place.q + columns <= g.Q
-    cdef Py_ssize_t first = ((place.n * g.P + place.p) * g.Q + place.q) * g.K, at
+    cdef Py_ssize_t first = ((place.n * g.P + place.p) * g.Q + place.q) * g.K, start = k, at
     cdef real* z = t + POINTS * LANES
     rows, columns = min(rows, g.P - place.p), min(columns, g.Q - place.q)
     while k < end:
@@ -250,13 +250,13 @@ cdef void transform_output(const Geometry* g, Py_ssize_t k, Py_ssize_t end, cons
                 for j in range(columns):
                     copy_panel(y + first + (i * g.Q + j) * g.K + k, z + (OUT * i + j) * LANES,
                                lanes)
-        if g.end.any:
-            for i in range(rows):
-                for j in range(columns):
-                    at = first + (i * g.Q + j) * g.K + k
-                    finish(&g.end, y + at, at, lanes)
         m += g.vector_m
         k += LANES
+    if g.end.any and g.argmax is NULL:
+        for i in range(rows):
+            for j in range(columns):
+                at = first + (i * g.Q + j) * g.K
+                finish(&g.end, y + at + start, at + start, min(end, g.K) - start)
 
 
 cdef void weights_task(const Geometry* g, Py_ssize_t task, real* u, const real* w,
@@ -450,12 +450,13 @@ def transform_all_weights(real[::1] u, const real[:, :, :, ::1] w, real[::1] wor
 cpdef conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
-    const real[::1] u=None, bint relu=False, const real[:, :, :, ::1] residual=None,
+    const real[::1] u=None, activation=None, double parameter=0,
+    const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (3, 3, C, K) to y (N, P, Q, K).
 
     u: what transform_all_weights made of w. residual, shaped as y, is added to it; then comes
-    ReLU if asked for.
+    the activation.
     """
     cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1],
                                y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
@@ -467,9 +468,9 @@ cpdef conv2d(
         bias = &b_view[0]
     if u is not None:
         kept = &u[0]
-    g.end = finishing(NULL, relu)
+    g.end = finishing(activation, parameter)
     if residual is not None:
-        g.end = finishing(&residual[0, 0, 0, 0], relu)
+        add_residual(&g.end, &residual[0, 0, 0, 0])
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
     with nogil:
         convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, kept, &workspace[0],
@@ -479,20 +480,23 @@ cpdef conv2d(
 def bound_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
-    const real[::1] u=None, bint relu=False, const real[:, :, :, ::1] residual=None,
+    const real[::1] u=None, activation=None, double parameter=0,
+    const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call."""
-    return lambda: conv2d(y, x, w, b, workspace, pad_top, pad_left, threads, u, relu, residual)
+    return lambda: conv2d(y, x, w, b, workspace, pad_top, pad_left, threads, u, activation,
+                          parameter, residual)
 
 
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    int threads, const real[::1] u=None,
+    int threads, const real[::1] u=None, activation=None, double parameter=0,
 ):
     """Write ReLU, max-pool 2x2 and argmax of such a convolution to y and argmax (N, P, Q, K).
 
-    P and Q are those of the pooled output, half as many as the kernel's own.
+    P and Q are those of the pooled output, half as many as the kernel's own. Another activation
+    that is given takes the place of ReLU; then argmax is left as it is.
     """
     cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], 2 * y.shape[1],
                                2 * y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
@@ -504,7 +508,7 @@ cpdef conv_block(
         bias = &b_view[0]
     if u is not None:
         kept = &u[0]
-    g.argmax = &argmax[0, 0, 0, 0]
+    g.argmax, g.end = &argmax[0, 0, 0, 0], finishing(activation, parameter)
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
     with nogil:
         convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, kept, &workspace[0],
@@ -514,10 +518,11 @@ cpdef conv_block(
 def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    int threads, const real[::1] u=None,
+    int threads, const real[::1] u=None, activation=None, double parameter=0,
 ):
     """Return a function of nothing that is this call of conv_block."""
-    return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, u)
+    return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, u,
+                              activation, parameter)
 
 
 def conv2d_backward_input(

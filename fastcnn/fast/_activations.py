@@ -14,16 +14,16 @@ __all__ = ["Activations"]
 class Activations(MemoryBound):
     """The activations and their gradients."""
 
-    def _elementwise(self, op: str, x: ArrayLike, *parameters: float) -> Array:
+    def _elementwise(self, op: str, x: ArrayLike, parameter: float = 0.0) -> Array:
         (x,) = float_arrays(op, x=x)
         y = self._empty(x.shape, x.dtype)
         if y.size:
-            kernel = getattr(self._load(x).activations, op)
-            self._run(kernel, y.reshape(-1), x.reshape(-1), *parameters, self._team(x))
+            kernel = self._load(x).activations.forward
+            self._run(kernel, op, y.reshape(-1), x.reshape(-1), parameter, self._team(x))
         return y
 
     def _elementwise_backward(
-        self, op: str, dy: ArrayLike, *parameters: float, **saved: ArrayLike
+        self, op: str, dy: ArrayLike, parameter: float = 0.0, **saved: ArrayLike
     ) -> Array:
         """Run a backward kernel; `saved` is the one array that forward took or gave."""
         ((name, _),) = saved.items()
@@ -31,9 +31,9 @@ class Activations(MemoryBound):
         same_shape(op, "dy", dy, name, array)
         dx = self._empty(dy.shape, dy.dtype)
         if dx.size:
-            kernel = getattr(self._load(dy).activations, op)
+            kernel, forward = self._load(dy).activations.backward, op.removesuffix("_backward")
             flat = dx.reshape(-1), dy.reshape(-1), array.reshape(-1)
-            self._run(kernel, *flat, *parameters, self._team(dy))
+            self._run(kernel, forward, *flat, parameter, self._team(dy))
         return dx
 
     def relu(self, x: ArrayLike) -> Array:
@@ -71,6 +71,12 @@ class Activations(MemoryBound):
 
     def silu_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
         return self._elementwise_backward("silu_backward", dy, x=x)
+
+    def hard_swish(self, x: ArrayLike) -> Array:
+        return self._elementwise("hard_swish", x)
+
+    def hard_swish_backward(self, dy: ArrayLike, x: ArrayLike) -> Array:
+        return self._elementwise_backward("hard_swish_backward", dy, x=x)
 
     def sigmoid(self, x: ArrayLike) -> Array:
         return self._elementwise("sigmoid", x)

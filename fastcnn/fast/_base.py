@@ -65,6 +65,12 @@ class Base:
         """
         return None
 
+    def _loop(self, kernels: Any, activation: str | None, parameter: float) -> tuple[Any, float]:
+        """Return an activation, of one number or of 0, as the last write of a kernel takes it."""
+        if activation is None:
+            return None, 0.0
+        return kernels.activations.loop(activation, parameter), parameter
+
     def _weights(
         self, size: int, pack: Callable[..., None], w: Array, *more: Any
     ) -> tuple[Array, bool]:

@@ -58,16 +58,18 @@ class Conv2D(ConvRules):
         b: Array | None = None,
         r: Array | None = None,
         *,
-        relu: bool = False,
+        activation: str | None = None,
+        parameter: float = 0.0,
         stride: Size2D = 1,
         padding: Padding = 0,
         dilation: Size2D = 1,
         groups: int = 1,
     ) -> Array:
-        """Return conv2d(x, w, b), r added to it, and ReLU of that if asked for, in one write."""
+        """Return conv2d(x, w, b), r added to it, and an activation of that, in one write."""
         geometry = geometry_of("conv2d", x, w, stride, padding, dilation, groups)
         y = self._empty((x.shape[0], *geometry.output, w.shape[3]), x.dtype)
-        self._convolve(y, x, w, b, geometry, relu, r)
+        loop = self._loop(self._load(x), activation, parameter)
+        self._convolve(y, x, w, b, geometry, *loop, r)
         return y
 
     def _convolve(
@@ -77,10 +79,9 @@ class Conv2D(ConvRules):
         w: Array,
         b: Array | None,
         geometry: Geometry,
-        relu: bool = False,
-        residual: Array | None = None,
+        *last: Any,
     ) -> None:
-        """Write a convolution to y; a residual is added to it, then comes ReLU, as asked for."""
+        """Write a convolution to y; last: an activation, its number, and a residual before it."""
         if y.size == 0:
             return
         kernels, algorithm = self._load(x), self._conv2d_algorithm(x, w, geometry)
@@ -89,29 +90,29 @@ class Conv2D(ConvRules):
         options: tuple[Any, ...]
         if algorithm == "depthwise":
             call = kernels.depthwise_conv2d.depthwise_conv2d
-            self._run(call, y, x, w, b, *geometry.window, threads, relu, residual)
+            self._run(call, y, x, w, b, *geometry.window, threads, *last)
         elif algorithm == "grouped":
             kernel = kernels.grouped_conv2d
             size = kernel.workspace_size(r * s, c, k)
             room, packed = self._weights(size, kernel.pack_weights, w)
-            options = (*geometry.window, threads, packed, relu, residual)
+            options = (*geometry.window, threads, packed, *last)
             self._run(kernel.grouped_conv2d, y, x, w, b, room, *options)
         elif algorithm == "pointwise":
             kernel, w = kernels.pointwise_conv2d, w[0, 0]
             room, packed = self._weights(kernel.workspace_size(c, k), kernel.pack_weights, w, b)
-            options = (*geometry.strides, threads, packed, relu, residual)
+            options = (*geometry.strides, threads, packed, *last)
             self._run(kernel.pointwise_conv2d, y, x, w, b, room, *options)
         elif algorithm == "winograd":
             kernel = kernels.winograd
             u = self._transformed(kernel, w, threads)
             size = kernel.workspace_size(*y.shape[:3], c, k, threads, u is not None)
-            options = (*geometry.pads, threads, u, relu, residual)
+            options = (*geometry.pads, threads, u, *last)
             self._run(kernel.conv2d, y, x, w, b, self._room(size, x.dtype), *options)
         else:
             kernel = kernels.conv2d
             size = kernel.workspace_size(groups, r * s, c, k // groups)
             room, packed = self._weights(size, kernel.pack_weights, w, b, groups)
-            options = (*geometry.window, groups, threads, packed, relu, residual)
+            options = (*geometry.window, groups, threads, packed, *last)
             self._run(kernel.conv2d, y, x, w, b, room, *options)
 
     def _transformed(self, kernel: Any, w: Array, threads: int) -> Array | None:

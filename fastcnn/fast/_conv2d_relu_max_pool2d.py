@@ -26,6 +26,7 @@ _FEWEST_INSTEAD = 24
 _FEWEST_OF_LARGE_WINDOWS = 16
 _FEWEST_CROWDED = 80
 _LARGEST_PLACE = 2**31 - 1  # in an image, that a gradient's list of winners tells
+_ANY_ACTIVATION = ("few", "winograd")  # kernels that take any in place of ReLU
 # Lanes for a filter from which neighbouring windows fill vectors better than filters do.
 _LANES_A_FILTER = 1.25
 
@@ -137,6 +138,8 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         w: Array,
         b: Array | None = None,
         *,
+        activation: str = "relu",
+        parameter: float = 0.0,
         stride: Size2D = 1,
         padding: Padding = 0,
         dilation: Size2D = 1,
@@ -144,18 +147,20 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         pool_size: Size2D = 2,
         pool_stride: Size2D | None = None,
     ) -> Array:
-        """Return max_pool2d(relu(conv2d(x, w, b))) without the places of its winners."""
+        """Return max_pool2d(activation(conv2d(x, w, b))) without the places of its winners."""
         block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         algorithm = self._algorithm(x, w, block)
-        if algorithm != "plain":
-            return self._fused_block(x, w, b, block, algorithm)[0]
-        y = self._conv2d_product(x, w, b, relu=True, **block.options)
+        last = self._loop(self._load(x), activation, parameter)
+        if algorithm in _ANY_ACTIVATION or (activation == "relu" and algorithm != "plain"):
+            return self._fused_block(x, w, b, block, algorithm, *last)[0]
+        joined: dict[str, Any] = {"activation": activation, "parameter": parameter}
+        y = self._conv2d_product(x, w, b, **joined, **block.options)
         return self._max_pool2d_values(y, pool_size, stride=pool_stride)
 
     def _fused_block(
-        self, x: Array, w: Array, b: Array | None, block: _Block, algorithm: str
+        self, x: Array, w: Array, b: Array | None, block: _Block, algorithm: str, *last: Any
     ) -> tuple[Array, Array]:
-        """Return (y, argmax) by one kernel."""
+        """Return (y, argmax) by one kernel; last: an activation in place of ReLU."""
         y = self._empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
         argmax = self._empty(y.shape, np.dtype(np.uint8))
         if y.size == 0:
@@ -165,12 +170,13 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         pads, steps = block.window[2:4], block.pool[2:]
         if algorithm == "few":
             bias = self._zeros(w.shape[3:], w.dtype) if b is None else b
-            self._run(kernels.conv_block_few.conv_block, y, argmax, x, w, bias, *steps, threads)
+            kernel = kernels.conv_block_few
+            self._run(kernel.conv_block, y, argmax, x, w, bias, *steps, threads, *last)
         elif algorithm == "winograd":
             u = self._transformed(kernels.winograd, w, threads)
             size = _tiles_workspace(kernels.winograd, y, w, threads, u is not None)
             arrays = y, argmax, x, w, b, self._room(size, x.dtype)
-            self._run(kernels.winograd.conv_block, *arrays, *pads, threads, u)
+            self._run(kernels.winograd.conv_block, *arrays, *pads, threads, u, *last)
         elif algorithm == "columns":
             kernel = kernels.conv_block_columns
             strides = *block.window[:2], *steps

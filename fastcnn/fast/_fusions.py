@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ from fastcnn.fast import FastBackend
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
+from fastcnn.program.ops import parameters_of
 
-__all__ = ["INFERENCE", "TRAINING"]
+__all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
 
 _MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
+_LARGEST = sys.float_info.max
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
@@ -121,19 +124,34 @@ register(TRAINING, FastBackend)
 # ---------------------------------------------------------------------- inference
 # A product is a convolution or dense layer with what its kernel takes along. The norm of running
 # statistics behind it goes into its weights.
+
+# What the last write of a kernel computes: `loops_of` of activations.pyx has a line for each. In
+# front of a max-pool it must fall and then rise, or only rise (_four.pxd).
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
+
 _NORM_OF = "batch_norm_inference({}, gamma, beta, mean, variance)"
+
+
+def _activation(match: Match) -> tuple[str, Any] | None:
+    """Return the activation of a product and its parameter, 0 where it has none."""
+    for op in ACTIVATIONS:
+        if op in match.nodes:
+            values = [match.option(op, name) for name in parameters_of(op).options]
+            return op, values[0] if values else 0.0
+    return None
 
 
 def _product_options(match: Match) -> dict[str, Any]:
     options: dict[str, Any] = {}
+    activation = _activation(match)
+    if activation is not None:
+        options = {"activation": activation[0], "parameter": float(activation[1])}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
-            options |= match.nodes[op].attributes
+            options |= {**parameters_of(op).options, **match.nodes[op].attributes}
     if "max_pool2d" in match.nodes:
         options["pool_size"] = match.option("max_pool2d", "pool_size")
         options["pool_stride"] = match.option("max_pool2d", "stride")
-    else:
-        options["relu"] = "relu" in match.nodes
     return options
 
 
@@ -147,6 +165,9 @@ def _product_fits(match: Match) -> bool:
     weights = (value for name, value in match.values.items() if name not in "xr")
     if any(value is not None and value.kind in ("input", "result") for value in weights):
         return False
+    _, parameter = _activation(match) or ("", 0.0)
+    if type(parameter) not in (int, float) or not abs(parameter) <= _LARGEST:
+        return False  # the op says what is wrong with it
     x, r = match.values["x"], match.values.get("r")
     if r is not None and "add" in match.nodes:
         y = match.nodes["add"].results[0]
@@ -159,16 +180,16 @@ def _product_fits(match: Match) -> bool:
 
 
 _PRODUCTS = {
-    "conv2d_pool_product": ("max_pool2d(relu({}))",),
-    "conv2d_product": (
-        "relu(add({}, r))",
-        "relu(add(r, {}))",
+    "conv2d_pool_product": [f"max_pool2d({each}({{}}))" for each in ACTIVATIONS],
+    "conv2d_product": [
+        *(f"{each}(add({{}}, r))" for each in ACTIVATIONS),
+        *(f"{each}(add(r, {{}}))" for each in ACTIVATIONS),
         "add({}, r)",
         "add(r, {})",
-        "relu({})",
+        *(f"{each}({{}})" for each in ACTIVATIONS),
         "{}",
-    ),
-    "linear_product": ("relu({})", "{}"),
+    ],
+    "linear_product": [*(f"{each}({{}})" for each in ACTIVATIONS), "{}"],
 }
 
 INFERENCE: Sequence[Fusion] = (

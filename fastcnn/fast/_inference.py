@@ -1,9 +1,9 @@
 """Inference on the fast backend: a model's program, folded and fused, as plans with packed weights.
 
 A convolution or dense layer with what its kernel takes along is a product: batch normalization
-goes into its weights, and ReLU, a sum or a max-pool behind it into its last write. What depends on
-weights alone is made once for all plans of a model. A plan is for one shape of batches and one call
-at a time; those that wait for the next call are kept, up to a number of bytes.
+goes into its weights, and a sum, an activation or a max-pool behind it into its last write. What
+depends on weights alone is made once for all plans of a model. A plan is for one shape of batches
+and one call at a time; those that wait for the next call are kept, up to a number of bytes.
 """
 
 from __future__ import annotations

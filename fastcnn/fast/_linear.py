@@ -41,20 +41,27 @@ class Linear(Activations):
         return self._linear_product(x, w, b)
 
     def _linear_product(
-        self, x: Array, w: Array, b: Array | None = None, *, relu: bool = False
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        activation: str | None = None,
+        parameter: float = 0.0,
     ) -> Array:
-        """Return linear(x, w, b), and ReLU of it if asked for, in one write."""
+        """Return linear(x, w, b), and an activation of it if asked for, in one write."""
         y = self._empty((x.shape[0], w.shape[1]), x.dtype)
         if y.size == 0:
             return y
         kernels, threads = self._load(x), self.num_threads
+        last = self._loop(kernels, activation, parameter)
         if len(x) <= FEW_ROWS:
-            self._run(kernels.linear_few.linear_few, y, x, w, b, relu, threads)
+            self._run(kernels.linear_few.linear_few, y, x, w, b, *last, threads)
             return y
         kernel = kernels.pointwise_conv2d
         room, packed = self._weights(kernel.workspace_size(*w.shape), kernel.pack_weights, w, b)
         images = _as_image(y), _as_image(x)
-        self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, relu)
+        self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, *last)
         return y
 
     def linear_backward(
@@ -101,7 +108,7 @@ class Linear(Activations):
     # Fused; see _fusions.py.
     def _linear_relu(self, x: Array, w: Array, b: Array | None = None) -> Array:
         """Return relu(linear(x, w, b))."""
-        return self._linear_product(x, w, b, relu=True)
+        return self._linear_product(x, w, b, activation="relu")
 
     def _linear_relu_backward(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fastcnn.nn._activation import (
     ELU,
     GELU,
+    HardSwish,
     LeakyReLU,
     ReLU,
     Sigmoid,
@@ -44,6 +45,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
+    "HardSwish",
     "Input",
     "LeakyReLU",
     "MaxPool2D",

@@ -129,6 +129,22 @@ class SiLU(Activation):
         return y, lambda dy: backend.silu_backward(dy, x)
 
 
+class HardSwish(Activation):
+    """y = x * min(max(x + 3, 0), 6) / 6 (Howard et al., 2019), SiLU in straight pieces."""
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, ArrayBackward]:
+        y = backend.hard_swish(x)
+        return y, lambda dy: backend.hard_swish_backward(dy, x)
+
+
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
@@ -186,6 +202,7 @@ ACTIVATIONS: dict[str, type[Activation]] = {
     "elu": ELU,
     "gelu": GELU,
     "silu": SiLU,
+    "hard_swish": HardSwish,
     "sigmoid": Sigmoid,
     "tanh": Tanh,
     "softmax": Softmax,

@@ -173,6 +173,7 @@ OPS = {
     "elu": _ACTIVATION,
     "gelu": _ACTIVATION,
     "silu": _ACTIVATION,
+    "hard_swish": _ACTIVATION,
     "sigmoid": _ACTIVATION,
     "tanh": _ACTIVATION,
     "softmax": _ACTIVATION,

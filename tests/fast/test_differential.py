@@ -80,7 +80,7 @@ ELEMENTWISE = [
     op
     for op in OPS
     if op.removesuffix("_backward")
-    in ("relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "dropout")
+    in ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh", "dropout")
 ]
 
 

@@ -18,6 +18,8 @@ from trainers import every_kind, plain, striped_images, trainer_of
 
 import fastcnn
 from fastcnn import FastBackend, nn, reference
+from fastcnn.fast._fusions import ACTIVATIONS
+from fastcnn.program.ops import parameters_of
 
 # ---------------------------------------------------------------------- the same results
 POOLS: list[dict[str, Any]] = [
@@ -128,7 +130,7 @@ def test_the_last_write(
     fast_backend: Any,
     dtype: Any,
 ) -> None:
-    """A residual and ReLU in a convolution's last write give the bits of ops of their own."""
+    """A residual and an activation in the last write give the bits of ops of their own."""
     rng = np.random.default_rng(0)
     w = rng.standard_normal((kernel, kernel, channels // options.get("groups", 1), filters))
     b, x = rng.standard_normal(filters), rng.standard_normal((count, 9, 8, channels))
@@ -137,11 +139,14 @@ def test_the_last_write(
     residual = rng.standard_normal(plain.shape).astype(dtype)
     residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
     kept = Kept(fast_backend.isa, fast_backend.num_threads)
-    for relu in (False, True):
-        op = partial(kept._conv2d_product, relu=relu, **options)
+    for activation in (None, *ACTIVATIONS):
+        given = dict.fromkeys(parameters_of(activation).options, 0.3) if activation else {}
+        joined = {"activation": activation, "parameter": sum(given.values())}
+        op = partial(kept._conv2d_product, **joined, **options)
         for added in (None, residual):
             expected = plain if added is None else plain + added
-            expected = fast_backend.relu(expected) if relu else expected
+            if activation is not None:
+                expected = getattr(fast_backend, activation)(expected, **given)
             for _ in range(2):  # packed by the first
                 np.testing.assert_array_equal(op(x, w, b, added), expected)
                 np.testing.assert_array_equal(

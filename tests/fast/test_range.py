@@ -155,7 +155,10 @@ def test_slopes_beyond_float32(wide: float, fast_backend: Any, rng: Any) -> None
             compare(fast_backend, f"{op}_backward", {"dy": x, "x": dy, name: wide}, about)
 
 
-@pytest.mark.parametrize("op", ["relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh"])
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh"]
+
+
+@pytest.mark.parametrize("op", ACTIVATIONS)
 def test_activations(op: str, fast_backend: Any, rng: Any) -> None:
     saved = "y" if op in ("relu", "sigmoid", "tanh") else "x"
     for exponent in [*EXPONENTS, 3, 5, 7]:

@@ -94,7 +94,7 @@ GUARDS = """
 
         def conv2d(self, x, w, b, residual, padding):
             kept = Kept(sys.argv[1], 2, convolution="winograd")
-            return kept._conv2d_product(x, w, b, residual, relu=True, padding=padding)
+            return kept._conv2d_product(x, w, b, residual, activation="relu", padding=padding)
 
         def _conv2d_relu_max_pool2d(self, x, w, b, padding):
             kept = Kept(sys.argv[1], 2, convolution="winograd")

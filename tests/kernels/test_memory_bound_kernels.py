@@ -83,7 +83,10 @@ def test_gelu(fast_backend: Any, dtype: Any) -> None:
 EXTREMES = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e30, -1e30, 200.0, -200.0)
 
 
-@pytest.mark.parametrize("op", ["relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh"])
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh"]
+
+
+@pytest.mark.parametrize("op", ACTIVATIONS)
 @pytest.mark.parametrize("extreme", EXTREMES)
 def test_every_lane_and_tail_agrees(op: str, extreme: float, fast_backend: Any, dtype: Any) -> None:
     function = getattr(fast_backend, op)

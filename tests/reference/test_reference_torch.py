@@ -202,6 +202,7 @@ ACTIVATIONS = {
     "elu": ("x", lambda t: F.elu(t, 1.7), {"alpha": 1.7}),
     "gelu": ("x", F.gelu, {}),
     "silu": ("x", F.silu, {}),
+    "hard_swish": ("x", F.hardswish, {}),
     "sigmoid": ("y", torch.sigmoid, {}),
     "tanh": ("y", torch.tanh, {}),
     "softmax": ("y", lambda t: torch.softmax(t, -1), {}),

@@ -10,7 +10,7 @@ import pytest
 from compare import assert_close, assert_same
 
 INF, NAN = np.inf, np.nan
-ONE_INPUT = ["relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh"]
+ONE_INPUT = ["relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh"]
 
 
 # ---------------------------------------------------------------------- activations
@@ -31,6 +31,7 @@ FORMULAS = {
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
     "gelu": lambda x: x * phi(x),
     "silu": lambda x: x * sigma(x),
+    "hard_swish": lambda x: x * min(max(x + 3, 0), 6) / 6,
     "sigmoid": sigma,
     "tanh": math.tanh,
 }
@@ -77,7 +78,7 @@ def test_activations_of_extremes(backend: Any, dtype: Any, op: str, expected: li
     assert_close(getattr(backend, op)(x), np.array(expected * 9))
 
 
-@pytest.mark.parametrize("op", ["gelu", "silu"])
+@pytest.mark.parametrize("op", ["gelu", "silu", "hard_swish"])
 def test_smooth_activations_of_large_numbers(backend: Any, dtype: Any, op: str) -> None:
     x = np.array([-1e30, -1e4, 1e4, 1e30] * 9, dtype)
     expected = np.array([0, 0, 1e4, 1e30] * 9)
