@@ -28,7 +28,7 @@ cdef enum:
     MOST_AHEAD = 12582912       # bytes of weights that are transformed ahead
     FEW_TILES = 24
     MIN_TASKS = 16
-    MOST_TILES = 48             # of a block that one thread computes
+    MOST_TILES = 96             # of a block that one thread computes
     ROOM = POINTS + OUT * OUT   # vectors of scratch: what is half transformed, and outputs
 
 
@@ -43,7 +43,7 @@ cdef struct Geometry:
     bint ahead                                  # all weights are transformed first
     bint kept                                   # by transform_all_weights, for many calls
     bint by_points                              # of kept weights: the threads divide the points
-    bint by_tile                                # the points of a tile lie together
+    bint by_tile                                # of few weights: all points of a tile lie together
     bint far                                    # input and output are more than stays in L2
     Finish end
     unsigned char* argmax                       # of the 2x2 windows that are pooled; or NULL
@@ -163,7 +163,8 @@ cdef inline void plan(Geometry* g) noexcept nogil:
     # that a core's own cache does not keep.
     g.by_points = g.kept and weight_bytes > (
         l2_bytes // 2 if g.tiles <= FEW_TILES else MOST_AHEAD)
-    g.by_tile = g.ahead and g.tiles > FEW_TILES and 4 * weight_bytes <= 3 * l2_bytes
+    g.by_tile = (g.ahead and not g.by_points and g.tiles > FEW_TILES
+                 and 4 * weight_bytes <= 3 * l2_bytes)
     if g.ahead and not g.by_points:
         # v and m take 3/4 of L2: with the weights that pass they stay there. Where all weights stay
         # there, few tiles do.

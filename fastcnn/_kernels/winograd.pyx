@@ -27,66 +27,18 @@ from fastcnn._kernels._finish cimport add_residual, finish, finishing, nothing
 from fastcnn._kernels._tile cimport (
     ROWS, copy_panel, first_vector, panels_of, tile, vectors_of,
 )
-from fastcnn._kernels._types cimport (
-    LANES, VECTORS, load, lowest_bit, prefetch, prefetch_to_write, real, store,
-)
+from fastcnn._kernels._types cimport LANES, load, lowest_bit, real, store
 from fastcnn._kernels._winograd cimport (
     POINTS, SIDE, blank_outputs, copy_of_end, find_pixels, transform_patch, transform_products,
-    transform_short_patch, transform_short_products, transform_taps,
+    transform_short_patch, transform_short_products,
 )
+from fastcnn._kernels._winograd_few cimport fetch, multiply_few
 from fastcnn._kernels._winograd_plan cimport (
     CHANNELS, MOST_LANES, MOST_TILES, OUT, ROOM, TAPS, Geometry, Place, blank_of, end_with,
     first_with, group_end, group_panel, group_start, place_after, place_of, plan, weights_size,
 )
 from fastcnn._kernels._winograd_pool cimport pool_outputs
-from fastcnn._kernels._winograd_tile cimport FEW_ROWS, MANY_ROWS, TILE, products
-
-
-cdef void gather_weights(const Geometry* g, real* to, const real* w, Py_ssize_t channels,
-                         Py_ssize_t valid, Py_ssize_t width) noexcept nogil:
-    """Copy weights to [tap][c][lane] with the taps and channels in the order of their use."""
-    cdef Py_ssize_t tap, i, k
-    cdef const real* w_k
-    for tap in range(TAPS):
-        memset(to, 0, channels * width * sizeof(real))
-        for k in range(valid):
-            w_k = w + (TAPS - 1 - tap if g.flipped else tap) * g.w_tap + k * g.w_outer
-            for i in range(channels):
-                to[i * width + k] = w_k[i * g.w_inner]
-        to += CHANNELS * width
-
-
-cdef void transform_weights(const Geometry* g, Py_ssize_t panel, Py_ssize_t c, Py_ssize_t c_end,
-                            Py_ssize_t point, real* u, const real* w, real* t,
-                            real* gathered) noexcept nogil:
-    """Write G w G^T for some channels of a panel to u, where c has its place."""
-    cdef Py_ssize_t first = first_vector(g.K, panel) * LANES, tap = g.w_tap, row = g.w_inner
-    cdef Py_ssize_t i, j, k, width = first_vector(g.K, panel + 1) * LANES - first
-    cdef Py_ssize_t valid = min(width, g.K - first), channels
-    cdef bint in_place = g.w_outer == 1 and valid == width and not g.flipped
-    cdef const real* w_c
-    cdef const real* w_k
-    if not in_place:
-        tap, row = CHANNELS * width, width
-    while c < c_end:
-        channels = min(CHANNELS, c_end - c)
-        w_c = w + c * g.w_inner + first * g.w_outer
-        if not in_place:
-            gather_weights(g, gathered, w_c, channels, valid, width)
-            w_c = gathered
-        for i in range(channels):
-            k = 0
-            while k < width:
-                w_k = w_c + i * row + k
-                for j in range(3):
-                    transform_taps(t + j * LANES, 3 * LANES, load(w_k + j * tap),
-                                   load(w_k + (3 + j) * tap), load(w_k + (6 + j) * tap))
-                for j in range(SIDE):
-                    transform_taps(u + SIDE * j * point + k, point, load(t + 3 * j * LANES),
-                                   load(t + (3 * j + 1) * LANES), load(t + (3 * j + 2) * LANES))
-                k += LANES
-            u += width
-        c += channels
+from fastcnn._kernels._winograd_weights cimport transform_weights
 
 
 cdef void transform_input(const Geometry* g, const Place* place, Py_ssize_t i, real* v,
@@ -156,57 +108,6 @@ cdef void multiply(const Geometry* g, Py_ssize_t k, Py_ssize_t k_end, Py_ssize_t
                      c_end - c)
                 panel, from_ = panel + 1, end
             t += ROWS
-
-
-cdef void multiply_few(const Geometry* g, Py_ssize_t e, Py_ssize_t k, Py_ssize_t k_end,
-                       Py_ssize_t first_tile, Py_ssize_t tiles, const real* u, const real* v,
-                       real* m) noexcept nogil:
-    """Write the products of point e of some tiles to m, for filters k to k_end, whole vectors."""
-    cdef Py_ssize_t t_start = max(0, first_with(g, e) - first_tile)
-    cdef Py_ssize_t t_end = min(tiles, end_with(g, e) - first_tile)
-    cdef Py_ssize_t panel = 0, first, end, width, t, row, rows
-    cdef const real* u_e
-    cdef bint two
-    while k < k_end:
-        while first_vector(g.K, panel + 1) * LANES <= k:
-            panel += 1
-        first, end = first_vector(g.K, panel) * LANES, first_vector(g.K, panel + 1) * LANES
-        width = end - first
-        u_e = u + weights_size(first, panel, g.C) + e * (g.C * width + LANES) + k - first
-        two = min(end, k_end) - k >= 2 * LANES
-        t = t_start
-        while t < t_end:
-            rows = MANY_ROWS if VECTORS >= 4 and t_end - t > FEW_ROWS else FEW_ROWS
-            # The last rows may be again those of tiles before, or of some without this point.
-            row = e * LANES + min(t, g.block - rows) * TILE
-            products(rows, two, m + row, g.vector_m, v + row, g.vector_v, u_e, width, g.C)
-            t += rows
-        k += 2 * LANES if two else LANES
-        m += 2 * g.vector_m if two else g.vector_m
-
-
-cdef inline void fetch(const Geometry* g, Py_ssize_t e, Py_ssize_t tiles, Py_ssize_t following,
-                       const Place* place, const Place* next_, const real* x,
-                       real* y) noexcept nogil:
-    """Fetch rows of what the tiles of a block write, and of what those that follow them read.
-
-    It is the part of them that comes with point e, so that memory is busy all the time.
-    """
-    cdef Py_ssize_t i, j, t, row
-    for i in range(2 * OUT * tiles * e // POINTS, 2 * OUT * tiles * (e + 1) // POINTS):
-        t, row, j = i // (2 * OUT), i % OUT, 0
-        if i % (2 * OUT) < OUT and g.argmax is NULL:
-            row = (place[t].n * g.P + place[t].p + row) * g.Q + place[t].q
-            while j < OUT * g.K:
-                prefetch_to_write(y + row * g.K + j)
-                j += 64 // sizeof(real)
-        elif i % (2 * OUT) >= OUT and t < following:
-            # The pixels that no tile before it reads, beside it or above.
-            row = (next_[t].n * g.H + next_[t].p + 2 - g.pad_top + row) * g.W
-            row += next_[t].q + 2 - g.pad_left
-            while j < OUT * g.C:
-                prefetch(x + row * g.C + j)
-                j += 64 // sizeof(real)
 
 
 cdef inline void outputs_of(const Geometry* g, const Place* place, unsigned int blank, real* y,
