@@ -248,8 +248,9 @@ class _Binder(FastBackend):
             return None
         found = self.kept.get(pack)
         if found is None:
-            found = self.kept[pack] = empty((size,), w.dtype)
+            found = empty((size,), w.dtype)
             pack(found, w, *more)
+            self.kept[pack] = found  # packed already: plans of other threads take it as it is
         return found
 
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

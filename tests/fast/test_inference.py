@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,8 @@ from trainers import every_kind, plain, striped_images, trainer_of
 
 import fastcnn
 from fastcnn import FastBackend, nn, reference
+from fastcnn._memory import empty
+from fastcnn.fast import _plan
 from fastcnn.fast._fusions import ACTIVATIONS
 from fastcnn.program.ops import parameters_of
 
@@ -291,6 +294,36 @@ def test_calls_from_many_threads(make: Any, dtype: Any) -> None:
             parts * 5, pool.map(lambda p: predict(x[p]), parts * 5), strict=True
         ):
             np.testing.assert_array_equal(found, expected[part])
+
+
+def test_who_comes_while_weights_are_packed_takes_no_part_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = FastBackend(convolution="direct")
+    model = built(lambda: nn.Sequential([nn.Conv2D(8, 3)]), (6, 6, 4), np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 4)).astype(np.float32)
+    predict, expected = fastcnn.Predictor(model, backend), model(x, backend)
+    kernel = backend._load(x).conv2d
+    pack, begun, other_is_done = kernel.pack_weights, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            assert other_is_done.wait(60)
+        pack(*arguments)
+
+    def of_nan(shape: Any, dtype: Any) -> Any:  # memory of before may hold these very weights
+        return np.full(shape, np.nan, dtype) if dtype.kind == "f" else empty(shape, dtype)
+
+    monkeypatch.setattr(kernel, "pack_weights", slow)
+    monkeypatch.setattr(_plan, "empty", of_nan)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, x)
+        assert begun.wait(60)
+        second = predict(x)
+        other_is_done.set()
+        np.testing.assert_array_equal(second, expected)
+        np.testing.assert_array_equal(first.result(), expected)
 
 
 @pytest.mark.parametrize("make", [blocks, summed])
