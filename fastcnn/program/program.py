@@ -18,10 +18,11 @@ Names = str | tuple[str, ...]  # of a value, or of several for an op that takes 
 class Value(NamedTuple):
     """One array of a program: what is known of it before the program runs.
 
-    name: "x" of an input, "3.weight" of a parameter or buffer, as in state_dict, "3.conv2d" of a
-    result, by its layer and op, "d(3.weight)" of a gradient. kind: "input", "parameter", "buffer",
-    "constant" (an array that a layer holds by itself) or "result". shape: with the batch axis, ()
-    of a number. source: the Parameter or Buffer, or a constant's array; None of other kinds.
+    name: "x" of an input, if its nn.Input has no name, "3.weight" of a parameter or buffer, as in
+    state_dict, "3.conv2d" of a result, by its layer and op, "d(3.weight)" of a gradient. kind:
+    "input", "parameter", "buffer", "constant" (an array that a layer holds by itself) or "result".
+    shape: with the batch axis, () of a number. source: the Parameter or Buffer, or a constant's
+    array; None of other kinds.
     """
 
     name: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
+from fastcnn.nn import Model
 from fastcnn.nn._places import is_several, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
 from fastcnn.program.ops import OPS, parameters_of, result_dtype
@@ -56,10 +57,18 @@ class Symbol:
         return self._tracer._call("reshape", self, shape=new)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise self._tracer.foreign("NumPy")
+        raise self._tracer.foreign("an operator or a function of NumPy's")
 
-    __array__ = __array_function__ = __array_ufunc__ = __float__ = __getitem__ = __bool__ = _refuse
-    __mul__ = __sub__ = __truediv__ = __radd__ = __rmul__ = __rsub__ = __neg__ = _refuse
+    __array__ = __array_function__ = __array_ufunc__ = _refuse
+    __getitem__ = __setitem__ = __delitem__ = _refuse
+    __bool__ = __float__ = __int__ = __complex__ = __index__ = __round__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = __rmatmul__ = _refuse
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse
+    __divmod__ = __rdivmod__ = __pow__ = __rpow__ = __pos__ = __neg__ = __abs__ = _refuse
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _refuse
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse
+    __hash__ = object.__hash__  # which __eq__ would take away
 
     if not TYPE_CHECKING:
 
@@ -273,9 +282,12 @@ def trace(
     tracer = Tracer(model, dtype, training)
     shapes: Any = model.input_shape if input_shape is None else input_shape
     several = is_several(shapes)
+    names = model.input_names if isinstance(model, Model) else None
+    if names is None:
+        names = tuple(f"x{at}" for at in range(len(shapes))) if several else ("x",)
     given = tuple(
-        tracer.input(f"x{at}" if several else "x", (batch_size, *shape), dtype)
-        for at, shape in enumerate(shapes if several else (shapes,))
+        tracer.input(name, (batch_size, *shape), dtype)
+        for name, shape in zip(names, shapes if several else (shapes,), strict=True)
     )
     y, _ = tracer.layer(model, given if several else given[0], training=training)
     tracer.nodes += tracer.averages

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import NETWORKS
 from layers import IDS, LAYERS, Recorder, sample_network
 from windows import POOLS
 
@@ -15,6 +16,15 @@ from fastcnn import nn
 
 
 # ---------------------------------------------------------------------- every layer
+def test_every_public_layer_is_among_them() -> None:
+    """Those of one input in LAYERS, the others in networks of any shape."""
+    classes = [found for found in vars(nn).values() if isinstance(found, type)]
+    layers = {cls for cls in classes if issubclass(cls, nn.Module)} - {nn.Module}
+    joining = {nn.Model, nn.Add, nn.Multiply, nn.Concat}
+    assert {type(make()) for make, _ in LAYERS} == layers - joining
+    assert joining <= {type(layer) for make in NETWORKS.values() for layer in make().modules()}
+
+
 @pytest.mark.parametrize(("make", "shape"), LAYERS, ids=IDS)
 @pytest.mark.parametrize("training", [True, False])
 def test_shapes_and_gradients(

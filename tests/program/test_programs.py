@@ -15,7 +15,6 @@ from fastcnn.fast._fusions import TRAINING
 from fastcnn.fast._plan import Plan
 from fastcnn.program import Interpreter, differentiate, trace
 from fastcnn.program.match import fuse
-from fastcnn.program.ops import OPS, backward_name, parameters_of
 
 
 def built(make: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> nn.Module:
@@ -55,20 +54,6 @@ def test_every_layer_has_the_bits_of_its_forward_and_backward(
     assert set(gradients) == set(model.parameters())
     for name, parameter in model.parameters().items():
         np.testing.assert_array_equal(gradients[name], parameter.grad, err_msg=name)
-
-
-def test_every_op_and_its_backward_op_are_in_the_contract() -> None:
-    for op, row in OPS.items():
-        known = parameters_of(op)
-        assert set(row.gradients) <= set(known.arrays), op
-        if not row.gradients or "gradient" in row.results:
-            continue
-        back = parameters_of(backward_name(op))
-        sources = {"dy", *known.arrays, *row.results}
-        assert set(back.arrays) <= sources, op
-        shapes = {f"{name}_shape" for name in known.arrays} | {"shapes"}
-        given = {"dloss", "input_gradient", "weight_gradient", *shapes, *known.options}
-        assert set(back.options) <= given, op
 
 
 def test_a_program_can_be_read() -> None:
@@ -113,6 +98,22 @@ def test_a_program_can_be_read() -> None:
         "_, _, d(4.bias) = linear_backward(d(4.linear), 3.dropout, 4.weight, input_gradient=False)",
         "return d(4.bias)",
     ], "what no wanted gradient depends on is left out"
+
+
+@pytest.mark.parametrize("loss", [None, "mse"])
+def test_inputs_are_called_as_their_author_calls_them(loss: str | None) -> None:
+    a, b, target = nn.Input((2,), name="a"), nn.Input((2,)), nn.Input((2,), name="target")
+    models = [nn.Model(a, nn.ReLU()(a)), nn.Model([a, b], nn.add(a, b))]
+    models += [nn.Model([a, target], nn.add(a, target)), nn.Model({"k": b}, nn.ReLU()(b))]
+    models += [nn.Sequential([nn.ReLU()])]
+    for model in models:
+        model.build((2,) if isinstance(model, nn.Sequential) else None)
+    called = [model.program(1, loss=loss).inputs for model in models]
+    names: list[tuple[str, ...]] = [("a",), ("x0", "x1"), ("a", "target"), ("k",), ("x",)]
+    if loss is not None:
+        targets = ["target", "target", "target_2", "target", "target"]
+        names = [(*name, target) for name, target in zip(names, targets, strict=True)]
+    assert called == names
 
 
 def test_programs_are_equal_where_they_compute_the_same_from_the_same() -> None:
@@ -240,87 +241,6 @@ def test_gradients_of_a_layer_without_backward(backend: Any) -> None:
     np.testing.assert_allclose(gradients["x"], finite_differences(loss, x), rtol=1e-6, atol=1e-8)
     expected = finite_differences(loss, model.scale.data)
     np.testing.assert_allclose(gradients["scale"], expected, rtol=1e-6, atol=1e-8)
-
-
-@pytest.mark.parametrize(
-    "forward",
-    [
-        lambda x, backend: np.exp(x),
-        lambda x, backend: x * 2,
-        lambda x, backend: x[:1],
-        lambda x, backend: x.mean(),
-        lambda x, backend: backend.relu([1.0]),
-        lambda x, backend: np.asarray(x),
-    ],
-)
-def test_a_traceable_layer_that_is_not(forward: Any) -> None:
-    class Careless(nn.Module):
-        traceable = True
-
-        def declare(self, input_shape: Any) -> Any:
-            return input_shape
-
-        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
-            return forward(x, backend)
-
-    model = nn.Sequential([nn.ReLU(), Careless()])
-    model.build((3, 2))
-    with pytest.raises(TypeError, match=r"Careless 1: forward: expected nothing but ops of the"):
-        trace(model, 2)
-
-
-class Given(nn.Module):
-    """A traceable layer whose forward is an attribute."""
-
-    traceable = True
-
-    def __init__(self, run: Any) -> None:
-        super().__init__()
-        self.run = run
-
-    def declare(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def forward(self, x: Any, backend: Any, *, rng: Any = None, **options: Any) -> Any:
-        return self.run(x, backend, rng)
-
-
-@pytest.mark.parametrize(
-    ("run", "said"),
-    [
-        (lambda x, b, r: b.exp(x), "Given 1: forward: expected an op of fastcnn.backend.Backend"),
-        (lambda x, b, r: b.max_pool2d(x, 2)[0], r"Given 1: .* max_pool2d takes, got shapes \(2, 3"),
-        (lambda x, b, r: b.add(x, np.ones(5)), r"Given 1: .* that add takes, got shapes \(2, 3\)"),
-        (lambda x, b, r: b.conv2d(x), r"Given 1: .* that conv2d takes, got shapes \(2, 3\)"),
-        (lambda x, b, r: b.multiply(x, r.random(3)), "Given 1: forward: .* got numbers of rng, wh"),
-        (lambda x, b, r: (x, x), r"Given: forward: expected an array of shape \(2, 3\) .* got tup"),
-    ],
-)
-def test_a_traceable_layer_that_calls_otherwise(run: Any, said: str, backend: Any) -> None:
-    model = nn.Sequential([nn.ReLU(), Given(run)])
-    model.build((3,))
-    with pytest.raises((AttributeError, TypeError, ValueError), match=said):
-        trace(model, 2)
-    with pytest.raises((AttributeError, TypeError, ValueError), match=said.replace(" 1", "")):
-        model.forward(np.ones((2, 3), np.float32), backend, rng=np.random.default_rng(0))
-
-
-def test_a_traceable_layer_may_give_a_constant(backend: Any) -> None:
-    model = nn.Sequential([nn.ReLU(), Given(lambda x, b, r: np.full(x.shape, 7.0, np.float32))])
-    model.build((3,))
-    x = np.ones((2, 3), np.float32)
-    assert (model(x, backend) == 7).all()
-    assert (fastcnn.Predictor(model, backend)(x) == 7).all()
-
-
-def test_a_layer_is_traceable_by_its_class() -> None:
-    class Late(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.traceable = True
-
-    with pytest.raises(AttributeError, match="Late: traceable: expected it of a class of layers"):
-        Late()
 
 
 def test_masks_need_a_generator() -> None:
