@@ -31,6 +31,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "max_pool2d(relu(batch_norm(x, gamma, beta)))": lambda: ending(
         nn.Conv2D(16, 3), nn.Tanh(), nn.BatchNorm(epsilon=0.1), nn.ReLU(), nn.MaxPool2D((3, 2))
     ),
+    "relu(batch_norm(conv2d(x, w, b), gamma, beta))": lambda: ending(
+        nn.Conv2D(16, 1, padding="same"), nn.BatchNorm(epsilon=0.1), nn.ReLU()
+    ),
     "relu(batch_norm(x, gamma, beta))": lambda: ending(
         nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU()
     ),

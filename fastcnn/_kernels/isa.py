@@ -42,6 +42,8 @@ MODULES = (
     "conv2d",
     "conv2d_backward_weights",
     "pointwise_conv2d",
+    "pointwise_moments",
+    "pointwise_norm_backward",
     "depthwise_conv2d",
     "depthwise_conv2d_backward_weights",
     "grouped_conv2d",
@@ -70,7 +72,7 @@ MODULES = (
     "batches",
     "peak",
 )
-DOUBLE = ("conv_norm_block",)
+DOUBLE = ("conv_norm_block", "pointwise_moments")
 # A third of a second of compiling goes to what every extension module has, beside its kernels.
 # So small kernels share one, whose source includes theirs: no two of them may use a name twice.
 TOGETHER = {

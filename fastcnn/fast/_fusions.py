@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.fast import FastBackend
+from fastcnn.fast._pointwise_norm import is_expansion
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
 from fastcnn.program.ops import OPS, Op
@@ -54,6 +55,17 @@ def _sees_few(match: Match) -> bool:
     return few and x.kind == "input" and match.option("conv2d", "groups") == 1 and _pool_fits(match)
 
 
+def _expands(match: Match) -> bool:
+    """Whether a 1x1 convolution gives far more than it reads, so that moments pay."""
+    x, w = match.values["x"], match.values["w"]
+    assert x is not None
+    assert w is not None
+    stride, padding = match.option("conv2d", "stride"), match.option("conv2d", "padding")
+    plain = pair(stride) == (1, 1) and padding in (*_NO_PADDING, "same")
+    whole = match.option("conv2d", "groups") == 1 and w.dtype == np.float32
+    return plain and whole and is_expansion(x.shape, w.shape)
+
+
 def _options_of(*ops: str) -> Any:
     """Return what collects the options of these ops: of a max-pool its size and stride."""
 
@@ -97,6 +109,14 @@ TRAINING: Sequence[Fusion] = (
         _NORM,
         _norm_fits,
         _options_of("batch_norm", "max_pool2d"),
+    ),
+    Fusion(
+        "pointwise_norm",
+        "relu(batch_norm(conv2d(x, w, b), gamma, beta))",
+        ("y", "mean", "variance", "moments"),
+        (*_CONVOLUTION, "gamma", "beta"),
+        _expands,
+        _options_of("batch_norm"),
     ),
     Fusion(
         "batch_norm_block",
