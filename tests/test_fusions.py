@@ -34,6 +34,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "relu(batch_norm(conv2d(x, w, b), gamma, beta))": lambda: ending(
         nn.Conv2D(16, 1, padding="same"), nn.BatchNorm(epsilon=0.1), nn.ReLU()
     ),
+    "conv2d(relu(batch_norm(x, gamma, beta)), w, b)": lambda: ending(
+        nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU(), nn.Conv2D(7, 1)
+    ),
     "relu(batch_norm(x, gamma, beta))": lambda: ending(
         nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU()
     ),

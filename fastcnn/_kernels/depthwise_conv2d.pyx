@@ -228,7 +228,8 @@ cpdef depthwise_conv2d(
     op.w = forward_axis(x.shape[2], w.shape[1], y.shape[2], stride_w, pad_left, dilation_w)
     op.C, op.P, op.Q, op.S = x.shape[3], y.shape[1], y.shape[2], w.shape[1]
     op.y, op.x, op.weights = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0]
-    op.streaming = past_caches(op.y, rows * op.Q * op.C, op.C)
+    op.streaming = past_caches(
+        op.y, (x.shape[0] * x.shape[1] * x.shape[2] + rows * op.Q) * op.C, op.C)
     threads = threads_for(1.0 * rows * op.Q * op.C * w.shape[0] * w.shape[1], threads)
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         correlate_row(&op, row)
@@ -256,7 +257,8 @@ def depthwise_conv2d_backward_input(
     op.bias, op.end = NULL, nothing()
     op.C, op.P, op.Q, op.S = dx.shape[3], dx.shape[1], dx.shape[2], w.shape[1]
     op.y, op.x, op.weights = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
-    op.streaming = past_caches(op.y, dx.shape[0] * op.P * op.Q * op.C, op.C)
+    op.streaming = past_caches(
+        op.y, dx.shape[0] * (op.P * op.Q + dy.shape[1] * dy.shape[2]) * op.C, op.C)
     threads = threads_for(
         1.0 * dx.shape[0] * dy.shape[1] * dy.shape[2] * op.C * w.shape[0] * w.shape[1], threads)
     for r in range(w.shape[0]):

@@ -31,8 +31,8 @@ cdef void widen(
     real* block, real* sums, const float* x, Py_ssize_t count, Py_ssize_t C
 ) noexcept nogil:
     """Write some pixels in double, and add them up."""
-    cdef Py_ssize_t pitch = pitch_of(C), m, c
-    for m in range(count):
+    cdef Py_ssize_t pitch = pitch_of(C), c, _
+    for _ in range(count):
         for c in range(C):
             block[c] = x[c]
         for c in range(C):

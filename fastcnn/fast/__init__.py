@@ -8,8 +8,8 @@ from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
+from fastcnn.fast._norm_pointwise import NormPointwise
 from fastcnn.fast._optimizer import Optimizer
-from fastcnn.fast._pointwise_norm import PointwiseNorm
 from fastcnn.fast._prepared import Preparation
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
@@ -18,7 +18,7 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    PointwiseNorm,
+    NormPointwise,
     Linear,
     Softmax,
     Dropout,

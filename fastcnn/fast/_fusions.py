@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.fast import FastBackend
+from fastcnn.fast._norm_pointwise import is_projection
 from fastcnn.fast._pointwise_norm import is_expansion
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
@@ -55,15 +56,25 @@ def _sees_few(match: Match) -> bool:
     return few and x.kind == "input" and match.option("conv2d", "groups") == 1 and _pool_fits(match)
 
 
+def _is_plain(match: Match) -> bool:
+    """Whether a convolution has no stride, padding or groups."""
+    stride, padding = match.option("conv2d", "stride"), match.option("conv2d", "padding")
+    plain = pair(stride) == (1, 1) and padding in (*_NO_PADDING, "same")
+    return plain and match.option("conv2d", "groups") == 1
+
+
 def _expands(match: Match) -> bool:
     """Whether a 1x1 convolution gives far more than it reads, so that moments pay."""
     x, w = match.values["x"], match.values["w"]
     assert x is not None
     assert w is not None
-    stride, padding = match.option("conv2d", "stride"), match.option("conv2d", "padding")
-    plain = pair(stride) == (1, 1) and padding in (*_NO_PADDING, "same")
-    whole = match.option("conv2d", "groups") == 1 and w.dtype == np.float32
-    return plain and whole and is_expansion(x.shape, w.shape)
+    return _is_plain(match) and w.dtype == np.float32 and is_expansion(x.shape, w.shape)
+
+
+def _projects(match: Match) -> bool:
+    w = match.values["w"]
+    assert w is not None
+    return _is_image(match) and _is_plain(match) and is_projection(w.shape)
 
 
 def _options_of(*ops: str) -> Any:
@@ -116,6 +127,14 @@ TRAINING: Sequence[Fusion] = (
         ("y", "mean", "variance", "moments"),
         (*_CONVOLUTION, "gamma", "beta"),
         _expands,
+        _options_of("batch_norm"),
+    ),
+    Fusion(
+        "norm_pointwise",
+        "conv2d(relu(batch_norm(x, gamma, beta)), w, b)",
+        ("y", "mean", "variance", "table"),
+        (*_NORM, "w", "b"),
+        _projects,
         _options_of("batch_norm"),
     ),
     Fusion(

@@ -80,19 +80,15 @@ class PointwiseNorm(ConvNormBlock):
             self._room(3 * filters, _DOUBLE),
         )
         y = self._empty((*x.shape[:3], filters), x.dtype)
-        size = kernels.pointwise_conv2d.workspace_size(channels, filters)
+        size = kernels.pointwise_norm.workspace_size(pixels, channels, filters, threads)
         self._run(
-            kernels.pointwise_conv2d.pointwise_conv2d,
+            kernels.pointwise_norm.pointwise_norm,
             y,
             x,
             folded[0, 0],
             shift,
             self._room(size, x.dtype),
-            1,
-            1,
             threads,
-            False,
-            True,
         )
 
         def op_by_op() -> tuple[Array, ...]:
@@ -127,7 +123,7 @@ class PointwiseNorm(ConvNormBlock):
         flag(op, "input_gradient", input_gradient)
         channels, filters = w.shape[2:]
         pixels, threads = math.prod(x.shape[:3]), self.num_threads
-        kernel, fits = self._load(x).pointwise_norm_backward, [True]
+        kernel, fits = self._load(x).pointwise_norm, [True]
         parts, size = kernel.sizes(pixels, channels, filters, threads)
         dx = self._empty(x.shape, x.dtype) if input_gradient else None
         products = self._empty((parts, channels, filters), x.dtype)
@@ -146,6 +142,7 @@ class PointwiseNorm(ConvNormBlock):
             variance,
             epsilon,
             moments,
+            self._room(filters, _DOUBLE),
             self._room(size, x.dtype),
             threads,
         )
