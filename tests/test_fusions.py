@@ -40,6 +40,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "relu(batch_norm(x, gamma, beta))": lambda: ending(
         nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU()
     ),
+    "relu(add(batch_norm(x, gamma, beta), r))": lambda: ending(
+        nn.Conv2D(16, 3), nn.Residual(nn.BatchNorm(epsilon=0.1)), nn.ReLU()
+    ),
+    "relu(add(r, batch_norm(x, gamma, beta)))": lambda: ending(
+        nn.Conv2D(16, 3), nn.Residual(nn.Tanh(), nn.BatchNorm(epsilon=0.1)), nn.ReLU()
+    ),
     "relu(linear(x, w, b))": lambda: ending(nn.Flatten(), nn.Dense(9, activation="relu")),
     "softmax_cross_entropy(logits, labels)": lambda: ending(nn.Tanh()),
 }

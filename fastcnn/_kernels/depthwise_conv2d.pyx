@@ -161,6 +161,8 @@ cdef inline void columns(
     # Fewer than 4 repeat the last one.
     cdef Py_ssize_t i1 = min(1, count - 1), i2 = min(2, count - 1), i3 = count - 1
     cdef Py_ssize_t x1 = i1 * x_step, x2 = i2 * x_step, x3 = i3 * x_step
+    # No hardware fetches such steps in advance: the rows that the next row of outputs sees first.
+    cdef Py_ssize_t ahead = count * x_step if op.w.step > 1 and op.h.step > 1 else 0, at
     cdef const real* x_r
     cdef const real* w_r
     cdef vec y0, y1, y2, y3, w
@@ -175,6 +177,11 @@ cdef inline void columns(
         y2 = y0
         y3 = y0
         if count > 1:
+            at = rows * x_row + c
+            while at < rows * x_row + ahead:
+                prefetch(x + at)
+                prefetch(x + at + x_row)
+                at += op.C
             for r in range(rows):
                 x_r = x + r * x_row + c
                 w_r = weights + r * w_row + c

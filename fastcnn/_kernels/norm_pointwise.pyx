@@ -8,14 +8,14 @@ last are those that the caches still hold.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport sqrt
 from libc.string cimport memset
 
-from fastcnn._kernels._narrow cimport too_narrow_for_gradients
+from fastcnn._kernels._norm_blocks cimport keep_alive, set_factors, through_norm
 from fastcnn._kernels._pixel_blocks cimport (
-    Blocks, add_products, blocks_of, multiply_pixels, pack_columns, part_start
+    Ahead, Blocks, add_products, ahead_of, blocks_of, multiply_pixels, pack_columns, part_start,
+    times_of
 )
-from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._tile cimport vectors_of
 from fastcnn._kernels._types cimport LANES, beats, drain, load, real, splat, store, vec, where
 
@@ -34,9 +34,9 @@ cdef struct Product:
 cdef void normalize(
     const Product* op, real* to, const real* x, Py_ssize_t count
 ) noexcept nogil:
-    cdef Py_ssize_t m, c
+    cdef Py_ssize_t c, _
     cdef vec v, zero = splat(0)
-    for m in range(count):
+    for _ in range(count):
         c = 0
         while c < op.C:
             v = (load(x + c) - load(op.mean + c)) * load(op.scale + c) + load(op.shift + c)
@@ -60,9 +60,13 @@ cdef void run_forward(
     const Product* op, Py_ssize_t part, real* y, real* scratch
 ) noexcept nogil:
     cdef Py_ssize_t m = part * op.blocks.block
-    cdef Py_ssize_t count = min(op.blocks.block, op.blocks.pixels - m)
+    cdef Py_ssize_t count = min(op.blocks.block, op.blocks.pixels - m), next = m + count
+    cdef Ahead ahead
     normalize(op, scratch, op.x + m * op.C, count)
-    multiply_pixels(y + m * op.K, scratch, op.packed, op.bias, count, op.C, op.K)
+    ahead = ahead_of(
+        op.x + next * op.C, op.x + next * op.C,
+        min(op.blocks.block, op.blocks.pixels - next) * op.C, times_of(count, op.K, op.C))
+    multiply_pixels(y + m * op.K, scratch, op.packed, op.bias, count, op.C, op.K, &ahead)
 
 
 def norm_pointwise(
@@ -97,35 +101,13 @@ def sizes(Py_ssize_t M, Py_ssize_t C, Py_ssize_t K, int threads):
     return blocks.parts, C * (K + 1) + threads * (2 * blocks.block + 2) * C
 
 
-cdef void keep_alive(
-    const Product* op, real* dx, double* totals, real* sums, const real* x, const real* alive,
-    const real* gradient, Py_ssize_t count, bint streaming
-) noexcept nogil:
-    """Write the gradient where ReLU let it through; add it up, and times x - mean."""
-    cdef Py_ssize_t m, c
-    cdef real* products = sums + op.C
-    cdef vec v, zero = splat(0)
-    memset(sums, 0, 2 * op.C * sizeof(real))
-    for m in range(count):
-        c = 0
-        while c < op.C:
-            v = where(beats(load(alive + c), zero), load(gradient + c), zero)
-            put(dx + c, v, streaming)
-            store(sums + c, load(sums + c) + v)
-            v = v * (load(x + c) - load(op.mean + c))
-            store(products + c, load(products + c) + v)
-            c += LANES
-        dx, x, alive, gradient = dx + op.C, x + op.C, alive + op.C, gradient + op.C
-    for c in range(2 * op.C):
-        totals[c] += sums[c]
-
-
 cdef void run_part(
     const Product* op, Py_ssize_t part, real* dx, real* products, double* totals, const real* dy,
     real* scratch, bint streaming
 ) noexcept nogil:
     cdef Py_ssize_t m = part_start(&op.blocks, part), end = part_start(&op.blocks, part + 1)
-    cdef Py_ssize_t count, i, k
+    cdef Py_ssize_t count, next, i, k
+    cdef Ahead ahead
     cdef real* gradient = scratch + op.blocks.block * op.C
     cdef real* sums = gradient + op.blocks.block * op.C
     memset(products, 0, op.C * op.K * sizeof(real))
@@ -133,10 +115,14 @@ cdef void run_part(
     while m < end:
         count = min(op.blocks.block, end - m)
         normalize(op, scratch, op.x + m * op.C, count)
-        add_products(products, dy + m * op.K, scratch, count, op.K, op.C)
-        multiply_pixels(gradient, dy + m * op.K, op.packed, op.bias, count, op.K, op.C)
-        keep_alive(op, dx + m * op.C, totals, sums, op.x + m * op.C, scratch, gradient, count,
-                   streaming)
+        next = (m + count) * op.C
+        ahead = ahead_of(
+            op.x + next, op.x + next, min(op.blocks.block, end - m - count) * op.C,
+            times_of(op.K, op.C, count) + times_of(count, op.C, op.K))
+        add_products(products, dy + m * op.K, scratch, count, op.K, op.C, &ahead)
+        multiply_pixels(gradient, dy + m * op.K, op.packed, op.bias, count, op.K, op.C, &ahead)
+        keep_alive(dx + m * op.C, totals, sums, gradient, scratch, op.x + m * op.C, op.mean, count,
+                   op.C, streaming)
         for i in range(count):
             for k in range(op.K):
                 totals[2 * op.C + k] += dy[(m + i) * op.K + k]
@@ -145,23 +131,24 @@ cdef void run_part(
         drain()
 
 
-cdef void finish_block(
-    const Product* op, Py_ssize_t block, real* dx, const real* dy_mean, const real* scale,
-    const real* slope
+cdef void add_parts(
+    real* to, Py_ssize_t parts, Py_ssize_t size, Py_ssize_t count
 ) noexcept nogil:
-    """Write what the norm makes of a block's gradient."""
-    cdef Py_ssize_t m = block * op.blocks.block, c, _
-    cdef const real* x = op.x + m * op.C
-    cdef vec v
+    """Add numbers of all parts to those of the first, in order."""
+    cdef Py_ssize_t part, c
+    for part in range(1, parts):
+        for c in range(count):
+            to[c] += to[part * size + c]
+
+
+cdef void finish_block(
+    const Product* op, Py_ssize_t block, real* dx, const real* factors
+) noexcept nogil:
+    """Write what the norm makes of a block's gradient, where it lies."""
+    cdef Py_ssize_t m = block * op.blocks.block
     dx += m * op.C
-    for _ in range(min(op.blocks.block, op.blocks.pixels - m)):
-        c = 0
-        while c < op.C:
-            v = (load(dx + c) - load(dy_mean + c)) * load(scale + c)
-            v = v - (load(x + c) - load(op.mean + c)) * load(slope + c)
-            store(dx + c, v)
-            c += LANES
-        dx, x = dx + op.C, x + op.C
+    through_norm(dx, dx, op.x + m * op.C, op.mean, factors,
+                 min(op.blocks.block, op.blocks.pixels - m), op.C, False)
 
 
 def norm_pointwise_backward(
@@ -178,8 +165,8 @@ def norm_pointwise_backward(
     cdef Py_ssize_t part, block, size, c, k, M = x.shape[0] * x.shape[1] * x.shape[2]
     cdef real* dx_0 = &dx[0, 0, 0, 0]
     cdef real* scratch
-    cdef bint narrow = False, streaming
-    cdef double s, dy_sum, product_sum, total
+    cdef bint narrow, streaming
+    cdef double total
     op.C, op.K = w.shape[0], w.shape[1]
     op.blocks = blocks_of(M, op.C)
     op.x, op.mean, op.scale, op.shift = &x[0, 0, 0, 0], &table[0, 0], &table[1, 0], &table[2, 0]
@@ -193,29 +180,18 @@ def norm_pointwise_backward(
                        chunksize=1):
         run_part(&op, part, dx_0, &products[part, 0, 0], &totals[part, 0], &dy[0, 0, 0, 0],
                  scratch + threadid() * size, streaming)
+    for k in prange(op.K, nogil=True, num_threads=threads, schedule="static"):
+        add_parts(&products[0, k, 0], op.blocks.parts, op.K * op.C, op.C)
     for c in range(op.C):
         for k in range(op.K):
-            total = 0
-            for part in range(op.blocks.parts):
-                total += products[part, k, c]
-            dw[c, k] = <real> total
+            dw[c, k] = products[0, k, c]
     for k in range(op.K):
         total = 0
         for part in range(op.blocks.parts):
             total += totals[part, 2 * op.C + k]
         db[k] = <real> total
-    for c in range(op.C):
-        dy_sum, product_sum = 0, 0
-        for part in range(op.blocks.parts):
-            dy_sum += totals[part, c]
-            product_sum += totals[part, op.C + c]
-        s = sqrt(variance[c] + epsilon)
-        narrow = narrow or too_narrow_for_gradients(s * s, gamma[c], product_sum / s, dy_sum, M)
-        dgamma[c], dbeta[c] = <real> (product_sum / s), <real> dy_sum
-        factors[0, c] = <real> (dy_sum / M)
-        factors[1, c] = <real> (gamma[c] / s)
-        factors[2, c] = <real> (gamma[c] / s / s * (product_sum / s) / M)
+    narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], op.blocks.parts,
+                         totals.shape[1], &gamma[0], &variance[0], epsilon, M, op.C)
     for block in prange(op.blocks.count, nogil=True, num_threads=threads, schedule="static"):
-        finish_block(&op, op.blocks.count - 1 - block, dx_0, &factors[0, 0], &factors[1, 0],
-                     &factors[2, 0])
+        finish_block(&op, op.blocks.count - 1 - block, dx_0, &factors[0, 0])
     return not narrow

@@ -13,7 +13,8 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from fastcnn._kernels._pixel_blocks cimport (
-    MOST_PIXELS, WIDEST, Blocks, add_products, blocks_of, multiply_pixels, pack_columns, part_start
+    MOST_PIXELS, WIDEST, Ahead, Blocks, add_products, ahead_of, blocks_of, multiply_pixels,
+    pack_columns, part_start, times_of
 )
 from fastcnn._kernels._stream cimport past_caches, put
 from fastcnn._kernels._tile cimport ROWS, copy_panel, first_vector, panels_of, tile, vectors_of
@@ -47,7 +48,8 @@ cdef void run_block(
 ) noexcept nogil:
     cdef Py_ssize_t m = block * blocks.block, count = min(blocks.block, blocks.pixels - m), i = 0
     cdef vec v, zero = splat(0)
-    multiply_pixels(scratch, x + m * C, packed, bias, count, C, K)
+    cdef Ahead ahead = ahead_of(x, x, 0, 1)
+    multiply_pixels(scratch, x + m * C, packed, bias, count, C, K, &ahead)
     y += m * K
     while i < count * K:
         v = load(scratch + i)
@@ -124,6 +126,8 @@ cdef void run_part(
     const Product* op, Py_ssize_t part, real* products, double* totals, real* scratch
 ) noexcept nogil:
     cdef Py_ssize_t m = part_start(&op.blocks, part), end = part_start(&op.blocks, part + 1), count
+    cdef Py_ssize_t next
+    cdef Ahead ahead
     cdef real* pixels = scratch + op.blocks.block * op.K
     cdef real* sums = pixels + op.blocks.block * op.C
     memset(products, 0, op.C * op.K * sizeof(real))
@@ -132,9 +136,14 @@ cdef void run_part(
         count = min(op.blocks.block, end - m)
         keep_alive(scratch, totals, sums, op.dy + m * op.K, op.y + m * op.K, count, op.K)
         centered(pixels, op.x + m * op.C, op.center, count, op.C)
-        add_products(products, pixels, scratch, count, op.C, op.K)
+        next = (m + count) * op.K
+        ahead = ahead_of(
+            op.dy + next, op.y + next, min(op.blocks.block, end - m - count) * op.K,
+            times_of(op.C, op.K, count) + (times_of(count, op.C, op.K) if op.dx != NULL else 0))
+        add_products(products, pixels, scratch, count, op.C, op.K, &ahead)
         if op.dx is not NULL:
-            multiply_pixels(op.dx + m * op.C, scratch, op.packed, op.zeros, count, op.K, op.C)
+            multiply_pixels(
+                op.dx + m * op.C, scratch, op.packed, op.zeros, count, op.K, op.C, &ahead)
         m += count
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from fastcnn.fast._batch_norm_add import BatchNormAdd
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
-from fastcnn.fast._norm_pointwise import NormPointwise
 from fastcnn.fast._optimizer import Optimizer
 from fastcnn.fast._prepared import Preparation
 from fastcnn.fast._softmax import Softmax
@@ -18,7 +18,7 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    NormPointwise,
+    BatchNormAdd,
     Linear,
     Softmax,
     Dropout,

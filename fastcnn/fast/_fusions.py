@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.fast import FastBackend
+from fastcnn.fast._batch_norm_add import is_residual
 from fastcnn.fast._norm_pointwise import is_projection
 from fastcnn.fast._pointwise_norm import is_expansion
 from fastcnn.nn._options import pair
@@ -75,6 +76,13 @@ def _projects(match: Match) -> bool:
     w = match.values["w"]
     assert w is not None
     return _is_image(match) and _is_plain(match) and is_projection(w.shape)
+
+
+def _is_residual(match: Match) -> bool:
+    x, r = match.values["x"], match.values["r"]
+    assert x is not None
+    assert r is not None
+    return x.dtype == r.dtype and is_residual(x.shape, r.shape)
 
 
 def _options_of(*ops: str) -> Any:
@@ -144,6 +152,17 @@ TRAINING: Sequence[Fusion] = (
         _NORM,
         _is_image,
         _options_of("batch_norm"),
+    ),
+    *(
+        Fusion(
+            "batch_norm_add",
+            f"relu(add({terms}))",
+            ("y", "mean", "variance"),
+            (*_NORM, "r"),
+            _is_residual,
+            _options_of("batch_norm"),
+        )
+        for terms in ("batch_norm(x, gamma, beta), r", "r, batch_norm(x, gamma, beta)")
     ),
     Fusion(
         "linear_relu",

@@ -14,16 +14,16 @@ from fastcnn.backend import Array
 from fastcnn.fast._conv_norm_block import _noting, _otherwise
 from fastcnn.fast._pointwise_norm import PointwiseNorm
 
-__all__ = ["NormPointwise", "is_projection"]
+__all__ = ["LANES", "NormPointwise", "is_projection"]
 
 _DOUBLE = np.dtype(np.float64)
-_MOST_WEIGHTS = 32768  # which stay in the second cache with a block of pixels
-_LANES = 16  # of which the channels must be a multiple, on every instruction set
+_MOST_WEIGHTS = 16384  # which stay in the second cache with a block of pixels
+LANES = 16  # of which the channels must be a multiple, on every instruction set
 
 
 def is_projection(w: tuple[int, ...]) -> bool:
     """Whether a 1x1 convolution of stride 1 with w of this shape takes what it reads as it is."""
-    pointwise = w[:2] == (1, 1) and w[2] % _LANES == 0
+    pointwise = w[:2] == (1, 1) and w[2] % LANES == 0
     return pointwise and w[2] * w[3] <= _MOST_WEIGHTS
 
 
