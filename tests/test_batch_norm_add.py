@@ -92,6 +92,21 @@ def test_numbers_of_all_exponents(
         np.testing.assert_allclose(one, exact, rtol=0, atol=2e-5 * np.abs(exact).max())
 
 
+def test_slopes_that_vanish_meet_large_numbers(
+    fast_backend: Any, rng: np.random.Generator
+) -> None:
+    """gamma / variance is next to nothing for float32, and what it is multiplied with is not."""
+    x, gamma, beta, r = inputs((2, 13, 11, 16), rng)
+    x *= np.float32(1e18)
+    gamma *= np.float32(1e-7)
+    y, *saved = fast_backend._batch_norm_add(x, gamma, beta, r)
+    dy = rng.random(y.shape, dtype=np.float32) * (x > 3e18)
+    dx, *_, dr = fast_backend._batch_norm_add_backward(dy, y, x, gamma, *saved)
+    doubles = [a.astype(np.float64) for a in (dr, x, gamma, *saved)]
+    exact, *_ = fast_backend.batch_norm_backward(*doubles)
+    np.testing.assert_allclose(dx, exact, rtol=0, atol=2e-5 * np.abs(exact).max())
+
+
 def test_what_it_is_for() -> None:
     assert not is_residual((2, 5, 5, 16), (2, 1, 1, 16))  # repeated
     assert not is_residual((2, 5, 5, 40), (2, 5, 5, 40))  # no whole vectors

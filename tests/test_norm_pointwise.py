@@ -108,6 +108,21 @@ def test_numbers_of_all_exponents(
             np.testing.assert_allclose(one, exact, rtol=0, atol=2e-4 * largest)
 
 
+def test_slopes_that_vanish_meet_large_numbers(
+    fast_backend: Any, rng: np.random.Generator
+) -> None:
+    """gamma / variance is next to nothing for float32, and what it is multiplied with is not."""
+    arrays = inputs((2, 13, 11, 16), 5, rng)
+    arrays[0] *= np.float32(1e18)
+    arrays[1] *= np.float32(1e-7)
+    y, *saved = fast_backend._norm_pointwise(*arrays)
+    _, backward = op_by_op(arrays, 1e-5)
+    dy = rng.random(y.shape, dtype=np.float32)
+    dx, *_ = fast_backend._norm_pointwise_backward(dy, *arrays[:4], *saved)
+    exact, *_ = backward(dy)
+    np.testing.assert_allclose(dx, exact, rtol=0, atol=2e-5 * np.abs(exact).max())
+
+
 def test_what_is_nan_stays_so(fast_backend: Any, rng: np.random.Generator) -> None:
     arrays = inputs((2, 5, 5, 16), 5, rng)
     arrays[0][0, 1, 2, 3] = np.nan

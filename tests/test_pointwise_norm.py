@@ -127,6 +127,23 @@ def test_numbers_of_all_exponents(
             np.testing.assert_allclose(one, exact, rtol=0, atol=2e-4 * largest, err_msg=str(i))
 
 
+def test_weights_that_vanish_meet_large_numbers(
+    fast_backend: Any, rng: np.random.Generator
+) -> None:
+    """With the norm in them, weights are next to nothing for float32, and results are not."""
+    arrays = inputs((2, 33, 31, 5), 16, rng)
+    for array, scale in zip(arrays, (1e33, 1e-19, 1e-10, 0, 0), strict=True):
+        array *= np.float32(scale)
+    x, w, gamma, _, b = arrays
+    y, *saved = fast_backend._pointwise_norm(*arrays)
+    (wanted, *_), backward = op_by_op(arrays, 1e-5)
+    np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-5 * wanted.max())
+    dy = (1e15 * rng.standard_normal(y.shape)).astype(np.float32)
+    dx, dw, *_ = fast_backend._pointwise_norm_backward(dy, y, x, w, gamma, *saved, b)
+    for found, exact in zip((dx, dw), backward(dy, y > 0), strict=False):
+        np.testing.assert_allclose(found, exact, rtol=0, atol=2e-4 * np.abs(exact).max())
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_spoils_the_statistics(
     bad: float, fast_backend: Any, rng: np.random.Generator
