@@ -24,7 +24,7 @@ from fastcnn import FastBackend, nn
 from fastcnn.fast._fusions import TRAINING
 from fastcnn.fast._plan import Plan
 from fastcnn.program import differentiate, trace
-from fastcnn.program.match import Fusion, fuse
+from fastcnn.program.match import fuse
 
 __all__ = ["main"]
 
@@ -80,11 +80,7 @@ def _plans(part: Part, options: argparse.Namespace) -> tuple[list[Plan], bool]:
         Plan(differentiate(fuse(program, table), wanted), backend, x)
         for table in (others, [*asked, *others])
     ]
-    return plans, _is_taken(fuse(program, rows).nodes, rows)
-
-
-def _is_taken(nodes: Sequence[object], rows: Sequence[Fusion]) -> bool:
-    return any(getattr(node, "op", None) == rows[0].name for node in nodes)
+    return plans, any(node.op == part.row for node in fuse(program, rows).nodes)
 
 
 def _times(plans: Sequence[Plan], rounds: int, threads: int) -> list[float]:
@@ -104,13 +100,17 @@ def _times(plans: Sequence[Plan], rounds: int, threads: int) -> list[float]:
     return best
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `python -m benchmarks.fusions` with these arguments."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.fusions", description="Time fusions.")
     parser.add_argument("--batch", type=positive, default=16)
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--rounds", type=positive, default=7)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `python -m benchmarks.fusions` with these arguments."""
+    options = _parser().parse_args(arguments)
     print(environment())
     print(f"batch {options.batch}, threads {options.threads}, milliseconds a step")
     for part in _parts():

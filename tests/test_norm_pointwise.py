@@ -108,9 +108,7 @@ def test_numbers_of_all_exponents(
             np.testing.assert_allclose(one, exact, rtol=0, atol=2e-4 * largest)
 
 
-def test_slopes_that_vanish_meet_large_numbers(
-    fast_backend: Any, rng: np.random.Generator
-) -> None:
+def test_slopes_that_vanish_meet_large_numbers(fast_backend: Any, rng: np.random.Generator) -> None:
     """gamma / variance is next to nothing for float32, and what it is multiplied with is not."""
     arrays = inputs((2, 13, 11, 16), 5, rng)
     arrays[0] *= np.float32(1e18)

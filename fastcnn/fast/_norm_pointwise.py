@@ -17,7 +17,7 @@ from fastcnn.fast._pointwise_norm import PointwiseNorm
 __all__ = ["LANES", "NormPointwise", "is_projection"]
 
 _DOUBLE = np.dtype(np.float64)
-_MOST_WEIGHTS = 16384  # which stay in the second cache with a block of pixels
+_MOST_WEIGHTS = 16384  # more are read again too often (benchmarks/fusions.py)
 LANES = 16  # of which the channels must be a multiple, on every instruction set
 
 

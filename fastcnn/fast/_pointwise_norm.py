@@ -20,7 +20,7 @@ __all__ = ["PointwiseNorm", "is_expansion"]
 
 _DOUBLE = np.dtype(np.float64)
 # Filters for a channel, pixels for a channel, and numbers of a vector: fewer would take longer for
-# the moments and what is made of them than they save (benchmarks/paths.py).
+# the moments and what is made of them than they save (benchmarks/fusions.py).
 _FILTERS = 3
 _PIXELS = 128
 _MOST_CHANNELS = 128
