@@ -49,6 +49,8 @@ def _parts() -> Iterator[Part]:
         yield Part(
             "norm_pointwise", f"{many}-{few}", lambda k=few: _projection(k), (size, size, many)
         )
+    for size, channels in ((112, 32), (32, 16), (14, 576), (8, 64)):
+        yield Part("batch_norm_relu", str(channels), _norm, (size, size, channels))
     for size, channels in ((32, 16), (16, 32), (8, 64)):
         yield Part("batch_norm_add", str(channels), _sum, (size, size, channels))
 
@@ -59,6 +61,10 @@ def _expansion(filters: int) -> list[nn.Module]:
 
 def _projection(filters: int) -> list[nn.Module]:
     return [nn.BatchNorm(), nn.ReLU(), nn.Conv2D(filters, 1, use_bias=False)]
+
+
+def _norm() -> list[nn.Module]:
+    return [nn.BatchNorm(), nn.ReLU()]
 
 
 def _sum() -> list[nn.Module]:

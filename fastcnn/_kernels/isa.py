@@ -61,6 +61,7 @@ MODULES = (
     "avg_pool2d",
     "batch_norm",
     "batch_norm_block",
+    "batch_norm_relu",
     "batch_norm_add",
     "activations",
     "softmax",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._batch_norm_add import BatchNormAdd
+from fastcnn.fast._batch_norm_relu import BatchNormRelu
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
@@ -18,7 +18,7 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    BatchNormAdd,
+    BatchNormRelu,
     Linear,
     Softmax,
     Dropout,

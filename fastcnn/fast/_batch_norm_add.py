@@ -39,21 +39,7 @@ class BatchNormAdd(NormPointwise):
         x, gamma, beta, r = float_arrays(op, x=x, gamma=gamma, beta=beta, r=r)
         epsilon = positive(op, "epsilon", epsilon)
         kernels, threads = self._load(x), self._team(x)
-        mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
-        partial, sums, table = self._tables(kernels.batch_norm, x, 3, 3)
-        self._run(
-            kernels.batch_norm.batch_norm_statistics,
-            mean,
-            variance,
-            x.reshape(-1),
-            gamma,
-            beta,
-            epsilon,
-            partial,
-            sums,
-            table,
-            threads,
-        )
+        mean, variance, sums, table = self._statistics(x, gamma, beta, epsilon)
         y = self._empty(x.shape, x.dtype)
         self._run(kernels.batch_norm_add.batch_norm_add, y, x, r, table, threads)
 

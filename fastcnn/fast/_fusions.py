@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn.fast import FastBackend
 from fastcnn.fast._batch_norm_add import is_residual
+from fastcnn.fast._batch_norm_relu import is_narrow
 from fastcnn.fast._norm_pointwise import is_projection
 from fastcnn.fast._pointwise_norm import is_expansion
 from fastcnn.nn._options import pair
@@ -85,6 +86,11 @@ def _is_residual(match: Match) -> bool:
     return x.dtype == r.dtype and is_residual(x.shape, r.shape)
 
 
+def _is_narrow(match: Match) -> bool:
+    x = match.values["x"]
+    return x is not None and is_narrow(x.shape)
+
+
 def _options_of(*ops: str) -> Any:
     """Return what collects the options of these ops: of a max-pool its size and stride."""
 
@@ -143,6 +149,14 @@ TRAINING: Sequence[Fusion] = (
         ("y", "mean", "variance", "table"),
         (*_NORM, "w", "b"),
         _projects,
+        _options_of("batch_norm"),
+    ),
+    Fusion(
+        "batch_norm_relu",
+        "relu(batch_norm(x, gamma, beta))",
+        ("y", "mean", "variance", "table"),
+        _NORM,
+        _is_narrow,
         _options_of("batch_norm"),
     ),
     Fusion(

@@ -30,6 +30,28 @@ def is_projection(w: tuple[int, ...]) -> bool:
 class NormPointwise(PointwiseNorm):
     """The op of a plan that the table of fusions has for such layers."""
 
+    def _statistics(
+        self, x: Array, gamma: Array, beta: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return mean and variance, and the sums and the table that batch_norm_statistics fills."""
+        kernel = self._load(x).batch_norm
+        mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
+        partial, sums, table = self._tables(kernel, x, 3, 3)
+        self._run(
+            kernel.batch_norm_statistics,
+            mean,
+            variance,
+            x.reshape(-1),
+            gamma,
+            beta,
+            epsilon,
+            partial,
+            sums,
+            table,
+            self._team(x),
+        )
+        return mean, variance, sums, table
+
     def _norm_pointwise(
         self,
         x: ArrayLike,
@@ -48,21 +70,7 @@ class NormPointwise(PointwiseNorm):
         x, gamma, beta, w, b = float_arrays(op, x=x, gamma=gamma, beta=beta, w=w, b=b)
         epsilon = positive(op, "epsilon", epsilon)
         kernels, threads = self._load(x), self.num_threads
-        mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
-        partial, sums, table = self._tables(kernels.batch_norm, x, 3, 3)
-        self._run(
-            kernels.batch_norm.batch_norm_statistics,
-            mean,
-            variance,
-            x.reshape(-1),
-            gamma,
-            beta,
-            epsilon,
-            partial,
-            sums,
-            table,
-            self._team(x),
-        )
+        mean, variance, sums, table = self._statistics(x, gamma, beta, epsilon)
         y = self._empty((*x.shape[:3], w.shape[3]), x.dtype)
         size = kernels.norm_pointwise.workspace_size(math.prod(x.shape[:3]), *w.shape[2:], threads)
         self._run(
