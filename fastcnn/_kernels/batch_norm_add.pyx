@@ -98,12 +98,14 @@ def batch_norm_add_backward(
     cdef const real* dy_0 = &dy[0, 0, 0, 0]
     cdef const real* y_0 = &y[0, 0, 0, 0]
     cdef const real* x_0 = &x[0, 0, 0, 0]
-    cdef bint streaming = past_caches(kept_0, 4 * M * C, C) and past_caches(dx_0, 4 * M * C, C)
+    # What is kept is read again.
+    cdef bint keep_streaming = past_caches(kept_0, M * C, C)
+    cdef bint streaming = past_caches(dx_0, 3 * M * C, C)
     cdef bint narrow
     for part in prange(blocks.parts, nogil=True, num_threads=threads, schedule="static",
                        chunksize=1):
         run_part(&blocks, part, kept_0, &totals[part, 0], &sums[threadid(), 0], dy_0, y_0, x_0,
-                 &mean[0], C, streaming)
+                 &mean[0], C, keep_streaming)
     narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], blocks.parts, 2 * C,
                          &gamma[0], &variance[0], epsilon, M, C)
     for block in prange(blocks.count, nogil=True, num_threads=threads, schedule="static"):
