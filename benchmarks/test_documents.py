@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import contention, page, paths, peers, plans
+from benchmarks import contention, fusions, page, paths, peers, plans
 
 ROOT = Path(__file__).parents[1]
-MODULES = (peers, plans, paths, contention, page)
+MODULES = (peers, plans, paths, fusions, contention, page)
 PARSERS = {module.__name__.split(".")[-1]: module._parser for module in MODULES}
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 TEXTS["docs/kernels.md"] = (page.DOCS / "kernels.md").read_text()

@@ -163,6 +163,8 @@ cdef inline void columns(
     # Fewer than 4 repeat the last one.
     cdef Py_ssize_t i1 = min(1, count - 1), i2 = min(2, count - 1), i3 = count - 1
     cdef Py_ssize_t x1 = i1 * x_step, x2 = i2 * x_step, x3 = i3 * x_step
+    # No hardware fetches such steps in advance: the rows that the next row of outputs sees first.
+    cdef Py_ssize_t ahead = count * x_step if op.w.step > 1 and op.h.step > 1 else 0, at
     cdef const real* x_r
     cdef const real* w_r
     cdef vec y0, y1, y2, y3, w
@@ -177,6 +179,11 @@ cdef inline void columns(
         y2 = y0
         y3 = y0
         if count > 1:
+            at = rows * x_row + c
+            while at < rows * x_row + ahead:
+                prefetch(x + at)
+                prefetch(x + at + x_row)
+                at += op.C
             for r in range(rows):
                 x_r = x + r * x_row + c
                 w_r = weights + r * w_row + c
@@ -231,7 +238,8 @@ cpdef depthwise_conv2d(
     op.C, op.P, op.Q, op.S = x.shape[3], y.shape[1], y.shape[2], w.shape[1]
     op.y, op.x, op.weights = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0]
     # A row that waits for its activation stays in the cache.
-    op.streaming = op.end.loop is NULL and past_caches(op.y, rows * op.Q * op.C, op.C)
+    op.streaming = op.end.loop is NULL and past_caches(
+        op.y, (x.shape[0] * x.shape[1] * x.shape[2] + rows * op.Q) * op.C, op.C)
     threads = threads_for(1.0 * rows * op.Q * op.C * w.shape[0] * w.shape[1], threads)
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         correlate_row(&op, row)
@@ -260,7 +268,8 @@ def depthwise_conv2d_backward_input(
     op.bias, op.end = NULL, nothing()
     op.C, op.P, op.Q, op.S = dx.shape[3], dx.shape[1], dx.shape[2], w.shape[1]
     op.y, op.x, op.weights = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
-    op.streaming = past_caches(op.y, dx.shape[0] * op.P * op.Q * op.C, op.C)
+    op.streaming = past_caches(
+        op.y, dx.shape[0] * (op.P * op.Q + dy.shape[1] * dy.shape[2]) * op.C, op.C)
     threads = threads_for(
         1.0 * dx.shape[0] * dy.shape[1] * dy.shape[2] * op.C * w.shape[0] * w.shape[1], threads)
     for r in range(w.shape[0]):

@@ -51,7 +51,7 @@ cdef void backward_weights_row(
     const real* old_lanes,
 ) noexcept nogil:
     """Add what output row p of image n gives, row = n*P + p: three taps of a kernel row at once."""
-    cdef Py_ssize_t n = row // g.P, p = row % g.P, q, r, _, s = 0, c, h, covered, taps
+    cdef Py_ssize_t n = row // g.P, p = row % g.P, q, r, _, s = 0, c, h, covered, taps, skipped
     cdef Py_ssize_t pixel = g.stride_w * g.C, x1, x2, first, end, first1, first2, end0, end1, end2
     cdef const real* x_r
     cdef const real* x_q
@@ -86,8 +86,10 @@ cdef void backward_weights_row(
                 dy_q = dy + first * g.C + c
                 # No hardware fetches steps of C in advance: the next rows of dy and of x.
                 ahead = dy_q + g.Q * g.C if r == 0 else x_q + g.stride_h * g.W * g.C
+                skipped = x1 if r > 0 and g.stride_w > 1 else 0     # the column beside it
                 for _ in range(first, end):
                     prefetch(ahead)
+                    prefetch(ahead + skipped)
                     d = load(dy_q)
                     t0 = t0 + d * load(x_q)
                     t1 = t1 + d * load(x_q + x1)

@@ -42,6 +42,9 @@ MODULES = (
     "conv2d",
     "conv2d_backward_weights",
     "pointwise_conv2d",
+    "pointwise_moments",
+    "pointwise_norm",
+    "norm_pointwise",
     "depthwise_conv2d",
     "depthwise_conv2d_backward_weights",
     "grouped_conv2d",
@@ -58,6 +61,8 @@ MODULES = (
     "avg_pool2d",
     "batch_norm",
     "batch_norm_block",
+    "batch_norm_relu",
+    "batch_norm_add",
     "activations",
     "softmax",
     "losses",
@@ -70,7 +75,7 @@ MODULES = (
     "batches",
     "peak",
 )
-DOUBLE = ("conv_norm_block",)
+DOUBLE = ("conv_norm_block", "pointwise_moments")
 # A third of a second of compiling goes to what every extension module has, beside its kernels.
 # So small kernels share one, whose source includes theirs: no two of them may use a name twice.
 TOGETHER = {

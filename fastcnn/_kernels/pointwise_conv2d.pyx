@@ -18,7 +18,9 @@ from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._finish cimport Finish, add_residual, finish, finishing, nothing
 from fastcnn._kernels._pack cimport pack_panel
 from fastcnn._kernels._stream cimport past_caches, put
-from fastcnn._kernels._tile cimport ROWS, SERIAL_BELOW, first_vector, panels_of, tile, vectors_of
+from fastcnn._kernels._tile cimport (
+    ROWS, SERIAL_BELOW, copy_panel, first_vector, panels_of, tile, vectors_of
+)
 from fastcnn._kernels._types cimport (
     LANES, drain, load, prefetch_to_write, real, splat, vec,
 )
@@ -188,8 +190,7 @@ cdef void multiply_block(
                         put(y[i] + lane, load(to[i] + lane), op.streaming)
                         lane += LANES
                 else:
-                    for lane in range(valid):
-                        y[i][lane] = to[i][lane]
+                    copy_panel(y[i], to[i], valid)
     if op.streaming:
         drain()
 
@@ -254,7 +255,7 @@ cpdef pointwise_conv2d(
     op.at_y.column, op.at_y.row = op.K, op.columns * op.K
     op.at_y.image = op.rows * op.columns * op.K
     op.y, op.x, op.w, op.packed = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0], &workspace[0]
-    op.streaming = past_caches(op.y, op.images * op.at_y.image, op.K)
+    op.streaming = past_caches(op.y, op.images * op.rows * op.columns * (op.C + op.K), op.K)
     with nogil:
         run_product(&op, threads)
 
@@ -287,7 +288,8 @@ def pointwise_conv2d_backward_input(
     op.at_y.image = dx.shape[1] * dx.shape[2] * op.K
     op.y, op.x, op.w = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0]
     op.packed = &workspace[0]
-    op.streaming = past_caches(op.y, op.images * op.at_y.image, op.K)
+    op.streaming = past_caches(
+        op.y, op.images * (op.at_x.image + op.at_y.image), op.K)
     clearing = threads if op.images * op.at_y.image >= SERIAL_BELOW else 1
     # Not where the strides are above 1: of one output there may be any.
     if op.rows < dx.shape[1] or op.columns < dx.shape[2]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn.fast._batch_norm_relu_narrow import BatchNormReluNarrow
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import Conv2DBatchNormReluMaxPool2D
@@ -18,7 +19,7 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    Conv2DBatchNormReluMaxPool2D,
+    BatchNormReluNarrow,
     Linear,
     Softmax,
     Dropout,

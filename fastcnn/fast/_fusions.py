@@ -6,7 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastcnn.fast import FastBackend
+from fastcnn.fast._batch_norm_add_relu import is_residual
+from fastcnn.fast._batch_norm_relu_conv2d import is_projection
+from fastcnn.fast._batch_norm_relu_narrow import is_narrow
+from fastcnn.fast._conv2d_batch_norm_relu import is_expansion
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
 from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
@@ -47,6 +53,39 @@ def _sees_few(match: Match) -> bool:
     assert w is not None
     few = sees_few(w.shape, w.dtype, match.option("conv2d", "groups"))
     return few and x.kind == "input" and _pool_fits(match)
+
+
+def _is_plain(match: Match) -> bool:
+    """Whether a convolution has no stride, padding or groups."""
+    stride, padding = match.option("conv2d", "stride"), match.option("conv2d", "padding")
+    plain = pair(stride) == (1, 1) and padding in (*_NO_PADDING, "same")
+    return plain and match.option("conv2d", "groups") == 1
+
+
+def _expands(match: Match) -> bool:
+    """Whether a 1x1 convolution gives far more than it reads, so that moments pay."""
+    x, w = match.values["x"], match.values["w"]
+    assert x is not None
+    assert w is not None
+    return _is_plain(match) and w.dtype == np.float32 and is_expansion(x.shape, w.shape)
+
+
+def _projects(match: Match) -> bool:
+    w = match.values["w"]
+    assert w is not None
+    return _is_image(match) and _is_plain(match) and is_projection(w.shape)
+
+
+def _is_residual(match: Match) -> bool:
+    x, r = match.values["x"], match.values["r"]
+    assert x is not None
+    assert r is not None
+    return x.dtype == r.dtype and is_residual(x.shape, r.shape)
+
+
+def _is_narrow(match: Match) -> bool:
+    x = match.values["x"]
+    return x is not None and is_narrow(x.shape)
 
 
 def _options_of(*ops: str) -> Any:
@@ -94,12 +133,47 @@ TRAINING: Sequence[Fusion] = (
         _options_of("batch_norm", "max_pool2d"),
     ),
     Fusion(
+        "conv2d_batch_norm_relu",
+        "relu(batch_norm(conv2d(x, w, b), gamma, beta))",
+        ("y", "mean", "variance", "moments"),
+        (*_CONVOLUTION, "gamma", "beta"),
+        _expands,
+        _options_of("batch_norm"),
+    ),
+    Fusion(
+        "batch_norm_relu_conv2d",
+        "conv2d(relu(batch_norm(x, gamma, beta)), w, b)",
+        ("y", "mean", "variance", "table"),
+        (*_NORM, "w", "b"),
+        _projects,
+        _options_of("batch_norm"),
+    ),
+    Fusion(
+        "batch_norm_relu_narrow",
+        "relu(batch_norm(x, gamma, beta))",
+        ("y", "mean", "variance", "table"),
+        _NORM,
+        _is_narrow,
+        _options_of("batch_norm"),
+    ),
+    Fusion(
         "batch_norm_relu",
         "relu(batch_norm(x, gamma, beta))",
         ("y", "argmax", "mean", "variance"),
         _NORM,
         _is_image,
         _options_of("batch_norm"),
+    ),
+    *(
+        Fusion(
+            "batch_norm_add_relu",
+            f"relu(add({terms}))",
+            ("y", "mean", "variance"),
+            (*_NORM, "r"),
+            _is_residual,
+            _options_of("batch_norm"),
+        )
+        for terms in ("batch_norm(x, gamma, beta), r", "r, batch_norm(x, gamma, beta)")
     ),
     Fusion(
         "linear_relu",

@@ -35,8 +35,20 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "max_pool2d(relu(batch_norm(x, gamma, beta)))": lambda: ending(
         nn.Conv2D(16, 3), nn.Tanh(), nn.BatchNorm(epsilon=0.1), nn.ReLU(), nn.MaxPool2D((3, 2))
     ),
+    "relu(batch_norm(conv2d(x, w, b), gamma, beta))": lambda: ending(
+        nn.Conv2D(16, 1, padding="same"), nn.BatchNorm(epsilon=0.1), nn.ReLU()
+    ),
+    "conv2d(relu(batch_norm(x, gamma, beta)), w, b)": lambda: ending(
+        nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU(), nn.Conv2D(7, 1)
+    ),
     "relu(batch_norm(x, gamma, beta))": lambda: ending(
         nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU()
+    ),
+    "relu(add(batch_norm(x, gamma, beta), r))": lambda: ending(
+        nn.Conv2D(16, 3), nn.Residual(nn.BatchNorm(epsilon=0.1)), nn.ReLU()
+    ),
+    "relu(add(r, batch_norm(x, gamma, beta)))": lambda: ending(
+        nn.Conv2D(16, 3), nn.Residual(nn.Tanh(), nn.BatchNorm(epsilon=0.1)), nn.ReLU()
     ),
     "relu(linear(x, w, b))": lambda: ending(nn.Flatten(), nn.Dense(9, activation="relu")),
     "softmax_cross_entropy(logits, labels)": lambda: ending(nn.Tanh()),
@@ -117,11 +129,12 @@ POOL, NORM = "conv2d_relu_max_pool2d", "batch_norm_relu"
         ([nn.Conv2D(3, 3), nn.MaxPool2D(2)], 2, []),
         ([nn.Conv2D(3, 3, activation="elu"), nn.MaxPool2D(2)], 2, []),
         ([nn.Conv2D(3, 3, activation="relu"), nn.AvgPool2D(2)], 2, []),
-        (norm_relu(), 2, [NORM]),
+        (norm_relu(), 2, [f"{NORM}_narrow"]),
+        (norm_relu(filters=17), 2, [NORM]),
         (norm_relu(nn.MaxPool2D((2, 1), stride=2)), 2, [f"{NORM}_max_pool2d"]),
         (norm_relu(nn.MaxPool2D(2)), 1, [f"conv2d_{NORM}_max_pool2d"]),
         (norm_relu(nn.MaxPool2D(2), use_bias=False), 1, [f"conv2d_{NORM}_max_pool2d"]),
-        (norm_relu(nn.MaxPool2D(2, padding=1)), 1, [NORM]),
+        (norm_relu(nn.MaxPool2D(2, padding=1)), 1, [f"{NORM}_narrow"]),
         ([nn.Tanh(), *norm_relu(nn.MaxPool2D(2))], 1, [f"{NORM}_max_pool2d"]),
         ([nn.Flatten(), nn.BatchNorm(), nn.ReLU()], 2, []),
         (
