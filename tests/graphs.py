@@ -256,12 +256,14 @@ def inputs_of(model: nn.Module, count: int = 3, dtype: Any = np.float64) -> list
     return [rng.normal(size=(count, *shape)).astype(dtype) for shape in shapes]
 
 
-def as_built(make: Callable[[], nn.Module], dtype: Any = np.float64) -> nn.Module:
+def as_built(
+    make: Callable[[], nn.Module], dtype: Any = np.float64, shape: tuple[int, ...] = SHAPE
+) -> nn.Module:
     model = make()
     if isinstance(model, nn.Model):
         model.build(seed=3, dtype=dtype)
     else:
-        model.build(SHAPE, seed=3, dtype=dtype)
+        model.build(shape, seed=3, dtype=dtype)
     for name, variable in model.variables().items():
         variable.data += np.random.default_rng(len(name)).uniform(0.1, 0.3, variable.shape)
     return model
