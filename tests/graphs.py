@@ -226,6 +226,15 @@ def several() -> nn.Model:
     return nn.Model([a, b], [nn.GlobalAvgPool2D()(z), nn.Dense(2)(nn.Flatten()(z))])
 
 
+def noisy() -> nn.Model:
+    """A shared chain with a norm, and dropout, in front of two outputs."""
+    a, b = nn.Input((4, 4, 2)), nn.Input((4, 4, 2))
+    chain = nn.Sequential([nn.Conv2D(3, 3, padding=1), nn.BatchNorm(), nn.ReLU()])
+    p, q = chain(a), chain(nn.Dropout(0.3)(b))
+    z = nn.Flatten()(nn.BatchNorm()(nn.add(p, q)))
+    return nn.Model([a, b], [head(q), nn.Dense(2)(nn.Dropout(0.5)(z))])
+
+
 def nested() -> nn.Model:
     a, b = nn.Input((4, 4, 2)), nn.Input((8, 8, 2))
     p, q = several()([a, b])
@@ -241,6 +250,7 @@ def handed_on() -> nn.Model:
 
 SEVERAL: dict[str, Callable[[], nn.Model]] = {
     "several": several,
+    "noisy": noisy,
     "nested": nested,
     "handed on": handed_on,
     "an input": lambda: (lambda x: nn.Model(x, x))(nn.Input((3,))),
@@ -256,12 +266,14 @@ def inputs_of(model: nn.Module, count: int = 3, dtype: Any = np.float64) -> list
     return [rng.normal(size=(count, *shape)).astype(dtype) for shape in shapes]
 
 
-def as_built(make: Callable[[], nn.Module], dtype: Any = np.float64) -> nn.Module:
+def as_built(
+    make: Callable[[], nn.Module], dtype: Any = np.float64, shape: tuple[int, ...] = SHAPE
+) -> nn.Module:
     model = make()
     if isinstance(model, nn.Model):
         model.build(seed=3, dtype=dtype)
     else:
-        model.build(SHAPE, seed=3, dtype=dtype)
+        model.build(shape, seed=3, dtype=dtype)
     for name, variable in model.variables().items():
         variable.data += np.random.default_rng(len(name)).uniform(0.1, 0.3, variable.shape)
     return model

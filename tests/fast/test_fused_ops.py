@@ -180,6 +180,35 @@ def test_exact_on_small_integers(op: str, dtype: str, rng: np.random.Generator) 
                     np.testing.assert_array_equal(one, of_reference[name], err_msg=f"{isa} {case}")
 
 
+# ---------------------------------------------------------------------- against differences
+@pytest.mark.parametrize("op", ROWS)
+def test_gradients_are_those_of_central_differences(
+    op: str, fast_backend: Any, rng: np.random.Generator
+) -> None:
+    """Of the pattern, in float64 on the reference; along one direction of all arrays."""
+
+    whole = [case for case in cases(op) if all(map(all, case.shapes.values()))]
+    for case in sorted(whole, key=lambda case: sum(map(np.prod, case.shapes.values())))[:4]:
+        arrays = normal(case, np.float64, rng)
+        program = expression(ROWS[op].pattern, arrays, case.options)
+        fused = fused_by(op, program)
+        if fused is None:
+            return
+        value = giving(program, program.outputs[0])
+        (y,) = forward(value, reference, arrays)
+        dy = rng.standard_normal(np.shape(y)) if np.shape(y) else None
+        found = gradients(fused, fast_backend, arrays, dy)
+        directions = {name: rng.standard_normal(arrays[name].shape) for name in found}
+        sides = []
+        for h in (1e-6, -1e-6):
+            moved = {name: arrays[name] + h * v for name, v in directions.items()}
+            (y,) = forward(value, reference, {**arrays, **moved})
+            sides.append(float(np.sum(y if dy is None else y * dy)))
+        expected = sum(float(np.sum(found[name] * v)) for name, v in directions.items())
+        slope = (sides[0] - sides[1]) / 2e-6
+        assert slope == pytest.approx(expected, rel=1e-5, abs=1e-7), str(case)
+
+
 # ---------------------------------------------------------------------- against the fast backend
 @pytest.mark.parametrize("spoils", [False, True], ids=["finite", "with NaN"])
 @pytest.mark.parametrize("op", SAME_BITS)

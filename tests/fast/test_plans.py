@@ -2,175 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from calls import OPS, UPDATED, arguments, each, run
+from training import CLASSES, NETWORKS, assert_same, data, ending, relu, train
 
 import fastcnn
 from fastcnn import FastBackend, losses, nn, optim
 from fastcnn._kernels import _memory
 from fastcnn.fast import _plan
-from fastcnn.program import Interpreter
-
-CLASSES = 4
-
-
-@pytest.fixture
-def op_by_op(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """`train` without plans: the same programs, fused too, are interpreted."""
-
-    def run(*arguments: Any, **options: Any) -> dict[str, Any]:
-        with monkeypatch.context() as patch:
-            patch.setattr(_plan, "Plan", lambda program, backend, *_: Interpreter(program, backend))
-            return train(*arguments, **options)
-
-    return run
-
-
-@pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A list that grows by a plan for each step that one takes."""
-    seen: list[Any] = []
-    backward = _plan.Plan.backward
-
-    def spy(plan: Any, *gradients: Any) -> Any:
-        seen.append(plan)
-        return backward(plan, *gradients)
-
-    monkeypatch.setattr(_plan.Plan, "backward", spy)
-    return seen
-
-
-def data(shape: tuple[int, ...] = (12, 12, 3), count: int = 30, dtype: Any = np.uint8) -> Any:
-    rng = np.random.default_rng(7)
-    x = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
-    x[:, :4] = 0  # blank margins
-    return (x if dtype == np.uint8 else (x / 255).astype(dtype)), rng.integers(0, CLASSES, count)
-
-
-def train(
-    backend: Any,
-    make: Callable[[], nn.Module],
-    x: Any,
-    y: Any,
-    dtype: Any = np.float32,
-    options: Any = (),
-    **fit: Any,
-) -> dict[str, Any]:
-    """Train for two epochs of three batches and a rest; return all that training changes."""
-    options = {"optimizer": optim.SGD(0.02, momentum=0.9), "seed": 3, **dict(options)}
-    trainer = fastcnn.Trainer(make(), backend=backend, dtype=dtype, **options)
-    fit = {"epochs": 2, "batch_size": 8, "verbose": False, **fit}
-    history = trainer.fit(x, y, **fit)
-    state = {**trainer.model.state_dict(), **trainer._optimizer_state}
-    return {name: np.asarray(value) for name, value in (history | state).items()}
-
-
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert value.tobytes() == other[name].tobytes(), name
-
-
-def ending(*layers: nn.Module) -> Callable[[], nn.Module]:
-    """A function that gives new layers of these kinds each time, with a classifier behind them."""
-
-    def make() -> nn.Module:
-        made = copy.deepcopy(layers)
-        return nn.Sequential([nn.Sequential(made), nn.Flatten(), nn.Dense(CLASSES)])
-
-    return make
-
-
-def relu(filters: int, kernel: int = 3, **options: Any) -> nn.Conv2D:
-    return nn.Conv2D(filters, kernel, activation="relu", **options)
-
-
-NETWORKS = {
-    "blocks": ending(relu(16), nn.MaxPool2D(2), relu(20), nn.MaxPool2D(2)),
-    "a block without bias": ending(relu(16, use_bias=False, padding=1), nn.MaxPool2D(3, stride=2)),
-    "dense": ending(nn.Flatten(), nn.Dense(33, activation="relu"), nn.Dense(7), nn.ReLU()),
-    "activations": ending(
-        nn.Conv2D(5, 3, activation="gelu"),
-        nn.LeakyReLU(),
-        nn.ELU(),
-        nn.SiLU(),
-        nn.Flatten(),
-        nn.Dense(9, activation="tanh"),
-        nn.Sigmoid(),
-        nn.Softmax(),
-    ),
-    "norms": ending(
-        nn.Conv2D(16, 3),
-        nn.BatchNorm(),
-        nn.ReLU(),
-        nn.MaxPool2D(2),
-        nn.Conv2D(16, 3),
-        nn.BatchNorm(),
-        nn.ReLU(),
-        nn.Conv2D(7, 1),
-        nn.BatchNorm(running_variance="biased"),
-        nn.Flatten(),
-        nn.Dense(8),
-        nn.BatchNorm(momentum=0.5),
-    ),
-    "pools": ending(
-        nn.Conv2D(5, 3, padding="same"), nn.MaxPool2D(3, stride=2, padding=1), nn.AvgPool2D(2)
-    ),
-    "global average": ending(nn.Conv2D(5, 3), nn.GlobalAvgPool2D()),
-    "global maximum": ending(nn.Conv2D(5, 3), nn.GlobalMaxPool2D()),
-    "strides": ending(nn.Conv2D(5, 1), nn.Conv2D(6, 1, stride=2), nn.Conv2D(4, 2, stride=3)),
-    "groups": ending(nn.Conv2D(16, 3), nn.Conv2D(16, 3, groups=4), nn.Conv2D(6, 3, groups=2)),
-    "depthwise": ending(nn.Conv2D(32, 3), nn.DepthwiseConv2D(3, padding=1), nn.Conv2D(32, 3)),
-    "larger images": ending(
-        nn.Conv2D(5, 3, stride=3),
-        nn.Conv2DTranspose(6, 2, stride=2, activation="relu"),
-        nn.UpSample2D(2),
-        nn.Conv2DTranspose(7, 3, padding=1),
-        nn.UpSample2D(2, method="bilinear"),
-        nn.MaxPool2D(4),
-    ),
-    "larger images with gaps": ending(
-        nn.Conv2D(5, 3, stride=3),
-        nn.Conv2DTranspose(6, 1, stride=2),
-        nn.Conv2DTranspose(16, 2, stride=3, output_padding=1, groups=2),
-        nn.Conv2DTranspose(16, 1, stride=2, groups=16),
-    ),
-    "residuals": lambda: nn.Sequential(
-        [
-            nn.Residual(nn.Conv2D(3, 3, padding=1)),
-            nn.Residual(nn.Conv2D(6, 3, padding=1), nn.Conv2D(6, 1)),
-            nn.Flatten(),
-            nn.Dense(CLASSES),
-        ]
-    ),
-    "winograd": ending(nn.Conv2D(16, 3, padding=1), relu(16, padding=1), nn.Conv2D(16, 3)),
-}
-
-
-class Doubled(nn.Conv2D):
-    """A layer of one's own, in the guise of one of the house."""
-
-    def forward(self, x: Any, backend: Any, **options: Any) -> Any:
-        y, backward = super().forward(x, backend, **options)
-        y *= 2
-        return y, lambda dy: backward(dy * 2)
-
-
-NETWORKS |= {
-    "gradients of blocks op by op": ending(
-        relu(64, padding=1), relu(64), nn.MaxPool2D(2, stride=1)
-    ),
-    "dropout": ending(relu(8), nn.Flatten(), nn.Dropout(0.5)),
-    "a layer of one's own": ending(Doubled(8, 3), nn.ReLU()),
-    "blocks of grouped convolutions": ending(relu(6, groups=3), nn.MaxPool2D(2)),
-    "blocks that run op by op": ending(relu(32, padding=1), relu(32), nn.MaxPool2D(3, stride=1)),
-    "norms of odd channels": ending(nn.Conv2D(7, 3), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2D(2)),
-}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -231,6 +73,10 @@ LOSSES: dict[str, tuple[Any, Any]] = {
 }
 
 
+def test_every_loss_is_among_them() -> None:
+    assert set(losses.LOSSES.values()) <= {type(make()) for make, _ in LOSSES.values()}
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name: str, fast_backend: Any, op_by_op: Any, planned: list[Any]) -> None:
     make, targets = LOSSES[name]
@@ -255,72 +101,6 @@ def test_optimizers(options: Any, fast_backend: Any, op_by_op: Any, planned: lis
     expected = op_by_op(fast_backend, NETWORKS["norms"], x, y, options=options)
     assert_same(train(fast_backend, NETWORKS["norms"], x, y, options=options), expected)
     assert planned
-
-
-class Rebinding(optim.Optimizer):
-    """An optimizer of one's own, which gives parameters other arrays and keeps gradients."""
-
-    def __init__(self) -> None:
-        super().__init__(0.05, 0.0, None)
-        self.before: dict[str, Any] = {}
-
-    def step(self, parameters: Any, state: Any, backend: Any, **options: Any) -> None:
-        for name, parameter in parameters.items():
-            kept = self.before.get(name, np.float32(0))
-            parameter.data = parameter.data - np.float32(0.05) * (parameter.grad + kept)
-            self.before[name] = parameter.grad
-
-
-def test_an_optimizer_of_ones_own(fast_backend: Any, op_by_op: Any, planned: list[Any]) -> None:
-    x, y = data()
-    expected = op_by_op(fast_backend, NETWORKS["norms"], x, y, options={"optimizer": Rebinding()})
-    result = train(fast_backend, NETWORKS["norms"], x, y, options={"optimizer": Rebinding()})
-    assert_same(result, expected)
-    assert len(set(map(id, planned))) == 8, "a new plan for each step: the arrays are others"
-
-
-def test_parameters_that_a_schedule_gives_other_arrays(
-    fast_backend: Any, op_by_op: Any, planned: list[Any]
-) -> None:
-    """They are trained from there on: no step takes the old ones for them."""
-
-    def run(how: Any) -> dict[str, Any]:
-        model = ending(nn.Flatten())()
-
-        def schedule(step: int, total_steps: int) -> float:
-            for parameter in model.parameters().values() if step == 3 else ():
-                parameter.data = parameter.data * np.float32(0.5)
-            return 1.0
-
-        x, y = data(count=60)
-        return how(fast_backend, lambda: model, x, y, options={"schedule": schedule})  # type: ignore[no-any-return]
-
-    expected = run(op_by_op)
-    assert_same(run(train), expected)
-    assert planned
-
-
-def test_ops_and_layers_with_a_function_put_in_their_place(fast_backend: Any) -> None:
-    """They are called at every step."""
-    x, y = data()
-    calls: list[str] = []
-
-    def counting(name: str, function: Any) -> Any:
-        def called(*arguments: Any, **options: Any) -> Any:
-            calls.append(name)
-            return function(*arguments, **options)
-
-        return called
-
-    backend = FastBackend(fast_backend.isa)
-    vars(backend)["gelu"] = counting("gelu", backend.gelu)
-    train(backend, NETWORKS["activations"], x, y)
-    assert len(calls) == 2 * 4
-    model = ending(nn.Conv2D(5, 3))()
-    layer = next(each for each in model.modules() if type(each) is nn.Conv2D)
-    vars(layer)["forward"] = counting("forward", layer.forward)
-    train(fast_backend, lambda: model, x, y)
-    assert calls[8:] == ["forward"] * 2 * 4
 
 
 def test_a_loss_of_ones_own_may_keep_its_arrays(fast_backend: Any) -> None:
@@ -357,109 +137,6 @@ def test_threads(fast_backend: Any) -> None:
     )
     for other in others:
         assert_same(other, one)
-
-
-def test_what_an_epoch_changes_is_seen_by_the_next(fast_backend: Any, op_by_op: Any) -> None:
-    """Callbacks may put other arrays and options in the place of the model's."""
-
-    class Changes(fastcnn.callbacks.Callback):
-        def on_epoch_end(self, trainer: Any) -> None:
-            for parameter in trainer.model.parameters().values():
-                parameter.data = parameter.data * np.float32(0.5)
-            trainer.model.layers[0].layers[1].epsilon = 0.1
-
-    x, y = data()
-    make = ending(nn.Conv2D(16, 3), nn.BatchNorm(), nn.ReLU())
-    expected = op_by_op(fast_backend, make, x, y, epochs=3, callbacks=[Changes()])
-    assert_same(train(fast_backend, make, x, y, epochs=3, callbacks=[Changes()]), expected)
-
-
-class Changing(fastcnn.callbacks.Callback):
-    """After an epoch it gives one of the trainer's parts, or of its model's, another value."""
-
-    def __init__(self, change: Callable[[Any], None]) -> None:
-        self.change = change
-
-    def on_epoch_end(self, trainer: Any) -> None:
-        self.change(trainer)
-
-
-def frozen(trainer: Any) -> None:
-    trainer.model.layers[2].trainable = False
-    trainer.model.layers[0].layers[0].trainable = trainer.epoch % 2 == 0
-
-
-CHANGES: dict[str, Callable[[Any], None]] = {
-    "nothing": lambda trainer: None,
-    "options": lambda trainer: setattr(trainer.model.layers[0].layers[1], "epsilon", 0.1),
-    "frozen layers": frozen,
-    "loss": lambda trainer: setattr(trainer, "loss", losses.CrossEntropy(label_smoothing=0.1)),
-    "backend": lambda trainer: setattr(trainer, "backend", FastBackend(convolution="direct")),
-    "threads": lambda trainer: fastcnn.set_num_threads(trainer.epoch),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_plan_is_kept_over_epochs_where_nothing_changes(
-    name: str, op_by_op: Any, planned: list[Any]
-) -> None:
-    x, y = data(count=32)
-    make = ending(nn.Conv2D(16, 3, padding=1), nn.BatchNorm(), nn.ReLU())
-    fit = {"epochs": 3, "callbacks": [Changing(CHANGES[name])]}
-    fastcnn.set_num_threads(2)
-    try:
-        expected = op_by_op(FastBackend(), make, x, y, **fit)
-        fastcnn.set_num_threads(2)
-        assert_same(train(FastBackend(), make, x, y, **fit), expected)
-    finally:
-        fastcnn.set_num_threads(None)
-    plans = list(dict.fromkeys(planned))
-    assert (len(plans) == 1) == (name == "nothing")
-
-
-def test_a_plan_that_is_kept_takes_batches_where_they_come(
-    fast_backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In every epoch they come in the plan's own arrays: none is copied."""
-    inputs: set[int] = set()
-    forward = _plan.Plan.forward
-
-    def spy(plan: Any, *given: Any, **options: Any) -> Any:
-        assert all(own is each for own, each in zip(plan.inputs, given, strict=True))
-        inputs.update(map(id, given))
-        return forward(plan, *given, **options)
-
-    monkeypatch.setattr(_plan.Plan, "forward", spy)
-    x, y = data()
-    train(fast_backend, NETWORKS["dense"], x, y, epochs=3)
-    assert len(inputs) == 4, "two for each of two sizes"
-
-
-def test_options_that_are_set_in_mid_epoch_hold_from_the_next_step_on(backend: Any) -> None:
-    x, y = data((5, 5, 3), count=32)
-
-    def trained(parts: list[slice], at: int) -> dict[str, Any]:
-        model = ending(nn.BatchNorm(), nn.Dropout(0.25), nn.LeakyReLU(), nn.ELU())()
-
-        def change() -> None:
-            norm, dropout, leaky, elu = model.layers[0].layers
-            norm.momentum, dropout.rate, leaky.negative_slope, elu.alpha = 0.5, 0.75, 0.5, 2.0
-            norm.epsilon, norm.running_variance = 0.1, "biased"
-
-        def schedule(step: int, total_steps: int) -> float:
-            if step == at:  # it is asked behind the forward pass
-                change()
-            return 0.5
-
-        trainer = fastcnn.Trainer(model, backend=backend, seed=3, schedule=schedule)
-        for number, part in enumerate(parts):
-            if number:
-                change()
-            trainer.fit(x[part], y[part], batch_size=8, shuffle=False, verbose=False)
-        return trainer.model.state_dict()
-
-    expected = trained([slice(0, 16), slice(16, 32)], at=-1)
-    assert_same(trained([slice(0, 32)], at=1), expected)
 
 
 def test_a_plan_takes_no_more_memory_than_ops(op_by_op: Any) -> None:

@@ -9,9 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import named
 import numpy as np
 import pytest
-from graphs import NETWORKS, OWN, SEVERAL, SHAPE, as_built, inputs_of, several
+from graphs import (
+    NETWORKS,
+    OWN,
+    SEVERAL,
+    SHAPE,
+    as_built,
+    handed_on,
+    inputs_of,
+    nested,
+    noisy,
+    several,
+)
 
 import fastcnn
 from fastcnn import nn, optim
@@ -159,6 +171,26 @@ def test_training_is_the_same_on_both_backends(make: Any) -> None:
     slow.model.load_state_dict(fast.model.state_dict())
     x, _ = data()
     np.testing.assert_allclose(fast.predict(x), slow.predict(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [several, noisy, nested, handed_on, named.by_layers, named.by_keys]
+)
+def test_several_outputs_train_the_same_on_both_backends(make: Any, dtype: Any) -> None:
+    rng, found, tolerance = np.random.default_rng(3), [], 1e-4 if dtype == np.float32 else 1e-9
+    model = make()
+    model.build(dtype=dtype)
+    x = inputs_of(model, 6, dtype)
+    y = [rng.standard_normal((6, size)).astype(dtype) for (size,) in model.output_shape]
+    y[-1] = rng.integers(0, y[-1].shape[1], 6)
+    loss = ["mse"] * (len(y) - 1) + ["cross_entropy"]
+    for backend in ("fast", "reference"):
+        trainer = fastcnn.Trainer(copy.deepcopy(model), loss=loss, backend=backend, seed=4)
+        trainer.fit(x if len(x) > 1 else x[0], y, batch_size=4, epochs=3, verbose=False)
+        found.append([trainer.history["step_loss"], *trainer.model.state_dict().values()])
+    assert len(found[0][0]) == 6
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)

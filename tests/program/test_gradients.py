@@ -53,12 +53,8 @@ def check(model: nn.Module, xs: list[Any], training: bool, reference: Any) -> No
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("make", "shape"), LAYERS, ids=IDS)
 def test_every_layer(make: Any, shape: tuple[int, ...], training: bool, reference: Any) -> None:
-    model: nn.Module = make()
-    model.build(shape, seed=3, dtype=np.float64)
-    rng = np.random.default_rng(1)
-    for variable in model.variables().values():
-        variable.data += rng.uniform(0.1, 0.3, variable.shape)
-    check(model, [rng.standard_normal((3, *shape))], training, reference)
+    model = as_built(make, shape=shape)
+    check(model, inputs_of(model), training, reference)
 
 
 @pytest.mark.parametrize("training", [True, False])
