@@ -18,6 +18,8 @@ _SQUARES = "losses.MeanSquaredError"
 _SAVING = "model.save(path) writes a model, trainer.save_state(path) a training"
 _OPTIMIZERS = "optim has SGD, Adam and AdamW"
 _ARRAYS = "arrays are NumPy's"
+_JOINING = "nn.concat([a, b]), or nn.Concat()([a, b]), joins symbols"
+_OWN_LAYER = "a layer of your own is a subclass of nn.Module, with traceable = True one of ops"
 
 NAMES: Final[dict[str, str]] = {
     # layers
@@ -35,10 +37,17 @@ NAMES: Final[dict[str, str]] = {
     "globalmaxpooling2d": "nn.GlobalMaxPool2D",
     "layer": "nn.Module",
     "layers": "nn",
+    "inputlayer": "nn.Input",
+    "lambda": _OWN_LAYER,
     "linear": "nn.Dense",
     "maxpooling2d": "nn.MaxPool2D",
     "modulelist": "a list of layers in an attribute is enough",
     "moduledict": "a dict of layers in an attribute is enough",
+    "nn.cat": _JOINING,
+    "nn.concatenate": _JOINING,
+    "nn.functional": "fastcnn.functional has the ops",
+    "nn.mul": "nn.multiply",
+    "reshape": _OWN_LAYER,
     "separableconv2d": "nn.DepthwiseConv2D and nn.Conv2D(filters, 1) after it are one",
     "swish": "nn.SiLU",
     # ops
@@ -124,12 +133,14 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "classweight": ("class_weights",),
     "clipnorm": ("clip_norm",),
     "decay": ("weight_decay",),
+    "dim": ("axis",),
     "eps": ("epsilon",),
     "filepath": ("path",),
     "globalclipnorm": ("clip_norm",),
     "images": ("x",),
     "input": ("x", "logits"),
     "inputs": ("x",),
+    "interpolation": ("method",),
     "kernel": ("kernel_size", "filters", "w"),
     "kernelinitializer": ("initializer",),
     "kernelsize": ("pool_size",),
@@ -137,13 +148,16 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "labels": ("y",),
     "lr": ("learning_rate",),
     "maxnorm": ("clip_norm",),
+    "mode": ("method",),
     "outchannels": ("filters",),
     "outfeatures": ("units",),
     "p": ("rate",),
     "poolsize": ("kernel_size",),
     "restorebestweights": ("restore_best",),
     "savebestonly": ("monitor",),
+    "scalefactor": ("factor",),
     "scheduler": ("schedule",),
+    "size": ("factor",),
     "smoothing": ("label_smoothing",),
     "strides": ("stride",),
     "target": ("y", "labels"),
@@ -194,6 +208,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     "numthreads": "fastcnn.FastBackend(num_threads=...) has it",
     "threads": "fastcnn.FastBackend(num_threads=...) has it",
     "reduction": "the loss is the mean over the batch",
+    "training": "forward(..., training=True) is a pass in training",
     "tmax": "a schedule spans the steps of fit",
 }
 

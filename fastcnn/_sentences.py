@@ -137,13 +137,16 @@ def misfit(
     else:
         return None
     name, takes_what = function.__name__, list(signature.parameters.values())
+    called = name
     if takes_what and takes_what[0].name == "self":
         takes_what = takes_what[1:]
         if name == "__init__":
             kind, of = type(args[0]), inspect.unwrap(function)
             called_by_own = inspect.unwrap(kind.__init__) is not of
-            name = of.__qualname__.split(".")[-2] if called_by_own else kind.__name__
+            name = called = of.__qualname__.split(".")[-2] if called_by_own else kind.__name__
             hint = hint or getattr(kind, "_hint", "")
+        if name == "__call__":
+            name, called = type(args[0]).__name__, "layer"
     plain = [p.replace(annotation=p.empty) for p in takes_what]
     shape = signature.replace(parameters=plain, return_annotation=signature.empty)
     by_name = [p.name for p in plain if p.kind is p.KEYWORD_ONLY]
@@ -154,7 +157,7 @@ def misfit(
         hint = _of_argument(unknown[0], known) or hint
     elif wrong.startswith("too many") and by_name:
         hint = hint or f"; name those after the *, as in {by_name[0]}=..."
-    return f"{name}: expected {name}{shape}, got other arguments: {wrong}{hint}"
+    return f"{name}: expected {called}{shape}, got other arguments: {wrong}{hint}"
 
 
 def _of_argument(name: str, known: list[str]) -> str:

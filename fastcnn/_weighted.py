@@ -102,6 +102,8 @@ def loss_of(loss: Any, weights: Sequence[float] | None, outputs: int | None, end
     if isinstance(loss, Losses):
         loss = loss.losses
     if isinstance(loss, Mapping):
+        if outputs == 0 and ends.names is None:
+            raise TypeError("loss: expected one loss for a model that gives one array, got a dict")
         loss = ends.listed(loss, "loss")
         loss = loss if outputs else loss[0]
     if not isinstance(loss, (list, tuple)):

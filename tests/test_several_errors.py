@@ -76,6 +76,8 @@ def test_a_list_of_losses_is_for_several_outputs() -> None:
     model.build((4,))
     with pytest.raises(ValueError, match=r"^loss: expected one loss for a model that gives one"):
         fastcnn.Trainer(model, loss=["mse"])
+    with pytest.raises(TypeError, match=r"^loss: expected one loss for a model .* got a dict"):
+        fastcnn.Trainer(model, loss={"y": "mse"})
     trainer = trained("fast")
     with pytest.raises(ValueError, match=r"^loss: expected a list of 2"):
         trainer.loss = "mse"

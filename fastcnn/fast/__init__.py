@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastcnn.fast._batch_norm_relu_narrow import BatchNormReluNarrow
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
-from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import Conv2DBatchNormReluMaxPool2D
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear

@@ -44,12 +44,11 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
     Without it they must not change.
     """
     products = _Products(follow)
+    modules = list(model.modules()) if follow else []
     settings = [
-        (vars(module), name)
-        for module in (model.modules() if follow else ())
-        for name in _SETTINGS
-        if name in module._settings
+        (vars(module), name) for module in modules for name in _SETTINGS if name in module._settings
     ]
+    own = [vars(module) for module in modules if _is_own(module)]
     plans = _Plans()
     gives_several = is_several(model.output_shape)
 
@@ -58,7 +57,9 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
         return _InferencePlan(fuse(program, INFERENCE), backend, products, gives_several, x, *more)
 
     def run(x: Array, *more: Array) -> Any:
-        now = [holder[name] for holder, name in settings] if settings else None
+        now: list[Any] | None = [holder[name] for holder, name in settings] if settings else None
+        if own:
+            now = [now, *map(_As, own)]
         idle = plans.idle((backend.num_threads, x.itemsize, *x.shape))
         # Only calls that no other Python thread comes between: a plan is in one place.
         try:
@@ -74,6 +75,35 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
         return y
 
     return run
+
+
+def _is_own(module: Module) -> bool:
+    """Return whether a program holds what attributes, of any name, were when it was written."""
+    return type(module)._known is None and module.is_traceable()
+
+
+class _As:
+    """A value as it is now; equal to another where a program would hold the same.
+
+    Lists and dicts may be changed, and are compared by what was in them. So are numbers and words;
+    all else, arrays too, are the same objects or others: what is in an array is read when it runs.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value, self._parts = value, None
+        if isinstance(value, dict):
+            value = [*value, *value.values()]
+        if isinstance(value, (list, tuple)):
+            self._value, self._parts = type(value), list(map(_As, value))
+
+    def __eq__(self, other: Any) -> bool:
+        if self._parts is not None or other._parts is not None:
+            return bool(self._value is other._value and self._parts == other._parts)
+        one, two = self._value, other._value
+        plain = type(one) is type(two) and isinstance(one, (int, float, str))
+        return one is two or (plain and bool(one == two))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class _Plans:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._sentences import explained
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
@@ -86,6 +87,7 @@ class Sequential(Module):
 
         return x, backward
 
+    @explained
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
         if backend is None or isinstance(backend, (str, Tracing)):
             return super().__call__(x, backend)
@@ -164,6 +166,7 @@ class Residual(Module):
 
         return backend.add(y, shortcut), backward
 
+    @explained
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
         if backend is None or isinstance(backend, (str, Tracing)):
             return super().__call__(x, backend)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastcnn._sentences import explained
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
@@ -212,6 +213,7 @@ class Model(Module):
             raise ValueError(f"Model: x: expected {count} arrays in a tuple, got {got}")
         return list(x)
 
+    @explained
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
         """Return the output, or a tuple of several; of symbols see Module.__call__.
 

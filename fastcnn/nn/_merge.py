@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn._sentences import explained
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
@@ -41,9 +42,11 @@ class _Elementwise(Module):
                 raise ValueError
             return tuple(np.broadcast_shapes(*shapes))
         except ValueError:
+            ranks = {len(shape) for shape in shapes}
+            hint = "; nn.AvgPool2D of the whole image leaves axes of length 1" * (ranks == {1, 3})
             raise ValueError(
                 f"{type(self).__name__}: expected inputs of one shape, or that differ in axes of "
-                f"length 1, got {', '.join(map(str, shapes))}"
+                f"length 1, got {', '.join(map(str, shapes))}{hint}"
             ) from None
 
     def forward(
@@ -138,27 +141,34 @@ class Concat(Module):
         return y, lambda dy: tuple(backend.concat_backward(dy, shapes, axis))
 
 
+@explained
 def add(*symbols: Symbol) -> Symbol:
     """Return the sum of symbols: Add called on them."""
-    return _joined(Add(), symbols, "add(a, b)")
+    result: Symbol = Add()(_several(symbols, "add(a, b)"))
+    return result
 
 
+@explained
 def multiply(*symbols: Symbol) -> Symbol:
     """Return the product of symbols: Multiply called on them."""
-    return _joined(Multiply(), symbols, "multiply(a, b)")
+    result: Symbol = Multiply()(_several(symbols, "multiply(a, b)"))
+    return result
 
 
+@explained
 def concat(symbols: Sequence[Symbol], axis: int = -1) -> Symbol:
     """Return symbols joined along an axis: Concat called on them."""
-    return _joined(Concat(axis), symbols, "concat([a, b])")
+    given = _several(symbols, "concat([a, b])")
+    result: Symbol = Concat(axis)(given)
+    return result
 
 
-def _joined(layer: Module, symbols: object, call: str) -> Symbol:
+def _several(symbols: object, call: str) -> list[Symbol]:
+    """Return two symbols or more as a list; TypeError for others."""
     found = None if isinstance(symbols, Symbol) else symbols_in(symbols)
     if found is None or len(found) < 2:
         got = "one" if isinstance(symbols, Symbol) or found else "others"
         if isinstance(symbols, (tuple, list)) and not found:
             got = f"({', '.join(type(each).__name__ for each in symbols)})"
         raise TypeError(f"nn.{call}: expected two symbols or more, got {got}")
-    result: Symbol = layer(list(found))
-    return result
+    return list(found)

@@ -136,6 +136,7 @@ class Module(Tree, metaclass=_LayerType):
     ) -> Symbol: ...
     @overload
     def __call__(self, x: Array, backend: Backend) -> Array: ...
+    @explained
     def __call__(self, x: Any, backend: Backend | None = None) -> Any:
         """Return the output in inference, keeping nothing for a backward pass.
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from fastcnn._sentences import explained
 from fastcnn.nn._options import Shape, identifier, input_shape_of, is_identifier, name_or_none
 from fastcnn.nn._places import is_several, quoted, shape_at
 
@@ -47,7 +48,19 @@ class Symbol:
     def __repr__(self) -> str:
         return f"Symbol({self.shape}, {_named(self)})"
 
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            "Symbol: expected layers, nn.add(a, b), nn.multiply(a, b) or nn.concat([a, b]) for a "
+            f"network's arrays, got an operator or a function on {_named(self)}"
+        )
 
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
+    __rtruediv__ = __matmul__ = __pow__ = __neg__ = __abs__ = __bool__ = __float__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = __iter__ = __len__ = _refuse
+    __array__ = __array_function__ = __array_ufunc__ = _refuse
+
+
+@explained
 def Input(shape: Sequence[int], *, name: str | None = None) -> Symbol:  # as in Keras
     """Return a symbol for inputs of this shape, without the batch axis, such as (28, 28, 1).
 

@@ -194,6 +194,9 @@ class Tracer(Tracing):
             raise self.foreign(f"{type(array).__name__} for an array")
         value = self._variables.get(id(array))
         if value is None:
+            for known in self._variables.values():
+                if known.kind != "constant" and np.may_share_memory(array, known.source._data):
+                    raise self.foreign(f"what NumPy makes of {known.name}")
             name = f"{self._prefix}constant"
             value = self._new(name, "constant", array.shape, array.dtype, array)
             self._variables[id(array)] = value
@@ -210,14 +213,26 @@ class Tracer(Tracing):
         self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
         try:
             if layer.is_traceable():
-                backend = cast("Backend", self)
+                backend, first = cast("Backend", self), len(self.nodes)
                 y, _ = layer.forward(x, backend, training=training, rng=self._rng)
+                if training and type(layer)._known is None:
+                    self._require_read(layer, first)
             else:
                 y = self._python(layer, x, training)
         finally:
             self._prefix = outer
             self._layers.pop()
         return y, None
+
+    def _require_read(self, layer: Module, first: int) -> None:
+        """Refuse a layer of one's own of which no op takes a parameter: it would not be trained."""
+        read = {name for node in self.nodes[first:] for name in node.reads()}
+        for name in layer._parameters:
+            if f"{self._prefix}{name}" not in read:
+                raise TypeError(
+                    f"{self._layers[-1]}: forward: expected an op that takes {name}.data in a "
+                    "layer with traceable = True, got none; what NumPy makes of it is never trained"
+                )
 
     def _python(self, layer: Module, x: Any, training: bool) -> Any:
         values = [self._value(each) for each in (x if isinstance(x, (tuple, list)) else (x,))]

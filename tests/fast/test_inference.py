@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,8 +18,6 @@ from trainers import every_kind, plain, striped_images, trainer_of
 
 import fastcnn
 from fastcnn import FastBackend, nn, reference
-from fastcnn._memory import empty
-from fastcnn.fast import _plan
 from fastcnn.fast._fusions import ACTIVATIONS
 from fastcnn.program.ops import parameters_of
 
@@ -282,6 +279,51 @@ def test_a_layer_of_ones_own_runs_as_it_is(behind: Any, backend: Any) -> None:
     assert_rounding(fastcnn.Predictor(model, backend)(x), expected)
 
 
+class Leaky(nn.Module):
+    """A traceable layer that reads attributes of every kind."""
+
+    traceable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope, self.twice, self.also = 0.5, [0.5, [0.5]], {"slope": 0.5}
+        self.factor: Any = np.full((1, 2), 0.5, np.float32)
+
+    def declare(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+        inner: Any = self.twice[1]
+        for slope in (self.slope, self.twice[0], inner[0], self.also["slope"]):
+            x = backend.leaky_relu(x, slope)
+        return backend.multiply(x, self.factor)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: setattr(layer, "slope", 0.25),
+        lambda layer: layer.twice.__setitem__(0, 0.25),
+        lambda layer: layer.twice[1].__setitem__(0, 0.25),
+        lambda layer: layer.also.update(slope=0.25),
+        lambda layer: setattr(layer, "factor", layer.factor / 2),
+        lambda layer: layer.factor.__imul__(0.5),
+    ],
+)
+def test_what_is_set_on_a_layer_of_ones_own_shows(change: Any, backend: Any) -> None:
+    layer = Leaky()
+    model = nn.Sequential([nn.Dense(2), layer])
+    model.build((3,))
+    trainer = trainer_of(backend, model)
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    before = trainer.predict(x)
+    change(layer)
+    after = trainer.predict(x)
+    np.testing.assert_array_equal(after, np.where(before < 0, before / 2, after))
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, fastcnn.Predictor(model, backend)(x))
+
+
 @pytest.mark.parametrize("make", [blocks, summed])
 def test_calls_from_many_threads(make: Any, dtype: Any) -> None:
     model = built(make, (12, 10, 3), dtype)
@@ -294,36 +336,6 @@ def test_calls_from_many_threads(make: Any, dtype: Any) -> None:
             parts * 5, pool.map(lambda p: predict(x[p]), parts * 5), strict=True
         ):
             np.testing.assert_array_equal(found, expected[part])
-
-
-def test_who_comes_while_weights_are_packed_takes_no_part_of_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    backend = FastBackend(convolution="direct")
-    model = built(lambda: nn.Sequential([nn.Conv2D(8, 3)]), (6, 6, 4), np.float32)
-    x = np.random.default_rng(0).standard_normal((2, 6, 6, 4)).astype(np.float32)
-    predict, expected = fastcnn.Predictor(model, backend), model(x, backend)
-    kernel = backend._load(x).conv2d
-    pack, begun, other_is_done = kernel.pack_weights, threading.Event(), threading.Event()
-
-    def slow(*arguments: Any) -> None:
-        if not begun.is_set():
-            begun.set()
-            assert other_is_done.wait(60)
-        pack(*arguments)
-
-    def of_nan(shape: Any, dtype: Any) -> Any:  # memory of before may hold these very weights
-        return np.full(shape, np.nan, dtype) if dtype.kind == "f" else empty(shape, dtype)
-
-    monkeypatch.setattr(kernel, "pack_weights", slow)
-    monkeypatch.setattr(_plan, "empty", of_nan)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(predict, x)
-        assert begun.wait(60)
-        second = predict(x)
-        other_is_done.set()
-        np.testing.assert_array_equal(second, expected)
-        np.testing.assert_array_equal(first.result(), expected)
 
 
 @pytest.mark.parametrize("make", [blocks, summed])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import itemgetter
@@ -16,7 +17,9 @@ from compare import assert_same_bits
 
 import fastcnn
 from fastcnn import FastBackend, _kernels, _threads, nn, optim
+from fastcnn._memory import empty
 from fastcnn.backend import Array
+from fastcnn.fast import _plan
 
 # Large enough that every op, the losses of a row an image too, wakes its threads; and one image.
 BATCH = {"images": 48, "height": 72, "width": 3, "channels": 32}
@@ -236,3 +239,34 @@ def test_many_python_threads_at_once(fast_backend: Any) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(work, range(6))) == list(range(6))
+
+
+def test_who_comes_while_weights_are_packed_takes_no_part_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = FastBackend(convolution="direct")
+    model = nn.Sequential([nn.Conv2D(8, 3)])
+    model.build((6, 6, 4))
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 4)).astype(np.float32)
+    predict, expected = fastcnn.Predictor(model, backend), model(x, backend)
+    kernel = backend._load(x).conv2d
+    pack, begun, other_is_done = kernel.pack_weights, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            assert other_is_done.wait(60)
+        pack(*arguments)
+
+    def of_nan(shape: Any, dtype: Any) -> Any:  # memory of before may hold these very weights
+        return np.full(shape, np.nan, dtype) if dtype.kind == "f" else empty(shape, dtype)
+
+    monkeypatch.setattr(kernel, "pack_weights", slow)
+    monkeypatch.setattr(_plan, "empty", of_nan)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, x)
+        assert begun.wait(60)
+        second = predict(x)
+        other_is_done.set()
+        np.testing.assert_array_equal(second, expected)
+        np.testing.assert_array_equal(first.result(), expected)

@@ -165,6 +165,31 @@ def test_a_traceable_layer_that_calls_otherwise(run: Any, said: str, backend: An
         model.forward(np.ones((2, 3), np.float32), backend, rng=np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda b, x, w: b.multiply(x, w * 2), "takes w.data in a layer with"),
+        (lambda b, x, w: b.relu(x), "takes w.data in a layer with traceable = True, got none;"),
+        (lambda b, x, w: b.multiply(x, w.reshape(1, 3)), "got what NumPy makes of 0.w"),
+        (lambda b, x, w: b.multiply(b.multiply(x, w), w[::-1]), "got what NumPy makes of 0.w"),
+    ],
+)
+def test_a_parameter_that_no_op_takes_as_it_is(use: Any, said: str, backend: Any) -> None:
+    class Scaled(nn.Module):
+        traceable = True
+
+        def declare(self, input_shape: Any) -> Any:
+            self.w = self.declare_parameter("w", (3,), lambda rng: rng.random(3))
+            return input_shape
+
+        def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+            return use(backend, x, self.w.data)
+
+    trainer = fastcnn.Trainer(nn.Sequential([Scaled()]), backend=backend)
+    with pytest.raises(TypeError, match=f"Scaled 0: forward: expected .* {said}"):
+        trainer.fit(np.ones((2, 3), np.float32), np.arange(2), verbose=False)
+
+
 def test_a_traceable_layer_may_give_a_constant(backend: Any) -> None:
     model = nn.Sequential([nn.ReLU(), Given(lambda x, b, r: np.full(x.shape, 7.0, np.float32))])
     model.build((3,))
