@@ -270,10 +270,9 @@ def winograd(options: argparse.Namespace) -> Iterator[Paths]:
         for name in ("direct", "winograd"):
             backend = FastBackend(num_threads=options.threads, convolution=name)
             runs[name] = partial(_pass, backend, direction, x, w, b, dy)
-        by_winograd = rule._by_winograd(
-            RESULTS[direction], w, geometry_of("paths", x, w, 1, 1, 1, 1)
-        )
-        yield Paths(f"{shape}, {direction}", "winograd" if by_winograd else "direct", runs)
+        geometry = geometry_of("paths", x, w, 1, 1, 1, 1)
+        chosen = "winograd" if rule._by_winograd(RESULTS[direction], w, geometry) else "direct"
+        yield Paths(f"{shape}, {direction}", chosen, runs)
 
 
 def swap(options: argparse.Namespace) -> Iterator[Paths]:
@@ -285,10 +284,10 @@ def swap(options: argparse.Namespace) -> Iterator[Paths]:
         dy = np.random.default_rng(1).standard_normal((len(x), *geometry.output, shape.filters))
         arguments = (w, b, dy.astype(options.dtype), x, geometry)
         runs = {
-            "direct": partial(_weight_gradient, backend._direct_backward_weights, *arguments),
-            "swapped": partial(_weight_gradient, backend._swapped_backward_weights, *arguments),
+            name: partial(_weight_gradient, partial(backend._correlate, name), *arguments)
+            for name in ("direct", "swapped")
         }
-        chosen = "swapped" if backend._swaps(x, w, geometry) else "direct"
+        chosen = backend._algorithm_of("dw", x.shape, w, geometry)
         yield Paths(f"{shape}, weight gradient", chosen, runs)
 
 

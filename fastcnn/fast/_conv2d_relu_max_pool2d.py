@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._checks import by_shape, float_arrays, output_size, pair
+from fastcnn._checks import by_shape, float_arrays
+from fastcnn._options import output_size, pair, size2d
 from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
 from fastcnn.fast._batch_norm_relu_max_pool2d import drop_dead, mark_dead
@@ -57,16 +58,12 @@ def _block_of(
     pool_stride: Size2D | None,
 ) -> _Block:
     geometry, op = geometry_of("conv2d", x, w, stride, padding, dilation, groups), "max_pool2d"
-    size = pair(op, "pool_size", pool_size)
-    step = size if pool_stride is None else pair(op, "stride", pool_stride)
-    height, width = geometry.output
-    output = (
-        output_size(op, "height", height, (0, 0), size[0], step[0]),
-        output_size(op, "width", width, (0, 0), size[1], step[1]),
-    )
+    size = pair(size2d(pool_size, f"{op}: pool_size"))
+    strides = size if pool_stride is None else pair(size2d(pool_stride, f"{op}: stride"))
+    output = output_size(geometry.output, f"{op}: x", size, strides)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _Block(
-        output, (*size, *step), geometry.window, geometry.groups, geometry.output, options
+        output, (*size, *strides), geometry.window, geometry.groups, geometry.output, options
     )
 
 

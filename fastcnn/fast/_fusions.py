@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fastcnn._options import BYTE_PLACES, pair
 from fastcnn.fast import FastBackend
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
-from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
 
 __all__ = ["INFERENCE", "TRAINING"]
 
-_MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
@@ -24,7 +23,8 @@ def _pool_fits(match: Match) -> bool:
     """Whether the pool has no padding and a window whose places a byte can tell."""
     rows, columns = pair(match.option("max_pool2d", "pool_size"))
     padding = match.option("max_pool2d", "padding")
-    fits = not match.option("max_pool2d", "ceil_mode") and rows * columns <= _MOST_PLACES
+    # Of the places that a byte tells apart one is for "none".
+    fits = not match.option("max_pool2d", "ceil_mode") and rows * columns < BYTE_PLACES
     return fits and padding in _NO_PADDING
 
 

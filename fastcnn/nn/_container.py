@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape
 from fastcnn.nn._run import Tracing, run
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape
 from fastcnn.nn._places import in_order, shape_at, stepped
 from fastcnn.nn._run import Tracing, run
 from fastcnn.nn._state import as_lists, is_call, is_index

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._types import Array
+from fastcnn._options import integer
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
-from fastcnn.nn._options import Shape, integer
 from fastcnn.nn._symbol import Symbol, symbols_in
 
 __all__ = ["Add", "Concat", "Multiply", "add", "concat", "multiply"]
