@@ -34,7 +34,7 @@ from benchmarks._options import duration, fraction, positive
 from fastcnn import FastBackend
 from fastcnn.backend import Array
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
-from fastcnn.fast._conv2d_relu_max_pool2d import _block_of
+from fastcnn.fast._conv2d_relu_max_pool2d import _pooled_of
 from fastcnn.fast._conv_rules import geometry_of
 
 __all__ = ["main"]
@@ -163,17 +163,17 @@ def blocks(options: argparse.Namespace) -> Iterator[Paths]:
     winograd = FastBackend(num_threads=options.threads, convolution="winograd")
     for shape in BLOCKS:
         x, w, b = _arrays(shape, options)
-        block = _block(shape, x, w)
+        pooled = _block(shape, x, w)
         able = {
             "direct": True,
-            "few": backend._is_few(x, w, block),
-            "columns": backend._is_columns(x, w, block),
-            "winograd": winograd._algorithm(x, w, block) == "winograd",
+            "few": backend._is_few(x, w, pooled),
+            "columns": backend._is_columns(x, w, pooled),
+            "winograd": winograd._algorithm(x, w, pooled) == "winograd",
         }
-        runs: dict[str, Run] = {"plain": partial(backend._plain_block, x, w, b, block)}
+        runs: dict[str, Run] = {"plain": partial(backend._op_after_op, x, w, b, pooled)}
         for algorithm in [name for name in able if able[name]]:
-            runs[algorithm] = partial(backend._fused_block, x, w, b, block, algorithm)
-        yield Paths(shape.block, backend._algorithm(x, w, block), runs)
+            runs[algorithm] = partial(backend._fused, x, w, b, pooled, algorithm)
+        yield Paths(shape.block, backend._algorithm(x, w, pooled), runs)
 
 
 def gradients(options: argparse.Namespace) -> Iterator[Paths]:
@@ -181,14 +181,14 @@ def gradients(options: argparse.Namespace) -> Iterator[Paths]:
     backend = FastBackend(num_threads=options.threads)
     for shape, both in product(BLOCKS, (True, False)):
         x, w, b = _arrays(shape, options)
-        block = _block(shape, x, w)
+        pooled = _block(shape, x, w)
         y, argmax = backend._conv2d_relu_max_pool2d(x, w, b, **shape.options, **shape.pools)
         rng = np.random.default_rng(1)
         dy = rng.standard_normal(y.shape).astype(options.dtype)
-        argmax[rng.random(y.shape) >= options.alive] = block.places
+        argmax[rng.random(y.shape) >= options.alive] = pooled.places
         runs: dict[str, Run] = {
-            name: partial(backend._block_gradients, name, dy, argmax, x, w, block, both)
-            for name in backend._gradient_paths(x, w, block, both)
+            name: partial(backend._gradients_by, name, dy, argmax, x, w, pooled, both)
+            for name in backend._gradient_paths(x, w, pooled, both)
         }
         title = f"{shape.block}, {'x and w' if both else 'w'}"
         yield Paths(title, next(iter(runs)), runs)
@@ -309,7 +309,7 @@ RULES = {
 
 
 def _block(shape: Shape, x: Array, w: Array) -> Any:
-    return _block_of(x, w, shape.stride, shape.padding, 1, 1, shape.pool, shape.pool_stride)
+    return _pooled_of(x, w, shape.stride, shape.padding, 1, 1, shape.pool, shape.pool_stride)
 
 
 def _arrays(shape: Shape, options: argparse.Namespace) -> tuple[Array, Array, Array]:

@@ -317,8 +317,8 @@ def transposed_size(
         size = (n - 1) * s + k - pad + more
         if size < 1:
             raise ValueError(
-                f"{where}: expected one that leaves an output {name} of at least 1, got "
-                f"({n} - 1) * {s} + {k} - {pad} padding + {more} = {size} for an image of "
+                f"{where}: expected an input that leaves an output {name} of at least 1, got "
+                f"({n} - 1) * {s} + {k} - {pad} + {more} = {size} for an image of "
                 f"{sizes[0]} x {sizes[1]}"
             )
         result.append(size)

@@ -32,8 +32,8 @@ class _Windows(NamedTuple):
     @property
     def side_by_side(self) -> bool:
         return all(
-            step == size or count == 1
-            for step, size, count in zip(self.stride, self.size, self.output, strict=True)
+            stride == size or count == 1
+            for stride, size, count in zip(self.stride, self.size, self.output, strict=True)
         )
 
 

@@ -66,7 +66,7 @@ def _geometry(
     strides, where = pair(size2d(stride, f"{op}: stride")), f"{op}: output_padding"
     padding = padding2d(padding, f"{op}: padding")
     extra = pair(output_padding2d(output_padding, where, strides, padding))
-    output = transposed_size(size, f"{op}: padding", padding, kernel, strides, extra)
+    output = transposed_size(size, f"{op}: x", padding, kernel, strides, extra)
     pads = pads_of(padding, output, kernel, strides)
     y_shape = (x.shape[0], *output, w.shape[2] * groups)
     fits_memory((max(y_shape[0], 1), *y_shape[1:]), f"{op}: stride")

@@ -96,7 +96,7 @@ def is_pointwise(x_shape: Shape, w: Array, geometry: Geometry) -> bool:
 def sees_all(w: Array, geometry: Geometry) -> bool:
     """Whether every input has a tap that may reach it, so that a kernel writes its gradient."""
     axes = zip(w.shape[:2], geometry.strides, geometry.window[4:], strict=True)
-    return all(stride == 1 or (size >= stride and step == 1) for size, stride, step in axes)
+    return all(stride == 1 or (size >= stride and dilation == 1) for size, stride, dilation in axes)
 
 
 def _points(outputs: int, short_tiles: bool) -> int:

@@ -96,9 +96,9 @@ class ConvBase(Module):
         y = getattr(backend, self._op)(x, weight._data, b, **options)
 
         def backward(dy: Array) -> Array | None:
-            step = getattr(backend, f"{self._op}_backward")
+            op_backward = getattr(backend, f"{self._op}_backward")
             dx: Array | None
-            dx, weight.grad, db = step(
+            dx, weight.grad, db = op_backward(
                 dy,
                 x,
                 weight._data,

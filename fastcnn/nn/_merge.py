@@ -61,10 +61,10 @@ class _Elementwise(Module):
             y = getattr(backend, self._op)(y, each)
 
         def backward(dy: Array) -> tuple[Array, ...]:
-            step = getattr(backend, f"{self._op}_backward")
+            op_backward = getattr(backend, f"{self._op}_backward")
             parts: list[Array] = []
             for before, each in reversed(saved):
-                dy, part = step(dy, before, each)
+                dy, part = op_backward(dy, before, each)
                 parts.append(part)
             return dy, *parts[::-1]
 

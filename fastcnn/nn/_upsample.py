@@ -115,7 +115,7 @@ class Conv2DTranspose(ConvBase):
         shape = (rows, columns, self.filters // self.groups, channels)
         height, width = transposed_size(
             input_shape[:2],
-            f"{who}: padding",
+            who,
             self.padding,
             (rows, columns),
             pair(self.stride),

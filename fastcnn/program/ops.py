@@ -69,7 +69,7 @@ def _conv2d(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Seque
 def _conv2d_transpose(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Any:
     strides, extra = pair(options.get("stride", 1)), pair(options.get("output_padding", 0))
     padding = options.get("padding", 0)
-    size = transposed_size(x[1:3], "conv2d_transpose: padding", padding, w[:2], strides, extra)
+    size = transposed_size(x[1:3], "conv2d_transpose", padding, w[:2], strides, extra)
     return ((x[0], *size, w[2] * options.get("groups", 1)),)
 
 

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
-from fastcnn._types import Array, Shape
 from fastcnn.nn._places import is_several, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
 from fastcnn.program.ops import OPS, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value, unused
 
 if TYPE_CHECKING:
+    from fastcnn._types import Array
     from fastcnn.backend import Backend
     from fastcnn.nn import Buffer, Module
 
 __all__ = ["Symbol", "trace"]
+
+Shape = tuple[int, ...]
 
 
 class Symbol:
