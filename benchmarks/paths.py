@@ -34,7 +34,7 @@ from benchmarks._options import duration, fraction, positive
 from fastcnn import FastBackend
 from fastcnn.backend import Array
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
-from fastcnn.fast._conv2d_relu_max_pool2d import _block_of
+from fastcnn.fast._conv2d_relu_max_pool2d import _pooled_of
 from fastcnn.fast._conv_rules import geometry_of
 
 __all__ = ["main"]
@@ -163,17 +163,17 @@ def blocks(options: argparse.Namespace) -> Iterator[Paths]:
     winograd = FastBackend(num_threads=options.threads, convolution="winograd")
     for shape in BLOCKS:
         x, w, b = _arrays(shape, options)
-        block = _block(shape, x, w)
+        pooled = _block(shape, x, w)
         able = {
             "direct": True,
-            "few": backend._is_few(x, w, block),
-            "columns": backend._is_columns(x, w, block),
-            "winograd": winograd._algorithm(x, w, block) == "winograd",
+            "few": backend._is_few(x, w, pooled),
+            "columns": backend._is_columns(x, w, pooled),
+            "winograd": winograd._algorithm(x, w, pooled) == "winograd",
         }
-        runs: dict[str, Run] = {"plain": partial(backend._plain_block, x, w, b, block)}
+        runs: dict[str, Run] = {"plain": partial(backend._op_after_op, x, w, b, pooled)}
         for algorithm in [name for name in able if able[name]]:
-            runs[algorithm] = partial(backend._fused_block, x, w, b, block, algorithm)
-        yield Paths(shape.block, backend._algorithm(x, w, block), runs)
+            runs[algorithm] = partial(backend._fused, x, w, b, pooled, algorithm)
+        yield Paths(shape.block, backend._algorithm(x, w, pooled), runs)
 
 
 def gradients(options: argparse.Namespace) -> Iterator[Paths]:
@@ -181,14 +181,14 @@ def gradients(options: argparse.Namespace) -> Iterator[Paths]:
     backend = FastBackend(num_threads=options.threads)
     for shape, both in product(BLOCKS, (True, False)):
         x, w, b = _arrays(shape, options)
-        block = _block(shape, x, w)
+        pooled = _block(shape, x, w)
         y, argmax = backend._conv2d_relu_max_pool2d(x, w, b, **shape.options, **shape.pools)
         rng = np.random.default_rng(1)
         dy = rng.standard_normal(y.shape).astype(options.dtype)
-        argmax[rng.random(y.shape) >= options.alive] = block.places
+        argmax[rng.random(y.shape) >= options.alive] = pooled.places
         runs: dict[str, Run] = {
-            name: partial(backend._block_gradients, name, dy, argmax, x, w, block, both)
-            for name in backend._gradient_paths(x, w, block, both)
+            name: partial(backend._gradients_by, name, dy, argmax, x, w, pooled, both)
+            for name in backend._gradient_paths(x, w, pooled, both)
         }
         title = f"{shape.block}, {'x and w' if both else 'w'}"
         yield Paths(title, next(iter(runs)), runs)
@@ -270,10 +270,9 @@ def winograd(options: argparse.Namespace) -> Iterator[Paths]:
         for name in ("direct", "winograd"):
             backend = FastBackend(num_threads=options.threads, convolution=name)
             runs[name] = partial(_pass, backend, direction, x, w, b, dy)
-        by_winograd = rule._by_winograd(
-            RESULTS[direction], w, geometry_of("paths", x, w, 1, 1, 1, 1)
-        )
-        yield Paths(f"{shape}, {direction}", "winograd" if by_winograd else "direct", runs)
+        geometry = geometry_of("paths", x, w, 1, 1, 1, 1)
+        chosen = "winograd" if rule._by_winograd(RESULTS[direction], w, geometry) else "direct"
+        yield Paths(f"{shape}, {direction}", chosen, runs)
 
 
 def swap(options: argparse.Namespace) -> Iterator[Paths]:
@@ -285,10 +284,10 @@ def swap(options: argparse.Namespace) -> Iterator[Paths]:
         dy = np.random.default_rng(1).standard_normal((len(x), *geometry.output, shape.filters))
         arguments = (w, b, dy.astype(options.dtype), x, geometry)
         runs = {
-            "direct": partial(_weight_gradient, backend._direct_backward_weights, *arguments),
-            "swapped": partial(_weight_gradient, backend._swapped_backward_weights, *arguments),
+            name: partial(_weight_gradient, partial(backend._correlate, name), *arguments)
+            for name in ("direct", "swapped")
         }
-        chosen = "swapped" if backend._swaps(x, w, geometry) else "direct"
+        chosen = backend._algorithm_of("dw", x.shape, w, geometry)
         yield Paths(f"{shape}, weight gradient", chosen, runs)
 
 
@@ -310,7 +309,7 @@ RULES = {
 
 
 def _block(shape: Shape, x: Array, w: Array) -> Any:
-    return _block_of(x, w, shape.stride, shape.padding, 1, 1, shape.pool, shape.pool_stride)
+    return _pooled_of(x, w, shape.stride, shape.padding, 1, 1, shape.pool, shape.pool_stride)
 
 
 def _arrays(shape: Shape, options: argparse.Namespace) -> tuple[Array, Array, Array]:

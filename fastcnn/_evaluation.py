@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from fastcnn import nn
 from fastcnn._batches import Samples, floats
 from fastcnn._loss import Loss
+from fastcnn._options import integer
 from fastcnn._samples import ArraysLike, as_arrays, given, require_weight
 from fastcnn._sentences import explained
 from fastcnn._setup import Setup
@@ -29,7 +30,6 @@ from fastcnn._weighted import tally_of
 from fastcnn.backend import Backend
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import called
-from fastcnn.nn._options import integer
 from fastcnn.nn._places import count_of, is_several
 
 __all__ = ["Evaluation"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array, require_unmasked
+from fastcnn._options import number
 from fastcnn._types import Array
-from fastcnn.nn._options import number
 
 __all__ = [
     "balanced_weights",

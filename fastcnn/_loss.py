@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 from fastcnn._labels import numbers
 from fastcnn._sentences import shown, takes
 from fastcnn._settings import Checks, Settings
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
-from fastcnn.nn._options import Shape
 from fastcnn.nn._repr import OptionsRepr
 
 __all__ = ["AnyLoss", "FunctionLoss", "Loss", "LossBackward", "LossFunction", "bytes_or_counts"]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
+from fastcnn._options import number
 from fastcnn._several import Arrays, Ends
 from fastcnn._types import Array
 from fastcnn.losses import Loss
-from fastcnn.nn._options import number
 from fastcnn.nn._places import count_of
 
 __all__ = [

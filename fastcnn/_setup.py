@@ -17,6 +17,7 @@ from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
 from fastcnn._labels import sample_weights
 from fastcnn._loss import AnyLoss, Loss
+from fastcnn._options import flag, float_dtype, integer
 from fastcnn._samples import Given, Sides, Split, require_weight
 from fastcnn._sentences import no_attribute
 from fastcnn._settings import Checks
@@ -35,7 +36,6 @@ from fastcnn._types import Array
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
 from fastcnn.backend import Backend
 from fastcnn.inference import as_images, no_model
-from fastcnn.nn._options import flag, float_dtype, integer
 from fastcnn.nn._places import count_of
 from fastcnn.nn._variable import Buffer
 from fastcnn.optim import SGD, Optimizer, get_optimizer
@@ -186,7 +186,7 @@ class Setup:
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        self._seed = integer(seed, "seed", 0)
+        self._seed = integer(seed, "seed", 0, any_size=True)
 
     @property
     def schedule(self) -> Schedule:

@@ -7,8 +7,8 @@ import os
 import re
 
 from fastcnn._cgroups import cpu_quota
-from fastcnn._checks import integer
 from fastcnn._kernels import has_openmp, has_team
+from fastcnn._options import integer
 
 __all__ = ["default_num_threads", "get_num_threads", "set_num_threads"]
 
@@ -66,7 +66,7 @@ def checked_num_threads(op: str, num_threads: int | None) -> int | None:
     """Return a number of threads from 1 to 1024, or None; else a TypeError or ValueError."""
     if num_threads is None:
         return None
-    result = integer(op, "num_threads", num_threads)
+    result = integer(num_threads, f"{op}: num_threads")
     if result > MOST_THREADS:
         raise ValueError(
             f"{op}: num_threads: expected an integer of at most {MOST_THREADS}, got {result}"

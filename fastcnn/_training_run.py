@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fastcnn import datasets, nn, optim
 from fastcnn._files import remove_leftovers, require_writable, write_atomically
 from fastcnn._interrupt import Interrupts
+from fastcnn._options import choice, integer, number
 from fastcnn.callbacks import Callback
-from fastcnn.nn._options import choice, integer, number
 from fastcnn.schedules import SCHEDULES
 from fastcnn.serialization import MODEL, read_notes
 from fastcnn.trainer import Trainer
@@ -84,7 +84,7 @@ class Settings:
         choice(self.schedule, "schedule", SCHEDULES)
         integer(self.epochs, "epochs")
         integer(self.batch_size, "batch_size")
-        integer(self.seed, "seed", 0)
+        integer(self.seed, "seed", 0, any_size=True)
         for limit in ("limit_train", "limit_test"):
             if getattr(self, limit) is not None:
                 integer(getattr(self, limit), limit)

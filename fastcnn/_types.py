@@ -6,8 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Padding", "Size2D"]
+__all__ = ["Array", "Padding", "Shape", "Size2D"]
 
 Array = NDArray[Any]
+Shape = tuple[int, ...]
 Size2D = int | tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastcnn import nn
+from fastcnn._options import number
 from fastcnn._several import Ends, is_any, last_layers, places
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.losses import CrossEntropy, Loss, called, get_loss
 from fastcnn.metrics import hits as correct
-from fastcnn.nn._options import number
 
 __all__ = [
     "Losses",

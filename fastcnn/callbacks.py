@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastcnn._files import name_of, require_writable
 from fastcnn._interrupt import Interrupts
+from fastcnn._options import choice, flag, integer, number
 from fastcnn._settings import Checks, Settings
-from fastcnn.nn._options import choice, flag, integer, number
 from fastcnn.nn._repr import OptionsRepr
 from fastcnn.serialization import OF_AN_OUTPUT, require_saveable
 

@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn._arrays import as_array
 from fastcnn._backends import get_backend
-from fastcnn._checks import as_array
 from fastcnn._sentences import explained
 from fastcnn._types import Array, Padding, Size2D
 from fastcnn.backend import Backend
@@ -92,7 +92,7 @@ def _on_batch(
     name: str, op: Callable[[Array], Array], x: ArrayLike, ranks: tuple[int, ...] = (3, 4)
 ) -> Array:
     """Apply an op on batches to a batch, or to what has the first of these ranks: one of it."""
-    array = as_array(name, "x", x)
+    array = as_array(x, f"{name}: x")
     if array.ndim == ranks[0]:
         result: Array = op(array[np.newaxis])[0]
         return result

@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 
 from fastcnn._labels import balanced_weights, class_labels, class_weights_of, numbers, shares
 from fastcnn._loss import FunctionLoss, Loss, LossBackward, LossFunction, bytes_or_counts
+from fastcnn._options import choice, number
 from fastcnn._sentences import takes
 from fastcnn._settings import Checks, Settings
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
-from fastcnn.nn._options import Shape, choice, number
 
 __all__ = ["CrossEntropy", "FunctionLoss", "Loss", "MeanSquaredError", "get_loss"]
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from fastcnn._backends import as_fast
 from fastcnn._memory import zeros
+from fastcnn._options import choice, flag, number
 from fastcnn._settings import Checks, Settings
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
-from fastcnn.nn._options import Shape, choice, flag, number
 from fastcnn.nn._repr import OptionsRepr
 from fastcnn.nn._variable import Parameter
 

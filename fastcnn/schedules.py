@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+from fastcnn._options import choice, number
 from fastcnn._sentences import shown, takes
 from fastcnn._settings import Checks, Settings
-from fastcnn.nn._options import choice, number
 from fastcnn.nn._repr import OptionsRepr
 
 __all__ = ["Constant", "Cosine", "Schedule", "Step", "WarmUp", "get_schedule"]

@@ -21,10 +21,10 @@ from fastcnn import nn
 from fastcnn._architecture import architecture_of, known_layers, layer_from, outline_of
 from fastcnn._files import name_of, naming, remove_leftovers, write_atomically
 from fastcnn._json import checked_notes
+from fastcnn._options import float_dtype, input_shape_of, integer, one_or_several
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn._sentences import explained
-from fastcnn._types import Array
-from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer
+from fastcnn._types import Array, Shape
 from fastcnn.nn._state import check_state
 from fastcnn.optim import Optimizer
 
@@ -122,7 +122,7 @@ def _frozen(model: nn.Module) -> list[str]:
 def rebuild(description: Mapping[str, Any], layers: Mapping[str, type[nn.Module]]) -> nn.Module:
     """Return the model that `describe` described, planned but without weights."""
     model = layer_from(description.get("architecture"), layers)
-    model.plan(input_shapes_of(description.get("input_shape"), "input_shape"))
+    model.plan(one_or_several(description.get("input_shape"), "input_shape", input_shape_of))
     modules = {prefix.rstrip("."): module for prefix, module in model._named()}
     frozen = description.get("frozen", [])
     if not isinstance(frozen, list) or not all(
@@ -192,7 +192,7 @@ def read_state(
         kind = type(optimizer).__name__
         if description.get("optimizer") != kind:
             raise ValueError(f"expected optimizer {kind}, got {description.get('optimizer')!r:.80}")
-        input_shape = input_shapes_of(saved.get("input_shape"), "input_shape")
+        input_shape = one_or_several(saved.get("input_shape"), "input_shape", input_shape_of)
         if model.built and model.input_shape != input_shape:
             raise ValueError(f"expected a model for inputs {model.input_shape}, got {input_shape}")
         planned = model
@@ -201,7 +201,8 @@ def read_state(
             planned.plan(input_shape)
         weights = check_state(planned.shapes(), _part(tensors, "model."), dtype)
         seed, epoch, step = (
-            integer(description.get(name), name, 0) for name in ("seed", "epoch", "step")
+            integer(description.get(name), name, 0, any_size=True)
+            for name in ("seed", "epoch", "step")
         )
         # Files of before a trainer could change its optimizer do not have it.
         optimizer_step = integer(description.get("optimizer_step", step), "optimizer_step", 0)

@@ -21,6 +21,7 @@ from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
+from fastcnn._options import flag, integer, number
 from fastcnn._passes import Kept, Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._samples import ArraysLike, Split, given, given_pair, split
@@ -32,7 +33,6 @@ from fastcnn._update import Update
 from fastcnn._weighted import tally_of
 from fastcnn.backend import Backend
 from fastcnn.callbacks import Callback, called_around
-from fastcnn.nn._options import flag, integer, number
 from fastcnn.nn._places import count_of
 from fastcnn.nn._repr import in_a_line, model_in_words
 from fastcnn.optim import Optimizer, clip_gradients

@@ -177,6 +177,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def kind_of(value: Any) -> str:
+    """Return the type and the value, as a message about a wrong type shows them."""
+    return f"{type(value).__name__} {shown(value)}"
+
+
 def integer(op: str, name: str, value: Any, minimum: int) -> int:
     """Return an int of at least `minimum`; NumPy's integers are taken, truth values are not."""
     number = None
@@ -184,7 +189,7 @@ def integer(op: str, name: str, value: Any, minimum: int) -> int:
         with suppress(TypeError):
             number = operator.index(value)
     if number is None:
-        raise TypeError(f"{op}: {name}: expected an integer, got {shown(value)}")
+        raise TypeError(f"{op}: {name}: expected an integer, got {kind_of(value)}")
     if not minimum <= number <= _LARGEST:
         raise ValueError(
             f"{op}: {name}: expected an integer of at least {minimum} and at most 2**62, "
@@ -223,14 +228,14 @@ def shape4(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
 def flag(op: str, name: str, value: Any) -> bool:
     """Return a truth value; numbers are not taken for one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: {name}: expected True or False, got {shown(value)}")
+        raise TypeError(f"{op}: {name}: expected True or False, got {kind_of(value)}")
     return bool(value)
 
 
 def real(op: str, name: str, value: Any) -> float:
     """Return a float of any real number, infinities and NaN included."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{op}: {name}: expected a number, got {shown(value)}")
+        raise TypeError(f"{op}: {name}: expected a number, got {kind_of(value)}")
     try:
         return float(value)
     except OverflowError:  # an int of more than 308 digits

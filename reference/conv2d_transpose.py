@@ -152,7 +152,7 @@ def _places(
     """Check the options of a transposed convolution; return what they mean for these arrays."""
     N, H, W, C = x.shape
     R, S, group_filters, channels = w.shape
-    steps = pair(op, "stride", stride)
+    strides = pair(op, "stride", stride)
     extra = pair(op, "output_padding", output_padding, 0)
     groups = integer(op, "groups", groups, 1)
     if C % groups:
@@ -163,10 +163,10 @@ def _places(
             f"{w.shape}"
         )
     # "same" is that of the convolution whose input is the output here.
-    sides = pads(op, padding, (H * steps[0], W * steps[1]), (R, S), steps)
+    sides = pads(op, padding, (H * strides[0], W * strides[1]), (R, S), strides)
     whole: list[int] = []
     for axis, n, k, s, more, side in zip(
-        ("height", "width"), (H, W), (R, S), steps, extra, sides, strict=True
+        ("height", "width"), (H, W), (R, S), strides, extra, sides, strict=True
     ):
         same = isinstance(padding, str) and padding == "same"
         if same and more:
@@ -193,5 +193,5 @@ def _places(
             f"{(N, *whole, K)}"
         )
     return _Places(
-        (N, whole[0], whole[1], K), padded, sides, (R, S), steps, C // groups, group_filters
+        (N, whole[0], whole[1], K), padded, sides, (R, S), strides, C // groups, group_filters
     )

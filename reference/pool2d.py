@@ -254,12 +254,12 @@ def _places(
     """Check the options of a pooling and return what they mean for this image."""
     N, H, W, C = x_shape
     window = pair(op, "pool_size", pool_size)
-    step = window if stride is None else pair(op, "stride", stride)
+    strides = window if stride is None else pair(op, "stride", stride)
     ceil_mode = flag(op, "ceil_mode", ceil_mode)
-    sides = pads(op, padding, (H, W), window, step)
-    P = windows_that_fit(op, "height", H, window[0], step[0], sides[0], ceil_mode)
-    Q = windows_that_fit(op, "width", W, window[1], step[1], sides[1], ceil_mode)
-    return _Places((N, H, W, C), (N, P, Q, C), sides, window, step)
+    sides = pads(op, padding, (H, W), window, strides)
+    P = windows_that_fit(op, "height", H, window[0], strides[0], sides[0], ceil_mode)
+    Q = windows_that_fit(op, "width", W, window[1], strides[1], sides[1], ceil_mode)
+    return _Places((N, H, W, C), (N, P, Q, C), sides, window, strides)
 
 
 def _argmax_dtype(op: str, place: _Places) -> np.dtype[np.uint8] | np.dtype[np.int32]:

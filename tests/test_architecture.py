@@ -15,12 +15,14 @@ from source_tree import CYTHON, PACKAGE, REFERENCE, ROOT, SOURCES
 # Who may import what, by the longest name that fits; "numpy" is for everyone.
 BACKEND = {"fastcnn.backend", "fastcnn._types"}
 FAST = {"fastcnn._backends", *BACKEND}
-CHECKS = {"fastcnn._checks", "fastcnn._arrays", *BACKEND}
 WORDS = {"fastcnn._sentences"}
+OPTIONS = {"fastcnn._options"}
+CHECKS = {"fastcnn._checks", "fastcnn._arrays", *OPTIONS, *BACKEND}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
 MODEL = {
     *BACKEND,
+    *OPTIONS,
     "fastcnn.nn",
     "fastcnn.losses",
     "fastcnn._loss",
@@ -29,13 +31,14 @@ MODEL = {
 }
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
 SEVERAL = {"fastcnn._several", "fastcnn._weighted"}
-PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", *OPS, *BACKEND}
+PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", *OPS, *OPTIONS, *BACKEND}
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
     "fastcnn._kernels": {"fastcnn._kernels", "cython"},
     "fastcnn._foreign": set(),
     "fastcnn._sentences": {"fastcnn._foreign"},
     "fastcnn._arrays": BACKEND,
+    "fastcnn._options": {*WORDS, *BACKEND},
     "fastcnn._checks": {"fastcnn._arrays", *BACKEND},
     "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
     "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},
@@ -54,13 +57,21 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn.serialization",
         "fastcnn._arrays",
         "fastcnn._memory",
+        *OPTIONS,
         *WORDS,
         *BACKEND,
     },
     "fastcnn._settings": WORDS,
     "fastcnn._hints": BACKEND,
-    "fastcnn._labels": {"fastcnn.nn", "fastcnn._arrays", *BACKEND},
-    "fastcnn._loss": {"fastcnn.nn", "fastcnn._settings", "fastcnn._labels", *WORDS, *BACKEND},
+    "fastcnn._labels": {"fastcnn.nn", "fastcnn._arrays", *OPTIONS, *BACKEND},
+    "fastcnn._loss": {
+        "fastcnn.nn",
+        "fastcnn._settings",
+        "fastcnn._labels",
+        *OPTIONS,
+        *WORDS,
+        *BACKEND,
+    },
     "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", *WORDS, *MODEL},
     "fastcnn.optim": {"fastcnn._settings", "fastcnn._memory", *FAST, *MODEL},
     "fastcnn.schedules": {"fastcnn._settings", *WORDS, *MODEL},
@@ -77,7 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._interrupt",
         "fastcnn._settings",
     },
-    "fastcnn.program": {"fastcnn.program", "fastcnn.nn", *BACKEND},
+    "fastcnn.program": {"fastcnn.program", "fastcnn.nn", *OPTIONS, *BACKEND},
     # Module.program shows what the fast backend makes of a program.
     "fastcnn.program.show": {"fastcnn.program", "fastcnn.fast", *MODEL},
     # What runs programs on the fast backend, and so knows both.
@@ -97,6 +108,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._hints",
         "fastcnn._several",
         "fastcnn.fast",
+        *OPTIONS,
         *WORDS,
         *FAST,
     },
@@ -268,10 +280,10 @@ def test_imports_run_in_no_circle() -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("fastcnn/nn/_options.py", "from fastcnn.nn._conv import Conv2D"),
-        ("fastcnn/nn/_options.py", "from fastcnn.nn import _module"),
-        ("fastcnn/nn/_options.py", "from fastcnn import nn"),
-        ("fastcnn/nn/_options.py", "from . import _module"),
+        ("fastcnn/nn/_variable.py", "from fastcnn.nn._conv import Conv2D"),
+        ("fastcnn/nn/_variable.py", "from fastcnn.nn import _module"),
+        ("fastcnn/nn/_variable.py", "from fastcnn import nn"),
+        ("fastcnn/nn/_variable.py", "from . import _module"),
         ("fastcnn/_samples.py", "import fastcnn.trainer"),
         ("fastcnn/losses.py", "class A:\n    from fastcnn._weighted import Losses"),
     ],
@@ -289,7 +301,7 @@ def test_a_circle_would_be_seen(file: str, line: str) -> None:
     ["def f():\n    from fastcnn import nn", "if TYPE_CHECKING:\n    from fastcnn import nn"],
 )
 def test_what_is_imported_later_makes_no_circle(line: str) -> None:
-    assert imported_with(ROOT / "fastcnn" / "nn" / "_options.py", line) == []
+    assert imported_with(ROOT / "fastcnn" / "nn" / "_variable.py", line) == []
 
 
 @pytest.mark.parametrize(

@@ -263,11 +263,13 @@ HOSTILE: list[tuple[Any, str]] = [
     (sequential("ReLU"), "expected a layer, got str"),
     (layer("Sequential", layers=layer("ReLU")), "Sequential: layers"),
     (layer("Residual", body=None), "Residual: body"),
-    (sequential(layer("Dense", units=2**70)), "weight"),
+    (sequential(layer("Dense", units=2**62)), "weight"),
+    (sequential(layer("Dense", units=2**70)), "units: expected an integer of at most"),
     (sequential(layer("Dense", units=10**1000)), ""),
     (sequential(layer("Dense", units=2**34), layer("Dense", units=2**34)), "missing: 0"),
     (sequential(layer("Conv2D", filters=3, kernel_size=[3, 3, 3])), "kernel_size"),
-    (sequential(layer("Conv2D", filters=3, kernel_size=2**63)), "input height|expected an input"),
+    (sequential(layer("Conv2D", filters=3, kernel_size=2**61)), "input height|expected an input"),
+    (sequential(layer("Conv2D", filters=3, kernel_size=2**63)), "kernel_size: expected an integer"),
 ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from fastcnn._options import integer
 from fastcnn._sentences import absent
 from fastcnn._types import Array
 from fastcnn.datasets import mnist, strokes
@@ -53,12 +54,8 @@ def load(
     if name not in NAMES:
         raise ValueError(f"dataset: expected one of {', '.join(NAMES)}, got {name!r}")
     for option, limit in (("limit_train", limit_train), ("limit_test", limit_test)):
-        if limit is None:
-            continue
-        if isinstance(limit, bool) or not isinstance(limit, int):
-            raise TypeError(f"{option}: expected an integer, got {type(limit).__name__}")
-        if limit < 1:
-            raise ValueError(f"{option}: expected 1 or more, got {limit}")
+        if limit is not None:
+            integer(limit, option)
     if name == "strokes":
         return strokes.load(
             train_size=min(strokes.TRAIN_SIZE, limit_train or strokes.TRAIN_SIZE),

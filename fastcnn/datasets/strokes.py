@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from fastcnn._options import integer
 from fastcnn._types import Array
 
 __all__ = ["SIZE", "TEST_SIZE", "TRAIN_SIZE", "draw", "load"]
@@ -269,14 +270,11 @@ def draw(n: int, *, seed: int = 0, split: str = "train") -> tuple[Array, Array]:
     from different random streams of the same seed. Raises TypeError or ValueError for a number
     of images below one, a negative seed or an unknown split.
     """
-    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"strokes: {name}: expected an integer, got {type(value).__name__}")
-        if value < least:
-            raise ValueError(f"strokes: {name}: expected {least} or more, got {value}")
+    n = integer(n, "strokes: n")
+    seed = integer(seed, "strokes: seed", 0, any_size=True)
     if split not in ("train", "test"):
         raise ValueError(f'strokes: split: expected "train" or "test", got {split!r}')
-    stream = np.random.SeedSequence(int(seed), spawn_key=(("train", "test").index(split),))
+    stream = np.random.SeedSequence(seed, spawn_key=(("train", "test").index(split),))
     rng = np.random.Generator(np.random.PCG64(stream))
 
     x = np.empty((n, SIZE, SIZE, 1), dtype=np.uint8)

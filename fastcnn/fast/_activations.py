@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, number, same_shape
+from fastcnn._checks import float_arrays, same_shape
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -28,7 +29,7 @@ class Activations(MemoryBound):
         """Run a backward kernel; `saved` is the one array that forward took or gave."""
         ((name, _),) = saved.items()
         dy, array = float_arrays(op, dy=dy, **saved)
-        same_shape(op, "dy", dy, name, array)
+        same_shape(dy, f"{op}: dy", name, array)
         dx = self._empty(dy.shape, dy.dtype)
         if dx.size:
             kernel, forward = self._load(dy).activations.backward, op.removesuffix("_backward")
@@ -43,21 +44,21 @@ class Activations(MemoryBound):
         return self._elementwise_backward("relu_backward", dy, y=y)
 
     def leaky_relu(self, x: ArrayLike, *, negative_slope: float = 0.01) -> Array:
-        slope = number("leaky_relu", "negative_slope", negative_slope)
+        slope = number(negative_slope, "leaky_relu: negative_slope")
         return self._elementwise("leaky_relu", x, slope)
 
     def leaky_relu_backward(
         self, dy: ArrayLike, x: ArrayLike, *, negative_slope: float = 0.01
     ) -> Array:
-        slope = number("leaky_relu_backward", "negative_slope", negative_slope)
+        slope = number(negative_slope, "leaky_relu_backward: negative_slope")
         return self._elementwise_backward("leaky_relu_backward", dy, slope, x=x)
 
     def elu(self, x: ArrayLike, *, alpha: float = 1.0) -> Array:
-        return self._elementwise("elu", x, number("elu", "alpha", alpha))
+        return self._elementwise("elu", x, number(alpha, "elu: alpha"))
 
     def elu_backward(self, dy: ArrayLike, x: ArrayLike, *, alpha: float = 1.0) -> Array:
         return self._elementwise_backward(
-            "elu_backward", dy, number("elu_backward", "alpha", alpha), x=x
+            "elu_backward", dy, number(alpha, "elu_backward: alpha"), x=x
         )
 
     def gelu(self, x: ArrayLike) -> Array:

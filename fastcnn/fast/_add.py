@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, shape
+from fastcnn._options import shape_of
 from fastcnn._types import Array
-from fastcnn.fast._broadcast import Broadcast, meeting, shape_of, sum_into
+from fastcnn.fast._broadcast import Broadcast, meeting, sum_into
 
 __all__ = ["Add"]
 
@@ -25,9 +26,10 @@ class Add(Broadcast):
     ) -> tuple[Array, Array]:
         op = "add_backward"
         (dy,) = float_arrays(op, dy=dy)
-        a_shape, b_shape = shape_of(op, "a_shape", a_shape), shape_of(op, "b_shape", b_shape)
+        a_shape = shape_of(a_shape, f"{op}: a_shape", 0)
+        b_shape = shape_of(b_shape, f"{op}: b_shape", 0)
         pair = meeting(op, a_shape, b_shape, "a_shape, b_shape")
-        shape(op, "dy", dy, pair.shape, "that of add's result")
+        shape(dy, f"{op}: dy", pair.shape, "that of add's result")
         if pair.times == 0:
             return self._summed(dy, a_shape), self._summed(dy, b_shape)
         whole, part = (b_shape, a_shape) if pair.swapped else (a_shape, b_shape)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, positive, rank, same_shape, shape
+from fastcnn._checks import float_arrays, rank, same_shape, shape
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast import _wide
 from fastcnn.fast._memory_bound import MemoryBound
@@ -17,13 +18,13 @@ __all__ = ["BatchNorm", "check_batch"]
 
 
 def _check(op: str, x: Array, **vectors: Array) -> None:
-    rank(op, "x", x, "N, C", "N, H, W, C")
+    rank(x, f"{op}: x", "N, C", "N, H, W, C")
     if 0 in x.shape[1:]:
         raise ValueError(
             f"{op}: x: expected at least one value a sample and channel, got shape {x.shape}"
         )
     for name, vector in vectors.items():
-        shape(op, name, vector, x.shape[-1:], "one for each channel of x")
+        shape(vector, f"{op}: {name}", x.shape[-1:], "one for each channel of x")
 
 
 def check_batch(op: str, x_shape: tuple[int, ...]) -> None:
@@ -54,7 +55,7 @@ class BatchNorm(MemoryBound):
         op = "batch_norm"
         x, gamma, beta = float_arrays(op, x=x, gamma=gamma, beta=beta)
         _check(op, x, gamma=gamma, beta=beta)
-        epsilon = positive(op, "epsilon", epsilon)
+        epsilon = number(epsilon, f"{op}: epsilon", 0, open_low=True)
         check_batch(op, x.shape)
         y = self._empty(x.shape, x.dtype)
         mean, variance = self._empty(gamma.shape, x.dtype), self._empty(gamma.shape, x.dtype)
@@ -101,7 +102,7 @@ class BatchNorm(MemoryBound):
             op, x=x, gamma=gamma, beta=beta, mean=mean, variance=variance
         )
         _check(op, x, gamma=gamma, beta=beta, mean=mean, variance=variance)
-        epsilon = positive(op, "epsilon", epsilon)
+        epsilon = number(epsilon, f"{op}: epsilon", 0, open_low=True)
         y = self._empty(x.shape, x.dtype)
         if y.size:
             kernel = self._load(x).batch_norm
@@ -149,8 +150,8 @@ class BatchNorm(MemoryBound):
             op, dy=dy, x=x, gamma=gamma, mean=mean, variance=variance
         )
         _check(op, x, gamma=gamma, mean=mean, variance=variance)
-        same_shape(op, "dy", dy, "x", x)
-        epsilon = positive(op, "epsilon", epsilon)
+        same_shape(dy, f"{op}: dy", "x", x)
+        epsilon = number(epsilon, f"{op}: epsilon", 0, open_low=True)
         if op == "batch_norm_backward":
             check_batch(op, x.shape)
         dx = self._empty(x.shape, x.dtype)

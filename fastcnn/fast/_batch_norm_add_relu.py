@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, positive
+from fastcnn._checks import float_arrays
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._batch_norm_relu_conv2d import LANES, BatchNormReluConv2D, _where_narrow
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import _noting, _otherwise
@@ -37,7 +38,7 @@ class BatchNormAddRelu(BatchNormReluConv2D):
         """Return y and the statistics (C,) of x; x and r are (N, H, W, C), as for `is_residual`."""
         op = "batch_norm_add_relu"
         x, gamma, beta, r = float_arrays(op, x=x, gamma=gamma, beta=beta, r=r)
-        epsilon = positive(op, "epsilon", epsilon)
+        epsilon = number(epsilon, "batch_norm: epsilon", 0, open_low=True)
         kernels, threads = self._load(x), self._team(x)
         mean, variance, sums, table = self._statistics(x, gamma, beta, epsilon)
         y = self._empty(x.shape, x.dtype)
@@ -66,7 +67,6 @@ class BatchNormAddRelu(BatchNormReluConv2D):
         dy, y, x, gamma, mean, variance = float_arrays(
             op, dy=dy, y=y, x=x, gamma=gamma, mean=mean, variance=variance
         )
-        epsilon = positive(op, "epsilon", epsilon)
         kernel, threads, fits = self._load(x).batch_norm_add, self._team(x), [True]
         channels = x.shape[3]
         parts = kernel.parts(math.prod(x.shape[:3]), channels)

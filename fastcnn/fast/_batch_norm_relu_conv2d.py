@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, positive
+from fastcnn._checks import float_arrays
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._conv2d_batch_norm_relu import Conv2DBatchNormRelu
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import _noting, _otherwise
@@ -68,7 +69,7 @@ class BatchNormReluConv2D(Conv2DBatchNormRelu):
         """
         op = "batch_norm_relu_conv2d"
         x, gamma, beta, w, b = float_arrays(op, x=x, gamma=gamma, beta=beta, w=w, b=b)
-        epsilon = positive(op, "epsilon", epsilon)
+        epsilon = number(epsilon, "batch_norm: epsilon", 0, open_low=True)
         kernels, threads = self._load(x), self.num_threads
         mean, variance, sums, table = self._statistics(x, gamma, beta, epsilon)
         y = self._empty((*x.shape[:3], w.shape[3]), x.dtype)
@@ -117,7 +118,6 @@ class BatchNormReluConv2D(Conv2DBatchNormRelu):
             variance=variance,
             table=table,
         )
-        epsilon = positive(op, "epsilon", epsilon)
         channels, filters = w.shape[2:]
         kernel, threads, fits = self._load(x).norm_pointwise, self.num_threads, [True]
         parts, size = kernel.sizes(math.prod(x.shape[:3]), channels, filters, threads)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcnn._checks import float_arrays, output_size, pair
+from fastcnn._checks import float_arrays
+from fastcnn._options import output_size, pair, size2d
 from fastcnn._types import Array, Size2D
 from fastcnn.fast import _wide
 from fastcnn.fast._activations import Activations
@@ -31,19 +32,16 @@ class _Windows(NamedTuple):
     @property
     def side_by_side(self) -> bool:
         return all(
-            step == size or count == 1
-            for step, size, count in zip(self.stride, self.size, self.output, strict=True)
+            stride == size or count == 1
+            for stride, size, count in zip(self.stride, self.size, self.output, strict=True)
         )
 
 
 def _windows(x: Array, pool_size: Size2D, pool_stride: Size2D | None) -> _Windows:
     op = "max_pool2d"
-    size = pair(op, "pool_size", pool_size)
-    stride = size if pool_stride is None else pair(op, "stride", pool_stride)
-    output = (
-        output_size(op, "height", x.shape[1], (0, 0), size[0], stride[0]),
-        output_size(op, "width", x.shape[2], (0, 0), size[1], stride[1]),
-    )
+    size = pair(size2d(pool_size, f"{op}: pool_size"))
+    stride = size if pool_stride is None else pair(size2d(pool_stride, f"{op}: stride"))
+    output = output_size(x.shape[1:3], f"{op}: x", size, stride)
     return _Windows(output, size, stride)
 
 

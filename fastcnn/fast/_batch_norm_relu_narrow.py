@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, positive
+from fastcnn._checks import float_arrays
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._batch_norm_add_relu import BatchNormAddRelu
 from fastcnn.fast._batch_norm_relu_conv2d import LANES, _where_narrow
@@ -33,7 +34,7 @@ class BatchNormReluNarrow(BatchNormAddRelu):
         """Return y, the statistics (C,) of x, and the table of its norm, which backward reads."""
         op = "batch_norm_relu_narrow"
         x, gamma, beta = float_arrays(op, x=x, gamma=gamma, beta=beta)
-        epsilon = positive(op, "epsilon", epsilon)
+        epsilon = number(epsilon, "batch_norm: epsilon", 0, open_low=True)
         mean, variance, sums, table = self._statistics(x, gamma, beta, epsilon)
         y = self._empty(x.shape, x.dtype)
         kernel = self._load(x).batch_norm_relu
@@ -63,7 +64,6 @@ class BatchNormReluNarrow(BatchNormAddRelu):
         dy, x, gamma, beta, mean, variance, table = float_arrays(
             op, dy=dy, x=x, gamma=gamma, beta=beta, mean=mean, variance=variance, table=table
         )
-        epsilon = positive(op, "epsilon", epsilon)
         kernel, threads, fits = self._load(x).batch_norm_relu, self._team(x), [True]
         channels = x.shape[3]
         parts = kernel.parts(math.prod(x.shape[:3]), channels)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, integer, shown
+from fastcnn._checks import float_arrays
+from fastcnn._options import shown
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -20,7 +21,6 @@ __all__ = [
     "meeting",
     "operands",
     "products_into",
-    "shape_of",
     "sum_into",
 ]
 
@@ -49,13 +49,6 @@ def operands(op: str, **arrays: ArrayLike) -> list[Array]:
         if value is None:
             raise TypeError(f"{op}: {name}: expected an array of float32 or float64, got None")
     return float_arrays(op, **arrays)
-
-
-def shape_of(op: str, name: str, value: Any) -> tuple[int, ...]:
-    """Return the checked shape, of any rank, of an array that is not there."""
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{op}: {name}: expected a tuple of sizes, got {shown(value)}")
-    return tuple(integer(op, name, size, 0) for size in value)
 
 
 def meeting(

@@ -8,9 +8,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, integer, shape, shown
+from fastcnn._checks import float_arrays, shape
+from fastcnn._options import integer, shape_of, shown
 from fastcnn._types import Array
-from fastcnn.fast._broadcast import operands, shape_of
+from fastcnn.fast._broadcast import operands
 from fastcnn.fast._memory_bound import MemoryBound
 
 __all__ = ["Concat"]
@@ -31,7 +32,7 @@ def _joined(
     rank = len(first)
     if rank == 0:
         raise ValueError(f"{op}: {name}: expected arrays of rank 1 at least, got rank 0")
-    axis = integer(op, "axis", axis, -rank)
+    axis = integer(axis, f"{op}: axis", -rank)
     if axis >= rank:
         raise ValueError(f"{op}: axis: expected an integer from {-rank} to {rank - 1}, got {axis}")
     axis %= rank
@@ -69,9 +70,9 @@ class Concat(MemoryBound):
         op = "concat_backward"
         (dy,) = float_arrays(op, dy=dy)
         _several(op, "shapes", shapes)
-        parts = [shape_of(op, f"shapes[{i}]", part) for i, part in enumerate(shapes)]
+        parts = [shape_of(part, f"{op}: shapes[{i}]", 0) for i, part in enumerate(shapes)]
         y_shape, axis = _joined(op, "shapes", parts, axis)
-        shape(op, "dy", dy, y_shape, "that of concat's result")
+        shape(dy, f"{op}: dy", y_shape, "that of concat's result")
         kernel = self._load(dy).concat.concat_backward
         rows, first = math.prod(y_shape[:axis]), 0
         gradients = [self._empty(part, dy.dtype) for part in parts]

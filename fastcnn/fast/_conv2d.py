@@ -10,10 +10,11 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, rank, shape, too_large
+from fastcnn._checks import float_arrays, rank, shape, too_large
 from fastcnn._memory import empty
-from fastcnn._types import Array, Padding, Size2D
-from fastcnn.fast._conv_rules import ConvRules, Geometry, geometry_of, is_pointwise, sees_all
+from fastcnn._options import flag
+from fastcnn._types import Array, Padding, Shape, Size2D
+from fastcnn.fast._conv_rules import ConvRules, Geometry, geometry_of, sees_all
 
 __all__ = ["Conv2D"]
 
@@ -41,13 +42,13 @@ class Conv2D(ConvRules):
         x, w, b = float_arrays("conv2d", x=x, w=w, b=b)
         geometry = geometry_of("conv2d", x, w, stride, padding, dilation, groups)
         if b is not None:
-            rank("conv2d", "b", b, "K")
-            shape("conv2d", "b", b, w.shape[3:], "one for each filter of w")
+            rank(b, "conv2d: b", "K")
+            shape(b, "conv2d: b", w.shape[3:], "one for each filter of w")
         y_shape = (x.shape[0], *geometry.output, w.shape[3])
         try:
             y = self._empty(y_shape, x.dtype)
         except MemoryError:
-            raise MemoryError(too_large("conv2d", "padding", y_shape)) from None
+            raise MemoryError(too_large(y_shape, "conv2d: padding")) from None
         self._convolve(y, x, w, b, geometry)
         return y
 
@@ -84,7 +85,7 @@ class Conv2D(ConvRules):
         """Write a convolution to y; last: an activation, its number, and a residual before it."""
         if y.size == 0:
             return
-        kernels, algorithm = self._load(x), self._conv2d_algorithm(x, w, geometry)
+        kernels, algorithm = self._load(x), self._algorithm_of("y", x.shape, w, geometry)
         groups, (r, s, c, k) = geometry.groups, w.shape
         threads = self.num_threads  # asked once: another Python thread may change it meanwhile
         options: tuple[Any, ...]
@@ -134,11 +135,11 @@ class Conv2D(ConvRules):
         weight_gradient: bool = True,
     ) -> tuple[Array | None, Array | None, Array | None]:
         dy, x, w = float_arrays("conv2d_backward", dy=dy, x=x, w=w)
-        flag("conv2d_backward", "input_gradient", input_gradient)
-        flag("conv2d_backward", "weight_gradient", weight_gradient)
+        flag(input_gradient, "conv2d_backward: input_gradient")
+        flag(weight_gradient, "conv2d_backward: weight_gradient")
         geometry = geometry_of("conv2d_backward", x, w, stride, padding, dilation, groups)
         output = (x.shape[0], *geometry.output, w.shape[3])
-        shape("conv2d_backward", "dy", dy, output, "that of conv2d's result")
+        shape(dy, "conv2d_backward: dy", output, "that of conv2d's result")
         dx: Array | None = None
         dw: Array | None = None
         db: Array | None = None
@@ -153,215 +154,87 @@ class Conv2D(ConvRules):
             dw, db = self._weight_gradients(dy, x, w, geometry)
         return dx, dw, db
 
-    def _input_gradient(
-        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
-    ) -> Array:
-        if self._is_depthwise(w, geometry.groups):
-            return self._depthwise_backward_input(dy, x_shape, w, geometry)
-        if self._has_narrow_groups(w, geometry.groups):
-            return self._grouped_backward_input(dy, x_shape, w, geometry)
-        return self._backward_input(dy, x_shape, w, geometry)
+    def _input_gradient(self, dy: Array, x_shape: Shape, w: Array, geometry: Geometry) -> Array:
+        kernels, algorithm = self._load(dy), self._algorithm_of("dx", x_shape, w, geometry)
+        groups, (r, s, c, k), threads = geometry.groups, w.shape, self.num_threads
+        writes_all = algorithm == "pointwise" or sees_all(w, geometry)
+        dx: Array = (self._empty if writes_all else self._zeros)(x_shape, dy.dtype)
+        if algorithm == "depthwise":
+            call = kernels.depthwise_conv2d.depthwise_conv2d_backward_input
+            self._run(call, dx, dy, w, *geometry.window, threads)
+        elif algorithm == "grouped":
+            kernel = kernels.grouped_conv2d
+            room = self._room(kernel.workspace_size(r * s, c, k), dy.dtype)
+            call = kernel.grouped_conv2d_backward_input
+            self._run(call, dx, dy, w, room, *geometry.window, threads)
+        elif algorithm == "pointwise":
+            kernel = kernels.pointwise_conv2d
+            room = self._room(kernel.workspace_size(k, c), dy.dtype)
+            call = kernel.pointwise_conv2d_backward_input
+            self._run(call, dx, dy, w[0, 0], room, *geometry.strides, threads)
+        elif algorithm == "winograd":
+            kernel = kernels.winograd
+            room = self._room(kernel.workspace_size(*x_shape[:3], k, c, threads), dy.dtype)
+            self._run(kernel.conv2d_backward_input, dx, dy, w, room, *geometry.pads, threads)
+        else:
+            kernel = kernels.conv2d
+            room = self._room(kernel.workspace_size(groups, r * s, k // groups, c), dy.dtype)
+            options = (*geometry.window, groups, threads)
+            self._run(kernel.conv2d_backward_input, dx, dy, w, room, *options)
+        return dx
 
     def _weight_gradients(
         self, dy: Array, x: Array, w: Array, geometry: Geometry
     ) -> tuple[Array, Array]:
-        if self._is_depthwise(w, geometry.groups):
-            return self._depthwise_backward_weights(dy, x, w, geometry)
-        if self._has_narrow_groups(w, geometry.groups):
-            return self._grouped_backward_weights(dy, x, w, geometry)
-        return self._backward_weights(dy, x, w, geometry)
-
-    def _backward_input(
-        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
-    ) -> Array:
-        r, s, c, k = w.shape
-        if self._by_winograd("dx", w, geometry):
-            return self._winograd_backward_input(dy, x_shape, w, geometry)
-        if is_pointwise(x_shape, w, geometry):
-            dx: Array = self._empty(x_shape, dy.dtype)
-            pointwise = self._load(dy).pointwise_conv2d
-            workspace = pointwise.workspace_size(k, c)
-            self._run(
-                pointwise.pointwise_conv2d_backward_input,
-                dx,
-                dy,
-                w[0, 0],
-                self._room(workspace, dy.dtype),
-                *geometry.strides,
-                self.num_threads,
-            )
-            return dx
-        make = self._empty if sees_all(w, geometry) else self._zeros
-        dx = make(x_shape, dy.dtype)
-        kernel = self._load(dy).conv2d
-        workspace = kernel.workspace_size(geometry.groups, r * s, k // geometry.groups, c)
-        self._run(
-            kernel.conv2d_backward_input,
-            dx,
-            dy,
-            w,
-            self._room(workspace, dy.dtype),
-            *geometry.window,
-            geometry.groups,
-            self.num_threads,
-        )
-        return dx
-
-    def _winograd_backward_input(
-        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
-    ) -> Array:
-        dx = self._empty(x_shape, dy.dtype)
-        kernel = self._load(dy).winograd
-        c, k = w.shape[2:]
-        threads = self.num_threads
-        workspace = kernel.workspace_size(*x_shape[:3], k, c, threads)
-        self._run(
-            kernel.conv2d_backward_input,
-            dx,
-            dy,
-            w,
-            self._room(workspace, dy.dtype),
-            *geometry.pads,
-            threads,
-        )
-        return dx
-
-    def _backward_weights(
-        self, dy: Array, x: Array, w: Array, geometry: Geometry
-    ) -> tuple[Array, Array]:
         dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
-        if self._by_winograd("dw", w, geometry):
-            self._winograd_backward_weights(dw, db, dy, x, geometry)
-        elif self._swaps(x, w, geometry):
-            self._swapped_backward_weights(dw, db, dy, x, geometry)
-        else:
-            self._direct_backward_weights(dw, db, dy, x, geometry)
+        algorithm = self._algorithm_of("dw", x.shape, w, geometry)
+        self._correlate(algorithm, dw, db, dy, x, geometry)
         return dw, db
 
-    def _direct_backward_weights(
-        self, dw: Array, db: Array, dy: Array, x: Array, geometry: Geometry
+    def _correlate(
+        self, algorithm: str, dw: Array, db: Array, dy: Array, x: Array, geometry: Geometry
     ) -> None:
-        kernel = self._load(x).conv2d_backward_weights
-        n, height, width, _ = x.shape
-        r, s, c, k = dw.shape
-        options = (*geometry.window, geometry.groups, self.num_threads)
-        workspace = kernel.workspace_size(
-            n, height, width, c, *geometry.output, k // geometry.groups, r, s, *options
-        )
-        self._run(
-            kernel.conv2d_backward_weights, dw, db, dy, x, self._room(workspace, x.dtype), *options
-        )
+        """Write the gradients of weights and bias by one of the algorithms."""
+        kernels, threads = self._load(x), self.num_threads
+        (n, p, q, k), (r, s, c, _) = dy.shape, dw.shape
+        options: tuple[Any, ...] = (*geometry.window, threads)
+        if algorithm == "depthwise":
+            kernel = kernels.depthwise_conv2d_backward_weights
+            room = self._room(kernel.workspace_size(n * p, r * s, k), x.dtype)
+            call = kernel.depthwise_conv2d_backward_weights
+        elif algorithm == "grouped":
+            kernel = kernels.grouped_conv2d
+            room = self._room(kernel.parts_size(n * p, r * s, c, k), x.dtype)
+            call = kernel.grouped_conv2d_backward_weights
+        elif algorithm == "winograd":
+            kernel, options = kernels.winograd_backward_weights, (*geometry.pads, threads)
+            room = self._room(kernel.workspace_size(n, c, p, q, k, threads), x.dtype)
+            call = kernel.conv2d_backward_weights
+        elif algorithm == "swapped":
+            self._correlate_swapped(dw, db, dy, x, geometry)
+            return
+        else:
+            kernel, groups = kernels.conv2d_backward_weights, geometry.groups
+            options = (*geometry.window, groups, threads)
+            size = kernel.workspace_size(*x.shape, p, q, k // groups, r, s, *options)
+            room, call = self._room(size, x.dtype), kernel.conv2d_backward_weights
+        self._run(call, dw, db, dy, x, room, *options)
 
-    def _swapped_backward_weights(
+    def _correlate_swapped(
         self, dw: Array, db: Array, dy: Array, x: Array, geometry: Geometry
     ) -> None:
+        """Do it with x and dy in each other's place, and the taps from the other end."""
         kernel = self._load(x).conv2d_backward_weights
         n, height, width, c = x.shape
         r, s, _, k = dw.shape
         dilations, threads = geometry.window[4:], self.num_threads
         axes = zip((r, s), geometry.pads, dilations, strict=True)
         # Below zero where padding is more than the kernel reaches: that much of dy sees no input.
-        swapped_pads = [(size - 1) * dilation - pad for size, pad, dilation in axes]
-        options = (*geometry.strides, *swapped_pads, *dilations, 1, threads)
-        workspace = kernel.workspace_size(n, *geometry.output, k, height, width, c, r, s, *options)
+        pads = [(size - 1) * dilation - pad for size, pad, dilation in axes]
+        options = (*geometry.strides, *pads, *dilations, 1, threads)
+        size = kernel.workspace_size(n, *geometry.output, k, height, width, c, r, s, *options)
         swapped, sums_of_x = self._empty((r, s, k, c), x.dtype), self._room(c, x.dtype)
-        self._run(
-            kernel.conv2d_backward_weights,
-            swapped,
-            sums_of_x,
-            x,
-            dy,
-            self._room(workspace, x.dtype),
-            *options,
-        )
-        workspace = kernel.swapped_workspace_size(dy.size, k)
-        self._run(kernel.swap_back, dw, db, swapped, dy, self._room(workspace, x.dtype), threads)
-
-    def _winograd_backward_weights(
-        self, dw: Array, db: Array, dy: Array, x: Array, geometry: Geometry
-    ) -> None:
-        kernel = self._load(x).winograd_backward_weights
-        n, *output, k = dy.shape
-        threads = self.num_threads
-        workspace = kernel.workspace_size(n, x.shape[3], *output, k, threads)
-        self._run(
-            kernel.conv2d_backward_weights,
-            dw,
-            db,
-            dy,
-            x,
-            self._room(workspace, x.dtype),
-            *geometry.pads,
-            threads,
-        )
-
-    def _depthwise_backward_input(
-        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
-    ) -> Array:
-        make = self._empty if sees_all(w, geometry) else self._zeros
-        dx = make(x_shape, dy.dtype)
-        self._run(
-            self._load(dy).depthwise_conv2d.depthwise_conv2d_backward_input,
-            dx,
-            dy,
-            w,
-            *geometry.window,
-            self.num_threads,
-        )
-        return dx
-
-    def _depthwise_backward_weights(
-        self, dy: Array, x: Array, w: Array, geometry: Geometry
-    ) -> tuple[Array, Array]:
-        dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
-        kernel = self._load(x).depthwise_conv2d_backward_weights
-        n, p = dy.shape[:2]
-        workspace = kernel.workspace_size(n * p, w.shape[0] * w.shape[1], w.shape[3])
-        self._run(
-            kernel.depthwise_conv2d_backward_weights,
-            dw,
-            db,
-            dy,
-            x,
-            self._room(workspace, x.dtype),
-            *geometry.window,
-            self.num_threads,
-        )
-        return dw, db
-
-    def _grouped_backward_input(
-        self, dy: Array, x_shape: tuple[int, ...], w: Array, geometry: Geometry
-    ) -> Array:
-        make = self._empty if sees_all(w, geometry) else self._zeros
-        dx = make(x_shape, dy.dtype)
-        kernel = self._load(dy).grouped_conv2d
-        workspace = kernel.workspace_size(w.shape[0] * w.shape[1], *w.shape[2:])
-        self._run(
-            kernel.grouped_conv2d_backward_input,
-            dx,
-            dy,
-            w,
-            self._room(workspace, w.dtype),
-            *geometry.window,
-            self.num_threads,
-        )
-        return dx
-
-    def _grouped_backward_weights(
-        self, dy: Array, x: Array, w: Array, geometry: Geometry
-    ) -> tuple[Array, Array]:
-        dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
-        kernel = self._load(x).grouped_conv2d
-        n, p = dy.shape[:2]
-        workspace = kernel.parts_size(n * p, w.shape[0] * w.shape[1], *w.shape[2:])
-        self._run(
-            kernel.grouped_conv2d_backward_weights,
-            dw,
-            db,
-            dy,
-            x,
-            self._room(workspace, x.dtype),
-            *geometry.window,
-            self.num_threads,
-        )
-        return dw, db
+        room = self._room(size, x.dtype)
+        self._run(kernel.conv2d_backward_weights, swapped, sums_of_x, x, dy, room, *options)
+        room = self._room(kernel.swapped_workspace_size(dy.size, k), x.dtype)
+        self._run(kernel.swap_back, dw, db, swapped, dy, room, threads)

@@ -12,7 +12,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import flag, float_arrays, positive
+from fastcnn._checks import float_arrays
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import (
     Conv2DBatchNormReluMaxPool2D,
@@ -57,7 +58,7 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
         """
         op = "conv2d_batch_norm_relu"
         x, w, b, gamma, beta = float_arrays(op, x=x, w=w, b=b, gamma=gamma, beta=beta)
-        epsilon = positive(op, "epsilon", epsilon)
+        epsilon = number(epsilon, "batch_norm: epsilon", 0, open_low=True)
         channels, filters = w.shape[2:]
         pixels, threads = math.prod(x.shape[:3]), self.num_threads
         moments, fits = self._empty((1 + channels, channels), _DOUBLE), [True]
@@ -123,8 +124,6 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
         dy, y, x, w, b, gamma, mean, variance = float_arrays(
             op, dy=dy, y=y, x=x, w=w, b=b, gamma=gamma, mean=mean, variance=variance
         )
-        epsilon = positive(op, "epsilon", epsilon)
-        flag(op, "input_gradient", input_gradient)
         channels, filters = w.shape[2:]
         pixels, threads = math.prod(x.shape[:3]), self.num_threads
         kernel, fits = self._load(x).pointwise_norm, [True]

@@ -12,7 +12,7 @@ from fastcnn._checks import float_arrays
 from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._batch_norm import check_batch
 from fastcnn.fast._batch_norm_relu_max_pool2d import BatchNormReluMaxPool2D
-from fastcnn.fast._conv2d_relu_max_pool2d import Conv2DReluMaxPool2D, _Block, _block_of
+from fastcnn.fast._conv2d_relu_max_pool2d import Conv2DReluMaxPool2D, _Pooled, _pooled_of
 
 __all__ = ["Conv2DBatchNormReluMaxPool2D", "sees_few"]
 
@@ -55,12 +55,12 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
     ) -> tuple[Array, Array, Array, Array]:
         """Return y, argmax, mean and variance; argmax as of _conv2d_relu_max_pool2d."""
         x, w, b, gamma, beta = float_arrays("conv2d", x=x, w=w, b=b, gamma=gamma, beta=beta)
-        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        check_batch("batch_norm", (len(x), *block.convolved, w.shape[3]))
+        pooled = _pooled_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        check_batch("batch_norm", (len(x), *pooled.convolved, w.shape[3]))
         mean, variance = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         folded, shift = self._empty(w.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
-        moments, fits = self._moments(x, w, block), [True]
+        moments, fits = self._moments(x, w, pooled), [True]
         self._run(
             _noting,
             fits,
@@ -75,31 +75,31 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
             gamma,
             beta,
             epsilon,
-            len(x) * math.prod(block.convolved),
+            len(x) * math.prod(pooled.convolved),
             self._room(3 * len(gamma), _DOUBLE),
         )
-        algorithm = self._algorithm(x, w, block)
+        algorithm = self._algorithm(x, w, pooled)
         if algorithm == "plain":
-            y, argmax = self._plain_block(x, folded, shift, block)
+            y, argmax = self._op_after_op(x, folded, shift, pooled)
         else:
-            y, argmax = self._fused_block(x, folded, shift, block, algorithm)
+            y, argmax = self._fused(x, folded, shift, pooled, algorithm)
 
         def op_by_op() -> tuple[Array, ...]:
-            z = self._eager.conv2d(x, w, b, **block.options)
+            z = self._eager.conv2d(x, w, b, **pooled.options)
             result: tuple[Array, ...] = self._eager._batch_norm_relu_max_pool2d(
-                z, gamma, beta, epsilon=epsilon, **_pool(block)
+                z, gamma, beta, epsilon=epsilon, **_pool(pooled)
             )
             return result
 
         self._run(_otherwise, fits, op_by_op, y, argmax, mean, variance)
         return y, argmax, mean, variance
 
-    def _moments(self, x: Array, w: Array, block: _Block) -> Array:
+    def _moments(self, x: Array, w: Array, pooled: _Pooled) -> Array:
         """Return the sums over all patches: of their numbers, and of products of two."""
         numbers = w.shape[0] * w.shape[1] * w.shape[2]
         moments = self._empty((1 + numbers, numbers), _DOUBLE)
         kernel = self._load(moments).conv_norm_block
-        sizes = (*block.convolved, *w.shape[:2], *block.window)
+        sizes = (*pooled.convolved, *w.shape[:2], *pooled.window)
         size, offsets = kernel.workspace_size(*x.shape, *sizes, self.num_threads)
         self._run(
             kernel.moments,
@@ -137,17 +137,17 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
         Where x needs a gradient, the convolution is computed again.
         """
         x, w, b, gamma = float_arrays("conv2d_backward", x=x, w=w, b=b, gamma=gamma)
-        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        pooled = _pooled_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         if not input_gradient:
             gradients = self._gradients_from_moments(
-                dy, argmax, x, w, b, gamma, mean, variance, epsilon, block
+                dy, argmax, x, w, b, gamma, mean, variance, epsilon, pooled
             )
             return None, *gradients
-        z = self.conv2d(x, w, b, **block.options)
+        z = self.conv2d(x, w, b, **pooled.options)
         dz, dgamma, dbeta = self._batch_norm_relu_max_pool2d_backward(
-            dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
+            dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(pooled)
         )
-        dx, dw, db = self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
+        dx, dw, db = self.conv2d_backward(dz, x, w, **pooled.options, input_gradient=input_gradient)
         assert dw is not None
         assert db is not None
         return dx, dw, db, dgamma, dbeta
@@ -163,13 +163,13 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
         mean: Array,
         variance: Array,
         epsilon: float,
-        block: _Block,
+        pooled: _Pooled,
     ) -> tuple[Array, Array, Array, Array]:
-        path, *_ = self._gradient_paths(x, w, block, False)
-        _, dw_norm, dbeta = self._block_gradients(path, dy, argmax, x, w, block, False)
+        path, *_ = self._gradient_paths(x, w, pooled, False)
+        _, dw_norm, dbeta = self._gradients_by(path, dy, argmax, x, w, pooled, False)
         dw, db, dgamma = (self._empty(array.shape, w.dtype) for array in (w, gamma, gamma))
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
-        moments, fits = self._moments(x, w, block), [True]
+        moments, fits = self._moments(x, w, pooled), [True]
         self._run(
             _noting,
             fits,
@@ -186,17 +186,17 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
             mean,
             variance,
             epsilon,
-            len(x) * math.prod(block.convolved),
+            len(x) * math.prod(pooled.convolved),
             self._room(5 * len(gamma), _DOUBLE),
         )
 
         def op_by_op() -> tuple[Array, ...]:
-            z = self._eager.conv2d(x, w, b, **block.options)
+            z = self._eager.conv2d(x, w, b, **pooled.options)
             dz, *of_norm = self._eager._batch_norm_relu_max_pool2d_backward(
-                dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(block)
+                dy, argmax, z, gamma, mean, variance, epsilon=epsilon, **_pool(pooled)
             )
             _, *of_convolution = self._eager.conv2d_backward(
-                dz, x, w, **block.options, input_gradient=False
+                dz, x, w, **pooled.options, input_gradient=False
             )
             return *of_convolution, *of_norm
 
@@ -215,5 +215,5 @@ def _otherwise(fits: list[bool], compute: Callable[[], tuple[Array, ...]], *resu
             np.copyto(result, array)
 
 
-def _pool(block: _Block) -> dict[str, Any]:
-    return {"pool_size": block.pool[:2], "pool_stride": block.pool[2:]}
+def _pool(pooled: _Pooled) -> dict[str, Any]:
+    return {"pool_size": pooled.pool[:2], "pool_stride": pooled.pool[2:]}

@@ -1,4 +1,4 @@
-"""Convolution + bias + ReLU + max-pool, a block for short: fused, or one after another."""
+"""Convolution + bias + ReLU + max-pool: fused, or op after op."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._checks import by_shape, float_arrays, output_size, pair
+from fastcnn._checks import by_shape, float_arrays
+from fastcnn._options import output_size, pair, size2d
 from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._activations import Activations
 from fastcnn.fast._batch_norm_relu_max_pool2d import drop_dead, mark_dead
@@ -31,8 +32,8 @@ _ANY_ACTIVATION = ("few", "winograd")  # kernels that take any in place of ReLU
 _LANES_A_FILTER = 1.25
 
 
-class _Block(NamedTuple):
-    """The options of a block, as the kernels take them."""
+class _Pooled(NamedTuple):
+    """The options of convolution and pool, as the kernels take them."""
 
     output: tuple[int, int]
     pool: tuple[int, int, int, int]  # window and strides
@@ -47,7 +48,7 @@ class _Block(NamedTuple):
 
 
 @by_shape
-def _block_of(
+def _pooled_of(
     x: Array,
     w: Array,
     stride: Size2D,
@@ -56,27 +57,23 @@ def _block_of(
     groups: int,
     pool_size: Size2D,
     pool_stride: Size2D | None,
-) -> _Block:
+) -> _Pooled:
     geometry, op = geometry_of("conv2d", x, w, stride, padding, dilation, groups), "max_pool2d"
-    size = pair(op, "pool_size", pool_size)
-    step = size if pool_stride is None else pair(op, "stride", pool_stride)
-    height, width = geometry.output
-    output = (
-        output_size(op, "height", height, (0, 0), size[0], step[0]),
-        output_size(op, "width", width, (0, 0), size[1], step[1]),
-    )
+    size = pair(size2d(pool_size, f"{op}: pool_size"))
+    strides = size if pool_stride is None else pair(size2d(pool_stride, f"{op}: stride"))
+    output = output_size(geometry.output, f"{op}: x", size, strides)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _Block(
-        output, (*size, *step), geometry.window, geometry.groups, geometry.output, options
+    return _Pooled(
+        output, (*size, *strides), geometry.window, geometry.groups, geometry.output, options
     )
 
 
-def _padded_size(x: Array, w: Array, block: _Block) -> int:
+def _padded_size(x: Array, w: Array, pooled: _Pooled) -> int:
     """Return how many numbers a padded image holds."""
     size: int = x.shape[3]
     for axis in range(2):
-        seen = (block.convolved[axis] - 1) * block.window[axis] + w.shape[axis]
-        size *= max(x.shape[1 + axis] + block.window[2 + axis], seen)
+        seen = (pooled.convolved[axis] - 1) * pooled.window[axis] + w.shape[axis]
+        size *= max(x.shape[1 + axis] + pooled.window[2 + axis], seen)
     return size
 
 
@@ -109,25 +106,25 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         gradient pass there.
         """
         x, w, b = float_arrays("conv2d", x=x, w=w, b=b)
-        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        algorithm = self._algorithm(x, w, block)
+        pooled = _pooled_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        algorithm = self._algorithm(x, w, pooled)
         if algorithm == "plain":
-            return self._plain_block(x, w, b, block)
-        return self._fused_block(x, w, b, block, algorithm)
+            return self._op_after_op(x, w, b, pooled)
+        return self._fused(x, w, b, pooled, algorithm)
 
-    def _algorithm(self, x: Array, w: Array, block: _Block) -> str:
-        """Return which kernel computes a block, by shape alone, or "plain": op after op."""
-        if block.groups > 1:
+    def _algorithm(self, x: Array, w: Array, pooled: _Pooled) -> str:
+        """Return which kernel computes y, by shape alone, or "plain": op after op."""
+        if pooled.groups > 1:
             return "plain"
-        if self._is_few(x, w, block):
+        if self._is_few(x, w, pooled):
             return "few"
-        if self._is_columns(x, w, block):
+        if self._is_columns(x, w, pooled):
             return "columns"
-        if self._is_winograd(w, block):
+        if self._is_winograd(w, pooled):
             return "winograd"
-        geometry = Geometry(block.convolved, block.window, block.groups)
+        geometry = Geometry(pooled.convolved, pooled.window, pooled.groups)
         c, k = w.shape[2:]
-        fewest = _FEWEST_INSTEAD if block.places <= 4 else _FEWEST_OF_LARGE_WINDOWS
+        fewest = _FEWEST_INSTEAD if pooled.places <= 4 else _FEWEST_OF_LARGE_WINDOWS
         if self.convolution == "auto" and c >= fewest and k >= _FEWEST_OF_EITHER:
             return "plain" if self._by_winograd("y", w, geometry) else "direct"
         return "direct"
@@ -148,30 +145,30 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         pool_stride: Size2D | None = None,
     ) -> Array:
         """Return max_pool2d(activation(conv2d(x, w, b))) without the places of its winners."""
-        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
-        algorithm = self._algorithm(x, w, block)
+        pooled = _pooled_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        algorithm = self._algorithm(x, w, pooled)
         last = self._loop(self._load(x), activation, parameter)
         if algorithm in _ANY_ACTIVATION or (activation == "relu" and algorithm != "plain"):
-            return self._fused_block(x, w, b, block, algorithm, *last)[0]
+            return self._fused(x, w, b, pooled, algorithm, *last)[0]
         joined: dict[str, Any] = {"activation": activation, "parameter": parameter}
-        y = self._conv2d_product(x, w, b, **joined, **block.options)
+        y = self._conv2d_product(x, w, b, **joined, **pooled.options)
         return self._max_pool2d_values(y, pool_size, stride=pool_stride)
 
-    def _fused_block(
-        self, x: Array, w: Array, b: Array | None, block: _Block, algorithm: str, *last: Any
+    def _fused(
+        self, x: Array, w: Array, b: Array | None, pooled: _Pooled, algorithm: str, *last: Any
     ) -> tuple[Array, Array]:
         """Return (y, argmax) by one kernel; last: an activation in place of ReLU."""
-        y = self._empty((x.shape[0], *block.output, w.shape[3]), x.dtype)
+        y = self._empty((x.shape[0], *pooled.output, w.shape[3]), x.dtype)
         argmax = self._empty(y.shape, np.dtype(np.uint8))
         if y.size == 0:
             return y, argmax
         kernels, threads, (r, s, c, k) = self._load(x), self.num_threads, w.shape
         arrays: tuple[Any, ...]
-        pads, steps = block.window[2:4], block.pool[2:]
+        pads, pool_strides = pooled.window[2:4], pooled.pool[2:]
         if algorithm == "few":
             bias = self._zeros(w.shape[3:], w.dtype) if b is None else b
             kernel = kernels.conv_block_few
-            self._run(kernel.conv_block, y, argmax, x, w, bias, *steps, threads, *last)
+            self._run(kernel.conv_block, y, argmax, x, w, bias, *pool_strides, threads, *last)
         elif algorithm == "winograd":
             u = self._transformed(kernels.winograd, w, threads)
             size = _tiles_workspace(kernels.winograd, y, w, threads, u is not None)
@@ -179,67 +176,67 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
             self._run(kernels.winograd.conv_block, *arrays, *pads, threads, u, *last)
         elif algorithm == "columns":
             kernel = kernels.conv_block_columns
-            strides = *block.window[:2], *steps
+            strides = *pooled.window[:2], *pool_strides
             room = self._room(
-                kernel.workspace_size(*block.output, r, s, *strides, threads), x.dtype
+                kernel.workspace_size(*pooled.output, r, s, *strides, threads), x.dtype
             )
             arrays = y, argmax, x, w, b, room
-            self._run(kernel.conv_block, *arrays, *block.window[:4], *steps, threads)
+            self._run(kernel.conv_block, *arrays, *pooled.window[:4], *pool_strides, threads)
         else:
             kernel = kernels.conv_block
             size = kernels.conv2d.workspace_size(1, r * s, c, k)
             weights, packed = self._weights(size, kernels.conv2d.pack_weights, w, b, 1)
-            size = kernel.workspace_size(k, *block.output, *block.pool, threads)
+            size = kernel.workspace_size(k, *pooled.output, *pooled.pool, threads)
             arrays = y, argmax, x, w, b, weights, self._room(size, x.dtype)
-            self._run(kernel.conv_block, *arrays, *block.window, *block.pool, threads, packed)
+            self._run(kernel.conv_block, *arrays, *pooled.window, *pooled.pool, threads, packed)
         return y, argmax
 
-    def _is_few(self, x: Array, w: Array, block: _Block) -> bool:
-        """Return whether the kernel for one channel and no padding computes the block."""
-        (p, q), (stride_h, stride_w) = block.output, block.pool[2:]
+    def _is_few(self, x: Array, w: Array, pooled: _Pooled) -> bool:
+        """Return whether the kernel for one channel and no padding computes it."""
+        (p, q), (stride_h, stride_w) = pooled.output, pooled.pool[2:]
         return (
             w.shape[:3] == (3, 3, 1)
-            and block.pool[:2] == (2, 2)
-            and block.window == (1, 1, 0, 0, 1, 1)
+            and pooled.pool[:2] == (2, 2)
+            and pooled.window == (1, 1, 0, 0, 1, 1)
             and (p - 1) * stride_h + 4 <= x.shape[1]
             and (q - 1) * stride_w + 4 <= x.shape[2]
             and w.shape[3] % self._lanes(x) == 0
             and self.convolution != "winograd"
         )
 
-    def _is_columns(self, x: Array, w: Array, block: _Block) -> bool:
-        """Return whether the kernel for one channel and few filters computes the block."""
-        step, lanes, filters = block.window[1] * block.pool[3], self._lanes(x), w.shape[3]
+    def _is_columns(self, x: Array, w: Array, pooled: _Pooled) -> bool:
+        """Return whether the kernel for one channel and few filters computes it."""
+        stride, lanes, filters = pooled.window[1] * pooled.pool[3], self._lanes(x), w.shape[3]
         return (
             w.shape[2] == 1
             and -(-filters // lanes) * lanes >= _LANES_A_FILTER * filters
-            and block.pool[:2] == (2, 2)
-            and block.window[4:] == (1, 1)
+            and pooled.pool[:2] == (2, 2)
+            and pooled.window[4:] == (1, 1)
             and w.shape[1] <= 32
-            and step <= 8
-            and 4 * block.output[1] >= lanes
+            and stride <= 8
+            and 4 * pooled.output[1] >= lanes
             and self.convolution != "winograd"
         )
 
-    def _is_winograd(self, w: Array, block: _Block) -> bool:
-        """Return whether Winograd's tiles, which hold windows of 2x2, compute the block."""
-        window = block.window
+    def _is_winograd(self, w: Array, pooled: _Pooled) -> bool:
+        """Return whether Winograd's tiles, which hold windows of 2x2, compute it."""
+        window = pooled.window
         fits = w.shape[:2] == (3, 3) and window[:2] == window[4:] == (1, 1)
-        fits = fits and block.pool[:2] == (2, 2)
+        fits = fits and pooled.pool[:2] == (2, 2)
         fits = fits and all(
-            s == 2 or n == 1 for s, n in zip(block.pool[2:], block.output, strict=True)
+            s == 2 or n == 1 for s, n in zip(pooled.pool[2:], pooled.output, strict=True)
         )
         if self.convolution == "auto":
             c, k = w.shape[2:]
             return fits and min(c, k) >= _FEWEST_CHANNELS and max(c, k) >= _FEWEST_OF_EITHER
         return fits and self.convolution == "winograd"
 
-    def _plain_block(
-        self, x: Array, w: Array, b: Array | None, block: _Block
+    def _op_after_op(
+        self, x: Array, w: Array, b: Array | None, pooled: _Pooled
     ) -> tuple[Array, Array]:
-        y = self.relu(self.conv2d(x, w, b, **block.options))
-        y, argmax = self.max_pool2d(y, block.pool[:2], stride=block.pool[2:])
-        self._run(mark_dead, argmax, y, block.places)
+        y = self.relu(self.conv2d(x, w, b, **pooled.options))
+        y, argmax = self.max_pool2d(y, pooled.pool[:2], stride=pooled.pool[2:])
+        self._run(mark_dead, argmax, y, pooled.places)
         return y, argmax
 
     def _conv2d_relu_max_pool2d_backward(
@@ -259,43 +256,45 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
     ) -> tuple[Array | None, Array, Array]:
         """Return (dx, dw, db) as conv2d_backward does, from the winners' gradients alone."""
         x, w = float_arrays("conv2d_backward", x=x, w=w)
-        block = _block_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
+        pooled = _pooled_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         if x.size == 0:
             dx = self._empty(x.shape, x.dtype) if input_gradient else None
             return dx, self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
-        path, *_ = self._gradient_paths(x, w, block, input_gradient)
-        return self._block_gradients(path, dy, argmax, x, w, block, input_gradient)
+        path, *_ = self._gradient_paths(x, w, pooled, input_gradient)
+        return self._gradients_by(path, dy, argmax, x, w, pooled, input_gradient)
 
-    def _gradient_paths(self, x: Array, w: Array, block: _Block, input_gradient: bool) -> list[str]:
-        """Return what can compute a block's gradients; the first of them does, by shape alone."""
-        if block.groups > 1 or block.window[4:] != (1, 1):
+    def _gradient_paths(
+        self, x: Array, w: Array, pooled: _Pooled, input_gradient: bool
+    ) -> list[str]:
+        """Return what can compute the gradients; the first of them does, by shape alone."""
+        if pooled.groups > 1 or pooled.window[4:] != (1, 1):
             return ["plain"]
         if w.shape[1] * w.shape[2] < self._lanes(x):
             fits = not input_gradient and w.shape[3] % self._lanes(x) == 0
             return ["few", "plain"] if fits else ["plain"]
-        if _padded_size(x, w, block) > _LARGEST_PLACE:
+        if _padded_size(x, w, pooled) > _LARGEST_PLACE:
             return ["plain"]
-        geometry = Geometry(block.convolved, block.window, block.groups)
-        crowded = block.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
+        geometry = Geometry(pooled.convolved, pooled.window, pooled.groups)
+        crowded = pooled.pool[2:] == (1, 1) and min(w.shape[2:]) >= _FEWEST_CROWDED
         if input_gradient and crowded and self._by_winograd("dw", w, geometry):
             return ["plain", "sparse"]
         return ["sparse", "plain"]
 
-    def _block_gradients(
+    def _gradients_by(
         self,
         path: str,
         dy: Array,
         argmax: Array,
         x: Array,
         w: Array,
-        block: _Block,
+        pooled: _Pooled,
         input_gradient: bool,
     ) -> tuple[Array | None, Array, Array]:
         if path == "sparse":
-            return self._sparse_backward(dy, argmax, x, w, block, input_gradient)
+            return self._sparse_backward(dy, argmax, x, w, pooled, input_gradient)
         if path == "few":
-            return None, *self._few_backward(dy, argmax, x, w, block)
-        return self._plain_block_backward(dy, argmax, x, w, block, input_gradient)
+            return None, *self._few_backward(dy, argmax, x, w, pooled)
+        return self._op_after_op_backward(dy, argmax, x, w, pooled, input_gradient)
 
     def _lanes(self, x: Array) -> int:
         """Return how many numbers a vector of the kernels holds."""
@@ -303,13 +302,13 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         return lanes
 
     def _few_backward(
-        self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block
+        self, dy: Array, argmax: Array, x: Array, w: Array, pooled: _Pooled
     ) -> tuple[Array, Array]:
         dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward_few
         r, s, _, k = w.shape
-        options = (*block.window[:4], *block.pool, self.num_threads)
-        size = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
+        options = (*pooled.window[:4], *pooled.pool, self.num_threads)
+        size = kernel.workspace_size(*x.shape, *pooled.output, k, r, s, *options)
         self._run(
             kernel.conv_block_backward_few,
             dw,
@@ -323,14 +322,14 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         return dw, db
 
     def _sparse_backward(
-        self, dy: Array, argmax: Array, x: Array, w: Array, block: _Block, input_gradient: bool
+        self, dy: Array, argmax: Array, x: Array, w: Array, pooled: _Pooled, input_gradient: bool
     ) -> tuple[Array | None, Array, Array]:
         dx = self._empty(x.shape, x.dtype) if input_gradient else None
         dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[3:], w.dtype)
         kernel = self._load(x).conv_block_backward
         r, s, _, k = w.shape
-        options = (*block.window[:4], *block.pool, self.num_threads)
-        numbers, places = kernel.workspace_size(*x.shape, *block.output, k, r, s, *options)
+        options = (*pooled.window[:4], *pooled.pool, self.num_threads)
+        numbers, places = kernel.workspace_size(*x.shape, *pooled.output, k, r, s, *options)
         self._run(
             kernel.conv_block_backward,
             dx,
@@ -346,25 +345,25 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         )
         return dx, dw, db
 
-    def _plain_block_backward(
+    def _op_after_op_backward(
         self,
         dy: Array,
         argmax: Array,
         x: Array,
         w: Array,
-        block: _Block,
+        pooled: _Pooled,
         input_gradient: bool,
     ) -> tuple[Array | None, Array, Array]:
         alive, winners = self._empty(dy.shape, dy.dtype), self._empty(dy.shape, argmax.dtype)
-        self._run(drop_dead, alive, winners, dy, argmax, block.places)
+        self._run(drop_dead, alive, winners, dy, argmax, pooled.places)
         dz = self.max_pool2d_backward(
             alive,
             winners,
-            (x.shape[0], *block.convolved, w.shape[3]),
-            block.pool[:2],
-            stride=block.pool[2:],
+            (x.shape[0], *pooled.convolved, w.shape[3]),
+            pooled.pool[:2],
+            stride=pooled.pool[2:],
         )
-        dx, dw, db = self.conv2d_backward(dz, x, w, **block.options, input_gradient=input_gradient)
+        dx, dw, db = self.conv2d_backward(dz, x, w, **pooled.options, input_gradient=input_gradient)
         assert dw is not None
         assert db is not None
         return dx, dw, db

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import (
-    by_shape,
-    fits_memory,
+from fastcnn._checks import by_shape, fits_memory, float_arrays, rank, shape, too_large
+from fastcnn._options import (
     flag,
-    float_arrays,
     integer,
-    pads,
+    output_padding2d,
+    padding2d,
+    pads_of,
     pair,
-    rank,
-    shape,
-    too_large,
+    size2d,
+    transposed_size,
 )
 from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._add import Add
@@ -43,9 +42,9 @@ def _geometry(
     groups: int,
 ) -> tuple[Geometry, tuple[int, int, int, int]]:
     """Return the convolution that goes the other way, and the shape of its input."""
-    rank(op, "x", x, "N, H, W, C")
-    rank(op, "w", w, "R, S, K // groups, C")
-    groups = integer(op, "groups", groups)
+    rank(x, f"{op}: x", "N, H, W, C")
+    rank(w, f"{op}: w", "R, S, K // groups, C")
+    groups = integer(groups, f"{op}: groups")
     size, kernel, channels = x.shape[1:3], w.shape[:2], x.shape[3]
     if 0 in x.shape[1:]:
         raise ValueError(
@@ -64,35 +63,19 @@ def _geometry(
             f"{op}: w: expected shape (R, S, K // groups, C) with C = {channels} for x of shape "
             f"{x.shape}, got {w.shape}"
         )
-    steps, extra = pair(op, "stride", stride), pair(op, "output_padding", output_padding, 0)
-    same = isinstance(padding, str) and padding == "same"
-    sides = pads(op, padding, (size[0] * steps[0], size[1] * steps[1]), kernel, steps)
-    output = []
-    for axis in range(2):
-        n, k, s, more, pad = size[axis], kernel[axis], steps[axis], extra[axis], sum(sides[axis])
-        if same and more:
-            raise ValueError(
-                f'{op}: output_padding: expected 0 with padding "same", whose output is the '
-                f"input times the stride, got {more}"
-            )
-        if more >= s:
-            raise ValueError(
-                f"{op}: output_padding: expected less than the stride of {s}, got {more}"
-            )
-        output.append(n * s if same else (n - 1) * s + k - pad + more)
-        if output[-1] < 1:
-            raise ValueError(
-                f"{op}: x: expected a {('height', 'width')[axis]} that leaves an output of at "
-                f"least 1, got {n}: ({n} - 1) * {s} + {k} - {pad} + {more} = {output[-1]}"
-            )
-    y_shape = (x.shape[0], output[0], output[1], w.shape[2] * groups)
-    fits_memory(op, "stride", (max(y_shape[0], 1), *y_shape[1:]))
+    strides, where = pair(size2d(stride, f"{op}: stride")), f"{op}: output_padding"
+    padding = padding2d(padding, f"{op}: padding")
+    extra = pair(output_padding2d(output_padding, where, strides, padding))
+    output = transposed_size(size, f"{op}: x", padding, kernel, strides, extra)
+    pads = pads_of(padding, output, kernel, strides)
+    y_shape = (x.shape[0], *output, w.shape[2] * groups)
+    fits_memory((max(y_shape[0], 1), *y_shape[1:]), f"{op}: stride")
     # As in conv2d, a stride that is never taken may be of any size.
     window = (
-        steps[0] if size[0] > 1 else 1,
-        steps[1] if size[1] > 1 else 1,
-        sides[0][0],
-        sides[1][0],
+        strides[0] if size[0] > 1 else 1,
+        strides[1] if size[1] > 1 else 1,
+        pads[0][0],
+        pads[1][0],
         1,
         1,
     )
@@ -117,14 +100,14 @@ class Conv2DTranspose(Conv2D, Add):
         x, w, b = float_arrays(op, x=x, w=w, b=b)
         geometry, y_shape = _geometry(op, x, w, stride, padding, output_padding, groups)
         if b is not None:
-            rank(op, "b", b, "K")
-            shape(op, "b", b, y_shape[3:], "one for each filter of w")
+            rank(b, f"{op}: b", "K")
+            shape(b, f"{op}: b", y_shape[3:], "one for each filter of w")
         if x.size == 0:
             return self._empty(y_shape, x.dtype)
         try:
             y = self._input_gradient(x, y_shape, w, geometry)
         except MemoryError:
-            raise MemoryError(too_large(op, "stride", y_shape)) from None
+            raise MemoryError(too_large(y_shape, f"{op}: stride")) from None
         if b is not None:
             flat, pixels = y.reshape(-1), y.size // len(b)
             add = self._load(y).add.add_repeated
@@ -146,10 +129,10 @@ class Conv2DTranspose(Conv2D, Add):
     ) -> tuple[Array | None, Array | None, Array | None]:
         op = "conv2d_transpose_backward"
         dy, x, w = float_arrays(op, dy=dy, x=x, w=w)
-        flag(op, "input_gradient", input_gradient)
-        flag(op, "weight_gradient", weight_gradient)
+        flag(input_gradient, f"{op}: input_gradient")
+        flag(weight_gradient, f"{op}: weight_gradient")
         geometry, y_shape = _geometry(op, x, w, stride, padding, output_padding, groups)
-        shape(op, "dy", dy, y_shape, "that of conv2d_transpose's result")
+        shape(dy, f"{op}: dy", y_shape, "that of conv2d_transpose's result")
         dx: Array | None = None
         dw: Array | None = None
         db: Array | None = None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastcnn._checks import by_shape, fits_memory, integer, output_size, pads, pair, rank
-from fastcnn._types import Array, Padding, Size2D
+from fastcnn._checks import by_shape, fits_memory, rank
+from fastcnn._options import integer, output_size, padding2d, pads_of, pair, size2d
+from fastcnn._types import Array, Padding, Shape, Size2D
 from fastcnn.fast._base import Base
 
 __all__ = ["ConvRules", "Geometry", "geometry_of", "is_pointwise", "sees_all"]
@@ -47,9 +48,9 @@ def geometry_of(
     dilation: Size2D,
     groups: int,
 ) -> Geometry:
-    rank(op, "x", x, "N, H, W, C")
-    rank(op, "w", w, "R, S, C, K")
-    groups = integer(op, "groups", groups)
+    rank(x, f"{op}: x", "N, H, W, C")
+    rank(w, f"{op}: w", "R, S, C, K")
+    groups = integer(groups, f"{op}: groups")
     size, kernel, channels = x.shape[1:3], w.shape[:2], x.shape[3]
     if 0 in w.shape or channels == 0:
         raise ValueError(
@@ -66,28 +67,25 @@ def geometry_of(
             f"{op}: w: expected shape (R, S, C // groups, K) with C // groups = "
             f"{channels // groups} for x of shape {x.shape} and groups = {groups}, got {w.shape}"
         )
-    stride_h, stride_w = pair(op, "stride", stride)
-    dilation_h, dilation_w = pair(op, "dilation", dilation)
-    pad_h, pad_w = pads(op, padding, size, kernel, (stride_h, stride_w), (dilation_h, dilation_w))
-    output = (
-        output_size(op, "height", size[0], pad_h, kernel[0], stride_h, dilation_h),
-        output_size(op, "width", size[1], pad_w, kernel[1], stride_w, dilation_w),
-    )
-    fits_memory(op, "padding", (x.shape[0], *output, w.shape[3]))
+    strides = pair(size2d(stride, f"{op}: stride"))
+    dilations = pair(size2d(dilation, f"{op}: dilation"))
+    pads = pads_of(padding2d(padding, f"{op}: padding"), size, kernel, strides, dilations)
+    output = output_size(size, f"{op}: x", kernel, strides, pads, dilations)
+    fits_memory((x.shape[0], *output, w.shape[3]), f"{op}: padding")
     # A stride that is never taken and a dilation between no taps may be of any size: as small
     # ones they mean the same, and no product of them overflows.
     window = (
-        stride_h if output[0] > 1 else 1,
-        stride_w if output[1] > 1 else 1,
-        pad_h[0],
-        pad_w[0],
-        dilation_h if kernel[0] > 1 else 1,
-        dilation_w if kernel[1] > 1 else 1,
+        strides[0] if output[0] > 1 else 1,
+        strides[1] if output[1] > 1 else 1,
+        pads[0][0],
+        pads[1][0],
+        dilations[0] if kernel[0] > 1 else 1,
+        dilations[1] if kernel[1] > 1 else 1,
     )
     return Geometry(output, window, groups)
 
 
-def is_pointwise(x_shape: tuple[int, ...], w: Array, geometry: Geometry) -> bool:
+def is_pointwise(x_shape: Shape, w: Array, geometry: Geometry) -> bool:
     """Whether w is 1x1 and no output sees padding."""
     if w.shape[:2] != (1, 1) or geometry.groups > 1 or geometry.window[2:4] != (0, 0):
         return False
@@ -98,7 +96,7 @@ def is_pointwise(x_shape: tuple[int, ...], w: Array, geometry: Geometry) -> bool
 def sees_all(w: Array, geometry: Geometry) -> bool:
     """Whether every input has a tap that may reach it, so that a kernel writes its gradient."""
     axes = zip(w.shape[:2], geometry.strides, geometry.window[4:], strict=True)
-    return all(stride == 1 or (size >= stride and step == 1) for size, stride, step in axes)
+    return all(stride == 1 or (size >= stride and dilation == 1) for size, stride, dilation in axes)
 
 
 def _points(outputs: int, short_tiles: bool) -> int:
@@ -108,7 +106,19 @@ def _points(outputs: int, short_tiles: bool) -> int:
 
 
 class ConvRules(Base):
-    """The choice of a convolution's kernels."""
+    """The choice of a convolution's kernels, in one place for the result and both gradients."""
+
+    def _algorithm_of(self, result: str, x_shape: Shape, w: Array, geometry: Geometry) -> str:
+        """Return what computes a convolution's y, dx or dw (with db)."""
+        if self._is_depthwise(w, geometry.groups):
+            return "depthwise"
+        if self._has_narrow_groups(w, geometry.groups):
+            return "grouped"
+        if result != "dw" and is_pointwise(x_shape, w, geometry):
+            return "pointwise"
+        if self._by_winograd(result, w, geometry):
+            return "winograd"
+        return "swapped" if result == "dw" and self._swaps(x_shape, w, geometry) else "direct"
 
     def _is_depthwise(self, w: Array, groups: int) -> bool:
         """Whether each channel has one filter, and there are enough of them to fill a vector."""
@@ -142,21 +152,11 @@ class ConvRules(Base):
         summed: int = filters if result == "dx" else channels
         return summed * (9 * height * width - products) >= _TRANSFORMS * products
 
-    def _conv2d_algorithm(self, x: Array, w: Array, geometry: Geometry) -> str:
-        """Return which kernel computes a convolution, by shape alone."""
-        if self._is_depthwise(w, geometry.groups):
-            return "depthwise"
-        if self._has_narrow_groups(w, geometry.groups):
-            return "grouped"
-        if is_pointwise(x.shape, w, geometry):
-            return "pointwise"
-        return "winograd" if self._by_winograd("y", w, geometry) else "direct"
-
-    def _swaps(self, x: Array, w: Array, geometry: Geometry) -> bool:
+    def _swaps(self, x_shape: Shape, w: Array, geometry: Geometry) -> bool:
         """Whether x and dy change places: few filters would leave lanes idle."""
         if geometry.groups > 1 or geometry.strides != (1, 1):
             return False
         r, s, c, k = w.shape
-        kernel = self._load(x).conv2d_backward_weights
-        swaps: bool = kernel.swaps(*x.shape[1:3], c, *geometry.output, k, r, s)
+        kernel = self._load(w).conv2d_backward_weights
+        swaps: bool = kernel.swaps(*x_shape[1:3], c, *geometry.output, k, r, s)
         return swaps

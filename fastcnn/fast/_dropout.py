@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, float_arrays, fraction, same_shape
+from fastcnn._arrays import as_array
+from fastcnn._checks import float_arrays, same_shape
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -25,11 +27,11 @@ class Dropout(MemoryBound):
         """Run a kernel on the one argument: both directions do the same."""
         ((name, _),) = argument.items()
         (array,) = float_arrays(op, **argument)
-        mask = as_array(op, "mask", mask)
+        mask = as_array(mask, f"{op}: mask")
         if mask.dtype != np.bool_:
             raise TypeError(f"{op}: mask: expected dtype bool, got {mask.dtype}")
-        same_shape(op, "mask", mask, name, array)
-        rate = fraction(op, "rate", rate)
+        same_shape(mask, f"{op}: mask", name, array)
+        rate = number(rate, f"{op}: rate", 0, 1, open_high=True)
         result = self._empty(array.shape, array.dtype)
         if result.size:
             bits = np.ascontiguousarray(mask).reshape(-1).view(np.uint8)

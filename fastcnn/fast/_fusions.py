@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._options import BYTE_PLACES, pair
 from fastcnn.fast import FastBackend
 from fastcnn.fast._batch_norm_add_relu import is_residual
 from fastcnn.fast._batch_norm_relu_conv2d import is_projection
 from fastcnn.fast._batch_norm_relu_narrow import is_narrow
 from fastcnn.fast._conv2d_batch_norm_relu import is_expansion
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
-from fastcnn.nn._options import pair
 from fastcnn.program.match import Fusion, Match, register
 from fastcnn.program.ops import parameters_of
 
 __all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
 
-_MOST_PLACES = 255  # of a pool's window, whose winner is noted in a byte beside "none"
 _LARGEST = sys.float_info.max
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
@@ -33,7 +32,8 @@ def _pool_fits(match: Match) -> bool:
     """Whether the pool has no padding and a window whose places a byte can tell."""
     rows, columns = pair(match.option("max_pool2d", "pool_size"))
     padding = match.option("max_pool2d", "padding")
-    fits = not match.option("max_pool2d", "ceil_mode") and rows * columns <= _MOST_PLACES
+    # Of the places that a byte tells apart one is for "none".
+    fits = not match.option("max_pool2d", "ceil_mode") and rows * columns < BYTE_PLACES
     return fits and padding in _NO_PADDING
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import by_shape, flag, float_arrays, rank, shape
+from fastcnn._checks import by_shape, float_arrays, rank, shape
+from fastcnn._options import flag
 from fastcnn._types import Array
 from fastcnn.fast._activations import Activations
 
@@ -17,11 +18,11 @@ _WINDOW = (1, 1, 0, 0, 1, 1)  # strides, pads, dilations
 
 @by_shape
 def _check(op: str, x: Array, w: Array) -> bool:
-    rank(op, "x", x, "N, C")
-    rank(op, "w", w, "C, K")
+    rank(x, f"{op}: x", "N, C")
+    rank(w, f"{op}: w", "C, K")
     if 0 in w.shape:
         raise ValueError(f"{op}: w: expected at least one input and output, got {w.shape}")
-    shape(op, "x", x, (x.shape[0], w.shape[0]), f"w has shape {w.shape}")
+    shape(x, f"{op}: x", (x.shape[0], w.shape[0]), f"w has shape {w.shape}")
     return True
 
 
@@ -36,8 +37,8 @@ class Linear(Activations):
         x, w, b = float_arrays("linear", x=x, w=w, b=b)
         _check("linear", x, w)
         if b is not None:
-            rank("linear", "b", b, "K")
-            shape("linear", "b", b, w.shape[1:], "one for each column of w")
+            rank(b, "linear: b", "K")
+            shape(b, "linear: b", w.shape[1:], "one for each column of w")
         return self._linear_product(x, w, b)
 
     def _linear_product(
@@ -74,10 +75,10 @@ class Linear(Activations):
         weight_gradient: bool = True,
     ) -> tuple[Array | None, Array | None, Array | None]:
         dy, x, w = float_arrays("linear_backward", dy=dy, x=x, w=w)
-        flag("linear_backward", "input_gradient", input_gradient)
-        flag("linear_backward", "weight_gradient", weight_gradient)
+        flag(input_gradient, "linear_backward: input_gradient")
+        flag(weight_gradient, "linear_backward: weight_gradient")
         _check("linear_backward", x, w)
-        shape("linear_backward", "dy", dy, (x.shape[0], w.shape[1]), "that of linear's result")
+        shape(dy, "linear_backward: dy", (x.shape[0], w.shape[1]), "that of linear's result")
         dx = self._empty(x.shape, x.dtype) if input_gradient else None
         if x.shape[0] == 0:
             if not weight_gradient:

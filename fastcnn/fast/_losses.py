@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import as_array, float_arrays, number, rank, same_shape, shape, shown
+from fastcnn._arrays import as_array
+from fastcnn._checks import float_arrays, rank, same_shape, shape
+from fastcnn._options import number, shown
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
@@ -37,7 +39,7 @@ def _samples(
     sample_weights: ArrayLike | None,
 ) -> tuple[Array, _Samples]:
     """Return `values` (logits or probabilities) and the samples, checked."""
-    labels = as_array(op, "labels", labels)
+    labels = as_array(labels, f"{op}: labels")
     soft = labels.ndim == 2
     array, targets, class_weights, sample_weights = float_arrays(
         op,
@@ -46,16 +48,16 @@ def _samples(
         class_weights=class_weights,
         sample_weights=sample_weights,
     )
-    rank(op, name, array, "N, C")
+    rank(array, f"{op}: {name}", "N, C")
     if array.size == 0:
         raise ValueError(
             f"{op}: {name}: expected at least one sample and one class, got shape {array.shape}"
         )
-    smoothing = number(op, "label_smoothing", label_smoothing, 0, 1)
+    smoothing = number(label_smoothing, f"{op}: label_smoothing", 0, 1)
     _check_weights(op, "class_weights", class_weights, array.shape[1:])
     _check_weights(op, "sample_weights", sample_weights, array.shape[:1])
     if soft:
-        same_shape(op, "labels", targets, name, array)
+        same_shape(targets, f"{op}: labels", name, array)
         check(_require_probabilities, op, targets)
         integers = None
     else:
@@ -70,7 +72,7 @@ def _samples(
 def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
     if weights is None:
         return
-    shape(op, name, weights, expected)
+    shape(weights, f"{op}: {name}", expected)
     if not np.all((weights >= 0) & (weights < np.inf)):
         raise ValueError(
             f"{op}: {name}: expected finite weights of at least 0, got {shown(weights)}"
@@ -89,7 +91,7 @@ def _integers(op: str, labels: Array, samples: int) -> Array:
             f"{op}: labels: expected integers (N,) or probabilities (N, C), "
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
-    shape(op, "labels", labels, (samples,), "one for each sample")
+    shape(labels, f"{op}: labels", (samples,), "one for each sample")
     return np.ascontiguousarray(labels, np.int64)
 
 
@@ -178,7 +180,7 @@ class Losses(MemoryBound):
         sample_weights: ArrayLike | None = None,
     ) -> Array:
         op = "softmax_cross_entropy_backward"
-        dloss = number(op, "dloss", dloss)
+        dloss = number(dloss, f"{op}: dloss")
         y, samples = _samples(
             self._check,
             op,
@@ -211,7 +213,7 @@ class Losses(MemoryBound):
         self, dloss: float, prediction: ArrayLike, target: ArrayLike
     ) -> Array:
         op = "mean_squared_error_backward"
-        dloss = number(op, "dloss", dloss)
+        dloss = number(dloss, f"{op}: dloss")
         prediction, target = _same(op, prediction, target)
         dprediction = self._empty(prediction.shape, prediction.dtype)
         self._run(
@@ -228,7 +230,7 @@ class Losses(MemoryBound):
 def _same(op: str, prediction: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
     """Return the two arrays of a regression loss, checked."""
     a, b = float_arrays(op, prediction=prediction, target=target)
-    same_shape(op, "target", b, "prediction", a)
+    same_shape(b, f"{op}: target", "prediction", a)
     if a.size == 0:
         raise ValueError(f"{op}: prediction: expected at least one value, got shape {a.shape}")
     return a, b

@@ -28,8 +28,8 @@ class MemoryBound(Base):
         self, op: str, arguments: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> Array:
         """Return an array for a result that may be too large by these arguments."""
-        fits_memory(op, arguments, shape)
+        fits_memory(shape, f"{op}: {arguments}")
         try:
             return self._empty(shape, dtype)
         except MemoryError:
-            raise MemoryError(too_large(op, arguments, shape)) from None
+            raise MemoryError(too_large(shape, f"{op}: {arguments}")) from None

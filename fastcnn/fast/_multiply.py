@@ -24,7 +24,7 @@ class Multiply(Broadcast):
         op = "multiply_backward"
         dy, a, b = operands(op, dy=dy, a=a, b=b)
         pair = meeting(op, a.shape, b.shape)
-        shape(op, "dy", dy, pair.shape, "that of multiply's result")
+        shape(dy, f"{op}: dy", pair.shape, "that of multiply's result")
         if dy.size == 0:
             return self._zeros(a.shape, a.dtype), self._zeros(b.shape, b.dtype)
         if pair.times == 0:

@@ -9,16 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import (
-    FLOATS,
-    flag,
-    float_arrays,
-    fraction,
-    integer,
-    number,
-    positive,
-    same_shape,
-)
+from fastcnn._checks import FLOATS, float_arrays, same_shape
+from fastcnn._options import flag, integer, number
 from fastcnn._types import Array
 from fastcnn.fast._base import Base
 
@@ -42,12 +34,12 @@ def _check(op: str, w: Array, dw: ArrayLike, **states: Array) -> Array:
     """Check that w and the states can be updated with dw; return dw as the kernels take it."""
     _check_updatable(op, "w", w)
     _, gradient = float_arrays(op, w=w, dw=dw)
-    same_shape(op, "dw", gradient, "w", w)
+    same_shape(gradient, f"{op}: dw", "w", w)
     for name, state in states.items():
         _check_updatable(op, name, state)
         if state.dtype != w.dtype:
             raise TypeError(f"{op}: {name}: expected {w.dtype} like w, got {state.dtype}")
-        same_shape(op, name, state, "w", w)
+        same_shape(state, f"{op}: {name}", "w", w)
     updated = {"w": w, **states}
     for (other, before), (name, array) in combinations(updated.items(), 2):
         if np.shares_memory(before, array):
@@ -86,8 +78,8 @@ class Optimizer(Base):
             return
         dw = _check(op, w, dw, **({} if velocity is None else {"velocity": velocity}))
         for name in ("learning_rate", "momentum", "weight_decay"):
-            options[name] = number(op, name, options[name], 0)
-        options["nesterov"] = flag(op, "nesterov", nesterov)
+            options[name] = number(options[name], f"{op}: {name}", 0)
+        options["nesterov"] = flag(nesterov, f"{op}: nesterov")
         if velocity is None and momentum:
             raise TypeError(f"{op}: velocity: expected an array for momentum {momentum}, got None")
         self._step(op, dw, (w, *states), options)
@@ -121,13 +113,13 @@ class Optimizer(Base):
             return
         dw = _check(op, w, dw, m=m, v=v)
         options = {
-            "step": integer(op, "step", step),
-            "learning_rate": number(op, "learning_rate", learning_rate, 0),
-            "beta1": fraction(op, "beta1", beta1),
-            "beta2": fraction(op, "beta2", beta2),
-            "epsilon": positive(op, "epsilon", epsilon),
-            "weight_decay": number(op, "weight_decay", weight_decay, 0),
-            "decoupled": flag(op, "decoupled", decoupled),
+            "step": integer(step, f"{op}: step"),
+            "learning_rate": number(learning_rate, f"{op}: learning_rate", 0),
+            "beta1": number(beta1, f"{op}: beta1", 0, 1, open_high=True),
+            "beta2": number(beta2, f"{op}: beta2", 0, 1, open_high=True),
+            "epsilon": number(epsilon, f"{op}: epsilon", 0, open_low=True),
+            "weight_decay": number(weight_decay, f"{op}: weight_decay", 0),
+            "decoupled": flag(decoupled, f"{op}: decoupled"),
         }
         self._step(op, dw, (w, m, v), options)
 

@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import (
+from fastcnn._arrays import as_array
+from fastcnn._checks import float_arrays, rank, shape
+from fastcnn._options import (
     Pads,
-    as_array,
+    argmax_dtype,
     flag,
-    float_arrays,
     integer,
     output_size,
-    pads,
+    padding2d,
+    pads_of,
     pair,
-    rank,
-    shape,
     shown,
+    size2d,
 )
 from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._memory_bound import MemoryBound
@@ -49,7 +50,7 @@ class _Geometry(NamedTuple):
             raise ValueError(
                 f"{op}: pool_size: expected a window of at most {2**31} places, got {places}"
             )
-        return np.dtype(np.uint8 if places <= 256 else np.int32)
+        return argmax_dtype(self.window)
 
 
 def _geometry(
@@ -60,24 +61,21 @@ def _geometry(
     padding: Padding,
     ceil_mode: bool,
 ) -> _Geometry:
-    window = pair(op, "pool_size", pool_size)
-    steps = window if stride is None else pair(op, "stride", stride)
-    ceil_mode = flag(op, "ceil_mode", ceil_mode)
+    window = pair(size2d(pool_size, f"{op}: pool_size"))
+    strides = window if stride is None else pair(size2d(stride, f"{op}: stride"))
+    ceil_mode = flag(ceil_mode, f"{op}: ceil_mode")
     n, height, width, channels = x_shape
     if channels == 0:
         raise ValueError(f"{op}: x: expected at least one channel, got shape {x_shape}")
-    sides = pads(op, padding, (height, width), window, steps)
-    for axis, size, side in zip(("height", "width"), window, sides, strict=True):
+    pads = pads_of(padding2d(padding, f"{op}: padding"), (height, width), window, strides)
+    for axis, size, side in zip(("height", "width"), window, pads, strict=True):
         if 2 * max(side) > size:
             raise ValueError(
                 f"{op}: padding: expected at most half the window's {axis} of {size}, "
                 f"got {side[0]} and {side[1]}"
             )
-    p, q = (
-        output_size(op, *along, ceil_mode=ceil_mode)
-        for along in zip(("height", "width"), x_shape[1:3], sides, window, steps, strict=True)
-    )
-    return _Geometry(x_shape, (n, p, q, channels), window, steps, sides)
+    p, q = output_size((height, width), f"{op}: x", window, strides, pads, ceil_mode=ceil_mode)
+    return _Geometry(x_shape, (n, p, q, channels), window, strides, pads)
 
 
 def _shape4(op: str, x_shape: Any) -> Shape4:
@@ -86,7 +84,7 @@ def _shape4(op: str, x_shape: Any) -> Shape4:
         raise TypeError(f"{op}: x_shape: expected a tuple (N, H, W, C), got {shown(x_shape)}")
     if len(x_shape) != 4:
         raise ValueError(f"{op}: x_shape: expected four sizes (N, H, W, C), got {shown(x_shape)}")
-    n, h, w, c = (integer(op, "x_shape", size, int(i > 0)) for i, size in enumerate(x_shape))
+    n, h, w, c = (integer(size, f"{op}: x_shape", int(i > 0)) for i, size in enumerate(x_shape))
     return n, h, w, c
 
 
@@ -104,7 +102,7 @@ class Pool2D(MemoryBound):
     ) -> tuple[Array, Array]:
         op = "max_pool2d"
         (x,) = float_arrays(op, x=x)
-        rank(op, "x", x, "N, H, W, C")
+        rank(x, f"{op}: x", "N, H, W, C")
         geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
         argmax = self._empty(geometry.y_shape, geometry.argmax_dtype(op))
         y = self._empty(geometry.y_shape, x.dtype)
@@ -144,12 +142,12 @@ class Pool2D(MemoryBound):
         op = "max_pool2d_backward"
         (dy,) = float_arrays(op, dy=dy)
         geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
-        shape(op, "dy", dy, geometry.y_shape, "that of max_pool2d's result")
-        argmax = as_array(op, "argmax", argmax)
+        shape(dy, f"{op}: dy", geometry.y_shape, "that of max_pool2d's result")
+        argmax = as_array(argmax, f"{op}: argmax")
         dtype = geometry.argmax_dtype(op)
         if argmax.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"{op}: argmax: expected dtype {dtype}, got {argmax.dtype}")
-        shape(op, "argmax", argmax, geometry.y_shape, "that of max_pool2d's result")
+        shape(argmax, f"{op}: argmax", geometry.y_shape, "that of max_pool2d's result")
         dx = self._empty(geometry.x_shape, dy.dtype)
         if dx.size:
             kernel = self._load(dy).max_pool2d.max_pool2d_backward
@@ -169,7 +167,7 @@ class Pool2D(MemoryBound):
     ) -> Array:
         op = "avg_pool2d"
         (x,) = float_arrays(op, x=x)
-        rank(op, "x", x, "N, H, W, C")
+        rank(x, f"{op}: x", "N, H, W, C")
         geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
         bottom_right = _counted_pads(op, geometry, count_include_pad)
         y = self._empty(geometry.y_shape, x.dtype)
@@ -193,7 +191,7 @@ class Pool2D(MemoryBound):
         (dy,) = float_arrays(op, dy=dy)
         geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
         bottom_right = _counted_pads(op, geometry, count_include_pad)
-        shape(op, "dy", dy, geometry.y_shape, "that of avg_pool2d's result")
+        shape(dy, f"{op}: dy", geometry.y_shape, "that of avg_pool2d's result")
         dx = self._empty(geometry.x_shape, dy.dtype)
         if dx.size:
             kernel = self._load(dy).avg_pool2d.avg_pool2d_backward
@@ -203,7 +201,7 @@ class Pool2D(MemoryBound):
     def global_avg_pool2d(self, x: ArrayLike) -> Array:
         op = "global_avg_pool2d"
         (x,) = float_arrays(op, x=x)
-        rank(op, "x", x, "N, H, W, C")
+        rank(x, f"{op}: x", "N, H, W, C")
         if 0 in x.shape[1:]:
             raise ValueError(
                 f"{op}: x: expected at least one pixel and one channel, got shape {x.shape}"
@@ -222,7 +220,7 @@ class Pool2D(MemoryBound):
         op = "global_avg_pool2d_backward"
         (dy,) = float_arrays(op, dy=dy)
         n, height, width, channels = _shape4(op, x_shape)
-        shape(op, "dy", dy, (n, channels), "that of global_avg_pool2d's result")
+        shape(dy, f"{op}: dy", (n, channels), "that of global_avg_pool2d's result")
         dx = self._empty((n, height, width, channels), dy.dtype)
         if dx.size:
             kernel = self._load(dy).avg_pool2d.global_avg_pool2d_backward
@@ -242,6 +240,6 @@ def _scatter(kernel: Any, dx: Array, *arguments: Any) -> None:
 
 def _counted_pads(op: str, geometry: _Geometry, count_include_pad: bool) -> tuple[int, int]:
     """Return (bottom, right) padding if pads are counted, else (-1, -1)."""
-    if flag(op, "count_include_pad", count_include_pad):
+    if flag(count_include_pad, f"{op}: count_include_pad"):
         return geometry.pads[0][1], geometry.pads[1][1]
     return -1, -1

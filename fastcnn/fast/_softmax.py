@@ -36,7 +36,7 @@ class Softmax(MemoryBound):
     def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         dy, y = float_arrays("softmax_backward", dy=dy, y=y)
         _check("softmax_backward", "y", y)
-        same_shape("softmax_backward", "dy", dy, "y", y)
+        same_shape(dy, "softmax_backward: dy", "y", y)
         dx = self._empty(y.shape, y.dtype)
         if dx.size:
             kernel = self._load(y).softmax.softmax_backward

@@ -6,7 +6,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastcnn._checks import float_arrays, pair, rank, shape, shown
+from fastcnn._checks import float_arrays, rank, shape
+from fastcnn._options import pair, shown, size2d
 from fastcnn._types import Array, Size2D
 from fastcnn.fast._memory_bound import MemoryBound
 from fastcnn.fast._pool2d import _shape4
@@ -28,12 +29,12 @@ class Upsample2D(MemoryBound):
     def upsample2d(self, x: ArrayLike, factor: Size2D, *, method: str = "nearest") -> Array:
         op = "upsample2d"
         (x,) = float_arrays(op, x=x)
-        rank(op, "x", x, "N, H, W, C")
+        rank(x, f"{op}: x", "N, H, W, C")
         if 0 in x.shape[1:]:
             raise ValueError(
                 f"{op}: x: expected at least one pixel and one channel, got shape {x.shape}"
             )
-        factors, bilinear = pair(op, "factor", factor), _is_bilinear(op, method)
+        factors, bilinear = pair(size2d(factor, f"{op}: factor")), _is_bilinear(op, method)
         n, height, width, channels = x.shape
         y_shape = (n, height * factors[0], width * factors[1], channels)
         y = self._result(op, "factor", y_shape, x.dtype)
@@ -48,9 +49,9 @@ class Upsample2D(MemoryBound):
         op = "upsample2d_backward"
         (dy,) = float_arrays(op, dy=dy)
         n, height, width, channels = _shape4(op, x_shape)
-        factors, bilinear = pair(op, "factor", factor), _is_bilinear(op, method)
+        factors, bilinear = pair(size2d(factor, f"{op}: factor")), _is_bilinear(op, method)
         y_shape = (n, height * factors[0], width * factors[1], channels)
-        shape(op, "dy", dy, y_shape, "that of upsample2d's result")
+        shape(dy, f"{op}: dy", y_shape, "that of upsample2d's result")
         dx = self._empty((n, height, width, channels), dy.dtype)
         if dx.size:
             kernel = self._load(dy).upsample2d.upsample2d_backward

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastcnn._types import Array
+from fastcnn._options import choice, number
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
-from fastcnn.nn._options import Shape, choice, number
 
 ArrayBackward = Callable[[Array], Array]
 

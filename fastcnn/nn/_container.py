@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn._sentences import explained
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape
 from fastcnn.nn._run import Tracing, run
 
 
@@ -67,22 +66,22 @@ class Sequential(Module):
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
         self._require_built()
-        steps: list[Backward] = []
+        closures: list[Backward] = []
         for layer in self.layers:
-            x, step = run(
+            x, closure = run(
                 layer, x, backend, training=training, rng=rng, input_gradient=input_gradient
             )
-            steps.append(step)
+            closures.append(closure)
             # Nothing in front of the first trained layer needs a gradient.
             input_gradient = input_gradient or layer._trains
 
         def backward(dy: Array) -> Array | None:
-            if not steps:
+            if not closures:
                 raise RuntimeError("backward: expected one call a forward pass, got a second one")
             gradient: Array | None = dy
-            while steps:
-                step = steps.pop()  # what the layer saved is free for the next one's results
-                gradient = None if gradient is None else step(gradient)
+            while closures:
+                closure = closures.pop()  # what the layer saved is free for the next one's results
+                gradient = None if gradient is None else closure(gradient)
             return gradient
 
         return x, backward

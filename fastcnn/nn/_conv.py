@@ -6,22 +6,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._types import Array, Padding, Size2D
-from fastcnn.backend import Backend
-from fastcnn.nn._activation import activation_named
-from fastcnn.nn._initializers import INITIALIZERS
-from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import (
-    Shape,
+from fastcnn._options import (
     choice,
     flag,
     image_shape,
     integer,
+    output_size,
     padding2d,
+    pads_of,
     pair,
     size2d,
-    window_shape,
 )
+from fastcnn._types import Array, Padding, Shape, Size2D
+from fastcnn.backend import Backend
+from fastcnn.nn._activation import activation_named
+from fastcnn.nn._initializers import INITIALIZERS
+from fastcnn.nn._module import Backward, Module
 from fastcnn.nn._variable import Parameter
 
 
@@ -61,7 +61,7 @@ class ConvBase(Module):
     def _channels(self, input_shape: Shape) -> int:
         """Return the input's channels, checked."""
         who = type(self).__name__
-        channels = image_shape(who, input_shape)[2]
+        channels = image_shape(input_shape, who)[2]
         if self.in_channels not in (None, channels):
             raise ValueError(
                 f"{who}: in_channels: expected {self.in_channels} channels, got an input of "
@@ -96,9 +96,9 @@ class ConvBase(Module):
         y = getattr(backend, self._op)(x, weight._data, b, **options)
 
         def backward(dy: Array) -> Array | None:
-            step = getattr(backend, f"{self._op}_backward")
+            op_backward = getattr(backend, f"{self._op}_backward")
             dx: Array | None
-            dx, weight.grad, db = step(
+            dx, weight.grad, db = op_backward(
                 dy,
                 x,
                 weight._data,
@@ -150,15 +150,11 @@ class _Conv(ConvBase):
     def declare(self, input_shape: Shape) -> Shape:
         channels = self._channels(input_shape)
         filters, self._groups = self._filters_and_groups(channels)
-        height, width = window_shape(
-            type(self).__name__,
-            input_shape,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-        )
-        rows, columns = pair(self.kernel_size)
+        sizes, kernel = input_shape[:2], pair(self.kernel_size)
+        strides, dilations = pair(self.stride), pair(self.dilation)
+        pads = pads_of(self.padding, sizes, kernel, strides, dilations)
+        who, (rows, columns) = type(self).__name__, kernel
+        height, width = output_size(sizes, who, kernel, strides, pads, dilations)
         fan_in = rows * columns * channels // self._groups
         # An input pixel feeds the filters of its own group only.
         fan_out = rows * columns * filters // self._groups

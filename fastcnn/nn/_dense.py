@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from fastcnn._types import Array
+from fastcnn._options import choice, flag, integer
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._activation import activation_named
 from fastcnn.nn._initializers import INITIALIZERS
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape, choice, flag, integer
 from fastcnn.nn._variable import Parameter
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastcnn._sentences import explained
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape
-from fastcnn.nn._places import in_order, shape_at, stepped
+from fastcnn.nn._places import in_order, run_backward, shape_at
 from fastcnn.nn._run import Tracing, run
 from fastcnn.nn._state import as_lists, is_call, is_index
 from fastcnn.nn._symbol import Input, Symbol, between, ends
@@ -141,18 +140,18 @@ class Model(Module):
         self._require_built()
         values = self._arrays(x)
         needed = [input_gradient] * len(values)
-        steps: list[Any] = []
+        closures: list[Any] = []
         several: dict[int, list[tuple[Any, Any]]] = {}  # shapes and dtypes of what a layer gave
         for place, sources in self._calls:
             if place < 0:
                 values.append(values[sources[0]][sources[1]])
                 needed.append(needed[sources[0]])
-                steps.append(None)
+                closures.append(None)
                 continue
             layer = self.layers[place]
             given = tuple(values[at] for at in sources)
             before = any(needed[at] for at in sources)
-            y, step = run(
+            y, closure = run(
                 layer,
                 given[0] if len(given) == 1 else given,
                 backend,
@@ -164,7 +163,7 @@ class Model(Module):
                 several[len(values)] = [(each.shape, each.dtype) for each in y]
             values.append(y)
             needed.append(before or layer._trains)
-            steps.append(step)
+            closures.append(closure)
         outputs = tuple(values[at] for at in self._results)
         count = len(self._input_shapes)
         del values, x
@@ -178,7 +177,7 @@ class Model(Module):
             for at in range(len(needed) - 1, count - 1, -1):
                 place, sources = self._calls[at - count]
                 gradient = gradients.pop(at, None)
-                step, steps[at - count] = steps[at - count], None
+                closure, closures[at - count] = closures[at - count], None
                 if gradient is None or not needed[at]:
                     continue
                 if place < 0:
@@ -191,9 +190,9 @@ class Model(Module):
                         for index, like in enumerate(several[at])
                     )
                 if place in self._shared:
-                    dx = stepped(step, gradient, self.layers[place], used, backend)
+                    dx = run_backward(closure, gradient, self.layers[place], used, backend)
                 else:
-                    dx = step(gradient)
+                    dx = closure(gradient)
                 parts = dx if isinstance(dx, tuple) else (dx,)
                 for source, part in zip(sources, parts, strict=False):
                     if needed[source]:

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn._options import integer
 from fastcnn._sentences import explained
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
-from fastcnn.nn._options import Shape, integer
 from fastcnn.nn._symbol import Symbol, symbols_in
 
 __all__ = ["Add", "Concat", "Multiply", "add", "concat", "multiply"]
@@ -64,10 +64,10 @@ class _Elementwise(Module):
             y = getattr(backend, self._op)(y, each)
 
         def backward(dy: Array) -> tuple[Array, ...]:
-            step = getattr(backend, f"{self._op}_backward")
+            op_backward = getattr(backend, f"{self._op}_backward")
             parts: list[Array] = []
             for before, each in reversed(saved):
-                dy, part = step(dy, before, each)
+                dy, part = op_backward(dy, before, each)
                 parts.append(part)
             return dy, *parts[::-1]
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn._memory import copied
+from fastcnn._options import float_dtype, input_shape_of, integer, name_or_none, one_or_several
 from fastcnn._sentences import explained
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn import _own, _rules, _words
-from fastcnn.nn._options import Shape, float_dtype, input_shapes_of, integer, name_or_none
 from fastcnn.nn._places import require_one
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._state import check_state, config_of
@@ -174,10 +174,10 @@ class Module(Tree, metaclass=_LayerType):
                 f"build: expected a model without weights, got a {name} that was built already "
                 f"for inputs of shape {self.input_shape}"
             )
-        shape = input_shapes_of(input_shape, "build: input_shape")
+        shape = one_or_several(input_shape, "build: input_shape", input_shape_of)
         kind = float_dtype(dtype, "build: dtype")
         if rng is None:
-            rng = np.random.default_rng(integer(seed, "build: seed", 0))
+            rng = np.random.default_rng(integer(seed, "build: seed", 0, any_size=True))
         elif not isinstance(rng, np.random.Generator):
             raise TypeError(f"build: rng: expected a numpy Generator, got {type(rng).__name__}")
         output_shape = self.plan(shape)
@@ -209,7 +209,7 @@ class Module(Tree, metaclass=_LayerType):
         for _ in self.modules():
             pass  # each at one place
         self._declared = set()
-        output_shape = _rules.shape_of(self.declare(input_shape), f"{name}: declare: its result")
+        output_shape = one_or_several(self.declare(input_shape), f"{name}: declare: its result")
         _rules.require_declared(self)
         vars(self).update(input_shape=input_shape, output_shape=output_shape)
         self._planned = True

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastcnn._types import Array
+from fastcnn._options import choice, number
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import Shape, choice, number
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._variable import Buffer, Parameter
 

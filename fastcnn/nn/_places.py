@@ -22,9 +22,9 @@ __all__ = [
     "is_several",
     "quoted",
     "require_one",
+    "run_backward",
     "shape_at",
     "shapes_of",
-    "stepped",
 ]
 
 
@@ -102,7 +102,7 @@ def shape_at(layer: Module, shape: Any) -> Any:
     return known
 
 
-def stepped(step: Any, dy: Any, layer: Module, used: set[int], backend: Backend) -> Any:
+def run_backward(closure: Any, dy: Any, layer: Module, used: set[int], backend: Backend) -> Any:
     """Run the backward pass of one of a layer's places, and return what it returns.
 
     Its gradients are added to those of its places in `used`, to which it is added.
@@ -114,7 +114,7 @@ def stepped(step: Any, dy: Any, layer: Module, used: set[int], backend: Backend)
     used.add(id(layer))
     for parameter in parameters:
         parameter.grad = None
-    dx = step(dy)
+    dx = closure(dy)
     for parameter, gradient in zip(parameters, before, strict=True):
         if gradient is not None:
             now = parameter.grad

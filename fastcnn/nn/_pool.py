@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn._types import Array, Padding, Size2D
+from fastcnn._options import flag, image_shape, output_size, padding2d, pads_of, pair, size2d
+from fastcnn._types import Array, Padding, Shape, Size2D
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import (
-    Shape,
-    flag,
-    image_shape,
-    padding2d,
-    pads_of,
-    pair,
-    size2d,
-    window_shape,
-)
 
 
 class _Pool2D(Module):
@@ -39,18 +30,16 @@ class _Pool2D(Module):
 
     def declare(self, input_shape: Shape) -> Shape:
         who = type(self).__name__
-        channels = image_shape(who, input_shape)[2]
-        stride = self.pool_size if self.stride is None else self.stride
-        window = pair(self.pool_size)
-        pads = pads_of(self.padding, input_shape[:2], window, pair(stride), (1, 1))
+        channels = image_shape(input_shape, who)[2]
+        sizes, window = input_shape[:2], pair(self.pool_size)
+        strides = window if self.stride is None else pair(self.stride)
+        pads = pads_of(self.padding, sizes, window, strides)
         for size, ends in zip(window, pads, strict=True):
             if 2 * max(ends) > size:
                 raise ValueError(
                     f"{who}: padding: expected at most half of the window {window}, got {pads}"
                 )
-        height, width = window_shape(
-            who, input_shape, self.pool_size, stride, self.padding, 1, self.ceil_mode
-        )
+        height, width = output_size(sizes, who, window, strides, pads, ceil_mode=self.ceil_mode)
         return height, width, channels
 
 
@@ -161,7 +150,7 @@ class GlobalAvgPool2D(Module):
     """The mean over the whole image: (H, W, C) -> (C,)."""
 
     def declare(self, input_shape: Shape) -> Shape:
-        return (image_shape("GlobalAvgPool2D", input_shape)[2],)
+        return (image_shape(input_shape, "GlobalAvgPool2D")[2],)
 
     def forward(
         self,
@@ -183,7 +172,7 @@ class GlobalMaxPool2D(Module):
     """The largest value of the whole image: (H, W, C) -> (C,). One window of max_pool2d."""
 
     def declare(self, input_shape: Shape) -> Shape:
-        return (image_shape("GlobalMaxPool2D", input_shape)[2],)
+        return (image_shape(input_shape, "GlobalMaxPool2D")[2],)
 
     def forward(
         self,

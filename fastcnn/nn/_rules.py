@@ -12,8 +12,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from fastcnn._options import identifier, shape_of
 from fastcnn._sentences import misfit, no_attribute
-from fastcnn.nn._options import Shape, identifier, integer
+from fastcnn._types import Shape
 from fastcnn.nn._own import checked
 from fastcnn.nn._tree import FIXED, Tree, holds, unseen
 from fastcnn.nn._variable import Variable
@@ -30,7 +31,6 @@ __all__ = [
     "require_backend",
     "require_declared",
     "require_methods",
-    "shape_of",
 ]
 
 Function = Callable[..., Any]
@@ -177,18 +177,6 @@ def declared(module: Module, name: str, shape: Shape, draw: object) -> Shape:
         )
     module._declared.add(name)
     return shape_of(shape, f"{who}: {name}: shape")
-
-
-def shape_of(value: object, where: str) -> Shape:
-    """Return the shape of one input, output or array as a tuple of positive ints."""
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(
-            f"{where}: expected a shape such as (28, 28, 1), got {type(value).__name__} "
-            f"{value!r:.80}"
-        )
-    if value and isinstance(value[0], tuple):  # of a model with several outputs
-        return tuple(shape_of(each, where) for each in value)  # type: ignore[misc]
-    return tuple(integer(size, where) for size in value)
 
 
 # ---------------------------------------------------------------------- attributes

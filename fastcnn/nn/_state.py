@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
-from fastcnn._types import Array
-from fastcnn.nn._options import Shape
+from fastcnn._types import Array, Shape
 
 __all__ = ["as_lists", "check_state", "config_of", "is_call", "is_index"]
 

@@ -11,8 +11,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fastcnn._options import identifier, input_shape_of, is_identifier, name_or_none
 from fastcnn._sentences import explained
-from fastcnn.nn._options import Shape, identifier, input_shape_of, is_identifier, name_or_none
+from fastcnn._types import Shape
 from fastcnn.nn._places import is_several, quoted, shape_at
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
+from fastcnn._options import flag
+from fastcnn._types import Shape
 from fastcnn.nn import _words
-from fastcnn.nn._options import Shape, flag
 from fastcnn.nn._variable import Buffer, Parameter, Variable
 
 if TYPE_CHECKING:

@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn._types import Array, Padding, Size2D
-from fastcnn.backend import Backend
-from fastcnn.nn._conv import ConvBase
-from fastcnn.nn._module import Backward, Module
-from fastcnn.nn._options import (
-    Shape,
+from fastcnn._options import (
     choice,
     image_shape,
     integer,
-    pads_of,
+    output_padding2d,
     pair,
     size2d,
+    transposed_size,
 )
+from fastcnn._types import Array, Padding, Shape, Size2D
+from fastcnn.backend import Backend
+from fastcnn.nn._conv import ConvBase
+from fastcnn.nn._module import Backward, Module
 
 
 class UpSample2D(Module):
@@ -36,7 +36,7 @@ class UpSample2D(Module):
         self.method = choice(method, "UpSample2D: method", ("nearest", "bilinear"))
 
     def declare(self, input_shape: Shape) -> Shape:
-        height, width, channels = image_shape("UpSample2D", input_shape)
+        height, width, channels = image_shape(input_shape, "UpSample2D")
         rows, columns = pair(self.factor)
         return height * rows, width * columns, channels
 
@@ -93,22 +93,14 @@ class Conv2DTranspose(ConvBase):
         )
         who = "Conv2DTranspose"
         self.filters = integer(filters, f"{who}: filters")
-        self.output_padding = size2d(output_padding, f"{who}: output_padding", 0)
+        self.output_padding = output_padding2d(
+            output_padding, f"{who}: output_padding", pair(self.stride), self.padding
+        )
         self.groups = integer(groups, f"{who}: groups")
         if self.filters % self.groups:
             raise ValueError(
                 f"{who}: groups: expected a divisor of {self.filters} filters, got {self.groups}"
             )
-        for more, step in zip(pair(self.output_padding), pair(self.stride), strict=True):
-            if more >= step:
-                raise ValueError(
-                    f"{who}: output_padding: expected less than the stride of {step}, got {more}"
-                )
-            if more and self.padding == "same":
-                raise ValueError(
-                    f'{who}: output_padding: expected 0 with padding "same", whose output is the '
-                    f"input times the stride, got {more}"
-                )
 
     def declare(self, input_shape: Shape) -> Shape:
         who = "Conv2DTranspose"
@@ -121,27 +113,16 @@ class Conv2DTranspose(ConvBase):
         fan_in = rows * columns * channels // self.groups
         fan_out = rows * columns * self.filters // self.groups
         shape = (rows, columns, self.filters // self.groups, channels)
-        height, width = self._output_size(input_shape)
+        height, width = transposed_size(
+            input_shape[:2],
+            who,
+            self.padding,
+            (rows, columns),
+            pair(self.stride),
+            pair(self.output_padding),
+        )
         self._declare_parameters(shape, self.filters, fan_in, fan_out)
         return height, width, self.filters
-
-    def _output_size(self, input_shape: Shape) -> tuple[int, int]:
-        kernel, steps, more = pair(self.kernel_size), pair(self.stride), pair(self.output_padding)
-        if self.padding == "same":
-            return input_shape[0] * steps[0], input_shape[1] * steps[1]
-        pads = pads_of(self.padding, input_shape[:2], kernel, steps, (1, 1))
-        result = []
-        for axis, name in enumerate(("height", "width")):
-            n, k, s = input_shape[axis], kernel[axis], steps[axis]
-            size = (n - 1) * s + k - sum(pads[axis]) + more[axis]
-            if size < 1:
-                raise ValueError(
-                    f"Conv2DTranspose: padding: expected one that leaves an output {name} of at "
-                    f"least 1, got ({n} - 1) * {s} + {k} - {sum(pads[axis])} padding + "
-                    f"{more[axis]} = {size} for input {input_shape}"
-                )
-            result.append(size)
-        return result[0], result[1]
 
     def _call_options(self) -> dict[str, Any]:
         return {

@@ -10,8 +10,7 @@ import numpy as np
 
 from fastcnn._arrays import require_unmasked
 from fastcnn._memory import copied
-from fastcnn._types import Array
-from fastcnn.nn._options import Shape
+from fastcnn._types import Array, Shape
 
 Draw = Callable[["np.random.Generator"], Array]  # quoted: numpy.random takes time to import
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.nn._options import Shape
+from fastcnn._types import Shape
 
 if TYPE_CHECKING:
     from fastcnn.nn._module import Module

@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._dropout import require_rng
-from fastcnn.nn._places import count_of, shapes_of, stepped
+from fastcnn.nn._places import count_of, run_backward, shapes_of
 from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
 from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
@@ -168,13 +168,13 @@ class Foreign:
 
     def backward(self, node: Node, dy: Any) -> list[Any]:
         """Return the gradients of a layer's inputs; its weights' it leaves by itself."""
-        layer, step = node.attributes["layer"], self._closures.pop(str(node.arguments["y"]))
+        layer, closure = node.attributes["layer"], self._closures.pop(str(node.arguments["y"]))
         if isinstance(dy, list):  # of several outputs, where some have none
             for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
                 dy.insert(at, np.zeros(shape, dtype))
             dy = tuple(dy)
         if sum(each is layer for each in self._places) > 1:
-            dx = stepped(step, dy, layer, self._used, self._backend)
+            dx = run_backward(closure, dy, layer, self._used, self._backend)
         else:
-            dx = step(dy)
+            dx = closure(dy)
         return list(dx) if len(node.results) > 1 else [dx]

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._types import Array
+from fastcnn._options import argmax_dtype, output_size, pads_of, pair, transposed_size
+from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._norm import running_statistics
-from fastcnn.nn._options import pads_of, pair, window_shape
 
 __all__ = [
     "FUSED",
@@ -33,11 +33,7 @@ __all__ = [
     "result_dtype",
 ]
 
-Shape = tuple[int, ...]
-
 REQUIRED = inspect.Parameter.empty
-
-_FEW_PLACES = 256  # of a window, whose winner is noted in a byte
 
 
 class Op(NamedTuple):
@@ -62,40 +58,27 @@ def _same(x: Shape, *others: Shape | None, **options: Any) -> Sequence[Shape]:
 
 
 def _conv2d(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Sequence[Shape]:
-    size = window_shape(
-        "conv2d",
-        x[1:],
-        (w[0], w[1]),
-        options.get("stride", 1),
-        options.get("padding", 0),
-        options.get("dilation", 1),
-    )
+    strides, dilations = pair(options.get("stride", 1)), pair(options.get("dilation", 1))
+    pads = pads_of(options.get("padding", 0), x[1:3], w[:2], strides, dilations)
+    size = output_size(x[1:3], "conv2d", w[:2], strides, pads, dilations)
     if w[2] * options.get("groups", 1) != x[3] or b not in (None, w[3:]):
         raise ValueError(f"conv2d: expected filters for the {x[3]} channels of x, got {w}, {b}")
     return ((x[0], *size, w[3]),)
 
 
 def _conv2d_transpose(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Any:
-    steps, extra = pair(options.get("stride", 1)), pair(options.get("output_padding", 0))
-    padding, kernel = options.get("padding", 0), (w[0], w[1])
-    sides = pads_of(padding, x[1:3], kernel, steps, (1, 1))
-    size = [
-        n * s if padding == "same" else (n - 1) * s + k - sum(pad) + more
-        for n, s, k, pad, more in zip(x[1:3], steps, kernel, sides, extra, strict=True)
-    ]
+    strides, extra = pair(options.get("stride", 1)), pair(options.get("output_padding", 0))
+    padding = options.get("padding", 0)
+    size = transposed_size(x[1:3], "conv2d_transpose", padding, w[:2], strides, extra)
     return ((x[0], *size, w[2] * options.get("groups", 1)),)
 
 
 def _pool2d(x: Shape, pool_size: Any = 2, **options: Any) -> Shape:
-    stride = options.get("stride")
-    size = window_shape(
-        "pool2d",
-        x[1:],
-        pool_size,
-        pool_size if stride is None else stride,
-        options.get("padding", 0),
-        ceil_mode=options.get("ceil_mode", False),
-    )
+    stride, window = options.get("stride"), pair(pool_size)
+    strides = window if stride is None else pair(stride)
+    pads = pads_of(options.get("padding", 0), x[1:3], window, strides)
+    ceil_mode = options.get("ceil_mode", False)
+    size = output_size(x[1:3], "pool2d", window, strides, pads, ceil_mode=ceil_mode)
     return (x[0], *size, x[3])
 
 
@@ -242,6 +225,5 @@ def backward_name(op: str) -> str:
 def result_dtype(op: str, result: str, dtype: np.dtype[Any], options: dict[str, Any]) -> Any:
     """Return the dtype of an op's result, for arguments of that dtype."""
     if result == "argmax":
-        rows, columns = pair(options.get("pool_size", 2))
-        return np.dtype(np.uint8 if rows * columns <= _FEW_PLACES else np.int32)
+        return argmax_dtype(pair(options.get("pool_size", 2)))
     return np.dtype(np.bool_) if result == "mask" else dtype

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from fastcnn._types import Shape
 from fastcnn.program.ops import parameters_of
 
 __all__ = ["PYTHON", "Names", "Node", "Program", "Value", "unused"]
 
-Shape = tuple[int, ...]
 Names = str | tuple[str, ...]  # of a value, or of several for an op that takes a list
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn._options import flag, integer
 from fastcnn.losses import CrossEntropy, MeanSquaredError, get_loss
-from fastcnn.nn._options import flag, integer
 from fastcnn.nn._places import is_several
 from fastcnn.program.gradient import differentiate
 from fastcnn.program.match import fuse

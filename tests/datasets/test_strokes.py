@@ -102,11 +102,11 @@ def test_ink_is_on_the_page() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"n": 0}, ValueError, "n: expected 1 or more, got 0"),
-        ({"n": -5}, ValueError, "n: expected 1 or more, got -5"),
+        ({"n": 0}, ValueError, "n: expected an integer of at least 1, got 0"),
+        ({"n": -5}, ValueError, "n: expected an integer of at least 1, got -5"),
         ({"n": 2.0}, TypeError, "n: expected an integer, got float"),
         ({"n": True}, TypeError, "n: expected an integer, got bool"),
-        ({"n": 3, "seed": -1}, ValueError, "seed: expected 0 or more, got -1"),
+        ({"n": 3, "seed": -1}, ValueError, "seed: expected an integer of at least 0, got -1"),
         ({"n": 3, "seed": "0"}, TypeError, "seed: expected an integer, got str"),
         ({"n": 3, "split": "valid"}, ValueError, 'split: expected "train" or "test", got \'va'),
     ],

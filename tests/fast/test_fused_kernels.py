@@ -13,7 +13,7 @@ from kept import Kept
 
 from fastcnn import FastBackend, _kernels
 from fastcnn.backend import Array
-from fastcnn.fast._conv2d_relu_max_pool2d import _block_of
+from fastcnn.fast._conv2d_relu_max_pool2d import _pooled_of
 
 CONVOLUTIONS = ("auto", "direct", "winograd")
 # 2x2 pools behind 3x3 kernels, with every kind of tile: whole ones alone, rims on either side of
@@ -174,8 +174,8 @@ def test_gradients_of_images_beyond_what_a_list_of_winners_tells(
     sides = (8190, 8191, 8192, 8193)
     for height, width in product(sides, sides):
         x = np.broadcast_to(np.float32(0), (1, height, width, 32))
-        block = _block_of(x, w, 1, padding, 1, 1, 2, None)
-        path, *_ = fast_backend._gradient_paths(x, w, block, True)
+        pooled = _pooled_of(x, w, 1, padding, 1, 1, 2, None)
+        path, *_ = fast_backend._gradient_paths(x, w, pooled, True)
         fits = (height + 2 * padding) * (width + 2 * padding) * 32 < 2**31
         assert path == ("sparse" if fits else "plain")
 

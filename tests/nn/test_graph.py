@@ -30,7 +30,7 @@ from fastcnn import nn, optim
 from fastcnn._architecture import architecture_of
 from fastcnn._several import ends_in
 from fastcnn.nn import _symbol
-from fastcnn.nn._places import stepped
+from fastcnn.nn._places import run_backward
 from fastcnn.program import Interpreter, differentiate, trace
 
 ALL: dict[str, Callable[[], nn.Module]] = {**NETWORKS, **SEVERAL}
@@ -137,10 +137,10 @@ def test_the_gradients_of_places_are_added_in_the_program() -> None:
 def test_places_that_leave_no_gradient_add_none(backend: Any) -> None:
     dense, used, one = as_dense(0), set[int](), np.ones((2, 3), np.float32)
     dense.weight.grad = one  # of a pass before
-    stepped(lambda dy: dy, None, dense, used, backend)
+    run_backward(lambda dy: dy, None, dense, used, backend)
     assert dense.weight.grad is None
-    stepped(lambda dy: setattr(dense.weight, "grad", one), None, dense, used, backend)
-    stepped(lambda dy: dy, None, dense, used, backend)
+    run_backward(lambda dy: setattr(dense.weight, "grad", one), None, dense, used, backend)
+    run_backward(lambda dy: dy, None, dense, used, backend)
     np.testing.assert_array_equal(dense.weight.grad, one)
 
 

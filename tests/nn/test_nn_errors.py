@@ -177,7 +177,7 @@ PLANS: list[tuple[nn.Module, tuple[int, ...], str]] = [
     (
         nn.Conv2DTranspose(2, 3, stride=2, padding=((0, 0), (4, 3))),
         (3, 3, 1),
-        r"output width of at least 1, got \(3 - 1\) \* 2 \+ 3 - 7 padding \+ 0 = 0",
+        r"output width of at least 1, got \(3 - 1\) \* 2 \+ 3 - 7 \+ 0 = 0",
     ),
     (nn.Conv2DTranspose(2, 3), (25,), r"Conv2DTranspose: expected an input of shape \(H, W, C\)"),
     (nn.UpSample2D(2), (25,), r"UpSample2D: expected an input of shape \(H, W, C\), got \(25,\)"),

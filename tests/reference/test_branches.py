@@ -209,8 +209,8 @@ X = np.ones((2, 3), np.float32)
         ([np.float32(1)], 0, ValueError, "concat: xs: expected arrays of rank 1 at least"),
         ([X], 2, ValueError, "concat: axis: expected an integer from -2 to 1, got 2"),
         ([X], -3, ValueError, "concat: axis: expected an integer of at least -2"),
-        ([X], True, TypeError, "concat: axis: expected an integer, got True"),
-        ([X], None, TypeError, "concat: axis: expected an integer, got None"),
+        ([X], True, TypeError, "concat: axis: expected an integer, got bool True"),
+        ([X], None, TypeError, "concat: axis: expected an integer, got NoneType None"),
     ],
 )
 def test_wrong_concatenations(xs: Any, axis: Any, error: Any, message: str, backend: Any) -> None:

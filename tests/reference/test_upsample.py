@@ -190,7 +190,7 @@ def test_any_number_of_threads(method: str, channels: int, fast_backend: Any, rn
     [
         ({"factor": 0}, ValueError, "factor: expected"),
         ({"factor": (2, -1)}, ValueError, "factor: expected"),
-        ({"factor": 1.5}, TypeError, "factor: expected an integer, got 1.5"),
+        ({"factor": 1.5}, TypeError, "factor: expected an integer, got float 1.5"),
         ({"factor": (1, 2, 3)}, ValueError, "factor: expected a number or a"),
         ({"factor": 2**40}, ValueError, "factor: expected a result that fits in memory"),
         (
