@@ -3,6 +3,8 @@
 y output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them
 that the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or
 `x > 0` decides where a NaN goes.
+
+Longer than most: it holds every elementwise activation, each with its backward.
 """
 
 from cython.parallel cimport prange
