@@ -11,30 +11,14 @@ from source_tree import CYTHON, KERNELS, ROOT, SOURCES
 
 # ---------------------------------------------------------------------- lines
 OTHERS = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
-# Files that still have to be shortened, or a kernel's header to say why it is longer than most.
-TO_SHORTEN = {
-    "_team.pyx",
-    "activations.pyx",
-    "avg_pool2d.pyx",
-    "batch_norm.pyx",
-    "conv2d_backward_weights.pyx",
-    "conv_block_backward.pyx",
-    "conv_norm_block.pyx",
-    "grouped_conv2d.pyx",
-    "max_pool2d.pyx",
-    "pointwise_conv2d.pyx",
-    "winograd.pyx",
-    "winograd_backward_weights.pyx",
-}
 
 
 def most_lines(name: str, source: str) -> int:
     """Return how many lines a file may have: 400, a kernel 300 unless its header says why."""
     header = source.split('"""')[1] if source.startswith('"""') else ""
-    says_why = "Longer than most: " in header
-    if name in TO_SHORTEN or (name.endswith(".pyx") and says_why):
-        return 450
-    return 300 if name.endswith(".pyx") else 400
+    if name.endswith(".pyx"):
+        return 450 if "Longer than most: " in header else 300
+    return 400
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ which shows in gaps in a thread's own time, it sleeps at once.
 
 Which thread runs a part does not matter: nothing in a kernel waits for another part, since every
 parallel region is one prange. Results therefore have the same bits as ever.
+
+Longer than most: those who hand out parts, take them and wait for them share a table of jobs.
 """
 
 cdef extern from * nogil:

@@ -1,9 +1,10 @@
 """Activations: elementwise, each backward directly below its forward.
 
-All stand in this one file, which is longer than others for that: `loops_of` is their table. y
-output, x input, dy upstream gradient; arrays are flat. Every op is a loop over a range of them that
-the compiler vectorises; `over_ranges` gives every thread its range. A select on `x <= 0` or `x > 0`
-decides where a NaN goes.
+`loops_of` is their table. y output, x input, dy upstream gradient; arrays are flat. Every op is a
+loop over a range of them that the compiler vectorises; `over_ranges` gives every thread its range.
+A select on `x <= 0` or `x > 0` decides where a NaN goes.
+
+Longer than most: it holds every elementwise activation, each with its backward.
 """
 
 from cpython.pycapsule cimport PyCapsule_New

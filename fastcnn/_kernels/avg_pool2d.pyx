@@ -1,6 +1,9 @@
 """Average pooling, and the mean of whole images. For the letters see _windows.pxd.
 
 Sums run in double: what float32 rounds is the result alone.
+
+Longer than most: it holds the mean of whole images too, and windows that lie apart have a
+backward pass of their own.
 """
 
 from cython.parallel cimport prange

@@ -5,6 +5,8 @@ with W a multiple of C, and what belongs to a channel is repeated along it. x is
 of whole rows, by its shape alone; sums over a part are kept in `real`, W of them, and the parts
 added in order in double: the bits do not depend on the number of threads. Where `real` turns out
 to be too narrow, the argument `wide` does the channels again for which it was.
+
+Longer than most: training, inference and the gradients of both cut rows and parts alike.
 """
 
 from cython.parallel cimport prange

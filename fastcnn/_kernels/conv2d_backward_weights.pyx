@@ -13,6 +13,8 @@ gradient of its own; the parts are added in order. So the bits do not depend on 
 
 Few filters leave lanes idle. But for the order of the taps the sum treats x and dy alike: where
 that fills more lanes they change places, and `swap_back` puts the result in order.
+
+Longer than most: what copies, adds and sums up parts is cut by one geometry.
 """
 
 from cython.parallel cimport prange, threadid
@@ -103,8 +105,7 @@ cdef void plan(Geometry* g, int threads) noexcept nogil:
         g.pitch = (vectors_of(g.chunk) | 1) * LANES
     # Fewer tiles are worth a little more padding. Asked of all rows, not of a chunk's, which depend
     # on the caches: tall tiles add up the bias's gradient in another order.
-    g.tall = (ceil_div(g.J, TALL_ROWS) * TALL_ROWS
-              <= ceil_div(g.J, ROWS) * ROWS + g.J // 32)
+    g.tall = ceil_div(g.J, TALL_ROWS) * TALL_ROWS <= ceil_div(g.J, ROWS) * ROWS + g.J // 32
     # Parts first, as long as they are small: a task that takes all panels copies x once.
     part_bytes = g.G * (g.J + 1) * g.row * <Py_ssize_t> sizeof(real)
     tasks = g.G * ceil_div(

@@ -14,6 +14,8 @@ cache. Where the windows of all places fit into the registers (_patch.pxd), they
 
 Images are cut into parts, as many as the shape asks for (never the threads), each with a weight
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
+
+Longer than most: the tiles of both sums are written out, vector by vector, for every size.
 """
 
 from cython.parallel cimport prange, threadid

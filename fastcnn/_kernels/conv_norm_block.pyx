@@ -9,6 +9,8 @@ and variance = w . V w, where m is the mean of the patches and V their covarianc
 small the moments cost far less than to write z and to read it again, and the gradients need no z
 either. They are sums of products of float32 numbers in double, where each product is exact: this
 module is for float32 images and compiled for float64 alone.
+
+Longer than most: what makes the moments and the two that read them share one layout.
 """
 
 from cython.parallel cimport prange, threadid

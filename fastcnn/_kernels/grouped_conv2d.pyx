@@ -6,6 +6,8 @@ several groups. It is a sum over i below D: of x, a vector where channel i of ea
 all lanes of the group, times the weights of those filters for channel i, which lie together.
 Where C is no multiple of LANES the last vector overlaps the one before. Both convolutions gather
 through the taps that lie inside the image, four neighbouring outputs at a time.
+
+Longer than most: forward and both gradients share how groups lie in vectors.
 """
 
 from cython.parallel cimport prange

@@ -1,4 +1,8 @@
-"""Max pooling. For the letters, and for what a block is, see _windows.pxd."""
+"""Max pooling. For the letters, and for what a block is, see _windows.pxd.
+
+Longer than most: windows of 2x2, those that overlap and those that lie apart have loops of their
+own, forward and backward.
+"""
 
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint8_t

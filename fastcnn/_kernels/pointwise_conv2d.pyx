@@ -9,6 +9,8 @@ be ordered for the caches alone:
   packs its panel itself, uses it at once, and x is what is read again and again.
 - Many channels are cut into blocks; the sums of a block go on from what the last one left in y.
   The order of additions is the same, and so are the bits.
+
+Longer than most: forward, packed weights and the input gradient are cut and packed alike.
 """
 
 from cython.parallel cimport prange

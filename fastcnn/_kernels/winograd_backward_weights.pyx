@@ -14,6 +14,8 @@ other kind: that costs less than to carry them through memory.
 
 The tiles are cut into parts, as many as the shape asks for (never the threads), each with a
 gradient of its own; the parts are added in order. So the bits do not depend on the threads.
+
+Longer than most: transforms, products and sums of a block share its layout.
 """
 
 from cython.parallel cimport prange, threadid
