@@ -65,7 +65,7 @@ class Predictor:
             raise no_model(model)
         if not model.built:
             raise RuntimeError(
-                "model: expected one with weights, got one without; call build(input_shape) first"
+                f"model: expected one with weights, got one without; call {model._building} first"
             )
         self.input_shape = model.input_shape
         self.output_shape = model.output_shape
