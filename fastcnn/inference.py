@@ -92,10 +92,10 @@ class Predictor:
         return f"Predictor({self._words}, {shapes}, dtype={self.dtype})"
 
     @overload
-    def __call__(self, x: ArrayLike) -> Array: ...
+    def __call__(self, x: ArrayLike, /) -> Array: ...
     @overload
-    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Any: ...
-    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Any:
+    def __call__(self, /, *inputs: ArrayLike, **named: ArrayLike) -> Any: ...
+    def __call__(self, /, *inputs: ArrayLike, **named: ArrayLike) -> Any:
         """Return the model's outputs (n, ...) for x (n, *input_shape), n at least one.
 
         Several inputs come in the model's order, or by their names, for as many samples each. Of a

@@ -322,7 +322,9 @@ class Module(Tree, metaclass=_LayerType):
         """Return whether forward calls nothing but ops, so that a program can say what it does.
 
         The layers of the house do. A layer of one's own says so by `traceable = True`: its forward
-        calls ops of the backend, and layers as in self.conv(x, backend), and returns y alone.
+        calls ops of the backend, and layers as in self.conv(x, backend), and returns y alone. Ops
+        take parameters as they are, self.scale.data: what NumPy makes of one is refused, for it
+        would not be trained. What its attributes say, a prediction reads anew, training each epoch.
         """
         return _own.is_traceable(self)
 
