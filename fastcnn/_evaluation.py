@@ -73,6 +73,7 @@ class Evaluation(Setup):
             tally.add(loss, prediction, target, of_samples)
         return tally.numbers()
 
+    @explained
     def predict(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
         """Return the model's outputs, for a classifier logits (n, classes).
 
@@ -105,6 +106,7 @@ class Evaluation(Setup):
                 output[part] = result
         return outputs if gives_several else outputs[0]
 
+    @explained
     def predict_proba(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.
 

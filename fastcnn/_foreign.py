@@ -208,6 +208,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     "numthreads": "fastcnn.FastBackend(num_threads=...) has it",
     "threads": "fastcnn.FastBackend(num_threads=...) has it",
     "reduction": "the loss is the mean over the batch",
+    "trainable": "layer.trainable = False freezes a layer",
     "training": "forward(..., training=True) is a pass in training",
     "tmax": "a schedule spans the steps of fit",
 }

@@ -31,17 +31,19 @@ def _is_monitor(name: str) -> bool:
     return name in MONITORS or OF_AN_OUTPUT.fullmatch(name) is not None
 
 
+def _keras_hint(name: str) -> str:
+    """Return what to say of the name that Keras has for the loss of an output."""
+    found = re.fullmatch(r"(val_)?(\w+)_loss", name)
+    meant = found and f"{found[1] or ''}loss_{found[2]}"
+    return f'; the loss of an output is called "{meant:.80}"' if meant else ""
+
+
 def _monitor(value: object, where: str) -> str:
     if isinstance(value, str):
         if _is_monitor(value):
             return value
-        by_keras = re.fullmatch(r"(val_)?(\w+)_loss", value)
-        if by_keras is not None:
-            meant = f"{by_keras[1] or ''}loss_{by_keras[2]}"
-            raise ValueError(
-                f"{where}: expected a name of the history, got {value!r:.80}; the loss of an "
-                f'output is called "{meant:.80}"'
-            )
+        if hint := _keras_hint(value):
+            raise ValueError(f"{where}: expected a name of the history, got {value!r:.80}{hint}")
     return choice(value, where, MONITORS)
 
 
@@ -258,8 +260,8 @@ def _fields_of(path: str) -> set[str]:
         ) from None
     if unknown:
         raise ValueError(
-            f"Checkpoint: path: expected {', '.join(known)} in braces, got {unknown[0]!r:.80}; "
-            f"{in_name}"
+            f"Checkpoint: path: expected {', '.join(known)} in braces, got {unknown[0]!r:.80}"
+            f"{_keras_hint(unknown[0]) or f'; {in_name}'}"
         )
     if in_folder or any("{" in str(form) for _, form in parts):
         raise ValueError(

@@ -65,7 +65,7 @@ class Predictor:
             raise no_model(model)
         if not model.built:
             raise RuntimeError(
-                "model: expected one with weights, got one without; call build(input_shape) first"
+                f"model: expected one with weights, got one without; call {model._building} first"
             )
         self.input_shape = model.input_shape
         self.output_shape = model.output_shape
@@ -92,10 +92,10 @@ class Predictor:
         return f"Predictor({self._words}, {shapes}, dtype={self.dtype})"
 
     @overload
-    def __call__(self, x: ArrayLike) -> Array: ...
+    def __call__(self, x: ArrayLike, /) -> Array: ...
     @overload
-    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Any: ...
-    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Any:
+    def __call__(self, /, *inputs: ArrayLike, **named: ArrayLike) -> Any: ...
+    def __call__(self, /, *inputs: ArrayLike, **named: ArrayLike) -> Any:
         """Return the model's outputs (n, ...) for x (n, *input_shape), n at least one.
 
         Several inputs come in the model's order, or by their names, for as many samples each. Of a

@@ -233,6 +233,7 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
     ),
     (lambda: trainer().fit(X, Y, epoch=3), FIT, unknown("epoch", "did you mean epochs?")),
     (lambda: trainer().fit(X, Y, loss=3), FIT, unknown("loss", "Trainer takes it")),
+    (lambda: trainer().predict(X, X), "predict(x, *, batch_size=128)", f"{AFTER} batch_size=..."),
     (lambda: trainer().fit(X, Y, 3), FIT, f"{AFTER} epochs=..."),
     (lambda: trainer().fit(X), FIT, "missing a required argument: 'y'"),
     (

@@ -73,3 +73,12 @@ def test_a_predictor_of_one_input_takes_one() -> None:
     model.build((4,))
     with pytest.raises(TypeError, match="expected 1 input, as many as the model takes, got 2"):
         fastcnn.Predictor(model)(NUMBERS, NUMBERS)
+
+
+def test_an_input_may_have_any_name() -> None:
+    symbols = {name: nn.Input((2,)) for name in ("self", "inputs", "named", "x", "größe")}
+    model = nn.Model(symbols, nn.concat(list(symbols.values())))
+    model.build()
+    arrays = {name: np.full((1, 2), at, np.float32) for at, name in enumerate(symbols)}
+    joined = fastcnn.Predictor(model)(**arrays)
+    np.testing.assert_array_equal(joined, np.concatenate(list(arrays.values()), axis=1))

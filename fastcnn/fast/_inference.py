@@ -32,6 +32,7 @@ _MOST_SHAPES = 16  # of batches whose plans wait for the next
 _MOST_BYTES = 64 << 20  # that they keep: a batch that needs more gains nothing by it
 # Options that may be set at any time, and that inference reads:
 _SETTINGS = ("alpha", "epsilon", "negative_slope")
+_OF_ALL = frozenset(vars(Module()))  # attributes that every layer has
 
 
 def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[..., Any]:
@@ -59,7 +60,7 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
     def run(x: Array, *more: Array) -> Any:
         now: list[Any] | None = [holder[name] for holder, name in settings] if settings else None
         if own:
-            now = [now, *map(_As, own)]
+            now = [now, *(_As(holder[name]) for holder in own for name in holder.keys() - _OF_ALL)]
         idle = plans.idle((backend.num_threads, x.itemsize, *x.shape))
         # Only calls that no other Python thread comes between: a plan is in one place.
         try:

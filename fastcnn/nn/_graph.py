@@ -46,6 +46,8 @@ class Model(Module):
     layers: tuple[Module, ...]
     _hidden = Module._hidden | {"layers"}
     _hint = "; Sequential is a chain of layers"
+    _of_symbols = True
+    _building = "build()"
     _has_row = False
     _runs_all = True
     _takes_several = True

@@ -68,6 +68,8 @@ class Module(Tree, metaclass=_LayerType):
     _options: ClassVar[frozenset[str]] = frozenset()  # of a layer of the house, and with its arrays
     _known: ClassVar[frozenset[str] | None] = None
     _hint: ClassVar[str] = ""  # to wrong arguments of the constructor
+    _of_symbols: ClassVar[bool] = False  # made of them, not called on them alone
+    _building: ClassVar[str] = "build(input_shape)"  # how that is called
     _has_row: ClassVar[bool] = True  # of its own in a summary
     _takes_several: ClassVar[bool] = False  # inputs; of a layer of the house
 
@@ -247,7 +249,7 @@ class Module(Tree, metaclass=_LayerType):
         if not self.built:
             raise RuntimeError(
                 f"{type(self).__name__}: expected a built layer, got one without weights; call "
-                "build(input_shape) on the model first"
+                f"{self._building} on the model first"
             )
 
     # ------------------------------------------------------------------ what it holds
@@ -320,7 +322,9 @@ class Module(Tree, metaclass=_LayerType):
         """Return whether forward calls nothing but ops, so that a program can say what it does.
 
         The layers of the house do. A layer of one's own says so by `traceable = True`: its forward
-        calls ops of the backend, and layers as in self.conv(x, backend), and returns y alone.
+        calls ops of the backend, and layers as in self.conv(x, backend), and returns y alone. Ops
+        take parameters as they are, self.scale.data: what NumPy makes of one is refused, for it
+        would not be trained. What its attributes say, a prediction reads anew, training each epoch.
         """
         return _own.is_traceable(self)
 

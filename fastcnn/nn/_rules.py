@@ -16,6 +16,7 @@ from fastcnn._options import identifier, shape_of
 from fastcnn._sentences import misfit, no_attribute
 from fastcnn._types import Shape
 from fastcnn.nn._own import checked
+from fastcnn.nn._symbol import Symbol
 from fastcnn.nn._tree import FIXED, Tree, holds, unseen
 from fastcnn.nn._variable import Variable
 
@@ -106,6 +107,13 @@ def explained(init: Function) -> Function:
         try:
             init(self, *args, **kwargs)
         except TypeError:
+            symbols = [each for each in args if isinstance(each, Symbol)]
+            if symbols and not cls._of_symbols:
+                call = f"{cls.__name__}({'...' * (len(args) > len(symbols))})"
+                raise TypeError(
+                    f"{cls.__name__}: expected its options, got a symbol; {call}(x) is the layer "
+                    "called on one"
+                ) from None
             said = misfit(init, (self, *args), kwargs, cls._hint)
             if said is None:
                 raise

@@ -91,6 +91,12 @@ def symbols_or_error(layer: Module, x: object, backend: object) -> tuple[Symbol,
     if symbols is None and isinstance(x, (list, tuple)) and any(map(_holds_symbols, x)):
         what = ", ".join(type(each).__name__ for each in x)
         raise TypeError(f"{who}: expected symbols alone in one list, got a list of {what:.80}")
+    if symbols is None and backend is None and not _holds_arrays(x):
+        got = type(x).__name__ if x else f"{x!r:.80}"
+        raise TypeError(
+            f"{who}: expected a symbol, as nn.Input and a layer called on one return, or an array, "
+            f"got {got}"
+        )
     if symbols is not None and backend is not None:
         raise TypeError(
             f"{who}: backend: expected none where a layer is called on symbols, got "
@@ -101,6 +107,10 @@ def symbols_or_error(layer: Module, x: object, backend: object) -> tuple[Symbol,
 
 def _holds_symbols(x: object) -> bool:
     return isinstance(x, Symbol) or symbols_in(x) is not None
+
+
+def _holds_arrays(x: object) -> bool:
+    return any(hasattr(each, "ndim") for each in (x if isinstance(x, (list, tuple)) else (x,)))
 
 
 def called_on(layer: Module, symbols: tuple[Symbol, ...]) -> Any:

@@ -43,6 +43,27 @@ X = nn.Input(SHAPE)
             r"ReLU: expected layer\(x, backend=None\), .*a pass in",
         ),
         (lambda: nn.add(X, nn.GlobalAvgPool2D()(X)), r"Add: .*, \(2,\); nn.AvgPool2D of the whole"),
+        (
+            lambda: nn.ReLU(X),
+            r"ReLU: expected its options, got a symbol; ReLU\(\)\(x\) is the layer",
+        ),
+        (lambda: nn.Dense(X), r"Dense: expected its options, got a symbol; Dense\(\)\(x\) is the"),
+        (lambda: nn.Conv2D(X, 3, 3), r"Conv2D: expected its options, .* Conv2D\(...\)\(x\) is the"),
+        (lambda: nn.Dense(3)(nn.ReLU()), r"Dense: expected a symbol, as nn.Input.*, got ReLU"),
+        (
+            lambda: nn.Dense(3)([]),
+            r"Dense: expected a symbol, as nn.Input.*, or an array, got \[\]",
+        ),
+        (lambda: nn.Dense(3)(None), r"Dense: expected a symbol, as nn.Input.*, got None"),
+        (lambda: nn.Dense(3)((6, 6)), r"Dense: expected a symbol, as nn.Input.*, got tuple"),
+        (
+            lambda: nn.Add()([np.ones(3), np.ones(3)]),
+            r"Add: backend: expected one, as in model\(x, ",
+        ),
+        (
+            lambda: nn.Dense(3, trainable=False),
+            r"Dense: .*; layer.trainable = False freezes a layer",
+        ),
         (lambda: X + X, r"Symbol: expected layers, nn.add\(a, b\), .* on an Input of shape \(6, 6"),
         (lambda: 2 * X, r"Symbol: expected layers, nn.add\(a, b\), .* on an Input of shape \(6, 6"),
         (
@@ -241,3 +262,12 @@ def test_a_damaged_file_is_refused(key: str, value: Any) -> None:
     description[key] = value
     with pytest.raises((TypeError, ValueError), match=r"^(Model|Dense|Input|architecture): "):
         layer_from(description, known_layers())
+
+
+def test_a_model_knows_the_shapes_for_which_it_is_built() -> None:
+    model = nn.Model(X, nn.ReLU()(X))
+    for call in (model.summary, model.program, lambda: fastcnn.Predictor(model)):
+        with pytest.raises(RuntimeError, match=r"call build\(\) "):
+            call()
+    with pytest.raises(RuntimeError, match=r"call build\(input_shape\) "):
+        nn.ReLU().summary()

@@ -129,6 +129,10 @@ A, B = nn.Input((3,), name="a"), nn.Input((3,), name="a")
             lambda: callbacks.EarlyStopping("val_digit_loss"),
             '^EarlyStopping: monitor: expected .*; the loss of an output is called "val_loss_d',
         ),
+        (
+            lambda: callbacks.Checkpoint("{val_digit_loss}"),
+            '^Checkpoint: path: expected .*; the loss of an output is called "val_loss_digit"$',
+        ),
         (lambda: nn.Model(A, nn.add(A, B)), 'got Add, which was called on an Input "a" of shape'),
     ],
 )
