@@ -19,6 +19,8 @@ from fastcnn.program import Interpreter, Program, differentiate, trace
 from fastcnn.program.match import Fusion, _parsed, fuse
 
 SHAPE = (8, 8, 1)
+X = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32).astype(np.float64)
+TARGET = np.array([0, 1, 2, 3, 1, 2])
 
 
 def ending(*layers: nn.Module) -> nn.Module:
@@ -70,32 +72,63 @@ def both(
     return found
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("row", TRAINING, ids=lambda row: row.pattern)
-def test_training(row: Fusion, use_bias: bool, fast_backend: Any, rng: np.random.Generator) -> None:
+def having(row: Fusion, dtype: Any, *, use_bias: bool = True) -> tuple[nn.Module, Program]:
+    """Return the network that has a row's pattern, and the program of a step for X and TARGET."""
     model = NETWORKS[row.pattern]()
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2D, nn.Dense)):
             vars(layer)["use_bias"] = use_bias
-    dtype = np.dtype(np.float32)  # that all rows fuse
-    model.build(SHAPE, rng, dtype)
+    model.build(SHAPE, seed=1, dtype=dtype)
+    rng = np.random.default_rng(2)
     for variable in model.variables().values():
-        variable.data += rng.uniform(0.1, 0.3, variable.shape).astype(dtype)
-    x = rng.normal(size=(6, *SHAPE)).astype(dtype)
-    target = np.array([0, 1, 2, 3, 1, 2])
-    program = trace(
-        model,
-        len(x),
-        training=True,
-        loss=losses.CrossEntropy(label_smoothing=0.1),
-        target=(target.shape, target.dtype),
-    )
-    plain, fused = both(program, row, fast_backend, x, target, list(model.parameters()))
+        variable.data += rng.uniform(0.1, 0.3, variable.shape)
+    loss, target = losses.CrossEntropy(label_smoothing=0.1), (TARGET.shape, TARGET.dtype)
+    return model, trace(model, len(X), training=True, loss=loss, target=target)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("row", TRAINING, ids=lambda row: row.pattern)
+def test_training(row: Fusion, use_bias: bool, fast_backend: Any, reference: Any) -> None:
+    """In float32, that all rows fuse, as the same unfused and as the reference in float64."""
+    model, program = having(row, np.float32, use_bias=use_bias)
+    wanted = list(model.parameters())
+    plain, fused = both(program, row, fast_backend, X.astype(np.float32), TARGET, wanted)
+    exact, wide = having(row, np.float64, use_bias=use_bias)
+    exact.load_state_dict({k: a.astype(np.float64) for k, a in model.state_dict().items()})
+    run = Interpreter(differentiate(wide, wanted), reference)
+    outputs, gradients = run.forward(X, TARGET), run.backward()
     # In another order, and Winograd's or not: some hundred roundoffs of the largest number of all,
     # since a bias in front of a norm has a gradient of next to nothing.
     largest = max(np.abs(each).max() for each in plain)
-    for one, other in zip(plain, fused, strict=True):
+    expected = [*outputs, *(gradients[name] for name in wanted)]
+    for one, other, true in zip(plain, fused, expected, strict=True):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * largest)
+        np.testing.assert_allclose(other, true, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("row", TRAINING, ids=lambda row: row.pattern)
+def test_gradients_are_those_of_central_differences(
+    row: Fusion, fast_backend: Any, reference: Any, rng: np.random.Generator
+) -> None:
+    """In float64, unless the row is for float32 alone; along one direction of all parameters."""
+    model, program = having(row, np.float64)
+    fused = fuse(program, [row])
+    if row.name not in {node.op for node in fused.nodes}:
+        return
+    run = Interpreter(differentiate(fused, model.parameters()), fast_backend)
+    plain = Interpreter(program, reference)
+    run.forward(X, TARGET)
+    gradients = run.backward()
+    expected, costs = 0.0, []
+    directions = {name: rng.standard_normal(dw.shape) for name, dw in gradients.items()}
+    assert directions.keys() == model.parameters().keys()
+    for name, direction in directions.items():
+        expected += float(np.sum(gradients[name] * direction))
+    for step in (1e-6, -2e-6):
+        for name, parameter in model.parameters().items():
+            parameter.data += step * directions[name]
+        costs.append(plain.forward(X, TARGET)[-1])
+    assert (costs[0] - costs[1]) / 2e-6 == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_every_row_has_a_network() -> None:
