@@ -1,6 +1,7 @@
-"""What is fused computes what its pattern says: every row, found in networks.
+"""What is fused in training computes what its pattern says: every row, found in networks.
 
-Of the ops of training test_fused_ops.py compares values and gradients.
+Of single ops test_fused_ops.py compares values and gradients, and test_inference_fusions.py has
+the rows of inference.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_close
 
 import fastcnn
-from fastcnn import FastBackend, Predictor, losses, nn
-from fastcnn.fast._fusions import INFERENCE, TRAINING
+from fastcnn import FastBackend, losses, nn
+from fastcnn.fast._fusions import TRAINING
 from fastcnn.program import Interpreter, Program, differentiate, trace
-from fastcnn.program.match import Fusion, _parsed, fuse
+from fastcnn.program.match import Fusion, fuse
 
 SHAPE = (8, 8, 1)
 X = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32).astype(np.float64)
@@ -133,73 +133,6 @@ def test_gradients_are_those_of_central_differences(
 
 def test_every_row_has_a_network() -> None:
     assert set(NETWORKS) == {row.pattern for row in TRAINING}
-
-
-# ---------------------------------------------------------------------- inference
-# Of the ops in patterns, options that are not the defaults; of variables, shapes.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "conv2d": {"padding": 1},
-    "batch_norm_inference": {"epsilon": 0.1},
-    "max_pool2d": {"pool_size": (2, 3), "stride": (2, 1)},
-}
-IMAGES, ROWS = ((6, 8, 5), (3, 3, 5, 5)), ((9,), (9, 21))  # of x without the batch, of w
-
-
-class Expression(nn.Module):
-    """What a row of INFERENCE replaces, as a layer: x is its input, r another value of that shape.
-
-    All else is a parameter.
-    """
-
-    traceable = True
-
-    def __init__(self, pattern: str) -> None:
-        super().__init__()
-        self.pattern = pattern
-
-    def declare(self, input_shape: Any) -> Any:
-        w_shape = dict([IMAGES, ROWS])[input_shape]
-        for name in ("w", "b", "gamma", "beta", "mean", "variance"):
-            shape = w_shape if name == "w" else w_shape[-1:]
-            self.declare_parameter(name, shape, lambda rng, s=shape: rng.uniform(0.2, 1.5, s))
-        if "max_pool2d" in self.pattern:
-            return 3, 6, w_shape[-1]
-        return (*input_shape[:-1], w_shape[-1])
-
-    def forward(self, x: Any, backend: Any, **options: Any) -> Any:
-        given = {name: parameter.data for name, parameter in self.parameters().items()}
-        given |= {"x": x, "r": backend.tanh(x)}
-
-        def value(part: Any) -> Any:
-            if isinstance(part, str):
-                return given[part]
-            y = getattr(backend, part.op)(*map(value, part.arguments), **OPTIONS.get(part.op, {}))
-            return y[0] if isinstance(y, tuple) else y
-
-        return value(_parsed(self.pattern))
-
-
-@pytest.mark.parametrize("row", INFERENCE, ids=lambda row: row.pattern)
-def test_inference(row: Fusion, fast_backend: Any, dtype: Any, reference: Any) -> None:
-    """As the ops one by one, and where no weights are folded to the bit, and as the reference."""
-    model, wide = Expression(row.pattern), Expression(row.pattern)
-    shape, _ = ROWS if "linear" in row.pattern else IMAGES
-    model.build(shape, seed=1, dtype=dtype)
-    wide.build(shape, dtype=np.float64)
-    wide.load_state_dict({k: a.astype(np.float64) for k, a in model.state_dict().items()})
-    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(dtype)
-    program = trace(model, len(x))
-    for rows in ([row], INFERENCE):
-        ops = [node.op for node in fuse(program, rows).nodes]
-        assert [op for op in ops if op != "tanh"] == [row.name]
-    y = Predictor(model, fast_backend)(x)
-    (unfused,) = Interpreter(program, fast_backend).forward(x)
-    if "batch_norm_inference" in row.pattern:
-        assert_close(y, unfused, "conv2d")
-    else:
-        np.testing.assert_array_equal(y, unfused)
-    (exact,) = Interpreter(trace(wide, len(x)), reference).forward(x.astype(np.float64))
-    assert_close(y, exact, "conv2d", dtype=dtype)
 
 
 # ---------------------------------------------------------------------- which layers line up
