@@ -280,7 +280,7 @@ def output_size(
         if n < 1 or count < 1:
             raise ValueError(
                 f"{where}: expected an input {name} that holds at least one window, got "
-                f"({n} + {before + after} padding - ({k} - 1) * {d} - 1) // {s} + 1 = {count} "
+                f"({n} + {before} + {after} - ({k} - 1) * {d} - 1) // {s} + 1 = {count} "
                 f"for an image of {sizes[0]} x {sizes[1]}"
             )
         result.append(count)

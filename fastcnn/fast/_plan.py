@@ -325,16 +325,18 @@ class _Memory:
                 self._add(piece)
 
     def _taken(self, size: int) -> tuple[int, int]:
-        """Take the first free stretch of so many bytes; return its block and where it begins."""
-        for at, (number, start, end) in enumerate(self._free):
-            if end - start >= size:
-                if end - start > size:
-                    self._free[at] = number, start + size, end
-                else:
-                    del self._free[at]
-                return number, start
-        self._enlarge(size)
-        return self._free.pop()[:2]
+        """Take so many bytes of the smallest free stretch that has them; return where it begins."""
+        fits = [at for at, (_, start, end) in enumerate(self._free) if end - start >= size]
+        if not fits:
+            self._enlarge(size)
+            return self._free.pop()[:2]
+        at = min(fits, key=lambda at: self._free[at][2] - self._free[at][1])
+        number, start, end = self._free[at]
+        if end - start > size:
+            self._free[at] = number, start + size, end
+        else:
+            del self._free[at]
+        return number, start
 
     def _block(self, size: int) -> Any:
         self.nbytes += size

@@ -145,8 +145,8 @@ def _results(
     """Return the results of a fused op, which replaces nodes up to the last.
 
     The first is that of the last node. Others, as an argmax, are those that a node gave under that
-    name; what no node gave is a new value, of the shape of the first, or for a "gradient" of the
-    node's first argument.
+    name; what no node gave is a new value: an "argmax" of the shape of the first, a "gradient" of
+    the node's first argument, and others, which the op keeps for itself, of its channels.
     """
     made = {
         name: result
@@ -160,8 +160,8 @@ def _results(
         if name not in made:
             new = made[name] = f"{y}.{name}"
             like = values[last.reads()[0] if name == "gradient" else y]
-            dtype = result_dtype(op, name, like.dtype, {})
-            values[new] = Value(new, "result", like.shape, dtype)
+            shape = like.shape if name in ("argmax", "gradient") else like.shape[-1:]
+            values[new] = Value(new, "result", shape, result_dtype(op, name, like.dtype, {}))
     return y, *(made[name] for name in others)
 
 

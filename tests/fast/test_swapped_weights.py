@@ -110,6 +110,8 @@ def test_a_swap_at_any_line_shows_in_the_next_answer(make: Any, count: int) -> N
         swap.model.load_state_dict(swap.states[0])
         with at_line(number, meanwhile) as lines:
             swap.trainer.predict(swap.x)
+        if lines[0] < number:  # this call had fewer, and was not held up
+            break
         swap.require(1, f"after a call that was held up at line {number}")
     assert number > 100
 

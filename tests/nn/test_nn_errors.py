@@ -42,7 +42,7 @@ def test_build_after_a_failed_build() -> None:
     model = nn.Sequential([nn.Conv2D(2, 3, groups=2), nn.Conv2D(2, 3)])
     with pytest.raises(ValueError, match="layer 0: Conv2D: groups"):
         model.build((5, 5, 3))
-    with pytest.raises(ValueError, match=r"layer 1: .*\(2 \+ 0 padding - \(3 - 1\) \* 1 - 1\)"):
+    with pytest.raises(ValueError, match=r"layer 1: .*\(2 \+ 0 \+ 0 - \(3 - 1\) \* 1 - 1\)"):
         model.build((4, 4, 4))
     assert model.build((5, 5, 4)) == (1, 1, 2)
     assert model.state_dict()["0.weight"].shape == (3, 3, 2, 2)
@@ -182,7 +182,7 @@ PLANS: list[tuple[nn.Module, tuple[int, ...], str]] = [
     (nn.Conv2DTranspose(2, 3), (25,), r"Conv2DTranspose: expected an input of shape \(H, W, C\)"),
     (nn.UpSample2D(2), (25,), r"UpSample2D: expected an input of shape \(H, W, C\), got \(25,\)"),
     (nn.Conv2D(2, 3), (25,), r"Conv2D: expected an input of shape \(H, W, C\), got \(25,\)"),
-    (nn.Conv2D(2, 3), (2, 5, 1), r"input height .*\(2 \+ 0 padding - \(3 - 1\) \* 1 - 1\) // 1"),
+    (nn.Conv2D(2, 3), (2, 5, 1), r"input height .*\(2 \+ 0 \+ 0 - \(3 - 1\) \* 1 - 1\) // 1"),
     (nn.Conv2D(2, 3, dilation=(1, 3)), (5, 5, 1), "input width"),
     (nn.MaxPool2D(2), (1, 4, 1), "MaxPool2D: expected an input height"),
     (nn.MaxPool2D(2, padding=2), (4, 4, 1), "MaxPool2D: padding: expected at most half"),
