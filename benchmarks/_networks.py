@@ -162,7 +162,7 @@ def _unet(enlarged: Callable[[int], nn.Module]) -> nn.Model:
 
 def _unet_of(title: str, enlarged: Callable[[int], nn.Module]) -> Network:
     return Network(
-        title, lambda: _unet(enlarged), MEDIUM, 1, "mean_squared_error", epoch=1, epoch_steps=2
+        title, lambda: _unet(enlarged), MEDIUM, 1, "mean_squared_error", epoch=1, epoch_steps=4
     )
 
 
@@ -174,13 +174,13 @@ NETWORKS = {
     "sample": Network("sample network", _small, learning_rate=0.05),
     "sample-bn": Network("sample network with batch norm", lambda: _small(batch_norm=True)),
     "lenet5": Network("LeNet-5", _lenet5, learning_rate=0.05),
-    "resnet20": Network("ResNet-20", _resnet20, (32, 32, 3), epoch=1, epoch_steps=2),
+    "resnet20": Network("ResNet-20", _resnet20, (32, 32, 3), epoch=1),
     "resnet18": Network("ResNet-18", _resnet18, LARGE, 1000, epoch=1, epoch_steps=1),
-    "mobilenetv2": Network("MobileNetV2", _mobilenet_v2, LARGE, 1000, epoch=1, epoch_steps=1),
+    "mobilenetv2": Network("MobileNetV2", _mobilenet_v2, LARGE, 1000, epoch=1, epoch_steps=4),
     "unet": _unet_of("U-Net", lambda filters: nn.Conv2DTranspose(filters, 2, stride=2)),
     "unet-upsampled": _unet_of("U-Net, upsampled", lambda _: nn.UpSample2D(2)),
     "resnet20-dropout": Network(
-        "ResNet-20 with dropout", partial(_resnet20, True), (32, 32, 3), epoch=1, epoch_steps=2
+        "ResNet-20 with dropout", partial(_resnet20, True), (32, 32, 3), epoch=1
     ),
     **{
         f"sample-{name}{end}": Network(
