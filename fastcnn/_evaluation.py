@@ -84,18 +84,22 @@ class Evaluation(Setup):
         `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
         """
         batch_size = integer(batch_size, "predict: batch_size")
-        images = self._images(as_arrays(x, input_ends(self.model), "x"), "x", "predict")
-        outputs: Array = under(
-            dict_names_of(self.model),
-            self._steps.unchanged(lambda: self._predict(images, batch_size)),
-        )
-        return outputs
+        model = self.model
+        if type(x) is not np.ndarray or not model.built or is_several(model.input_shape):
+            x = as_arrays(x, input_ends(model), "x")
+        images = self._images(x, "x", "predict")
+        outputs = self._steps.unchanged(lambda: self._predict(images, batch_size))
+        named: Array = under(dict_names_of(model), outputs)
+        return named
 
     def _predict(self, images: Arrays, batch_size: int) -> Any:
         run, count, shape = self._compiled(), count_of(images), self.model.output_shape
         gives_several = is_several(shape)
         if count <= batch_size:
-            result = run(*(floats(one, self.dtype) for one in listed(images)))
+            if isinstance(images, tuple):
+                result = run(*(floats(one, self.dtype) for one in images))
+            else:
+                result = run(floats(images, self.dtype))
             return list(result) if gives_several else result
         shapes: Any = shape if gives_several else (shape,)
         outputs = [np.empty((count, *one), self.dtype) for one in shapes]

@@ -235,7 +235,10 @@ class _Product:
         self.options = dict(node.attributes)
         self._epsilon = self.options.pop("epsilon", None)
         self._names = list(variables)
-        self._values = list(variables.values())
+        self._holders = [
+            _Constant(value.source) if value.kind == "constant" else value.source
+            for value in variables.values()
+        ]
         self._is_dense = node.op == "linear_product"
         self._follow = follow
         # To compare the weights of a dense layer with a copy takes longer than to use them once:
@@ -249,7 +252,7 @@ class _Product:
         made = self._made
         if made is not None and not self._follow:
             return made
-        weights = [_array_of(value) for value in self._values]
+        weights = [holder._data for holder in self._holders]
         if self._reads_in_place and rows <= FEW_ROWS:
             made = self._made_in_place
             if made is not None and all(map(operator.is_, weights, made.sources)):
@@ -276,9 +279,11 @@ class _Product:
         return _Made(weights, w, b, {})
 
 
-def _array_of(value: Any) -> Array:
-    array: Array = value.source if value.kind == "constant" else value.source.data
-    return array
+class _Constant:
+    """An array that a layer holds by itself, in the place of a parameter or buffer."""
+
+    def __init__(self, array: Array) -> None:
+        self._data = array
 
 
 def folded(
