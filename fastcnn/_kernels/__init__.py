@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -70,6 +71,10 @@ def _is_there(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # nor is the folder
         return False
+    except OSError as error:  # to list a folder takes memory, too
+        if error.errno != errno.ENOMEM:
+            raise
+        raise MemoryError(f"no room for the kernels: {error.strerror}") from error
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from typing import Any
 
@@ -192,6 +193,15 @@ UNLOADED = """
 @LINUX
 def test_no_room_for_the_kernels_is_a_memory_error_and_passes() -> None:
     assert run(UNLOADED).strip() == "[1.0, 1.0, 1.0]"
+
+
+def test_no_room_to_look_for_the_kernels_is_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str) -> Any:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory", "/a/folder")
+
+    monkeypatch.setattr(_kernels, "find_spec", fails)
+    with pytest.raises(MemoryError, match=r"^no room for the kernels: Cannot allocate memory$"):
+        _kernels._is_there("fastcnn._kernels.baseline.float32.conv2d")
 
 
 def test_kernels_that_cannot_be_loaded_otherwise_are_an_import_error(
