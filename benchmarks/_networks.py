@@ -176,7 +176,7 @@ NETWORKS = {
     "lenet5": Network("LeNet-5", _lenet5, learning_rate=0.05),
     "resnet20": Network("ResNet-20", _resnet20, (32, 32, 3), epoch=1),
     "resnet18": Network("ResNet-18", _resnet18, LARGE, 1000, epoch=1, epoch_steps=1),
-    "mobilenetv2": Network("MobileNetV2", _mobilenet_v2, LARGE, 1000, epoch=1, epoch_steps=4),
+    "mobilenetv2": Network("MobileNetV2", _mobilenet_v2, LARGE, 1000, epoch=1, epoch_steps=1),
     "unet": _unet_of("U-Net", lambda filters: nn.Conv2DTranspose(filters, 2, stride=2)),
     "unet-upsampled": _unet_of("U-Net, upsampled", lambda _: nn.UpSample2D(2)),
     "resnet20-dropout": Network(
