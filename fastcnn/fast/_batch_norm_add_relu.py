@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from fastcnn._checks import float_arrays
 from fastcnn._options import number
 from fastcnn._types import Array
-from fastcnn.fast._batch_norm_relu_conv2d import LANES, BatchNormReluConv2D, _where_narrow
-from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import _noting, _otherwise
+from fastcnn.fast._batch_norm_relu_conv2d import BatchNormReluConv2D
+from fastcnn.fast._conv2d_batch_norm_relu import LANES
+from fastcnn.fast._recompute import noting, otherwise, where_narrow
 
 __all__ = ["BatchNormAddRelu", "is_residual"]
 
@@ -48,7 +49,7 @@ class BatchNormAddRelu(BatchNormReluConv2D):
             z, *statistics = self._eager.batch_norm(x, gamma, beta, epsilon=epsilon)
             return self._eager.relu(self._eager.add(z, r)), *statistics
 
-        self._run(_where_narrow, sums, op_by_op, y, mean, variance)
+        self._run(where_narrow, sums, op_by_op, y, mean, variance)
         return y, mean, variance
 
     def _batch_norm_add_relu_backward(
@@ -73,7 +74,7 @@ class BatchNormAddRelu(BatchNormReluConv2D):
         dx, dr = self._empty(x.shape, x.dtype), self._empty(x.shape, x.dtype)
         dgamma, dbeta = self._room(channels, x.dtype), self._room(channels, x.dtype)
         self._run(
-            _noting,
+            noting,
             fits,
             kernel.batch_norm_add_backward,
             dx,
@@ -99,5 +100,5 @@ class BatchNormAddRelu(BatchNormReluConv2D):
             )
             return result
 
-        self._run(_otherwise, fits, op_by_op, dx, dgamma, dbeta)
+        self._run(otherwise, fits, op_by_op, dx, dgamma, dbeta)
         return dx, dgamma, dbeta, dr

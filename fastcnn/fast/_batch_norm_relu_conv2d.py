@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,14 +10,13 @@ from numpy.typing import ArrayLike
 from fastcnn._checks import float_arrays
 from fastcnn._options import number
 from fastcnn._types import Array
-from fastcnn.fast._conv2d_batch_norm_relu import Conv2DBatchNormRelu
-from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import _noting, _otherwise
+from fastcnn.fast._conv2d_batch_norm_relu import LANES, Conv2DBatchNormRelu
+from fastcnn.fast._recompute import noting, otherwise, where_narrow
 
-__all__ = ["LANES", "BatchNormReluConv2D", "is_projection"]
+__all__ = ["BatchNormReluConv2D", "is_projection"]
 
 _DOUBLE = np.dtype(np.float64)
 _MOST_WEIGHTS = 16384  # more are read again too often (benchmarks/fusions.py)
-LANES = 16  # of which the channels must be a multiple, on every instruction set
 
 
 def is_projection(w: tuple[int, ...]) -> bool:
@@ -89,7 +86,7 @@ class BatchNormReluConv2D(Conv2DBatchNormRelu):
             z, *statistics = self._eager.batch_norm(x, gamma, beta, epsilon=epsilon)
             return self._eager.conv2d(self._eager.relu(z), w, b), *statistics
 
-        self._run(_where_narrow, sums, op_by_op, y, mean, variance)
+        self._run(where_narrow, sums, op_by_op, y, mean, variance)
         return y, mean, variance, table
 
     def _batch_norm_relu_conv2d_backward(
@@ -125,7 +122,7 @@ class BatchNormReluConv2D(Conv2DBatchNormRelu):
         db, dgamma = self._room(filters, x.dtype), self._room(channels, x.dtype)
         dbeta = self._room(channels, x.dtype)
         self._run(
-            _noting,
+            noting,
             fits,
             kernel.norm_pointwise_backward,
             dx,
@@ -157,10 +154,5 @@ class BatchNormReluConv2D(Conv2DBatchNormRelu):
             return *of_norm, *of_convolution
 
         results = (dx, dgamma, dbeta, dw, db)
-        self._run(_otherwise, fits, op_by_op, *results)
+        self._run(otherwise, fits, op_by_op, *results)
         return results
-
-
-def _where_narrow(sums: Array, compute: Callable[[], tuple[Array, ...]], *results: Array) -> Any:
-    """Compute results again where batch_norm_statistics found the dtype too narrow."""
-    _otherwise([sums[2, 0] == 0], compute, *results)

@@ -11,8 +11,8 @@ from fastcnn._checks import float_arrays
 from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._batch_norm_add_relu import BatchNormAddRelu
-from fastcnn.fast._batch_norm_relu_conv2d import LANES, _where_narrow
-from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import _noting, _otherwise
+from fastcnn.fast._conv2d_batch_norm_relu import LANES
+from fastcnn.fast._recompute import noting, otherwise, where_narrow
 
 __all__ = ["BatchNormReluNarrow", "is_narrow"]
 
@@ -44,7 +44,7 @@ class BatchNormReluNarrow(BatchNormAddRelu):
             z, *statistics = self._eager.batch_norm(x, gamma, beta, epsilon=epsilon)
             return self._eager.relu(z), *statistics
 
-        self._run(_where_narrow, sums, op_by_op, y, mean, variance)
+        self._run(where_narrow, sums, op_by_op, y, mean, variance)
         return y, mean, variance, table
 
     def _batch_norm_relu_narrow_backward(
@@ -70,7 +70,7 @@ class BatchNormReluNarrow(BatchNormAddRelu):
         dx = self._empty(x.shape, x.dtype)
         dgamma, dbeta = self._room(channels, x.dtype), self._room(channels, x.dtype)
         self._run(
-            _noting,
+            noting,
             fits,
             kernel.batch_norm_relu_backward,
             dx,
@@ -97,5 +97,5 @@ class BatchNormReluNarrow(BatchNormAddRelu):
             )
             return of_norm
 
-        self._run(_otherwise, fits, op_by_op, dx, dgamma, dbeta)
+        self._run(otherwise, fits, op_by_op, dx, dgamma, dbeta)
         return dx, dgamma, dbeta

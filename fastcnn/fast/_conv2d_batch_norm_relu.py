@@ -15,28 +15,25 @@ from numpy.typing import ArrayLike
 from fastcnn._checks import float_arrays
 from fastcnn._options import number
 from fastcnn._types import Array
-from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import (
-    Conv2DBatchNormReluMaxPool2D,
-    _noting,
-    _otherwise,
-)
+from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import Conv2DBatchNormReluMaxPool2D
+from fastcnn.fast._recompute import noting, otherwise
 
-__all__ = ["Conv2DBatchNormRelu", "is_expansion"]
+__all__ = ["LANES", "Conv2DBatchNormRelu", "is_expansion"]
 
 _DOUBLE = np.dtype(np.float64)
-# Filters for a channel, pixels for a channel, and numbers of a vector: fewer would take longer for
-# the moments and what is made of them than they save (benchmarks/fusions.py).
+# Filters and pixels for a channel: fewer would take longer for the moments, and for what is made of
+# them, than they save (benchmarks/fusions.py).
 _FILTERS = 3
 _PIXELS = 128
 _MOST_CHANNELS = 128
-_LANES = 16
+LANES = 16  # of which the channels must be a multiple, on every instruction set
 
 
 def is_expansion(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
     """Whether moments pay for a 1x1 convolution of stride 1 with x and w of these shapes."""
     channels, filters = w[2:]
     pays = filters >= _FILTERS * channels and math.prod(x[:3]) >= _PIXELS * channels
-    return pays and channels <= _MOST_CHANNELS and filters % _LANES == 0 and w[:2] == (1, 1)
+    return pays and channels <= _MOST_CHANNELS and filters % LANES == 0 and w[:2] == (1, 1)
 
 
 class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
@@ -68,7 +65,7 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
         mean, variance = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         folded, shift = self._empty(w.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         self._run(
-            _noting,
+            noting,
             fits,
             double.conv_norm_block.fold,
             mean,
@@ -101,7 +98,7 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
             z, *statistics = self._eager.batch_norm(z, gamma, beta, epsilon=epsilon)
             return self._eager.relu(z), *statistics
 
-        self._run(_otherwise, fits, op_by_op, y, mean, variance)
+        self._run(otherwise, fits, op_by_op, y, mean, variance)
         return y, mean, variance, moments
 
     def _conv2d_batch_norm_relu_backward(
@@ -153,7 +150,7 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
         dgamma, dbeta = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
         away, offset = self._empty((channels, channels), x.dtype), self._room(channels, x.dtype)
         self._run(
-            _noting,
+            noting,
             fits,
             self._load(totals).pointwise_moments.gradients,
             dw[0, 0],
@@ -195,5 +192,5 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
             return *(each for each in of_convolution if each is not None), db, *of_norm
 
         results = [each for each in (dx, dw, db, dgamma, dbeta) if each is not None]
-        self._run(_otherwise, fits, op_by_op, *results)
+        self._run(otherwise, fits, op_by_op, *results)
         return dx, dw, db, dgamma, dbeta

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from fastcnn._types import Array, Padding, Size2D
 from fastcnn.fast._batch_norm import check_batch
 from fastcnn.fast._batch_norm_relu_max_pool2d import BatchNormReluMaxPool2D
 from fastcnn.fast._conv2d_relu_max_pool2d import Conv2DReluMaxPool2D, _Pooled, _pooled_of
+from fastcnn.fast._recompute import noting, otherwise
 
 __all__ = ["Conv2DBatchNormReluMaxPool2D", "sees_few"]
 
@@ -62,7 +62,7 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
         moments, fits = self._moments(x, w, pooled), [True]
         self._run(
-            _noting,
+            noting,
             fits,
             self._load(moments).conv_norm_block.fold,
             mean,
@@ -91,7 +91,7 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
             )
             return result
 
-        self._run(_otherwise, fits, op_by_op, y, argmax, mean, variance)
+        self._run(otherwise, fits, op_by_op, y, argmax, mean, variance)
         return y, argmax, mean, variance
 
     def _moments(self, x: Array, w: Array, pooled: _Pooled) -> Array:
@@ -171,7 +171,7 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
         bias = self._zeros(gamma.shape, w.dtype) if b is None else b
         moments, fits = self._moments(x, w, pooled), [True]
         self._run(
-            _noting,
+            noting,
             fits,
             self._load(moments).conv_norm_block.gradients,
             dw,
@@ -200,19 +200,8 @@ class Conv2DBatchNormReluMaxPool2D(Conv2DReluMaxPool2D, BatchNormReluMaxPool2D):
             )
             return *of_convolution, *of_norm
 
-        self._run(_otherwise, fits, op_by_op, dw, db, dgamma, dbeta)
+        self._run(otherwise, fits, op_by_op, dw, db, dgamma, dbeta)
         return dw, db, dgamma, dbeta
-
-
-# Where sums in float32 are beyond it, which shows in the midst, all is computed again.
-def _noting(fits: list[bool], kernel: Any, *arguments: Any) -> None:
-    fits[0] = kernel(*arguments)
-
-
-def _otherwise(fits: list[bool], compute: Callable[[], tuple[Array, ...]], *results: Array) -> None:
-    if not fits[0]:
-        for result, array in zip(results, compute(), strict=True):
-            np.copyto(result, array)
 
 
 def _pool(pooled: _Pooled) -> dict[str, Any]:

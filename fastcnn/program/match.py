@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 from fastcnn.program.ops import (
     FUSED,
     OPS,
-    REQUIRED,
     Op,
     backward_name,
     method_of,
@@ -130,12 +129,8 @@ def _fused(
         if row.when(match):
             joined.update(map(id, nodes.values()))
             arguments = {name: value for name, value in found.items() if value is not None}
-            # What need not be given to an op of the pattern may have to be to this one.
-            arrays = parameters_of(row.name).arrays.items()
-            absent = [k for k, default in arrays if default is REQUIRED and k not in arguments]
-            attributes = row.options(match) | dict.fromkeys(absent)
             results = _results(row.name, node, nodes, values)
-            return Node(row.name, results, arguments, attributes, node.layer)
+            return Node(row.name, results, arguments, row.options(match), node.layer)
     return node
 
 

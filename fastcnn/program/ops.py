@@ -25,15 +25,12 @@ from fastcnn.nn._norm import running_statistics
 __all__ = [
     "FUSED",
     "OPS",
-    "REQUIRED",
     "Op",
     "backward_name",
     "method_of",
     "parameters_of",
     "result_dtype",
 ]
-
-REQUIRED = inspect.Parameter.empty
 
 
 class Op(NamedTuple):
@@ -192,9 +189,9 @@ def method_of(backend: Any, op: str) -> Any:
 
 
 class Parameters(NamedTuple):
-    """The parameters of an op, arrays and options, with their defaults or REQUIRED."""
+    """The names of the arrays that an op takes, and its options with their defaults."""
 
-    arrays: dict[str, Any]
+    arrays: tuple[str, ...]
     options: dict[str, Any]
 
 
@@ -207,14 +204,15 @@ def parameters_of(op: str) -> Parameters:
     else:
         function = FUSED.get(op) or getattr(Backend, op, None)
         if function is None:  # what a plan alone knows
-            return Parameters({}, {})
-    known = Parameters({}, {})
+            return Parameters((), {})
+    arrays: list[str] = []
+    options: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if "Array" in str(parameter.annotation):
-            known.arrays[name] = parameter.default
+            arrays.append(name)
         elif name not in ("self", "rng"):
-            known.options[name] = parameter.default
-    return known
+            options[name] = parameter.default
+    return Parameters(tuple(arrays), options)
 
 
 def backward_name(op: str) -> str:
