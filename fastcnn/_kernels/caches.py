@@ -11,13 +11,17 @@ __all__ = ["cache_bytes"]
 _USUAL = (32 << 10, 1 << 20, 32 << 20)
 _LEAST = (16 << 10, 128 << 10, 1 << 20)
 _MOST = (256 << 10, 16 << 20, 1 << 30)
+# Bytes of L3 that one CPU can have to itself, at most. A virtual machine of two CPUs is told of the
+# whole L3 of its host, 300 MB, which it shares with dozens that it does not see.
+_L3_OF_ONE = 8 << 20
 
 
 def cache_bytes(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int, int]:
     """Return the bytes of L1 data cache and L2 that one CPU has, and those of L3.
 
-    L1 and L2 are divided by the CPUs that share them, such as two threads of a core. A machine
-    without L3 has as much as its L2. As Linux describes them; elsewhere those of a common core.
+    L1 and L2 are divided by the CPUs that share them, such as two threads of a core. Of L3 no more
+    is believed than the CPUs that share it can have each to itself. A machine without L3 has as
+    much as its L2. As Linux describes them; elsewhere those of a common core.
     """
     found: dict[int, int] = {}
     for index in sorted(folder.glob("index[0-9]*")):
@@ -25,11 +29,10 @@ def cache_bytes(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tu
             if (index / "type").read_text().strip() == "Instruction":
                 continue
             level = int((index / "level").read_text())
-            size = _number(index / "size")
-            sharers = 1 if level > 2 else _count(index / "shared_cpu_list")
+            size, sharers = _number(index / "size"), _count(index / "shared_cpu_list")
         except (OSError, ValueError):  # not described here, or in another form
             continue
-        found[level] = size // sharers
+        found[level] = size // sharers if level < 3 else min(size, sharers * _L3_OF_ONE)
     if 2 in found:
         found.setdefault(3, found[2])
     sizes = (found.get(level, usual) for level, usual in enumerate(_USUAL, start=1))

@@ -45,6 +45,14 @@ def test_sizes_are_those_of_one_cpu_but_all_of_the_last_level(tmp_path: Path) ->
     assert cache_bytes(folder) == (24 * KB, 1024 * KB, 32768 * KB)
 
 
+def test_a_virtual_machine_has_not_all_of_its_host_s_last_level(tmp_path: Path) -> None:
+    folder = describe(tmp_path, ("3", "Unified", "307200K", "0-1"))
+    assert cache_bytes(folder)[2] == 2 * 8 * 1024 * KB
+    (tmp_path / "host").mkdir()
+    folder = describe(tmp_path / "host", ("3", "Unified", "307200K", "0-59"))
+    assert cache_bytes(folder)[2] == 307200 * KB
+
+
 def test_without_a_third_level_there_is_as_much_as_of_the_second(tmp_path: Path) -> None:
     folder = describe(tmp_path, ("1", "Data", "64K", "0"), ("2", "Unified", "2048K", "0-3"))
     assert cache_bytes(folder) == (64 * KB, 512 * KB, 1024 * KB)
@@ -59,7 +67,10 @@ def test_a_machine_that_does_not_say_has_the_usual_sizes(tmp_path: Path) -> None
 
 def test_a_size_beyond_belief_is_not_believed(tmp_path: Path) -> None:
     folder = describe(
-        tmp_path, ("1", "Data", "0K", "0"), ("2", "Unified", "1K", "0"), ("3", "Unified", "9G", "0")
+        tmp_path,
+        ("1", "Data", "0K", "0"),
+        ("2", "Unified", "1K", "0"),
+        ("3", "Unified", "9G", "0-255"),
     )
     assert cache_bytes(folder) == (16 * KB, 128 * KB, 1048576 * KB)
 
