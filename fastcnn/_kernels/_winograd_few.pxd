@@ -11,32 +11,50 @@ from fastcnn._kernels._winograd_plan cimport (
 from fastcnn._kernels._winograd_tile cimport FEW_ROWS, MANY_ROWS, TILE, products
 
 
-cdef inline void multiply_few(
-    const Geometry* g, Py_ssize_t e, Py_ssize_t k, Py_ssize_t k_end, Py_ssize_t first_tile,
-    Py_ssize_t tiles, const real* u, const real* v, real* m,
+cdef struct Strip:
+    Py_ssize_t start, point, channel    # in u: where it begins, to the next point, channel
+    Py_ssize_t lanes                    # of one vector or two
+
+
+cdef inline Py_ssize_t strips_of(
+    const Geometry* g, Py_ssize_t k, Py_ssize_t k_end, Strip* strips
 ) noexcept nogil:
-    """Write the products of point e of some tiles to m, for filters k to k_end, whole vectors."""
-    cdef Py_ssize_t t_start = max(0, first_with(g, e) - first_tile)
-    cdef Py_ssize_t t_end = min(tiles, end_with(g, e) - first_tile)
-    cdef Py_ssize_t panel = 0, first, end, width, t, row, rows
-    cdef const real* u_e
-    cdef bint two
+    """Find the strips of weights for filters k to k_end, whole vectors; return how many."""
+    cdef Py_ssize_t panel = 0, first, end, width, count = 0
     while k < k_end:
         while first_vector(g.K, panel + 1) * LANES <= k:
             panel += 1
         first, end = first_vector(g.K, panel) * LANES, first_vector(g.K, panel + 1) * LANES
         width = end - first
-        u_e = u + weights_size(first, panel, g.C) + e * (g.C * width + LANES) + k - first
-        two = min(end, k_end) - k >= 2 * LANES
+        strips[count].start = weights_size(first, panel, g.C) + k - first
+        strips[count].point = g.C * width + LANES
+        strips[count].channel = width
+        strips[count].lanes = min(2 * LANES, min(end, k_end) - k)
+        k += strips[count].lanes
+        count += 1
+    return count
+
+
+cdef inline void multiply_few(
+    const Geometry* g, Py_ssize_t e, const Strip* strips, Py_ssize_t count, Py_ssize_t first_tile,
+    Py_ssize_t tiles, const real* u, const real* v, real* m,
+) noexcept nogil:
+    """Write the products of point e of some tiles to m, for the filters of some strips."""
+    cdef Py_ssize_t t_start = max(0, first_with(g, e) - first_tile)
+    cdef Py_ssize_t t_end = min(tiles, end_with(g, e) - first_tile)
+    cdef Py_ssize_t t, row, rows, i, j
+    cdef const Strip* strip
+    for i in range(count):
+        strip = strips + i
         t = t_start
         while t < t_end:
             rows = MANY_ROWS if VECTORS >= 4 and t_end - t > FEW_ROWS else FEW_ROWS
             # The last rows may be again those of tiles before, or of some without this point.
             row = e * LANES + min(t, g.block - rows) * TILE
-            products(rows, two, m + row, g.vector_m, v + row, g.vector_v, u_e, width, g.C)
+            products(rows, strip.lanes > LANES, m + row, g.vector_m, v + row, g.vector_v,
+                     u + strip.start + e * strip.point, strip.channel, g.C)
             t += rows
-        k += 2 * LANES if two else LANES
-        m += 2 * g.vector_m if two else g.vector_m
+        m += strip.lanes // LANES * g.vector_m
 
 
 cdef inline void fetch(const Geometry* g, Py_ssize_t e, Py_ssize_t tiles, Py_ssize_t following,

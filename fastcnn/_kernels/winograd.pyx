@@ -34,7 +34,7 @@ from fastcnn._kernels._winograd cimport (
     POINTS, SIDE, blank_outputs, copy_of_end, find_pixels, transform_patch, transform_products,
     transform_short_patch, transform_short_products,
 )
-from fastcnn._kernels._winograd_few cimport fetch, multiply_few
+from fastcnn._kernels._winograd_few cimport Strip, fetch, multiply_few, strips_of
 from fastcnn._kernels._winograd_plan cimport (
     CHANNELS, MOST_LANES, MOST_TILES, OUT, ROOM, TAPS, Geometry, Place, blank_of, end_with,
     first_with, group_end, group_panel, group_start, place_after, place_of, plan, weights_size,
@@ -183,6 +183,8 @@ cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* 
     cdef Py_ssize_t k_end = (task % shares + 1) * vectors_of(g.K) // shares * LANES
     cdef real* v = t + ROOM * LANES
     cdef real* m = v + g.size_v
+    cdef Py_ssize_t count
+    cdef Strip strips[MOST_LANES]
     cdef Place places[2 * MOST_TILES]
     cdef Place* place = places
     cdef Place* next_ = places + MOST_TILES
@@ -199,11 +201,12 @@ cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* 
         k = k_start
         while k < k_end:
             k_next = min(k_end, group_end(g, k))
+            count = strips_of(g, k, k_next, strips)
             for i in range(POINTS):
                 if g.far and k == k_start:
                     fetch(g, i, tiles, following, place, next_, x, y)
                 if g.by_tile:
-                    multiply_few(g, i, k, k_next, first, tiles, u, v, m)
+                    multiply_few(g, i, strips, count, first, tiles, u, v, m)
             if not g.by_tile:
                 multiply(g, k, k_next, 0, POINTS, first, tiles, 0, g.C, u, 0, v, m)
             for i in range(tiles):
