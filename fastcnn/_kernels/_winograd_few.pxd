@@ -42,7 +42,7 @@ cdef inline void multiply_few(
     """Write the products of point e of some tiles to m, for the filters of some strips."""
     cdef Py_ssize_t t_start = max(0, first_with(g, e) - first_tile)
     cdef Py_ssize_t t_end = min(tiles, end_with(g, e) - first_tile)
-    cdef Py_ssize_t t, row, rows, i, j
+    cdef Py_ssize_t t, row, rows, i
     cdef const Strip* strip
     for i in range(count):
         strip = strips + i

@@ -8,17 +8,19 @@ norm in its weights, and backward reads no more than the upstream gradient and w
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays
 from fastcnn._options import number
-from fastcnn._types import Array
+from fastcnn._types import Array, Padding, Shape, Size2D
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import Conv2DBatchNormReluMaxPool2D
+from fastcnn.fast._conv_rules import Geometry, geometry_of
 from fastcnn.fast._recompute import noting, otherwise
 
-__all__ = ["LANES", "Conv2DBatchNormRelu", "is_expansion"]
+__all__ = ["LANES", "Conv2DBatchNormRelu", "is_expansion", "spreads_at_once"]
 
 _DOUBLE = np.dtype(np.float64)
 # Filters and pixels for a channel: fewer would take longer for the moments, and for what is made of
@@ -26,6 +28,7 @@ _DOUBLE = np.dtype(np.float64)
 _FILTERS = 3
 _PIXELS = 128
 _MOST_CHANNELS = 128
+_MOST_COLUMNS = 384  # MOST_PIXELS of _pixel_blocks.pxd
 LANES = 16  # of which the channels must be a multiple, on every instruction set
 
 
@@ -34,6 +37,32 @@ def is_expansion(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
     channels, filters = w[2:]
     pays = filters >= _FILTERS * channels and math.prod(x[:3]) >= _PIXELS * channels
     return pays and channels <= _MOST_CHANNELS and filters % LANES == 0 and w[:2] == (1, 1)
+
+
+def spreads_at_once(y: Shape, v: Shape, z: Shape, strides: tuple[int, int]) -> bool:
+    """Whether gradients go through z, a depthwise convolution of y with v, and the layer before it.
+
+    A row of y is one block of its kernel at most, and has at most one row of z beside it, as in
+    each stride there is one.
+    """
+    stride = strides[0]
+    narrow = y[2] <= _MOST_COLUMNS and v[2:] == (1, y[3])
+    inside = all((n - 1) * stride < size for n, size in zip(z[1:3], y[1:3], strict=True))
+    taken = stride == 1 or (strides == (2, 2) and min(*v[:2], *z[1:3]) > 1)
+    return narrow and inside and taken and strides[1] == stride
+
+
+class _Depthwise(NamedTuple):
+    """A depthwise convolution with v, and where its gradients are left."""
+
+    dv: Array
+    db: Array
+    v: Array
+    geometry: Geometry
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return it as the kernel takes it."""
+        return self.dv, self.db, self.v, self.geometry.strides[0], *self.geometry.pads
 
 
 class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
@@ -121,10 +150,67 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
         dy, y, x, w, b, gamma, mean, variance = float_arrays(
             op, dy=dy, y=y, x=x, w=w, b=b, gamma=gamma, mean=mean, variance=variance
         )
+        norm = gamma, mean, variance, epsilon
+        return self._through_expansion(dy, y, x, w, b, norm, moments, input_gradient)
+
+    def _conv2d_batch_norm_relu_depthwise_backward(
+        self,
+        dz: ArrayLike,
+        y: ArrayLike,
+        v: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        gamma: ArrayLike,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        moments: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        groups: int = 1,
+        epsilon: float = 1e-5,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, ...]:
+        """Return the same, then the gradients of v and of its bias, given that of z.
+
+        z is the depthwise convolution of y with v, for which `spreads_at_once` holds.
+        """
+        op = "conv2d_batch_norm_relu_depthwise_backward"
+        dz, y, v, x, w, b, gamma, mean, variance = float_arrays(
+            op, dz=dz, y=y, v=v, x=x, w=w, b=b, gamma=gamma, mean=mean, variance=variance
+        )
+        geometry = geometry_of(op, y, v, stride, padding, 1, groups)
+        norm = gamma, mean, variance, epsilon
+        dv, dc = self._empty(v.shape, v.dtype), self._empty(gamma.shape, v.dtype)
+        behind = _Depthwise(dv, dc, v, geometry)
+        found = self._through_expansion(dz, y, x, w, b, norm, moments, input_gradient, behind)
+        return *found, dv, dc
+
+    def _through_expansion(
+        self,
+        dy: Array,
+        y: Array,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        norm: tuple[Array, Array, Array, float],
+        moments: ArrayLike,
+        input_gradient: bool,
+        behind: _Depthwise | None = None,
+    ) -> tuple[Array | None, Array, Array, Array, Array]:
+        """Return the gradients of x, w, b, gamma and beta; dy is that of y, or of what is behind.
+
+        The gradients of a depthwise convolution behind y are left where it says.
+        """
+        gamma, mean, variance, epsilon = norm
         channels, filters = w.shape[2:]
         pixels, threads = math.prod(x.shape[:3]), self.num_threads
         kernel, fits = self._load(x).pointwise_norm, [True]
-        parts, size = kernel.sizes(pixels, channels, filters, threads)
+        rows, last = (0, 0), ()
+        if behind is not None:
+            rows, last = (y.shape[2], math.prod(behind.v.shape[:2])), behind.arguments()
+        parts, size = kernel.sizes(pixels, channels, filters, threads, *rows)
         dx = self._empty(x.shape, x.dtype) if input_gradient else None
         products = self._empty((parts, channels, filters), x.dtype)
         totals, center = self._empty((parts, filters), _DOUBLE), self._room(channels, x.dtype)
@@ -145,6 +231,7 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
             self._room(filters, _DOUBLE),
             self._room(size, x.dtype),
             threads,
+            *last,
         )
         dw, db = self._empty(w.shape, w.dtype), self._zeros(gamma.shape, w.dtype)
         dgamma, dbeta = self._empty(gamma.shape, w.dtype), self._empty(gamma.shape, w.dtype)
@@ -183,10 +270,12 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
             )
 
         def op_by_op() -> tuple[Array, ...]:
-            eager = self._eager
+            eager, d = self._eager, dy
+            if behind is not None:
+                d = eager._input_gradient(dy, y.shape, behind.v, behind.geometry)
             z, dead = eager.conv2d(x, w, b), (y == 0).astype(np.uint8)
             dz, *of_norm = eager._batch_norm_relu_backward(
-                dy, dead, z, gamma, mean, variance, epsilon=epsilon
+                d, dead, z, gamma, mean, variance, epsilon=epsilon
             )
             *of_convolution, db = eager.conv2d_backward(dz, x, w, input_gradient=input_gradient)
             return *(each for each in of_convolution if each is not None), db, *of_norm

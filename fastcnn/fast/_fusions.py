@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from fastcnn.fast import FastBackend
 from fastcnn.fast._batch_norm_add_relu import is_residual
 from fastcnn.fast._batch_norm_relu_conv2d import is_projection
 from fastcnn.fast._batch_norm_relu_narrow import is_narrow
-from fastcnn.fast._conv2d_batch_norm_relu import is_expansion
+from fastcnn.fast._conv2d_batch_norm_relu import is_expansion, spreads_at_once
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
-from fastcnn.program.match import Fusion, Match, register
+from fastcnn.program import Program, differentiate
+from fastcnn.program.match import Fusion, Match, fuse, register
 from fastcnn.program.ops import parameters_of
 
-__all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
+__all__ = ["ACTIVATIONS", "BACKWARD", "INFERENCE", "TRAINING", "trained"]
 
 _LARGEST = sys.float_info.max
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
@@ -193,6 +194,45 @@ TRAINING: Sequence[Fusion] = (
     ),
 )
 register(TRAINING, FastBackend)
+
+
+# ---------------------------------------------------------------------- the backward pass
+def _spreads(match: Match) -> bool:
+    """Whether a layer that expands lies before a depthwise convolution that trains."""
+    dz, y, v = (match.values[name] for name in ("dz", "y", "v"))
+    assert dz is not None
+    assert y is not None
+    assert v is not None
+    names = ("stride", "dilation", "groups", "weight_gradient")
+    stride, dilation, groups, trains = (match.option("conv2d_backward", name) for name in names)
+    plain = pair(dilation) == (1, 1) and groups == y.shape[3] and trains
+    return plain and spreads_at_once(y.shape, v.shape, dz.shape, pair(stride))
+
+
+def _spread_options(match: Match) -> dict[str, Any]:
+    names = ("stride", "padding", "groups")
+    options = {name: match.option("conv2d_backward", name) for name in names}
+    return {**options, **match.nodes["conv2d_batch_norm_relu_backward"].attributes}
+
+
+# What is fused when the backward pass is there.
+BACKWARD: Sequence[Fusion] = (
+    Fusion(
+        "conv2d_batch_norm_relu_depthwise_backward",
+        "conv2d_batch_norm_relu_backward(conv2d_backward(dz, y, v), y, x, w, gamma, mean, variance,"
+        " moments, b)",
+        (*_CONVOLUTION, "gamma", "beta", "conv2d_backward.w", "conv2d_backward.b"),
+        (),
+        _spreads,
+        _spread_options,
+    ),
+)
+register(BACKWARD, FastBackend)
+
+
+def trained(program: Program, wanted: Collection[str]) -> Program:
+    """Return a traced program as it is trained: fused, with a backward pass, that fused, too."""
+    return fuse(differentiate(fuse(program, TRAINING), wanted), BACKWARD)
 
 
 # ---------------------------------------------------------------------- inference

@@ -78,8 +78,7 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
 
     Patterns are looked for from the program's last node to its first, and those that end in one
     node in the order of their rows: a pattern comes before those that are parts of it. What is read
-    elsewhere, too, or is an output, is never inside of a pattern. The program has no backward pass
-    yet: that is made of the fused ops, by differentiate.
+    elsewhere, too, or is an output, is never inside of a pattern.
     """
     rows: dict[str, list[Fusion]] = {}
     for fusion in fusions:
@@ -88,17 +87,19 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     values = dict(program.values)
     joined: set[int] = set()  # nodes within patterns that were found, by their identities
     kept: list[Node] = []
-    for node in reversed(program.nodes):
+    forward = 0
+    for at, node in reversed([*enumerate(program.nodes)]):
         if id(node) not in joined:
             kept.append(_fused(node, rows.get(node.op, ()), makers, values, program, joined))
-    return program._replace(nodes=tuple(reversed(kept)), values=values, forward=len(kept))
+            forward += at < program.forward
+    return program._replace(nodes=tuple(reversed(kept)), values=values, forward=forward)
 
 
 def _makers(program: Program) -> dict[str, Node]:
     """Return the nodes whose first result one other node reads and nobody else, by its name."""
     makers = {str(node.results[0]): node for node in program.nodes}
-    seen: set[str] = set(program.outputs)
-    for name in program.outputs:
+    seen = {*program.outputs, *program.gradients.values()}
+    for name in seen:
         makers.pop(name, None)
     for node in program.nodes:
         for name in node.reads():
@@ -140,24 +141,31 @@ def _results(
     """Return the results of a fused op, which replaces nodes up to the last.
 
     The first is that of the last node. Others, as an argmax, are those that a node gave under that
-    name; what no node gave is a new value: an "argmax" of the shape of the first, a "gradient" of
-    the node's first argument, and others, which the op keeps for itself, of its channels.
+    name, or under "op.name"; what no node gave is a new value: an "argmax" of the shape of the
+    first, a "gradient" of the node's first argument, and others, which the op keeps for itself, of
+    its channels.
     """
-    made = {
-        name: result
-        for node in nodes.values()
-        for name, result in zip(OPS[node.op].results[1:], node.results[1:], strict=True)
-    }
+    made: dict[str, str | None] = {}
+    for node in nodes.values():
+        for name, result in zip(_result_names(node.op)[1:], node.results[1:], strict=True):
+            made.setdefault(name, result)
+            made[f"{node.op}.{name}"] = result
     _, *others = OPS[op].results
     y = last.results[0]
-    assert y is not None
     for name in others:
         if name not in made:
+            assert y is not None
             new = made[name] = f"{y}.{name}"
             like = values[last.reads()[0] if name == "gradient" else y]
             shape = like.shape if name in ("argmax", "gradient") else like.shape[-1:]
             values[new] = Value(new, "result", shape, result_dtype(op, name, like.dtype, {}))
     return y, *(made[name] for name in others)
+
+
+def _result_names(op: str) -> tuple[str, ...]:
+    """Return what an op's results are called; those of a backward op after what they belong to."""
+    row = OPS.get(op)
+    return OPS[op.removesuffix("_backward")].gradients if row is None else row.results
 
 
 class _Pattern(NamedTuple):
