@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 MOMENTUM = 0.9
-CHECKED_STEPS = 5  # of training at most: their losses are compared, the first before any update
 FMA_PEAK = "FMA peak"
 
 
@@ -96,8 +95,8 @@ class Training:
     @property
     def checked(self) -> list[slice]:
         """The batches, in order, whose losses are compared; two at least, to see an update."""
-        steps = min(CHECKED_STEPS, max(2, self.steps))
-        starts = [step % self.steps * self.batch for step in range(steps)]
+        batches = min(NETWORKS[self.network].checked_batches, self.steps)
+        starts = [step % batches * self.batch for step in range(max(2, batches))]
         return [slice(start, start + self.batch) for start in starts]
 
     @property
