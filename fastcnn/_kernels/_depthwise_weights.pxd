@@ -101,9 +101,19 @@ cdef inline void backward_weights_row(
         covered = max(0, c + LANES - g.C)
         c -= covered
         t0 = splat(0)
-        for q in range(g.Q):
+        t1 = t0
+        t2 = t0
+        q = 0
+        while q + 3 <= g.Q:     # sums of their own: an addition need not wait for the one before
+            dy_q = dy + q * g.C + c
+            t0 = t0 + load(dy_q)
+            t1 = t1 + load(dy_q + g.C)
+            t2 = t2 + load(dy_q + 2 * g.C)
+            q += 3
+        while q < g.Q:
             t0 = t0 + load(dy + q * g.C + c)
-        add(db + c, t0, old_lanes, covered)
+            q += 1
+        add(db + c, t0 + t1 + t2, old_lanes, covered)
         c += LANES
 
 

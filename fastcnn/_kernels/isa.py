@@ -44,6 +44,7 @@ MODULES = (
     "pointwise_conv2d",
     "pointwise_moments",
     "pointwise_norm",
+    "pointwise_norm_depthwise",
     "norm_pointwise",
     "depthwise_conv2d",
     "depthwise_conv2d_backward_weights",

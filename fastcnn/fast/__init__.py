@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastcnn.fast._batch_norm_relu_narrow import BatchNormReluNarrow
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
+from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
@@ -19,6 +20,7 @@ __all__ = ["FastBackend"]
 
 class FastBackend(
     BatchNormReluNarrow,
+    Conv2DBatchNormReluDepthwise,
     Linear,
     Softmax,
     Dropout,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from fastcnn.fast import FastBackend
 from fastcnn.fast._batch_norm_add_relu import is_residual
 from fastcnn.fast._batch_norm_relu_conv2d import is_projection
 from fastcnn.fast._batch_norm_relu_narrow import is_narrow
-from fastcnn.fast._conv2d_batch_norm_relu import is_expansion, spreads_at_once
+from fastcnn.fast._conv2d_batch_norm_relu import is_expansion
+from fastcnn.fast._conv2d_batch_norm_relu_depthwise import spreads
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
-from fastcnn.program import Program, differentiate
-from fastcnn.program.match import Fusion, Match, fuse, register
+from fastcnn.program.match import Fusion, Match, register
 from fastcnn.program.ops import parameters_of
 
-__all__ = ["ACTIVATIONS", "BACKWARD", "INFERENCE", "TRAINING", "trained"]
+__all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
 
 _LARGEST = sys.float_info.max
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
@@ -56,19 +56,39 @@ def _sees_few(match: Match) -> bool:
     return few and x.kind == "input" and _pool_fits(match)
 
 
-def _is_plain(match: Match) -> bool:
+def _is_plain(match: Match, conv2d: str = "conv2d") -> bool:
     """Whether a convolution has no stride, padding or groups."""
-    stride, padding = match.option("conv2d", "stride"), match.option("conv2d", "padding")
+    stride, padding = match.option(conv2d, "stride"), match.option(conv2d, "padding")
     plain = pair(stride) == (1, 1) and padding in (*_NO_PADDING, "same")
-    return plain and match.option("conv2d", "groups") == 1
+    return plain and match.option(conv2d, "groups") == 1
 
 
-def _expands(match: Match) -> bool:
+def _expands(match: Match, conv2d: str = "conv2d") -> bool:
     """Whether a 1x1 convolution gives far more than it reads, so that moments pay."""
     x, w = match.values["x"], match.values["w"]
     assert x is not None
     assert w is not None
-    return _is_plain(match) and w.dtype == np.float32 and is_expansion(x.shape, w.shape)
+    plain = _is_plain(match, conv2d) and w.dtype == np.float32
+    return plain and is_expansion(x.shape, w.shape)
+
+
+def _spreads(match: Match) -> bool:
+    """Whether such a convolution lies before a depthwise one that the op takes."""
+    x, v = match.values["x"], match.values["v"]
+    assert x is not None
+    assert v is not None
+    if not _expands(match, "conv2d'"):
+        return False
+    z = match.shape(str(match.nodes["conv2d"].results[0]))
+    names = ("stride", "dilation", "groups")
+    stride, dilation, groups = (match.option("conv2d", name) for name in names)
+    depthwise = groups == z[3] > 1 and pair(dilation) == (1, 1)
+    return depthwise and spreads((*x.shape[:3], z[3]), v.shape, z, pair(stride))
+
+
+def _spread_options(match: Match) -> dict[str, Any]:
+    options = {name: match.option("conv2d", name) for name in ("stride", "padding")}
+    return {**options, **match.nodes["batch_norm"].attributes}
 
 
 def _projects(match: Match) -> bool:
@@ -142,6 +162,14 @@ TRAINING: Sequence[Fusion] = (
         _options_of("batch_norm"),
     ),
     Fusion(
+        "conv2d_batch_norm_relu_depthwise",
+        "conv2d(relu(batch_norm(conv2d(x, w, b), gamma, beta)), v, c)",
+        ("y", "mean", "variance", "moments", "table"),
+        (*_CONVOLUTION, "gamma", "beta", "v", "c"),
+        _spreads,
+        _spread_options,
+    ),
+    Fusion(
         "batch_norm_relu_conv2d",
         "conv2d(relu(batch_norm(x, gamma, beta)), w, b)",
         ("y", "mean", "variance", "table"),
@@ -194,45 +222,6 @@ TRAINING: Sequence[Fusion] = (
     ),
 )
 register(TRAINING, FastBackend)
-
-
-# ---------------------------------------------------------------------- the backward pass
-def _spreads(match: Match) -> bool:
-    """Whether a layer that expands lies before a depthwise convolution that trains."""
-    dz, y, v = (match.values[name] for name in ("dz", "y", "v"))
-    assert dz is not None
-    assert y is not None
-    assert v is not None
-    names = ("stride", "dilation", "groups", "weight_gradient")
-    stride, dilation, groups, trains = (match.option("conv2d_backward", name) for name in names)
-    plain = pair(dilation) == (1, 1) and groups == y.shape[3] and trains
-    return plain and spreads_at_once(y.shape, v.shape, dz.shape, pair(stride))
-
-
-def _spread_options(match: Match) -> dict[str, Any]:
-    names = ("stride", "padding", "groups")
-    options = {name: match.option("conv2d_backward", name) for name in names}
-    return {**options, **match.nodes["conv2d_batch_norm_relu_backward"].attributes}
-
-
-# What is fused when the backward pass is there.
-BACKWARD: Sequence[Fusion] = (
-    Fusion(
-        "conv2d_batch_norm_relu_depthwise_backward",
-        "conv2d_batch_norm_relu_backward(conv2d_backward(dz, y, v), y, x, w, gamma, mean, variance,"
-        " moments, b)",
-        (*_CONVOLUTION, "gamma", "beta", "conv2d_backward.w", "conv2d_backward.b"),
-        (),
-        _spreads,
-        _spread_options,
-    ),
-)
-register(BACKWARD, FastBackend)
-
-
-def trained(program: Program, wanted: Collection[str]) -> Program:
-    """Return a traced program as it is trained: fused, with a backward pass, that fused, too."""
-    return fuse(differentiate(fuse(program, TRAINING), wanted), BACKWARD)
 
 
 # ---------------------------------------------------------------------- inference

@@ -25,7 +25,8 @@ class Match(NamedTuple):
     """What a pattern found in a program.
 
     values: of the pattern's variables, None where an argument was not given (no bias). nodes: those
-    that the fused op replaces, by the names of their ops. program: where they were found.
+    that the fused op replaces, by the names of their ops; of an op that stands twice the inner one
+    has a ' behind its name. program: where they were found.
     """
 
     values: Mapping[str, Value | None]
@@ -38,17 +39,18 @@ class Match(NamedTuple):
 
     def option(self, op: str, name: str) -> Any:
         """Return an option of one of the nodes, as given or by default."""
-        return self.nodes[op].attributes.get(name, parameters_of(op).options[name])
+        node = self.nodes[op]
+        return node.attributes.get(name, parameters_of(node.op).options[name])
 
 
 class Fusion(NamedTuple):
     """A row of a table of fusions.
 
     name: the op that computes the pattern; its parameters that are arrays have the names of the
-    pattern's variables. pattern: calls of ops within each other, such as "relu(linear(x, w, b))",
-    no op twice; arguments are arrays, by their places in the op's signature, and a call stands for
-    its op's first result. results, gradients: as in a row of the table of ops. when: of a Match,
-    whether the op can compute it and should. options: of a Match, the op's options.
+    pattern's variables. pattern: calls of ops within each other, such as "relu(linear(x, w, b))";
+    arguments are arrays, by their places in the op's signature, and a call stands for its op's
+    first result. results, gradients: as in a row of the table of ops. when: of a Match, whether the
+    op can compute it and should. options: of a Match, the op's options.
     """
 
     name: str
@@ -78,7 +80,8 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
 
     Patterns are looked for from the program's last node to its first, and those that end in one
     node in the order of their rows: a pattern comes before those that are parts of it. What is read
-    elsewhere, too, or is an output, is never inside of a pattern.
+    elsewhere, too, or is an output, is never inside of a pattern. The program has no backward pass
+    yet: that is made of the fused ops, by differentiate.
     """
     rows: dict[str, list[Fusion]] = {}
     for fusion in fusions:
@@ -87,19 +90,17 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     values = dict(program.values)
     joined: set[int] = set()  # nodes within patterns that were found, by their identities
     kept: list[Node] = []
-    forward = 0
-    for at, node in reversed([*enumerate(program.nodes)]):
+    for node in reversed(program.nodes):
         if id(node) not in joined:
             kept.append(_fused(node, rows.get(node.op, ()), makers, values, program, joined))
-            forward += at < program.forward
-    return program._replace(nodes=tuple(reversed(kept)), values=values, forward=forward)
+    return program._replace(nodes=tuple(reversed(kept)), values=values, forward=len(kept))
 
 
 def _makers(program: Program) -> dict[str, Node]:
     """Return the nodes whose first result one other node reads and nobody else, by its name."""
     makers = {str(node.results[0]): node for node in program.nodes}
-    seen = {*program.outputs, *program.gradients.values()}
-    for name in seen:
+    seen: set[str] = set(program.outputs)
+    for name in program.outputs:
         makers.pop(name, None)
     for node in program.nodes:
         for name in node.reads():
@@ -141,31 +142,24 @@ def _results(
     """Return the results of a fused op, which replaces nodes up to the last.
 
     The first is that of the last node. Others, as an argmax, are those that a node gave under that
-    name, or under "op.name"; what no node gave is a new value: an "argmax" of the shape of the
-    first, a "gradient" of the node's first argument, and others, which the op keeps for itself, of
-    its channels.
+    name; what no node gave is a new value: an "argmax" of the shape of the first, a "gradient" of
+    the node's first argument, and others, which the op keeps for itself, of its channels.
     """
-    made: dict[str, str | None] = {}
-    for node in nodes.values():
-        for name, result in zip(_result_names(node.op)[1:], node.results[1:], strict=True):
-            made.setdefault(name, result)
-            made[f"{node.op}.{name}"] = result
+    made = {
+        name: result
+        for node in nodes.values()
+        for name, result in zip(OPS[node.op].results[1:], node.results[1:], strict=True)
+    }
     _, *others = OPS[op].results
     y = last.results[0]
+    assert y is not None
     for name in others:
         if name not in made:
-            assert y is not None
             new = made[name] = f"{y}.{name}"
             like = values[last.reads()[0] if name == "gradient" else y]
             shape = like.shape if name in ("argmax", "gradient") else like.shape[-1:]
             values[new] = Value(new, "result", shape, result_dtype(op, name, like.dtype, {}))
     return y, *(made[name] for name in others)
-
-
-def _result_names(op: str) -> tuple[str, ...]:
-    """Return what an op's results are called; those of a backward op after what they belong to."""
-    row = OPS.get(op)
-    return OPS[op.removesuffix("_backward")].gradients if row is None else row.results
 
 
 class _Pattern(NamedTuple):
@@ -195,7 +189,7 @@ def _matches(
     """Return whether a node is what a pattern describes; note its variables and nodes."""
     if node.op != pattern.op:
         return False
-    nodes[node.op] = node
+    nodes[f"{node.op}'" if node.op in nodes else node.op] = node
     for name, wanted in zip(parameters_of(node.op).arrays, pattern.arguments, strict=False):
         value = node.arguments.get(name)
         if isinstance(wanted, str):
