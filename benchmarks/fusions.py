@@ -48,6 +48,24 @@ def _parts() -> Iterator[Part]:
             lambda k=many: _expansion(k),
             (size, size, few),
         )
+    for size, few, many, stride in (
+        (112, 16, 96, 2),
+        (56, 24, 144, 1),
+        (56, 24, 144, 2),
+        (28, 32, 192, 1),
+        (28, 32, 192, 2),
+        (14, 64, 384, 1),
+        (14, 96, 576, 1),
+    ):
+        yield Part(
+            "conv2d_batch_norm_relu_depthwise",
+            f"{few}-{many} /{stride}",
+            lambda k=many, step=stride: [
+                *_expansion(k),
+                nn.DepthwiseConv2D(3, stride=step, padding=1, use_bias=False),
+            ],
+            (size, size, few),
+        )
     for size, many, few in ((112, 32, 16), (56, 96, 24), *((s, m, f) for s, f, m in sizes[1:])):
         yield Part(
             "batch_norm_relu_conv2d",
@@ -130,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plain, fused = _times(plans, options.rounds, options.threads)
         title = f"{part.row} {part.title}@{part.image[0]}"
         note = "" if taken else "  no"
-        print(f"  {title:32} {1e3 * plain:8.2f} {1e3 * fused:8.2f} {plain / fused:6.2f}{note}")
+        print(f"  {title:46} {1e3 * plain:8.2f} {1e3 * fused:8.2f} {plain / fused:6.2f}{note}")
     return 0
 
 
