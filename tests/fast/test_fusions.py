@@ -41,6 +41,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "relu(batch_norm(conv2d(x, w, b), gamma, beta))": lambda: ending(
         nn.Conv2D(16, 1, padding="same"), nn.BatchNorm(epsilon=0.1), nn.ReLU()
     ),
+    "conv2d(relu(batch_norm(conv2d(x, w, b), gamma, beta)), v, c)": lambda: ending(
+        nn.Conv2D(16, 1, padding="same"),
+        nn.BatchNorm(epsilon=0.1),
+        nn.ReLU(),
+        nn.DepthwiseConv2D(3, stride=2, padding="same"),
+    ),
     "conv2d(relu(batch_norm(x, gamma, beta)), w, b)": lambda: ending(
         nn.Conv2D(16, 3), nn.BatchNorm(epsilon=0.1), nn.ReLU(), nn.Conv2D(7, 1)
     ),
@@ -76,7 +82,7 @@ def having(row: Fusion, dtype: Any, *, use_bias: bool = True) -> tuple[nn.Module
     """Return the network that has a row's pattern, and the program of a step for X and TARGET."""
     model = NETWORKS[row.pattern]()
     for layer in model.modules():
-        if isinstance(layer, (nn.Conv2D, nn.Dense)):
+        if isinstance(layer, (nn.Conv2D, nn.DepthwiseConv2D, nn.Dense)):
             vars(layer)["use_bias"] = use_bias
     model.build(SHAPE, seed=1, dtype=dtype)
     rng = np.random.default_rng(2)
