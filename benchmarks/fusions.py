@@ -74,7 +74,7 @@ def _parts() -> Iterator[Part]:
             (size, size, many),
         )
     for size, channels in ((112, 32), (32, 16), (14, 576), (8, 64)):
-        yield Part("batch_norm_relu_narrow", str(channels), _norm, (size, size, channels))
+        yield Part("batch_norm_relu_unmasked", str(channels), _norm, (size, size, channels))
     for size, channels in ((32, 16), (16, 32), (8, 64)):
         yield Part("batch_norm_add_relu", str(channels), _sum, (size, size, channels))
 

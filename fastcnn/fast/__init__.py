@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.fast._batch_norm_relu_narrow import BatchNormReluNarrow
+from fastcnn.fast._batch_norm_relu_unmasked import BatchNormReluUnmasked
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
@@ -19,7 +19,7 @@ __all__ = ["FastBackend"]
 
 
 class FastBackend(
-    BatchNormReluNarrow,
+    BatchNormReluUnmasked,
     Conv2DBatchNormReluDepthwise,
     Linear,
     Softmax,

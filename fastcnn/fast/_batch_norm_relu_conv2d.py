@@ -16,7 +16,7 @@ from fastcnn.fast._recompute import noting, otherwise, where_narrow
 __all__ = ["BatchNormReluConv2D", "is_projection"]
 
 _DOUBLE = np.dtype(np.float64)
-_MOST_WEIGHTS = 16384  # more are read again too often (benchmarks/fusions.py)
+_MOST_WEIGHTS = 1 << 16  # more are read again too often (benchmarks/fusions.py)
 
 
 def is_projection(w: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ from fastcnn._options import BYTE_PLACES, pair
 from fastcnn.fast import FastBackend
 from fastcnn.fast._batch_norm_add_relu import is_residual
 from fastcnn.fast._batch_norm_relu_conv2d import is_projection
-from fastcnn.fast._batch_norm_relu_narrow import is_narrow
+from fastcnn.fast._batch_norm_relu_unmasked import is_whole
 from fastcnn.fast._conv2d_batch_norm_relu import is_expansion
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import spreads
 from fastcnn.fast._conv2d_batch_norm_relu_max_pool2d import sees_few
@@ -104,9 +104,9 @@ def _is_residual(match: Match) -> bool:
     return x.dtype == r.dtype and is_residual(x.shape, r.shape)
 
 
-def _is_narrow(match: Match) -> bool:
+def _is_whole(match: Match) -> bool:
     x = match.values["x"]
-    return x is not None and is_narrow(x.shape)
+    return x is not None and is_whole(x.shape)
 
 
 def _options_of(*ops: str) -> Any:
@@ -178,11 +178,11 @@ TRAINING: Sequence[Fusion] = (
         _options_of("batch_norm"),
     ),
     Fusion(
-        "batch_norm_relu_narrow",
+        "batch_norm_relu_unmasked",
         "relu(batch_norm(x, gamma, beta))",
         ("y", "mean", "variance", "table"),
         _NORM,
-        _is_narrow,
+        _is_whole,
         _options_of("batch_norm"),
     ),
     Fusion(

@@ -27,7 +27,7 @@ from fastcnn.program.match import fuse
 OWN = {
     "batch_norm_add_relu",
     "batch_norm_relu_conv2d",
-    "batch_norm_relu_narrow",
+    "batch_norm_relu_unmasked",
     "conv2d_batch_norm_relu",
     "conv2d_batch_norm_relu_depthwise",
 }

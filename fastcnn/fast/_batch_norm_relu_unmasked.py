@@ -14,25 +14,24 @@ from fastcnn.fast._batch_norm_add_relu import BatchNormAddRelu
 from fastcnn.fast._conv2d_batch_norm_relu import LANES
 from fastcnn.fast._recompute import noting, otherwise, where_narrow
 
-__all__ = ["BatchNormReluNarrow", "is_narrow"]
+__all__ = ["BatchNormReluUnmasked", "is_whole"]
 
 _DOUBLE = np.dtype(np.float64)
-_MOST_CHANNELS = 128  # of more, a mask takes no longer (benchmarks/fusions.py)
 
 
-def is_narrow(x: tuple[int, ...]) -> bool:
-    """Whether images of this shape are of whole vectors of channels, and few of them."""
-    return len(x) == 4 and x[3] % LANES == 0 and x[3] <= _MOST_CHANNELS
+def is_whole(x: tuple[int, ...]) -> bool:
+    """Whether images of this shape are of whole vectors of channels."""
+    return len(x) == 4 and x[3] % LANES == 0
 
 
-class BatchNormReluNarrow(BatchNormAddRelu):
+class BatchNormReluUnmasked(BatchNormAddRelu):
     """The op of a plan that the table of fusions has for such images."""
 
-    def _batch_norm_relu_narrow(
+    def _batch_norm_relu_unmasked(
         self, x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5
     ) -> tuple[Array, Array, Array, Array]:
         """Return y, the statistics (C,) of x, and the table of its norm, which backward reads."""
-        op = "batch_norm_relu_narrow"
+        op = "batch_norm_relu_unmasked"
         x, gamma, beta = float_arrays(op, x=x, gamma=gamma, beta=beta)
         epsilon = number(epsilon, "batch_norm: epsilon", 0, open_low=True)
         mean, variance, sums, table = self._statistics(x, gamma, beta, epsilon)
@@ -47,7 +46,7 @@ class BatchNormReluNarrow(BatchNormAddRelu):
         self._run(where_narrow, sums, op_by_op, y, mean, variance)
         return y, mean, variance, table
 
-    def _batch_norm_relu_narrow_backward(
+    def _batch_norm_relu_unmasked_backward(
         self,
         dy: ArrayLike,
         x: ArrayLike,
@@ -60,7 +59,7 @@ class BatchNormReluNarrow(BatchNormAddRelu):
         epsilon: float = 1e-5,
     ) -> tuple[Array, Array, Array]:
         """Return the gradients of x, gamma and beta."""
-        op = "batch_norm_relu_narrow_backward"
+        op = "batch_norm_relu_unmasked_backward"
         dy, x, gamma, beta, mean, variance, table = float_arrays(
             op, dy=dy, x=x, gamma=gamma, beta=beta, mean=mean, variance=variance, table=table
         )
