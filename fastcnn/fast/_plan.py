@@ -9,7 +9,6 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +32,6 @@ __all__ = ["Plan"]
 Call = Callable[[], Any]
 
 _SMALL = 8 << 10  # bytes of an array for which no memory is looked for
-_SLAB = 64 << 10  # in which these lie
 _ALIGNMENT = 64  # of an array: a cache line, and the widest vector
 
 
@@ -129,15 +127,11 @@ class Plan:
     # ------------------------------------------------------------------ binding
     def _bind(self, node: Node, last_uses: Iterable[str]) -> None:
         """Add the calls of one op, and let go of the values that nobody needs behind it."""
-        arrays, memory = self.arrays, self._memory
         for name, array in zip(node.results, self._bound(node), strict=True):
             if name is not None and array is not None:
-                arrays[name] = array
-                memory.hold(array)
-        memory.release_loose()
-        for name in last_uses:
-            if name in arrays:
-                memory.release(arrays[name])
+                self.arrays[name] = array
+                self._memory.hold(name, array)
+        self._memory.release(last_uses)
 
     def _bound(self, node: Node) -> Any:
         """Bind an op; return its results, arrays that hold nothing yet, None for a number."""
@@ -259,30 +253,29 @@ class _Binder(FastBackend):
 
 @dataclass(slots=True)
 class _Piece:
-    """An array in a plan's memory: its block, from where to where, and how many values it holds."""
+    """Where an array lies in a plan's memory, its block, from where to where, and who holds it."""
 
     array: Array
     place: tuple[int, int, int]
-    holders: int = 0
+    holders: int = 1  # at first the op that makes it
 
 
 class _Memory:
     """Memory of a plan's arrays: blocks of bytes, where what was released serves again.
 
-    An array lies in the first free stretch that holds it, and a stretch that becomes free is one
-    with its neighbours. While an op is bound, what it makes is loose. Then what values lie in is
-    held, once a value, and the rest is free, as is what no value lies in any more. What is small
-    lies elsewhere, and stays.
+    An array lies in the smallest free stretch that holds it, and a stretch that becomes free is one
+    with its neighbours. What an op makes is its own until it is bound; then what values lie in is
+    held, and the rest is free, as is what no value lies in any more. What is small lies elsewhere,
+    and stays.
     """
 
     def __init__(self, nbytes: int = 0) -> None:
         self.nbytes = 0
         self._blocks: list[Any] = []
-        self._free: list[tuple[int, int, int]] = []  # stretches, in order: block, from, to
+        self._free: dict[tuple[int, int], int] = {}  # of each stretch, block and start: its end
         self._pieces: dict[int, _Piece] = {}  # by the identities of their arrays
-        self._loose: list[_Piece] = []  # made by the op that is being bound
-        self._slab: Any = None  # for what is small
-        self._rest = 0  # bytes of it
+        self._made: list[_Piece] = []  # by the op that is being bound
+        self._held: dict[str, _Piece] = {}  # by the values that lie in them
         if nbytes:
             self._enlarge(nbytes)
 
@@ -290,88 +283,72 @@ class _Memory:
         """Return an array, which is gone after this op unless it is held."""
         size = _size(shape, dtype)
         if size <= _SMALL:
-            if size >= self._rest:
-                self._slab, self._rest = self._block(_SLAB), _SLAB
-            self._rest -= size
-            return np.ndarray(shape, dtype, self._slab, self._rest)
-        number, start = self._taken(size)
-        array: Array = np.ndarray(shape, dtype, self._blocks[number], start)
-        piece = self._pieces[id(array)] = _Piece(array, (number, start, start + size))
-        self._loose.append(piece)
+            self.nbytes += size
+            return empty(shape, dtype)
+        block, start = self._taken(size)
+        array: Array = np.ndarray(shape, dtype, self._blocks[block], start)
+        piece = self._pieces[id(array)] = _Piece(array, (block, start, start + size))
+        self._made.append(piece)
         return array
 
-    def hold(self, array: Array) -> None:
-        """Keep an array's memory until it is released as often as it was held.
-
-        Memory that is not from here is left alone, here and below.
-        """
-        piece = self._pieces.get(id(memory_of(array)))
+    def hold(self, name: str, array: Array) -> None:
+        """Keep the memory that a value lies in; what is not from here is left alone."""
+        piece = self._pieces.get(id(array)) or self._pieces.get(id(memory_of(array)))
         if piece is not None:
             piece.holders += 1
+            self._held[name] = piece
 
-    def release_loose(self) -> None:
-        """Let the next op use what this one made and nobody holds."""
-        for piece in self._loose:
-            if not piece.holders:
-                self._add(piece)
-        self._loose = []
-
-    def release(self, array: Array) -> None:
-        """Let go of an array that was held."""
-        piece = self._pieces.get(id(memory_of(array)))
-        if piece is not None:
+    def release(self, names: Iterable[str]) -> None:
+        """Let go of what an op made, which is bound, and of what these values lie in."""
+        ended = [self._held.pop(name) for name in names if name in self._held]
+        for piece in self._made + ended:
             piece.holders -= 1
             if not piece.holders:
                 self._add(piece)
+        self._made = []
 
     def _taken(self, size: int) -> tuple[int, int]:
         """Take so many bytes of the smallest free stretch that has them; return where it begins."""
-        fits = [at for at, (_, start, end) in enumerate(self._free) if end - start >= size]
-        if not fits:
-            self._enlarge(size)
-            return self._free.pop()[:2]
-        at = min(fits, key=lambda at: self._free[at][2] - self._free[at][1])
-        number, start, end = self._free[at]
-        if end - start > size:
-            self._free[at] = number, start + size, end
-        else:
-            del self._free[at]
-        return number, start
+        free = self._free
+        fits = [(end - at[1], at) for at, end in free.items() if end - at[1] >= size]
+        length, (block, start) = min(fits) if fits else (size, self._enlarge(size))
+        end = free.pop((block, start))
+        if length > size:
+            free[block, start + size] = end
+        return block, start
 
-    def _block(self, size: int) -> Any:
+    def _enlarge(self, size: int) -> tuple[int, int]:
+        """Add a block that is free; return where it begins."""
+        at = len(self._blocks), 0
+        self._blocks.append(empty((size,), np.dtype(np.uint8)).base)
+        self._free[at] = size
         self.nbytes += size
-        return empty((size,), np.dtype(np.uint8)).base
-
-    def _enlarge(self, size: int) -> None:
-        self._free.append((len(self._blocks), 0, size))
-        self._blocks.append(self._block(size))
+        return at
 
     def _add(self, piece: _Piece) -> None:
         """Let a piece be free, in one with the free stretches beside it."""
         del self._pieces[id(piece.array)]
-        free, (number, start, end) = self._free, piece.place
-        at = bisect_left(free, piece.place)
-        if at < len(free) and free[at][1] == end and free[at][0] == number:
-            end = free.pop(at)[2]
-        if at and free[at - 1][2] == start and free[at - 1][0] == number:
-            at -= 1
-            start = free.pop(at)[1]
-        free.insert(at, (number, start, end))
+        free, (block, start, end) = self._free, piece.place
+        end = free.pop((block, end), end)
+        for at, before in free.items():
+            if before == start and at[0] == block:
+                start = at[1]
+                break
+        free[block, start] = end
 
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:
     """Return how many bytes results take where most are needed at once, ops' workspaces aside."""
-    sizes: dict[str, int] = {}
+    sizes = {
+        name: _size(value.shape, value.dtype)
+        for name, value in program.values.items()
+        if value.kind == "result"
+    }
     most = held = 0
     for node, uses in zip(program.nodes, last_uses, strict=True):
-        for name in node.results:
-            if name is not None:
-                value = program.values[name]
-                sizes[name] = _size(value.shape, value.dtype)
-                held += sizes[name]
+        held += sum(sizes[name] for name in node.results if name is not None)
         most = max(most, held)
-        for name in uses:
-            held -= sizes.get(name, 0)
+        held -= sum(sizes.get(name, 0) for name in uses)
     return most
 
 

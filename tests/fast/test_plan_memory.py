@@ -23,7 +23,7 @@ def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
     """Arrays are made, held and released at random, views too: each keeps its numbers."""
     rng = np.random.default_rng(seed)
     memory = _plan._Memory(nbytes)
-    held: list[tuple[Any, int]] = []
+    held: list[tuple[str, Any, int]] = []
     for number in range(400):
         loose = [memory.make((int(size),), BYTE) for size in rng.integers(0, LARGE, 3)]
         for array in loose:
@@ -31,25 +31,25 @@ def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
         for array in loose[: rng.integers(4)]:
             view = array[len(array) // 2 :] if len(array) and rng.random() < 0.3 else array
             for _ in range(rng.integers(1, 3)):  # values
-                memory.hold(view)
-                held.append((view, number % 256))
-        memory.release_loose()
+                name = f"{number}.{len(held)}"
+                memory.hold(name, view)
+                held.append((name, view, number % 256))
+        memory.release(["a value of elsewhere"])
         rng.shuffle(held)
         while len(held) > rng.integers(1, 20):
-            array, value = held.pop()
+            name, array, value = held.pop()
             assert (array == value).all()
-            memory.release(array)
-    assert all((array == value).all() for array, value in held)
-    for array, _ in held:
-        memory.release(array)
+            memory.release([name])
+    assert all((array == value).all() for _, array, value in held)
+    memory.release([name for name, *_ in held])
     assert len(memory._free) == len(memory._blocks), "each block is one free stretch again"
     assert not memory._pieces
 
 
 def test_memory_of_elsewhere_is_left_alone() -> None:
     memory, array = _plan._Memory(), np.zeros(LARGE, BYTE)
-    memory.hold(array)
-    memory.release(array)
+    memory.hold("x", array)
+    memory.release(["x"])
     assert not memory._free
 
 
@@ -57,9 +57,8 @@ def test_released_memory_serves_again() -> None:
     memory = _plan._Memory()
     for size in (3 * LARGE, LARGE, 2 * LARGE, 3 * LARGE):
         array = memory.make((size,), BYTE)
-        memory.hold(array)
-        memory.release_loose()
-        memory.release(array)
+        memory.hold("y", array)
+        memory.release(["y"])
     assert memory.nbytes == 3 * LARGE
 
 
