@@ -140,6 +140,8 @@ class _Plans:
 class _InferencePlan(Plan):
     """A plan whose convolutions and dense layers are made of weights that are packed already."""
 
+    _looking_up = ("conv2d_product", "conv2d_pool_product", "linear_product")
+
     def __init__(
         self,
         program: Program,
@@ -174,9 +176,6 @@ class _InferencePlan(Plan):
         if self._gives_several:
             return tuple(self.arrays[name].copy() for name in self.program.outputs)
         return self._y.copy()
-
-    def _is_bound(self, node: Node) -> bool:
-        return not node.op.endswith("_product")  # these look at their weights by themselves
 
     def _bind_product(self, node: Node, x: Array, r: Array | None = None, **weights: Array) -> Any:
         product = self._products.of(node, self.program)

@@ -9,11 +9,11 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,26 +44,26 @@ class Plan:
     lie: a plan is good as long as it is `current`.
     """
 
+    # Ops that look up the arrays of parameters and buffers when they run, and may find others.
+    _looking_up: ClassVar[Collection[str]] = ("running_statistics",)
+
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
-        self.program, self.num_threads = program, backend.num_threads
+        self.program, self.inputs = program, inputs
+        self._backend, self.num_threads = backend, backend.num_threads
         # Calls know this and not the plan: in a cycle it would outlive its last use.
         self._foreign = Foreign(program, backend)
-        self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
-        self.inputs = inputs
-        self._backend = backend
         last_uses = program.last_uses()
         self._memory = _Memory(_most_bytes(program, last_uses))
         self._binder = _Binder(backend, self.num_threads, self._memory)
-        for name in program.inputs[len(inputs) :]:  # gradients of outputs
-            value = program.values[name]
-            self.arrays[name] = empty(value.shape, value.dtype)
-        self._seeds = [self.arrays[name] for name in program.inputs[len(inputs) :]]
-        for name, value in program.values.items():
-            if value.kind == "constant":
-                self.arrays[name] = value.source
-            elif value.kind in ("parameter", "buffer"):
-                self.arrays[name] = value.source._data
-        self._sources = self._sources_of(program)
+        behind = (program.values[name] for name in program.inputs[len(inputs) :])
+        seeds = {value.name: empty(value.shape, value.dtype) for value in behind}
+        self._seeds = list(seeds.values())  # gradients of outputs
+        given = dict(zip(program.inputs, inputs, strict=False))
+        self.arrays: dict[str, Array] = {**program.stored(), **given, **seeds}
+        bound_nodes = [node for node in program.nodes if node.op not in self._looking_up]
+        read = (program.values[name] for name in {n for node in bound_nodes for n in node.reads()})
+        sources = (value.source for value in read if value.kind in ("parameter", "buffer"))
+        self._sources = [(source, source._data) for source in sources]
         uses = zip(program.nodes, last_uses, strict=True)
         for node, names in islice(uses, program.forward):
             self._bind(node, names)
@@ -106,23 +106,6 @@ class Plan:
         for call in self._backward:
             call()
         return self._gradients
-
-    def _sources_of(self, program: Program) -> list[tuple[Any, Array]]:
-        """Return the parameters and buffers that ops are bound to, with their arrays."""
-        reads = (node.reads() for node in program.nodes if self._is_bound(node))
-        values = (program.values[name] for name in set(chain.from_iterable(reads)))
-        return [
-            (value.source, value.source._data)
-            for value in values
-            if value.kind in ("parameter", "buffer")
-        ]
-
-    def _is_bound(self, node: Node) -> bool:
-        """Return whether a node's op is bound to the arrays of parameters and buffers.
-
-        Else it looks them up when it runs, and may find others.
-        """
-        return node.op != "running_statistics"
 
     # ------------------------------------------------------------------ binding
     def _bind(self, node: Node, last_uses: Iterable[str]) -> None:
@@ -174,13 +157,15 @@ class Plan:
         variance: Array,
     ) -> Any:
         names = node.arguments["running_mean"], node.arguments["running_variance"]
-        a, b = (self.program.values[str(name)].source for name in names)
+        buffers = [self.program.values[str(name)].source for name in names]
+        # At a second place of a layer they go on from those of the first.
+        before = "update" if running_mean is None else "_data"
         options: dict[str, Any] = dict(node.attributes)
 
         def update() -> None:
-            # At a second place of a layer they go on from those of the first.
-            last = (a.update, b.update) if running_mean is None else (a._data, b._data)
-            a.update, b.update = running_statistics(*last, mean, variance, **options)
+            a, b = (getattr(buffer, before) for buffer in buffers)
+            new = running_statistics(a, b, mean, variance, **options)
+            buffers[0].update, buffers[1].update = new
 
         self._binder._run(update)
         return None, None

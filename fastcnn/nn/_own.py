@@ -94,10 +94,8 @@ def _traced(
     self: Module, forward: Function, x: Any, backend: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Return (y, backward) of a layer whose forward returns y alone, made of ops."""
-    from fastcnn.program import run_traced
-
     if not isinstance(backend, Tracing):
-        return run_traced(self, x, backend, *args, **kwargs)
+        return _interpreted(self, x, backend, *args, **kwargs)
     y = forward(self, x, backend, *args, **kwargs)
     declared = shape_at(self, shapes_of(x))
     several, count = is_several(declared), count_of(x)
@@ -112,3 +110,39 @@ def _traced(
             f"traceable = True, got {got}"
         )
     return y, None
+
+
+def _interpreted(
+    layer: Module,
+    x: Any,
+    backend: Any,
+    *,
+    training: bool = False,
+    rng: np.random.Generator | None = None,
+    input_gradient: bool = True,
+) -> tuple[Any, Function]:
+    """Return (y, backward) as Module.forward does, of a layer that has no backward of its own.
+
+    Its program says what backward does.
+    """
+    from fastcnn.program import Interpreter, differentiate, trace
+
+    xs = x if isinstance(x, (tuple, list)) else (x,)
+    traced = trace(
+        layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
+    )
+    inputs, parameters = traced.inputs, layer.trained_parameters()
+    program = differentiate(traced, [*(inputs if input_gradient else ()), *parameters])
+    run = Interpreter(program, backend)
+    outputs = run.forward(*xs, rng=rng)
+    several = is_several(layer.output_shape)
+
+    def backward(dy: Any) -> Any:
+        gradients = run.backward(*(dy if several else (dy,)))
+        found = tuple(gradients.get(name) for name in inputs)
+        for name, parameter in parameters.items():
+            if name in gradients:  # what foreign layers computed is there already
+                parameter.grad = gradients[name]
+        return found if isinstance(x, (tuple, list)) else found[0]
+
+    return (tuple(outputs) if several else outputs[0]), backward

@@ -3,57 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._dropout import require_rng
-from fastcnn.nn._places import count_of, run_backward, shapes_of
-from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
+from fastcnn.nn._places import run_backward
+from fastcnn.program.gradient import PYTHON_BACKWARD
 from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
-from fastcnn.program.trace import trace
 
-if TYPE_CHECKING:
-    from fastcnn.nn import Module
-
-__all__ = ["Foreign", "Interpreter", "run_traced"]
-
-
-def run_traced(
-    layer: Module,
-    x: Any,
-    backend: Backend,
-    *,
-    training: bool = False,
-    rng: np.random.Generator | None = None,
-    input_gradient: bool = True,
-) -> tuple[Any, Callable[[Any], Any]]:
-    """Return (y, backward) as Module.forward does, of a layer that has no backward of its own.
-
-    The layer is one of a user's own with `traceable = True`; its program says what backward does.
-    """
-    xs = x if isinstance(x, (tuple, list)) else (x,)
-    traced = trace(
-        layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
-    )
-    inputs, parameters = traced.inputs, layer.trained_parameters()
-    program = differentiate(traced, [*(inputs if input_gradient else ()), *parameters])
-    run = Interpreter(program, backend)
-    outputs = run.forward(*xs, rng=rng)
-    several = isinstance(layer.output_shape[0], tuple) if layer.output_shape else False
-
-    def backward(dy: Any) -> Any:
-        gradients = run.backward(*(dy if several else (dy,)))
-        found = tuple(gradients.get(name) for name in inputs)
-        for name, parameter in parameters.items():
-            if name in gradients:  # what foreign layers computed is there already
-                parameter.grad = gradients[name]
-        return found if isinstance(x, (tuple, list)) else found[0]
-
-    return (tuple(outputs) if several else outputs[0]), backward
+__all__ = ["Foreign", "Interpreter"]
 
 
 class Interpreter:
@@ -80,12 +42,7 @@ class Interpreter:
         """
         program = self.program
         self._foreign.start(rng)
-        self._values = dict(zip(program.inputs, inputs, strict=False))
-        for name, value in program.values.items():
-            if value.kind in ("parameter", "buffer"):
-                self._values[name] = value.source._data
-            elif value.kind == "constant":
-                self._values[name] = value.source
+        self._values = {**program.stored(), **dict(zip(program.inputs, inputs, strict=False))}
         for index in range(program.forward):
             self._run(index)
         for name, new in program.updates.items():

@@ -184,8 +184,14 @@ FUSED: dict[str, Callable[..., Any]] = {}
 
 
 def method_of(backend: Any, op: str) -> Any:
-    """Return what computes an op; what is not in the contract is private to a backend."""
-    return getattr(backend, op if hasattr(Backend, op) else f"_{op}")
+    """Return what computes an op."""
+    return getattr(backend, _method_name(op))
+
+
+@cache
+def _method_name(op: str) -> str:
+    """Return an op's name as a backend's method; what is not in the contract is private to it."""
+    return op if hasattr(Backend, op) else f"_{op}"
 
 
 class Parameters(NamedTuple):
