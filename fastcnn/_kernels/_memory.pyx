@@ -1,4 +1,4 @@
-"""A pool of memory blocks for results.
+"""A pool of memory blocks for results, and arenas, whose pieces are stretches of such blocks.
 
 Fresh memory costs a page fault every 4 KB, more than most ops cost. So results live in blocks
 that come back to the pool when their array dies: a steady training loop allocates nothing.
@@ -8,6 +8,8 @@ Sizes that change from call to call would fill class after class. So what the po
 not, stays below twice of what was lately needed at once: beyond that a larger idle block serves,
 if there is one, and the block that has been idle for longest goes back to the system, at once, as
 large ones are mapped one by one. The interpreter's lock guards the pool.
+
+Longer than most: it is all of the memory that results lie in.
 """
 
 from cpython.buffer cimport (
@@ -220,6 +222,70 @@ cdef class Block:
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.node.data, self.size, 0, flags)
+
+
+cdef class Piece:
+    """A stretch of a block, a writable buffer of bytes; holders: by how many it is still needed."""
+
+    cdef Block block
+    cdef Py_ssize_t start       # in the block
+    cdef readonly Py_ssize_t size
+    cdef public Py_ssize_t holders
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        cdef char* data = <char*> self.block.node.data
+        PyBuffer_FillInfo(view, self, data + self.start, self.size, 0, flags)
+
+
+cdef Piece piece(Block block, Py_ssize_t start, Py_ssize_t size):
+    cdef Piece new = Piece.__new__(Piece)
+    new.block, new.start, new.size, new.holders = block, start, size, 1
+    return new
+
+
+cdef class Arena:
+    """Memory of arrays that come and go as planned: what was given back serves again.
+
+    A piece is taken from the smallest free stretch that holds it, and one that is given back is
+    one stretch with those beside it. Sizes are multiples of ALIGNMENT, from 1 of these on.
+    """
+
+    cdef list free              # stretches, as pieces
+    cdef readonly Py_ssize_t nbytes     # of all blocks
+
+    def __cinit__(self):
+        self.free = []
+
+    def take(self, Py_ssize_t size):
+        """Return a piece of so many bytes with one holder."""
+        cdef Piece each, found = None
+        for each in self.free:
+            if each.size >= size and (found is None or each.size < found.size):
+                found = each
+        if found is None:
+            self.nbytes += size
+            return piece(Block(size), 0, size)
+        if found.size == size:
+            self.free.remove(found)
+        found.start += size
+        found.size -= size
+        return piece(found.block, found.start - size, size)
+
+    def give_back(self, Piece old not None):
+        """Let the bytes of a piece, which nobody needs any more, serve others."""
+        cdef Piece each, new = piece(old.block, old.start, old.size)
+        for each in tuple(self.free):
+            if each.block is new.block and (
+                each.start + each.size == new.start or new.start + new.size == each.start
+            ):
+                new.start = min(new.start, each.start)
+                new.size += each.size
+                self.free.remove(each)
+        self.free.append(new)
+
+    def stretches(self):
+        """Return the sizes of what is free."""
+        return [(<Piece> each).size for each in self.free]
 
 
 def empty_cache():

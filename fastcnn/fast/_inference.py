@@ -186,7 +186,7 @@ class _InferencePlan(Plan):
         self._binder.kept = made.kept
         y = op(x, made.w, made.b, **joined, **product.options)
         self._binder.kept = None
-        return (y,)
+        return y
 
     _bind_conv2d_product = _bind_conv2d_pool_product = _bind_linear_product = _bind_product
 

@@ -9,8 +9,8 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn._kernels import bound
-from fastcnn._memory import empty, memory_of
+from fastcnn._memory import Arena, Piece, empty, memory_of
 from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
@@ -109,15 +109,10 @@ class Plan:
 
     # ------------------------------------------------------------------ binding
     def _bind(self, node: Node, last_uses: Iterable[str]) -> None:
-        """Add the calls of one op, and let go of the values that nobody needs behind it."""
-        for name, array in zip(node.results, self._bound(node), strict=True):
-            if name is not None and array is not None:
-                self.arrays[name] = array
-                self._memory.hold(name, array)
-        self._memory.release(last_uses)
+        """Add the calls of one op, and let go of the values that nobody needs behind it.
 
-    def _bound(self, node: Node) -> Any:
-        """Bind an op; return its results, arrays that hold nothing yet, None for a number."""
+        Its results are arrays that hold nothing yet, or None: a number, or what need not be made.
+        """
         arrays = self.arrays
         given: dict[str, Any] = {
             name: arrays.get(each) if isinstance(each, str) else [arrays[n] for n in each]
@@ -125,13 +120,20 @@ class Plan:
         }
         special = getattr(self, f"_bind_{node.op}", None)
         if special is not None:
-            return special(node, **given)
-        results = method_of(self._binder, node.op)(**given, **node.attributes)
-        return results if isinstance(results, (tuple, list)) else (results,)
+            results = special(node, **given)
+        else:
+            results = method_of(self._binder, node.op)(**given, **node.attributes)
+        if not isinstance(results, (tuple, list)):
+            results = (results,)
+        for name, array in zip(node.results, results, strict=True):
+            if name is not None and array is not None:
+                arrays[name] = array
+                self._memory.hold(name, array)
+        self._memory.release(last_uses)
 
     def _bind_reshape(self, node: Node, **given: Array) -> Any:
         (x,) = given.values()
-        return (x.reshape(self.program.values[str(node.results[0])].shape),)
+        return x.reshape(self.program.values[str(node.results[0])].shape)
 
     _bind_reshape_backward = _bind_reshape
 
@@ -146,7 +148,7 @@ class Plan:
             np.greater_equal(drawn, rate, out=mask)
 
         self._binder._run(draw)
-        return (mask,)
+        return mask
 
     def _bind_running_statistics(
         self,
@@ -236,50 +238,39 @@ class _Binder(FastBackend):
         return self._memory.make(shape, dtype)
 
 
-@dataclass(slots=True)
-class _Piece:
-    """Where an array lies in a plan's memory, its block, from where to where, and who holds it."""
-
-    array: Array
-    place: tuple[int, int, int]
-    holders: int = 1  # at first the op that makes it
-
-
 class _Memory:
-    """Memory of a plan's arrays: blocks of bytes, where what was released serves again.
+    """Memory of a plan's arrays, where what was released serves again.
 
-    An array lies in the smallest free stretch that holds it, and a stretch that becomes free is one
-    with its neighbours. What an op makes is its own until it is bound; then what values lie in is
-    held, and the rest is free, as is what no value lies in any more. What is small lies elsewhere,
-    and stays.
+    What an op makes is its own until it is bound; then what values lie in is held, and the rest is
+    free, as is what no value lies in any more. What is small lies elsewhere, and stays.
     """
 
     def __init__(self, nbytes: int = 0) -> None:
-        self.nbytes = 0
-        self._blocks: list[Any] = []
-        self._free: dict[tuple[int, int], int] = {}  # of each stretch, block and start: its end
-        self._pieces: dict[int, _Piece] = {}  # by the identities of their arrays
-        self._made: list[_Piece] = []  # by the op that is being bound
-        self._held: dict[str, _Piece] = {}  # by the values that lie in them
-        if nbytes:
-            self._enlarge(nbytes)
+        self._arena, self._small = Arena(), 0
+        self._made: list[Piece] = []  # by the op that is being bound
+        self._held: dict[str, Piece] = {}  # by the values that lie in them
+        if nbytes:  # what no address can hold is too much for the pool as well
+            self._arena.give_back(self._arena.take(min(nbytes, sys.maxsize)))
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes there are, free or not."""
+        return self._arena.nbytes + self._small
 
     def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array, which is gone after this op unless it is held."""
         size = _size(shape, dtype)
         if size <= _SMALL:
-            self.nbytes += size
+            self._small += size
             return empty(shape, dtype)
-        block, start = self._taken(size)
-        array: Array = np.ndarray(shape, dtype, self._blocks[block], start)
-        piece = self._pieces[id(array)] = _Piece(array, (block, start, start + size))
+        piece = self._arena.take(size)
         self._made.append(piece)
-        return array
+        return np.ndarray(shape, dtype, piece)
 
     def hold(self, name: str, array: Array) -> None:
         """Keep the memory that a value lies in; what is not from here is left alone."""
-        piece = self._pieces.get(id(array)) or self._pieces.get(id(memory_of(array)))
-        if piece is not None:
+        piece = memory_of(array).base
+        if isinstance(piece, Piece):
             piece.holders += 1
             self._held[name] = piece
 
@@ -289,49 +280,18 @@ class _Memory:
         for piece in self._made + ended:
             piece.holders -= 1
             if not piece.holders:
-                self._add(piece)
+                self._arena.give_back(piece)
         self._made = []
-
-    def _taken(self, size: int) -> tuple[int, int]:
-        """Take so many bytes of the smallest free stretch that has them; return where it begins."""
-        free = self._free
-        fits = [(end - at[1], at) for at, end in free.items() if end - at[1] >= size]
-        length, (block, start) = min(fits) if fits else (size, self._enlarge(size))
-        end = free.pop((block, start))
-        if length > size:
-            free[block, start + size] = end
-        return block, start
-
-    def _enlarge(self, size: int) -> tuple[int, int]:
-        """Add a block that is free; return where it begins."""
-        at = len(self._blocks), 0
-        self._blocks.append(empty((size,), np.dtype(np.uint8)).base)
-        self._free[at] = size
-        self.nbytes += size
-        return at
-
-    def _add(self, piece: _Piece) -> None:
-        """Let a piece be free, in one with the free stretches beside it."""
-        del self._pieces[id(piece.array)]
-        free, (block, start, end) = self._free, piece.place
-        end = free.pop((block, end), end)
-        for at, before in free.items():
-            if before == start and at[0] == block:
-                start = at[1]
-                break
-        free[block, start] = end
 
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:
     """Return how many bytes results take where most are needed at once, ops' workspaces aside."""
-    sizes = {
-        name: _size(value.shape, value.dtype)
-        for name, value in program.values.items()
-        if value.kind == "result"
-    }
+    sizes: dict[str, int] = {}
     most = held = 0
     for node, uses in zip(program.nodes, last_uses, strict=True):
-        held += sum(sizes[name] for name in node.results if name is not None)
+        for name in filter(None, node.results):
+            sizes[name] = _size(program.values[name].shape, program.values[name].dtype)
+            held += sizes[name]
         most = max(most, held)
         held -= sum(sizes.get(name, 0) for name in uses)
     return most

@@ -24,8 +24,12 @@ def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
     rng = np.random.default_rng(seed)
     memory = _plan._Memory(nbytes)
     held: list[tuple[str, Any, int]] = []
+    sizes = {memory._arena.nbytes}  # after each block
     for number in range(400):
-        loose = [memory.make((int(size),), BYTE) for size in rng.integers(0, LARGE, 3)]
+        loose = []
+        for size in rng.integers(0, LARGE, 3):
+            loose.append(memory.make((int(size),), BYTE))
+            sizes.add(memory._arena.nbytes)
         for array in loose:
             array.fill(number % 256)
         for array in loose[: rng.integers(4)]:
@@ -42,15 +46,16 @@ def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
             memory.release([name])
     assert all((array == value).all() for _, array, value in held)
     memory.release([name for name, *_ in held])
-    assert len(memory._free) == len(memory._blocks), "each block is one free stretch again"
-    assert not memory._pieces
+    free = memory._arena.stretches()
+    assert sum(free) == memory._arena.nbytes, "all is free"
+    assert len(free) == len(sizes - {0}), "each block is one free stretch again"
 
 
 def test_memory_of_elsewhere_is_left_alone() -> None:
     memory, array = _plan._Memory(), np.zeros(LARGE, BYTE)
     memory.hold("x", array)
     memory.release(["x"])
-    assert not memory._free
+    assert not memory._arena.stretches()
 
 
 def test_released_memory_serves_again() -> None:
@@ -85,7 +90,7 @@ class Counting(_plan._Memory):
 
     def make(self, shape: tuple[int, ...], dtype: Any) -> Any:
         array = super().make(shape, dtype)
-        used = sum(piece.place[2] - piece.place[1] for piece in self._pieces.values())
+        used = self._arena.nbytes - sum(self._arena.stretches())
         self.most = max(self.most, used)
         return array
 
