@@ -199,6 +199,7 @@ class Parameters(NamedTuple):
 
     arrays: tuple[str, ...]
     options: dict[str, Any]
+    names: tuple[str, ...]  # of both
 
 
 @cache
@@ -210,7 +211,7 @@ def parameters_of(op: str) -> Parameters:
     else:
         function = FUSED.get(op) or getattr(Backend, op, None)
         if function is None:  # what a plan alone knows
-            return Parameters((), {})
+            return Parameters((), {}, ())
     arrays: list[str] = []
     options: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -218,7 +219,7 @@ def parameters_of(op: str) -> Parameters:
             arrays.append(name)
         elif name not in ("self", "rng"):
             options[name] = parameter.default
-    return Parameters(tuple(arrays), options)
+    return Parameters(tuple(arrays), options, (*arrays, *options))
 
 
 def backward_name(op: str) -> str:

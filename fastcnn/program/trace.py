@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -16,13 +16,11 @@ from fastcnn.program.ops import OPS, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value, unused
 
 if TYPE_CHECKING:
-    from fastcnn._types import Array
+    from fastcnn._types import Array, Shape
     from fastcnn.backend import Backend
     from fastcnn.nn import Buffer, Module
 
 __all__ = ["Symbol", "trace"]
-
-Shape = tuple[int, ...]
 
 
 class Symbol:
@@ -111,11 +109,11 @@ class Tracer(Tracing):
         self._variables: dict[int, Value] = {}  # by the identity of their arrays
         for prefix, module in model._named():
             self._prefixes[id(module)] = prefix
-            for kind, variables in (("parameter", module._parameters), ("buffer", module._buffers)):
-                for name, variable in variables.items():
-                    array = variable._data
-                    value = Value(f"{prefix}{name}", kind, array.shape, array.dtype, variable)
-                    self.values[value.name] = self._variables[id(array)] = value
+            for name, variable in module._own().items():
+                kind = "parameter" if name in module._parameters else "buffer"
+                array = variable._data
+                value = Value(f"{prefix}{name}", kind, array.shape, array.dtype, variable)
+                self.values[value.name] = self._variables[id(array)] = value
 
     def _new(
         self, name: str, kind: str, shape: Shape, dtype: np.dtype[Any], source: Any = None
@@ -150,12 +148,11 @@ class Tracer(Tracing):
             return call
 
     def _call(self, op: str, /, *given: Any, **options: Any) -> Any:
-        known = parameters_of(op)
-        named = dict(zip((*known.arrays, *known.options), given, strict=False)) | options
+        known, row = parameters_of(op), OPS[op]
         arguments: dict[str, Any] = {}
         shapes: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
-        for name, value in named.items():
+        for name, value in (*zip(known.names, given, strict=False), *options.items()):
             if name not in known.arrays:
                 attributes[name] = _fixed(value)
             elif isinstance(value, (list, tuple)):
@@ -165,26 +162,21 @@ class Tracer(Tracing):
             elif value is not None:
                 found = self._value(value)
                 arguments[name], shapes[name] = found.name, found.shape
-        results: list[Value] = []
-        for name, shape in zip(OPS[op].results, self._shapes(op, shapes, attributes), strict=True):
-            dtype = result_dtype(op, name, self._dtype, attributes)
-            what = f"{self._prefix}{name if results else op}"
-            results.append(self._new(what, "result", tuple(shape), dtype))
-        names = tuple(value.name for value in results)
-        self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
-        symbols = [Symbol(value, self) for value in results]
-        return symbols[0] if len(symbols) == 1 else tuple(symbols)
-
-    def _shapes(self, op: str, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
-        """Return the shapes of an op's results; ValueError for arguments that it doesn't take."""
-        shapes_of = cast("Callable[..., Any]", OPS[op].shapes)  # fused ops, without, come later
         try:
-            return shapes_of(**shapes, **attributes)
+            made = cast(Any, row.shapes)(**shapes, **attributes)  # fused ops, without, come later
         except (IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._layers[-1]}: forward: expected arguments that {op} takes, got shapes "
                 f"{', '.join(map(str, shapes.values()))}"
             ) from error
+        symbols: list[Symbol] = []
+        for name, shape in zip(row.results, made, strict=True):
+            dtype = result_dtype(op, name, self._dtype, attributes)
+            value = self._new(f"{self._prefix}{name if symbols else op}", "result", shape, dtype)
+            symbols.append(Symbol(value, self))
+        names = tuple(symbol._value.name for symbol in symbols)
+        self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
+        return symbols[0] if len(symbols) == 1 else tuple(symbols)
 
     def _value(self, array: Any) -> Value:
         """Return the value that an op's argument is."""
