@@ -53,8 +53,7 @@ class Plan:
         # Calls know this and not the plan: in a cycle it would outlive its last use.
         self._foreign = Foreign(program, backend)
         last_uses = program.last_uses()
-        self._memory = _Memory(_most_bytes(program, last_uses))
-        self._binder = _Binder(backend, self.num_threads, self._memory)
+        self._binder = _Binder(backend, self.num_threads, _most_bytes(program, last_uses))
         behind = (program.values[name] for name in program.inputs[len(inputs) :])
         seeds = {value.name: empty(value.shape, value.dtype) for value in behind}
         self._seeds = list(seeds.values())  # gradients of outputs
@@ -78,7 +77,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """How many bytes the plan keeps beside its inputs."""
-        return self._memory.nbytes
+        return self._binder.nbytes
 
     def current(self) -> bool:
         """Return whether weights lie where they lay, and the number of threads is what it was."""
@@ -128,8 +127,8 @@ class Plan:
         for name, array in zip(node.results, results, strict=True):
             if name is not None and array is not None:
                 arrays[name] = array
-                self._memory.hold(name, array)
-        self._memory.release(last_uses)
+                self._binder.hold(name, array)
+        self._binder.release(last_uses)
 
     def _bind_reshape(self, node: Node, **given: Array) -> Any:
         (x,) = given.values()
@@ -139,8 +138,8 @@ class Plan:
 
     def _bind_dropout_mask(self, node: Node) -> Any:
         shape, rate = node.attributes["shape"], node.attributes["rate"]
-        mask = self._memory.make(shape, np.dtype(np.bool_))
-        drawn = self._memory.make(shape, np.dtype(np.float32))
+        mask = self._binder._empty(shape, np.dtype(np.bool_))
+        drawn = self._binder._empty(shape, np.dtype(np.float32))
         foreign = self._foreign
 
         def draw() -> None:
@@ -181,7 +180,7 @@ class Plan:
     def _copied(self, node: Node, run: Callable[..., Any], given: Array | list[Array]) -> Any:
         """Bind what a foreign layer does, to arrays of its own: it may keep and change them."""
         values = [None if name is None else self.program.values[name] for name in node.results]
-        ys = [each and self._memory.make(each.shape, each.dtype) for each in values]
+        ys = [each and self._binder._empty(each.shape, each.dtype) for each in values]
 
         def call() -> None:
             own = list(map(np.copy, given)) if isinstance(given, list) else given.copy()
@@ -194,23 +193,36 @@ class Plan:
 
 
 class _Binder(FastBackend):
-    """A fast backend whose ops return arrays as ever, but note what would fill them."""
+    """A fast backend whose ops return arrays as ever, but note what would fill them.
+
+    What an op makes is its own until it is bound. Then what values lie in is held, and the rest is
+    free, as is what no value lies in any more. What is small lies elsewhere, and stays.
+    """
 
     num_threads = 1  # of a plan, and not looked up for each op
 
-    def __init__(self, backend: FastBackend, num_threads: int, memory: _Memory) -> None:
+    def __init__(self, backend: FastBackend, num_threads: int, nbytes: int = 0) -> None:
         super().__init__(backend.isa, convolution=backend.convolution)
         self.num_threads = num_threads
         self._backend = backend
-        self._memory = memory
         self._calls: list[Call] = []
         # Of the op that is being bound, if its weights stay: how kernels read them, by who packs
         # them. What is packed for one plan serves the others of a model.
         self.kept: dict[Any, Array] | None = None
+        self._arena, self._small = Arena(), 0
+        self._made: list[Piece] = []  # by the op that is being bound
+        self._held: dict[str, Piece] = {}  # by the values that lie in them
+        if nbytes:  # what no address can hold is too much for the pool as well
+            self._arena.give_back(self._arena.take(min(nbytes, sys.maxsize)))
 
     @property
     def _eager(self) -> FastBackend:
         return self._backend
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes arrays may lie in."""
+        return self._arena.nbytes + self._small
 
     def taken(self) -> list[Call]:
         """Return the calls since the last time."""
@@ -235,29 +247,6 @@ class _Binder(FastBackend):
         return found
 
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return self._memory.make(shape, dtype)
-
-
-class _Memory:
-    """Memory of a plan's arrays, where what was released serves again.
-
-    What an op makes is its own until it is bound; then what values lie in is held, and the rest is
-    free, as is what no value lies in any more. What is small lies elsewhere, and stays.
-    """
-
-    def __init__(self, nbytes: int = 0) -> None:
-        self._arena, self._small = Arena(), 0
-        self._made: list[Piece] = []  # by the op that is being bound
-        self._held: dict[str, Piece] = {}  # by the values that lie in them
-        if nbytes:  # what no address can hold is too much for the pool as well
-            self._arena.give_back(self._arena.take(min(nbytes, sys.maxsize)))
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes there are, free or not."""
-        return self._arena.nbytes + self._small
-
-    def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array, which is gone after this op unless it is held."""
         size = _size(shape, dtype)
         if size <= _SMALL:

@@ -17,18 +17,22 @@ BYTE = np.dtype(np.uint8)
 LARGE = 10 * _plan._SMALL
 
 
+def binder(nbytes: int = 0) -> _plan._Binder:
+    return _plan._Binder(FastBackend(num_threads=1), 1, nbytes)
+
+
 @pytest.mark.parametrize("nbytes", [0, 20 * LARGE])
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
     """Arrays are made, held and released at random, views too: each keeps its numbers."""
     rng = np.random.default_rng(seed)
-    memory = _plan._Memory(nbytes)
+    memory = binder(nbytes)
     held: list[tuple[str, Any, int]] = []
     sizes = {memory._arena.nbytes}  # after each block
     for number in range(400):
         loose = []
         for size in rng.integers(0, LARGE, 3):
-            loose.append(memory.make((int(size),), BYTE))
+            loose.append(memory._empty((int(size),), BYTE))
             sizes.add(memory._arena.nbytes)
         for array in loose:
             array.fill(number % 256)
@@ -52,16 +56,16 @@ def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
 
 
 def test_memory_of_elsewhere_is_left_alone() -> None:
-    memory, array = _plan._Memory(), np.zeros(LARGE, BYTE)
+    memory, array = binder(), np.zeros(LARGE, BYTE)
     memory.hold("x", array)
     memory.release(["x"])
     assert not memory._arena.stretches()
 
 
 def test_released_memory_serves_again() -> None:
-    memory = _plan._Memory()
+    memory = binder()
     for size in (3 * LARGE, LARGE, 2 * LARGE, 3 * LARGE):
-        array = memory.make((size,), BYTE)
+        array = memory._empty((size,), BYTE)
         memory.hold("y", array)
         memory.release(["y"])
     assert memory.nbytes == 3 * LARGE
@@ -81,22 +85,20 @@ def residual() -> nn.Module:
     return nn.Sequential([*layers, nn.GlobalAvgPool2D(), nn.Dense(4)])
 
 
-class Counting(_plan._Memory):
+class Counting(_plan._Binder):
     """One that knows how many bytes were needed at once, at most."""
 
-    def __init__(self, nbytes: int) -> None:
-        super().__init__(nbytes)
-        self.most = 0
+    most = 0
 
-    def make(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        array = super().make(shape, dtype)
+    def _empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = super()._empty(shape, dtype)
         used = self._arena.nbytes - sum(self._arena.stretches())
         self.most = max(self.most, used)
         return array
 
 
 def test_a_plan_takes_little_more_than_is_needed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_plan, "_Memory", Counting)
+    monkeypatch.setattr(_plan, "_Binder", Counting)
     model = residual()
     model.build((32, 32, 3))
     target = ((4,), np.dtype(np.int64))
@@ -104,5 +106,5 @@ def test_a_plan_takes_little_more_than_is_needed_at_once(monkeypatch: pytest.Mon
     program = differentiate(fuse(traced, TRAINING), model.trained_parameters())
     inputs = [np.zeros((4, 32, 32, 3), np.float32), np.zeros(4, np.int64)]
     plan = _plan.Plan(program, FastBackend(num_threads=1), *inputs)
-    memory: Any = plan._memory
-    assert plan.nbytes < 1.1 * memory.most
+    counting: Any = plan._binder
+    assert plan.nbytes < 1.1 * counting.most
