@@ -1,3 +1,5 @@
+ALIGNMENT: int
+
 class Block(bytearray):  # to NumPy's stubs; it is a buffer of its own
     def __init__(self, size: int) -> None: ...
 

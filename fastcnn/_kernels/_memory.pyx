@@ -55,7 +55,7 @@ cdef extern from *:
 cdef enum:
     CLASSES = 8 * 64
     LARGER = 8                  # classes that may serve in the place of one: up to twice its size
-    ALIGNMENT = 64              # a cache line, and the widest vector
+    _ALIGNMENT = 64             # a cache line, and the widest vector
     MAPPED_FROM = 128 << 10     # smaller ones are malloc's; beyond, a class is whole pages
     HUGE_PAGE = 2 << 20
     HUGE_PAGES_FROM = 4 << 20
@@ -124,7 +124,7 @@ cdef Node* allocate(Py_ssize_t index) noexcept:
         return NULL
     node.index = index
     if size < MAPPED_FROM:
-        node.data = block_alloc(ALIGNMENT, size)
+        node.data = block_alloc(_ALIGNMENT, size)
     else:
         node.data = block_map(HUGE_PAGE if size >= HUGE_PAGES_FROM else 0, size)
     if node.data is NULL:
@@ -196,7 +196,7 @@ cdef class Block:
 
     def __cinit__(self, Py_ssize_t size):
         global _needed, _peak, _handed_out
-        cdef Py_ssize_t index = size_class(max(size, ALIGNMENT))
+        cdef Py_ssize_t index = size_class(max(size, _ALIGNMENT))
         cdef Py_ssize_t peak = _peak
         cdef Node* first = _classes[index].next[OF_CLASS]
         self.size = size
@@ -247,7 +247,7 @@ cdef class Arena:
     """Memory of arrays that come and go as planned: what was given back serves again.
 
     A piece is taken from the smallest free stretch that holds it, and one that is given back is
-    one stretch with those beside it. Sizes are multiples of ALIGNMENT, from 1 of these on.
+    one stretch with those beside it.
     """
 
     cdef list free              # stretches, as pieces
@@ -257,8 +257,9 @@ cdef class Arena:
         self.free = []
 
     def take(self, Py_ssize_t size):
-        """Return a piece of so many bytes with one holder."""
+        """Return a piece of so many bytes, rounded up to whole cache lines, with one holder."""
         cdef Piece each, found = None
+        size = (size + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
         for each in self.free:
             if each.size >= size and (found is None or each.size < found.size):
                 found = each
@@ -298,6 +299,7 @@ def statistics():
     return _held - _idle, _idle
 
 
+ALIGNMENT = _ALIGNMENT
 cdef Py_ssize_t i
 for i in range(CLASSES):
     empty_ring(&_classes[i], OF_CLASS)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn._kernels import bound
-from fastcnn._memory import Arena, Piece, empty, memory_of
+from fastcnn._memory import ALIGNMENT, Arena, Piece, empty, memory_of
 from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
@@ -32,7 +32,6 @@ __all__ = ["Plan"]
 Call = Callable[[], Any]
 
 _SMALL = 8 << 10  # bytes of an array for which no memory is looked for
-_ALIGNMENT = 64  # of an array: a cache line, and the widest vector
 
 
 class Plan:
@@ -248,7 +247,7 @@ class _Binder(FastBackend):
 
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array, which is gone after this op unless it is held."""
-        size = _size(shape, dtype)
+        size = math.prod(shape) * dtype.itemsize
         if size <= _SMALL:
             self._small += size
             return empty(shape, dtype)
@@ -279,13 +278,11 @@ def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:
     most = held = 0
     for node, uses in zip(program.nodes, last_uses, strict=True):
         for name in filter(None, node.results):
-            sizes[name] = _size(program.values[name].shape, program.values[name].dtype)
+            value = program.values[name]
+            size = math.prod(value.shape) * value.dtype.itemsize
+            sizes[name] = size + -size % ALIGNMENT
             held += sizes[name]
         most = max(most, held)
-        held -= sum(sizes.get(name, 0) for name in uses)
+        for name in uses:
+            held -= sizes.get(name, 0)
     return most
-
-
-def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return how many bytes of a plan's memory an array takes."""
-    return (math.prod(shape) * dtype.itemsize + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT

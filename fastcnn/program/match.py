@@ -6,6 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from fastcnn.program.ops import (
@@ -105,9 +106,8 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
 
 def _makers(program: Program) -> dict[str, Node]:
     """Return the nodes whose first result one other node reads and nobody else, by its name."""
-    read = Counter(program.outputs * 2)  # what is handed out is never inside
-    for node in program.nodes:
-        read.update(node.reads())
+    # What is handed out counts twice: it is never inside.
+    read = Counter(chain(program.outputs * 2, *(node.reads() for node in program.nodes)))
     return {name: node for node in program.nodes if read[name := str(node.results[0])] == 1}
 
 
@@ -177,11 +177,11 @@ def _matches(
         return False
     nodes[node.op] = node
     for name, wanted in zip(parameters_of(node.op).arrays, pattern.arguments, strict=False):
-        value = node.arguments.get(name)
+        value: Any = node.arguments.get(name)
         if isinstance(wanted, str):
-            found[wanted] = cast("str | None", value)
+            found[wanted] = value
             continue
-        maker = makers.get(cast("str", value))
+        maker = makers.get(value)
         if maker is None or not _matches(wanted, maker, makers, found, nodes):
             return False
     return True

@@ -105,12 +105,12 @@ class Program(NamedTuple):
 
         What is handed out when all have run, as outputs and gradients, is not among them.
         """
-        seen: set[str | None] = {*self.outputs, *self.updates.values(), *self.gradients.values()}
-        uses: list[list[str]] = []
+        seen: set[Any] = {None, *self.outputs, *self.updates.values(), *self.gradients.values()}
+        uses: list[list[Any]] = []
         for node in reversed(self.nodes):
             names = dict.fromkeys((*node.reads(), *node.results))
-            uses.append([name for name in names if name is not None and name not in seen])
-            seen.update(names)
+            uses.append([name for name in names if name not in seen])
+            seen.update(uses[-1])
         return uses[::-1]
 
     def stored(self) -> dict[str, Array]:
