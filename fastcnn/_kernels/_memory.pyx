@@ -244,9 +244,9 @@ cdef Piece piece(Block block, Py_ssize_t start, Py_ssize_t size):
 
 
 cdef class Arena:
-    """Memory of arrays that come and go as planned: what was given back serves again.
+    """Memory of arrays that come and go as planned: what nobody holds any more serves again.
 
-    A piece is taken from the smallest free stretch that holds it, and one that is given back is
+    A piece is taken from the smallest free stretch that holds it, and one that nobody holds is
     one stretch with those beside it.
     """
 
@@ -272,9 +272,13 @@ cdef class Arena:
         found.size -= size
         return piece(found.block, found.start - size, size)
 
-    def give_back(self, Piece old not None):
-        """Let the bytes of a piece, which nobody needs any more, serve others."""
-        cdef Piece each, new = piece(old.block, old.start, old.size)
+    def let_go(self, Piece old not None):
+        """Count one holder less of a piece; without any its bytes serve others."""
+        cdef Piece each, new
+        old.holders -= 1
+        if old.holders > 0:
+            return
+        new = piece(old.block, old.start, old.size)
         for each in tuple(self.free):
             if each.block is new.block and (
                 each.start + each.size == new.start or new.start + new.size == each.start

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn._kernels import bound
-from fastcnn._memory import ALIGNMENT, Arena, Piece, empty, memory_of
+from fastcnn._memory import ALIGNMENT, Arena, Block, Piece, empty, memory_of
 from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
@@ -160,7 +160,7 @@ class Plan:
         buffers = [self.program.values[str(name)].source for name in names]
         # At a second place of a layer they go on from those of the first.
         before = "update" if running_mean is None else "_data"
-        options: dict[str, Any] = dict(node.attributes)
+        options: Any = node.attributes
 
         def update() -> None:
             a, b = (getattr(buffer, before) for buffer in buffers)
@@ -212,7 +212,7 @@ class _Binder(FastBackend):
         self._made: list[Piece] = []  # by the op that is being bound
         self._held: dict[str, Piece] = {}  # by the values that lie in them
         if nbytes:  # what no address can hold is too much for the pool as well
-            self._arena.give_back(self._arena.take(min(nbytes, sys.maxsize)))
+            self._arena.let_go(self._arena.take(min(nbytes, sys.maxsize)))
 
     @property
     def _eager(self) -> FastBackend:
@@ -250,7 +250,7 @@ class _Binder(FastBackend):
         size = math.prod(shape) * dtype.itemsize
         if size <= _SMALL:
             self._small += size
-            return empty(shape, dtype)
+            return np.ndarray(shape, dtype, Block(size))
         piece = self._arena.take(size)
         self._made.append(piece)
         return np.ndarray(shape, dtype, piece)
@@ -264,12 +264,12 @@ class _Binder(FastBackend):
 
     def release(self, names: Iterable[str]) -> None:
         """Let go of what an op made, which is bound, and of what these values lie in."""
-        ended = [self._held.pop(name) for name in names if name in self._held]
-        for piece in self._made + ended:
-            piece.holders -= 1
-            if not piece.holders:
-                self._arena.give_back(piece)
+        for piece in self._made:
+            self._arena.let_go(piece)
         self._made = []
+        for name in names:
+            if name in self._held:
+                self._arena.let_go(self._held.pop(name))
 
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:

@@ -83,29 +83,28 @@ class _Walk:
             return
         op = backward_name(node.op)
         read = {**node.arguments, **dict(zip(row.results, node.results, strict=True))}
-        options = {
-            "dloss": 1.0,
-            # These two stand for what need not be computed: a layer's input, which comes first in
-            # the row, and its weights, which are all the others.
-            "input_gradient": needed[0],
-            "weight_gradient": any(needed[1:]),
-            **node.attributes,
-        }
         arguments: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
         for name in parameters_of(op).names:
             if name == "dy":
                 arguments[name] = self._gradient(y)
-            elif name in options:
-                attributes[name] = options[name]
+            elif read.get(name) is not None:
+                arguments[name] = read[name]
+            elif name in node.attributes:
+                attributes[name] = node.attributes[name]
+            elif name == "dloss":
+                attributes[name] = 1.0
+            # These two stand for what need not be computed: a layer's input, which comes first in
+            # the row, and its weights, which are all the others.
+            elif name == "input_gradient":
+                attributes[name] = needed[0]
+            elif name == "weight_gradient":
+                attributes[name] = any(needed[1:])
             elif name == "shapes":
-                (several,) = given
-                attributes[name] = [self._values[each].shape for each in several]
+                attributes[name] = [self._values[each].shape for each in given[0]]
             elif name.endswith("_shape"):
                 x = str(node.arguments[name.removesuffix("_shape")])
                 attributes[name] = self._values[x].shape
-            elif read.get(name) is not None:
-                arguments[name] = read[name]
         self._nodes.append(Node(op, self._made(given), arguments, attributes, node.layer))
 
     def _python(self, node: Node) -> None:

@@ -162,8 +162,9 @@ class Tracer(Tracing):
             elif value is not None:
                 found = self._value(value)
                 arguments[name], shapes[name] = found.name, found.shape
+        shapes_of: Any = row.shapes  # fused ops, without, come later
         try:
-            made = cast(Any, row.shapes)(**shapes, **attributes)  # fused ops, without, come later
+            made = shapes_of(**shapes, **attributes)
         except (IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._layers[-1]}: forward: expected arguments that {op} takes, got shapes "
@@ -205,7 +206,8 @@ class Tracer(Tracing):
         self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
         try:
             if layer.is_traceable():
-                backend, first = cast("Backend", self), len(self.nodes)
+                backend: Any = self
+                first = len(self.nodes)
                 y, _ = layer.forward(x, backend, training=training, rng=self._rng)
                 if training and type(layer)._known is None:
                     self._require_read(layer, first)
