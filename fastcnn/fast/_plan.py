@@ -23,8 +23,8 @@ from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
 from fastcnn.nn._norm import running_statistics
+from fastcnn.nn._own import Foreign
 from fastcnn.program import Node, Program
-from fastcnn.program.interpreter import Foreign
 from fastcnn.program.ops import method_of
 
 __all__ = ["Plan"]
@@ -50,7 +50,7 @@ class Plan:
         self.program, self.inputs = program, inputs
         self._backend, self.num_threads = backend, backend.num_threads
         # Calls know this and not the plan: in a cycle it would outlive its last use.
-        self._foreign = Foreign(program, backend)
+        self._foreign = Foreign(program.nodes, backend)
         last_uses = program.last_uses()
         self._binder = _Binder(backend, self.num_threads, _most_bytes(program, last_uses))
         behind = (program.values[name] for name in program.inputs[len(inputs) :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,12 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._dropout import require_rng
-from fastcnn.nn._places import run_backward
+from fastcnn.nn._own import Foreign
 from fastcnn.program.gradient import PYTHON_BACKWARD
 from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
 
-__all__ = ["Foreign", "Interpreter"]
+__all__ = ["Interpreter"]
 
 
 class Interpreter:
@@ -29,7 +28,7 @@ class Interpreter:
         self.program, self._backend = program, backend
         self._last_uses = program.last_uses()
         self._values: dict[str, Any] = {}
-        self._foreign = Foreign(program, backend)
+        self._foreign = Foreign(program.nodes, backend)
 
     def current(self) -> bool:
         """Return True: weights are looked up in each pass, so there is nothing to make anew."""
@@ -90,48 +89,3 @@ class Interpreter:
         if node.op == "dropout_mask":
             arguments["rng"] = require_rng(self._foreign.rng)
         return row.run(**arguments, **node.attributes)
-
-
-class Foreign:
-    """Runs the layers of a program that are no ops, step by step, and knows a step's `rng`.
-
-    It holds what their forward passes leave for their backward passes.
-    """
-
-    def __init__(self, program: Program, backend: Backend) -> None:
-        self._backend = backend
-        backs = [node for node in program.nodes if node.op == PYTHON_BACKWARD]
-        self._wanted = {str(node.arguments["y"]) for node in backs}
-        self._places = [node.attributes["layer"] for node in backs]
-        self.start(None)
-
-    def start(self, rng: np.random.Generator | None) -> None:
-        """Begin a step; rng is for what its layers draw."""
-        self.rng = rng
-        self._closures: dict[str, Callable[[Any], Any]] = {}
-        self._used: set[int] = set()  # layers whose other places have left their gradients
-
-    def forward(self, node: Node, x: Array | list[Array]) -> list[Any]:
-        """Return a layer's outputs."""
-        layer, training = node.attributes["layer"], node.attributes["training"]
-        name, given = str(node.results[0]), tuple(x) if isinstance(x, list) else x
-        if training or name in self._wanted:
-            y, backward = layer.forward(given, self._backend, training=training, rng=self.rng)
-            if name in self._wanted:
-                self._closures[name] = backward
-        else:
-            y = layer(given, self._backend)
-        return [y] if len(node.results) == 1 else list(y)
-
-    def backward(self, node: Node, dy: Any) -> list[Any]:
-        """Return the gradients of a layer's inputs; its weights' it leaves by itself."""
-        layer, closure = node.attributes["layer"], self._closures.pop(str(node.arguments["y"]))
-        if isinstance(dy, list):  # of several outputs, where some have none
-            for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
-                dy.insert(at, np.zeros(shape, dtype))
-            dy = tuple(dy)
-        if sum(each is layer for each in self._places) > 1:
-            dx = run_backward(closure, dy, layer, self._used, self._backend)
-        else:
-            dx = closure(dy)
-        return list(dx) if len(node.results) > 1 else [dx]

@@ -133,7 +133,7 @@ def _run_dropout_mask(rng: np.random.Generator, *, shape: Shape, rate: float) ->
 
 
 # ---------------------------------------------------------------------- the table
-_ACTIVATION = Op(("y",), ("x",), _same)
+_ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
 
 OPS = {
     "conv2d": Op(("y",), ("x", "w", "b"), _conv2d),
@@ -148,16 +148,7 @@ OPS = {
     ),
     "batch_norm_inference": Op(("y",), ("x", "gamma", "beta"), _same),
     "linear": Op(("y",), ("x", "w", "b"), _linear),
-    "relu": _ACTIVATION,
-    "leaky_relu": _ACTIVATION,
-    "elu": _ACTIVATION,
-    "gelu": _ACTIVATION,
-    "silu": _ACTIVATION,
-    "hard_swish": _ACTIVATION,
-    "sigmoid": _ACTIVATION,
-    "tanh": _ACTIVATION,
-    "softmax": _ACTIVATION,
-    "dropout": _ACTIVATION,
+    **dict.fromkeys((*_ACTIVATIONS, "softmax", "dropout"), Op(("y",), ("x",), _same)),
     "add": Op(("y",), ("a", "b"), _add),
     "multiply": Op(("y",), ("a", "b"), _add),
     "concat": Op(("y",), ("xs",), _concat),
