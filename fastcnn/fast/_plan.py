@@ -69,9 +69,7 @@ class Plan:
         for node, names in uses:
             self._bind(node, names)
         self._backward = self._binder.taken()
-        self._gradients = {
-            name: self.arrays[gradient] for name, gradient in program.gradients.items()
-        }
+        self._gradients = {name: self.arrays[dx] for name, dx in program.gradients.items()}
 
     @property
     def nbytes(self) -> int:
@@ -93,9 +91,8 @@ class Plan:
         result = None
         for call in self._forward:
             result = call()
-        outputs = self.program.outputs
         # Of a loss, which is a number, there is no array: the last call returns it.
-        return [self.arrays.get(name, result) for name in outputs]
+        return [self.arrays.get(name, result) for name in self.program.outputs]
 
     def backward(self, *gradients: Array) -> dict[str, Array]:
         """Return the gradients by name; the argument is that of the output, where it is no loss."""

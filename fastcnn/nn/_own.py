@@ -10,7 +10,14 @@ import numpy as np
 
 from fastcnn._types import Array
 from fastcnn.backend import Backend
-from fastcnn.nn._places import count_of, is_several, run_backward, shape_at, shapes_of
+from fastcnn.nn._places import (
+    count_of,
+    is_several,
+    listed,
+    run_backward,
+    shape_at,
+    shapes_of,
+)
 from fastcnn.nn._run import Tracing
 
 if TYPE_CHECKING:
@@ -70,7 +77,7 @@ def _require_outputs(layer: Module, x: Any, y: Any) -> None:
         got = f"{len(y)}" if isinstance(y, tuple) else type(y).__name__
         raise TypeError(f"{name}: forward: expected a tuple of {len(declared)} arrays, got {got}")
     count = count_of(x)
-    given = getattr(x[0] if isinstance(x, (tuple, list)) else x, "dtype", None)
+    given = getattr(listed(x)[0], "dtype", None)
     pairs = zip(y, declared, strict=True) if several else ((y, declared),)
     for each, expected in pairs:
         shape = getattr(each, "shape", None)
@@ -130,7 +137,7 @@ def _interpreted(
     """
     from fastcnn.program import Interpreter, differentiate, trace
 
-    xs = x if isinstance(x, (tuple, list)) else (x,)
+    xs = listed(x)
     traced = trace(
         layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
     )

@@ -141,11 +141,7 @@ OPS = {
     "max_pool2d": Op(("y", "argmax"), ("x",), _max_pool2d),
     "avg_pool2d": Op(("y",), ("x",), lambda x, **options: (_pool2d(x, **options),)),
     "global_avg_pool2d": Op(("y",), ("x",), lambda x: ((x[0], x[3]),)),
-    "batch_norm": Op(
-        ("y", "mean", "variance"),
-        ("x", "gamma", "beta"),
-        _batch_norm,
-    ),
+    "batch_norm": Op(("y", "mean", "variance"), ("x", "gamma", "beta"), _batch_norm),
     "batch_norm_inference": Op(("y",), ("x", "gamma", "beta"), _same),
     "linear": Op(("y",), ("x", "w", "b"), _linear),
     **dict.fromkeys((*_ACTIVATIONS, "softmax", "dropout"), Op(("y",), ("x",), _same)),

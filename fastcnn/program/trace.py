@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 
 from fastcnn.nn import Model
-from fastcnn.nn._places import is_several, shape_at, shapes_of
+from fastcnn.nn._places import count_of, is_several, listed, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
 from fastcnn.program.ops import OPS, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value, unused
@@ -229,14 +229,13 @@ class Tracer(Tracing):
                 )
 
     def _python(self, layer: Module, x: Any, training: bool) -> Any:
-        values = [self._value(each) for each in (x if isinstance(x, (tuple, list)) else (x,))]
+        names = tuple(self._value(each).name for each in listed(x))
         shape = shape_at(layer, shapes_of(x))
         name = f"{self._prefix}{type(layer).__name__.lower()}"
         results = [
-            self._new(name, "result", (values[0].shape[0], *each), self._dtype)
+            self._new(name, "result", (count_of(x), *each), self._dtype)
             for each in (shape if is_several(shape) else (shape,))
         ]
-        names = tuple(value.name for value in values)
         arguments = {"x": names if isinstance(x, (tuple, list)) else names[0]}
         given = tuple(value.name for value in results)
         attributes = {"layer": layer, "training": training}
@@ -300,9 +299,8 @@ def trace(
     )
     y, _ = tracer.layer(model, given if several else given[0], training=training)
     tracer.nodes += tracer.averages
-    results = y if isinstance(y, tuple) else (y,)
     inputs = tuple(each._value.name for each in given)
-    outputs = tuple(tracer._value(each).name for each in results)
+    outputs = tuple(tracer._value(each).name for each in listed(y))
     if loss is not None:
         if isinstance(y, tuple):
             raise ValueError(
