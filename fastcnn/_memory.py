@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastcnn._kernels import _memory
-from fastcnn._kernels._memory import ALIGNMENT, Arena, Block, Piece, same_bytes
+from fastcnn._kernels._memory import ALIGNMENT, Arena, same_bytes
 from fastcnn._types import Array
 
 __all__ = [
     "ALIGNMENT",
     "Arena",
-    "Block",
-    "Piece",
     "copied",
     "empty",
     "is_pooled",

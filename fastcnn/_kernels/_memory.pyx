@@ -15,9 +15,14 @@ Longer than most: it is all of the memory that results lie in.
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
+
+from math import prod
+
+from numpy import ndarray
 
 cdef extern from *:
     """
@@ -56,6 +61,7 @@ cdef enum:
     CLASSES = 8 * 64
     LARGER = 8                  # classes that may serve in the place of one: up to twice its size
     _ALIGNMENT = 64             # a cache line, and the widest vector
+    SMALL = 8 << 10             # an array for which an arena looks for no memory
     MAPPED_FROM = 128 << 10     # smaller ones are malloc's; beyond, a class is whole pages
     HUGE_PAGE = 2 << 20
     HUGE_PAGES_FROM = 4 << 20
@@ -229,8 +235,8 @@ cdef class Piece:
 
     cdef Block block
     cdef Py_ssize_t start       # in the block
-    cdef readonly Py_ssize_t size
-    cdef public Py_ssize_t holders
+    cdef Py_ssize_t size
+    cdef Py_ssize_t holders
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         cdef char* data = <char*> self.block.node.data
@@ -246,17 +252,57 @@ cdef Piece piece(Block block, Py_ssize_t start, Py_ssize_t size):
 cdef class Arena:
     """Memory of arrays that come and go as planned: what nobody holds any more serves again.
 
-    A piece is taken from the smallest free stretch that holds it, and one that nobody holds is
-    one stretch with those beside it.
+    An array is held by the op that makes it until `release`, and by each value that lies in it. It
+    takes the smallest free stretch that holds it, and one that nobody holds is one stretch with
+    those beside it. What is small lies elsewhere, and stays. nbytes: of a first block.
     """
 
     cdef list free              # stretches, as pieces
-    cdef readonly Py_ssize_t nbytes     # of all blocks
+    cdef list made              # pieces, since the last release
+    cdef dict held              # pieces, by the values that lie in them
+    cdef readonly Py_ssize_t nbytes     # of blocks
+    cdef readonly Py_ssize_t small      # bytes of what is small
 
-    def __cinit__(self):
-        self.free = []
+    def __init__(self, nbytes=0):
+        self.free, self.made, self.held = [], [], {}
+        if nbytes > PY_SSIZE_T_MAX:
+            raise MemoryError(f"{nbytes} bytes are more than any address space has")
+        if nbytes:
+            self.let_go(self.take(nbytes))
 
-    def take(self, Py_ssize_t size):
+    def make(self, tuple shape not None, dtype not None):
+        """Return an array, which is gone after the next release unless it is held."""
+        count = prod(shape) * dtype.itemsize
+        if count > PY_SSIZE_T_MAX:
+            raise MemoryError(f"a result of shape {shape} is larger than any address space")
+        cdef Py_ssize_t size = count
+        if size <= SMALL:
+            self.small += size
+            return ndarray(shape, dtype, Block(size))
+        cdef Piece new = self.take(size)
+        self.made.append(new)
+        return ndarray(shape, dtype, new)
+
+    def hold(self, name, array):
+        """Keep the memory that a value lies in; what is not from here is left alone."""
+        while isinstance(array, ndarray):
+            array = array.base
+        if isinstance(array, Piece):
+            (<Piece> array).holders += 1
+            self.held[name] = array
+
+    def release(self, names):
+        """Let go of what was made since the last time, and of what these values lie in."""
+        cdef Piece each
+        for each in self.made:
+            self.let_go(each)
+        self.made = []
+        for name in names:
+            each = self.held.pop(name, None)
+            if each is not None:
+                self.let_go(each)
+
+    cdef Piece take(self, Py_ssize_t size):
         """Return a piece of so many bytes, rounded up to whole cache lines, with one holder."""
         cdef Piece each, found = None
         size = (size + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
@@ -272,7 +318,7 @@ cdef class Arena:
         found.size -= size
         return piece(found.block, found.start - size, size)
 
-    def let_go(self, Piece old not None):
+    cdef let_go(self, Piece old):
         """Count one holder less of a piece; without any its bytes serve others."""
         cdef Piece each, new
         old.holders -= 1

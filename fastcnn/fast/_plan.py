@@ -9,7 +9,6 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from itertools import islice
@@ -18,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn._kernels import bound
-from fastcnn._memory import ALIGNMENT, Arena, Block, Piece, empty, memory_of
+from fastcnn._memory import ALIGNMENT, Arena, empty
 from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
@@ -30,8 +29,6 @@ from fastcnn.program.ops import method_of
 __all__ = ["Plan"]
 
 Call = Callable[[], Any]
-
-_SMALL = 8 << 10  # bytes of an array for which no memory is looked for
 
 
 class Plan:
@@ -74,7 +71,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """How many bytes the plan keeps beside its inputs."""
-        return self._binder.nbytes
+        return self._binder.arena.nbytes + self._binder.arena.small
 
     def current(self) -> bool:
         """Return whether weights lie where they lay, and the number of threads is what it was."""
@@ -108,7 +105,7 @@ class Plan:
 
         Its results are arrays that hold nothing yet, or None: a number, or what need not be made.
         """
-        arrays = self.arrays
+        arrays, arena = self.arrays, self._binder.arena
         given: dict[str, Any] = {
             name: arrays.get(each) if isinstance(each, str) else [arrays[n] for n in each]
             for name, each in node.arguments.items()
@@ -123,8 +120,8 @@ class Plan:
         for name, array in zip(node.results, results, strict=True):
             if name is not None and array is not None:
                 arrays[name] = array
-                self._binder.hold(name, array)
-        self._binder.release(last_uses)
+                arena.hold(name, array)
+        arena.release(last_uses)
 
     def _bind_reshape(self, node: Node, **given: Array) -> Any:
         (x,) = given.values()
@@ -189,11 +186,7 @@ class Plan:
 
 
 class _Binder(FastBackend):
-    """A fast backend whose ops return arrays as ever, but note what would fill them.
-
-    What an op makes is its own until it is bound. Then what values lie in is held, and the rest is
-    free, as is what no value lies in any more. What is small lies elsewhere, and stays.
-    """
+    """A fast backend whose ops return arrays as ever, but note what would fill them."""
 
     num_threads = 1  # of a plan, and not looked up for each op
 
@@ -205,20 +198,12 @@ class _Binder(FastBackend):
         # Of the op that is being bound, if its weights stay: how kernels read them, by who packs
         # them. What is packed for one plan serves the others of a model.
         self.kept: dict[Any, Array] | None = None
-        self._arena, self._small = Arena(), 0
-        self._made: list[Piece] = []  # by the op that is being bound
-        self._held: dict[str, Piece] = {}  # by the values that lie in them
-        if nbytes:  # what no address can hold is too much for the pool as well
-            self._arena.let_go(self._arena.take(min(nbytes, sys.maxsize)))
+        self.arena = Arena(nbytes)
+        self._empty = self.arena.make  # type: ignore[method-assign]
 
     @property
     def _eager(self) -> FastBackend:
         return self._backend
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes arrays may lie in."""
-        return self._arena.nbytes + self._small
 
     def taken(self) -> list[Call]:
         """Return the calls since the last time."""
@@ -241,32 +226,6 @@ class _Binder(FastBackend):
             pack(found, w, *more)
             self.kept[pack] = found  # packed already: plans of other threads take it as it is
         return found
-
-    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an array, which is gone after this op unless it is held."""
-        size = math.prod(shape) * dtype.itemsize
-        if size <= _SMALL:
-            self._small += size
-            return np.ndarray(shape, dtype, Block(size))
-        piece = self._arena.take(size)
-        self._made.append(piece)
-        return np.ndarray(shape, dtype, piece)
-
-    def hold(self, name: str, array: Array) -> None:
-        """Keep the memory that a value lies in; what is not from here is left alone."""
-        piece = memory_of(array).base
-        if isinstance(piece, Piece):
-            piece.holders += 1
-            self._held[name] = piece
-
-    def release(self, names: Iterable[str]) -> None:
-        """Let go of what an op made, which is bound, and of what these values lie in."""
-        for piece in self._made:
-            self._arena.let_go(piece)
-        self._made = []
-        for name in names:
-            if name in self._held:
-                self._arena.let_go(self._held.pop(name))
 
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:

@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 
 from fastcnn import FastBackend, losses, nn
+from fastcnn._memory import Arena
 from fastcnn.fast import _plan
 from fastcnn.fast._fusions import TRAINING
 from fastcnn.program import differentiate, trace
 from fastcnn.program.match import fuse
 
 BYTE = np.dtype(np.uint8)
-LARGE = 10 * _plan._SMALL
-
-
-def binder(nbytes: int = 0) -> _plan._Binder:
-    return _plan._Binder(FastBackend(num_threads=1), 1, nbytes)
+LARGE = 10 * 8192
 
 
 @pytest.mark.parametrize("nbytes", [0, 20 * LARGE])
@@ -26,14 +23,14 @@ def binder(nbytes: int = 0) -> _plan._Binder:
 def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
     """Arrays are made, held and released at random, views too: each keeps its numbers."""
     rng = np.random.default_rng(seed)
-    memory = binder(nbytes)
+    memory = Arena(nbytes)
     held: list[tuple[str, Any, int]] = []
-    sizes = {memory._arena.nbytes}  # after each block
+    sizes = {memory.nbytes}  # after each block
     for number in range(400):
         loose = []
         for size in rng.integers(0, LARGE, 3):
-            loose.append(memory._empty((int(size),), BYTE))
-            sizes.add(memory._arena.nbytes)
+            loose.append(memory.make((int(size),), BYTE))
+            sizes.add(memory.nbytes)
         for array in loose:
             array.fill(number % 256)
         for array in loose[: rng.integers(4)]:
@@ -50,22 +47,22 @@ def test_what_is_held_is_left_alone(seed: int, nbytes: int) -> None:
             memory.release([name])
     assert all((array == value).all() for _, array, value in held)
     memory.release([name for name, *_ in held])
-    free = memory._arena.stretches()
-    assert sum(free) == memory._arena.nbytes, "all is free"
+    free = memory.stretches()
+    assert sum(free) == memory.nbytes, "all is free"
     assert len(free) == len(sizes - {0}), "each block is one free stretch again"
 
 
 def test_memory_of_elsewhere_is_left_alone() -> None:
-    memory, array = binder(), np.zeros(LARGE, BYTE)
+    memory, array = Arena(), np.zeros(LARGE, BYTE)
     memory.hold("x", array)
     memory.release(["x"])
-    assert not memory._arena.stretches()
+    assert not memory.stretches()
 
 
 def test_released_memory_serves_again() -> None:
-    memory = binder()
+    memory = Arena()
     for size in (3 * LARGE, LARGE, 2 * LARGE, 3 * LARGE):
-        array = memory._empty((size,), BYTE)
+        array = memory.make((size,), BYTE)
         memory.hold("y", array)
         memory.release(["y"])
     assert memory.nbytes == 3 * LARGE
@@ -85,20 +82,19 @@ def residual() -> nn.Module:
     return nn.Sequential([*layers, nn.GlobalAvgPool2D(), nn.Dense(4)])
 
 
-class Counting(_plan._Binder):
+class Counting(Arena):
     """One that knows how many bytes were needed at once, at most."""
 
     most = 0
 
-    def _empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        array = super()._empty(shape, dtype)
-        used = self._arena.nbytes - sum(self._arena.stretches())
-        self.most = max(self.most, used)
+    def make(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = super().make(shape, dtype)
+        self.most = max(self.most, self.nbytes - sum(self.stretches()))
         return array
 
 
 def test_a_plan_takes_little_more_than_is_needed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_plan, "_Binder", Counting)
+    monkeypatch.setattr(_plan, "Arena", Counting)
     model = residual()
     model.build((32, 32, 3))
     target = ((4,), np.dtype(np.int64))
@@ -106,5 +102,5 @@ def test_a_plan_takes_little_more_than_is_needed_at_once(monkeypatch: pytest.Mon
     program = differentiate(fuse(traced, TRAINING), model.trained_parameters())
     inputs = [np.zeros((4, 32, 32, 3), np.float32), np.zeros(4, np.int64)]
     plan = _plan.Plan(program, FastBackend(num_threads=1), *inputs)
-    counting: Any = plan._binder
-    assert plan.nbytes < 1.1 * counting.most
+    arena: Any = plan._binder.arena
+    assert plan.nbytes < 1.1 * arena.most
