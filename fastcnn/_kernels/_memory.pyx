@@ -69,6 +69,9 @@ cdef enum:
     LATELY = 1 << 16            # blocks handed out, after which a peak begins to be forgotten
 
 
+MOST = PY_SSIZE_T_MAX - _ALIGNMENT      # bytes, which whole cache lines are counted in
+
+
 cdef struct Node:
     # A block, by itself so that idle memory is not touched; idle, it is in two rings, that of its
     # class and that of all, the one last used first.
@@ -265,7 +268,7 @@ cdef class Arena:
 
     def __init__(self, nbytes=0):
         self.free, self.made, self.held = [], [], {}
-        if nbytes > PY_SSIZE_T_MAX:
+        if nbytes > MOST:
             raise MemoryError(f"{nbytes} bytes are more than any address space has")
         if nbytes:
             self.let_go(self.take(nbytes))
@@ -273,7 +276,7 @@ cdef class Arena:
     def make(self, tuple shape not None, dtype not None):
         """Return an array, which is gone after the next release unless it is held."""
         count = prod(shape) * dtype.itemsize
-        if count > PY_SSIZE_T_MAX:
+        if count > MOST:
             raise MemoryError(f"a result of shape {shape} is larger than any address space")
         cdef Py_ssize_t size = count
         if size <= SMALL:

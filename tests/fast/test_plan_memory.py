@@ -68,6 +68,14 @@ def test_released_memory_serves_again() -> None:
     assert memory.nbytes == 3 * LARGE
 
 
+@pytest.mark.parametrize("count", [2**63 - 1, 2**63 - 64, 2**70])
+def test_more_than_an_address_space_is_refused(count: int) -> None:
+    with pytest.raises(MemoryError, match="address space"):
+        Arena(count)
+    with pytest.raises(MemoryError, match=r"a result of shape .* address space"):
+        Arena().make((count,), BYTE)
+
+
 def norms(filters: int, stride: int = 1) -> list[nn.Module]:
     layers = [nn.Conv2D(filters, 3, stride=stride, padding=1, use_bias=False), nn.BatchNorm()]
     return [*layers, nn.ReLU()]
