@@ -89,8 +89,7 @@ class _NoNumbers:
 class Tracer(Tracing):
     """Satisfies the contract: each op becomes a node, and returns symbols for its results.
 
-    nodes, values and updates are those of the program that comes out. averages: nodes that come
-    behind those of all layers, as no op of a layer waits for them.
+    nodes, values and updates are those of the program that comes out.
     """
 
     name = "tracer"
@@ -98,7 +97,6 @@ class Tracer(Tracing):
     def __init__(self, model: Module, dtype: np.dtype[Any], training: bool) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
-        self.averages: list[Node] = []
         self.updates: dict[str, str] = {}
         self.training = training
         self._dtype = dtype
@@ -119,7 +117,8 @@ class Tracer(Tracing):
         self, name: str, kind: str, shape: Shape, dtype: np.dtype[Any], source: Any = None
     ) -> Value:
         """Return a new value, its name followed by a number where there is one of that name."""
-        name = unused(name, self.values)
+        if name in self.values:
+            name = unused(name, self.values)
         value = self.values[name] = Value(name, kind, shape, dtype, source)
         return value
 
@@ -203,7 +202,8 @@ class Tracer(Tracing):
         """
         outer = self._prefix
         self._prefix = self._prefixes.get(id(layer), outer)
-        self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
+        name = type(layer).__name__
+        self._layers.append(f"{name} {self._prefix[:-1]}" if self._prefix else name)
         try:
             if layer.is_traceable():
                 backend: Any = self
@@ -256,7 +256,7 @@ class Tracer(Tracing):
             self.updates[like.name] = results[-1]
         arguments["mean"], arguments["variance"] = (each._value.name for each in batch)
         node = Node("running_statistics", tuple(results), arguments, options, self._layers[-1])
-        self.averages.append(node)
+        self.nodes.append(node)
 
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
@@ -298,7 +298,8 @@ def trace(
         for name, shape in zip(names, shapes if several else (shapes,), strict=True)
     )
     y, _ = tracer.layer(model, given if several else given[0], training=training)
-    tracer.nodes += tracer.averages
+    # Behind those of all layers: none of their ops waits for these.
+    tracer.nodes.sort(key=lambda node: node.op == "running_statistics")
     inputs = tuple(each._value.name for each in given)
     outputs = tuple(tracer._value(each).name for each in listed(y))
     if loss is not None:
