@@ -131,12 +131,11 @@ def _are_ready(arguments: dict[str, Any]) -> bool:
             continue
         if type(value) is not np.ndarray or value.flags.num & _READY != _READY:
             return False
-        if common is None:
-            common = value.dtype
-            if common not in FLOATS:
+        kind = value.dtype
+        if kind is not common:
+            if kind not in FLOATS or common not in (None, kind):
                 return False
-        elif value.dtype != common:
-            return False
+            common = kind
     return common is not None
 
 

@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 
 from fastcnn._kernels import _memory
-from fastcnn._kernels._memory import same_bytes
+from fastcnn._kernels._memory import ALIGNMENT, Arena, same_bytes
 from fastcnn._types import Array
 
-__all__ = ["copied", "empty", "is_pooled", "memory_of", "same_bytes", "zeros"]
+__all__ = [
+    "ALIGNMENT",
+    "Arena",
+    "copied",
+    "empty",
+    "is_pooled",
+    "memory_of",
+    "same_bytes",
+    "zeros",
+]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

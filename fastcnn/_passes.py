@@ -13,7 +13,7 @@ from fastcnn._several import Arrays, listed
 from fastcnn._types import Array
 from fastcnn._weighted import Losses
 from fastcnn.backend import Backend
-from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called
+from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called, is_op
 from fastcnn.nn._places import is_several
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
 from fastcnn.program import Interpreter, Program, differentiate, trace
@@ -78,7 +78,7 @@ class Passes:
         inputs or outputs x, or target and prediction, are tuples.
         """
         prediction: Arrays
-        with_loss = weights is None and _is_traceable(self._loss)
+        with_loss = weights is None and is_op(self._loss)
         inputs = (*listed(x), target) if with_loss else listed(x)
         runner = self._runner(inputs, with_loss)
         outputs = runner.forward(*inputs, rng=rng)
@@ -156,10 +156,3 @@ class Passes:
             for name, parameter in self._parameters.items()
             if name not in program.gradients and id(parameter) not in foreign
         }
-
-
-def _is_traceable(loss: Loss) -> bool:
-    """Return whether a loss calls an op and nothing else."""
-    if type(loss) is CrossEntropy:
-        return loss.class_weights is None  # else it is divided by the batch's weight
-    return type(loss) is MeanSquaredError

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._types import Array
-from fastcnn.nn._places import in_order, is_several
+from fastcnn.nn._places import in_order, is_several, listed
 
 __all__ = [
     "Arrays",
@@ -180,11 +180,6 @@ def is_any(layer: nn.Module | None, *activations: str) -> bool:
 
 
 # ---------------------------------------------------------------------- arrays
-def listed(arrays: Arrays) -> tuple[Any, ...]:
-    """Return several as they are, and one as a tuple of one."""
-    return arrays if isinstance(arrays, tuple) else (arrays,)
-
-
 def each(function: Callable[..., Any], arrays: Arrays, *others: Any) -> Any:
     """Return function(array), or of several the tuple of what it returns for each."""
     if isinstance(arrays, tuple):

@@ -227,6 +227,13 @@ def get_loss(loss: Loss | LossFunction | str) -> Loss:
     return LOSSES[choice(loss, "loss", LOSSES)]()
 
 
+def is_op(loss: object) -> bool:
+    """Return whether a loss calls an op and nothing else."""
+    if type(loss) is CrossEntropy:
+        return loss.class_weights is None  # else it is divided by the batch's weight
+    return type(loss) is MeanSquaredError
+
+
 def called(
     loss: Loss, prediction: Array, target: Array, backend: Backend, sample_weight: Array | None
 ) -> tuple[float, LossBackward]:

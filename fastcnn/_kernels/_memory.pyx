@@ -1,4 +1,4 @@
-"""A pool of memory blocks for results.
+"""A pool of memory blocks for results, and arenas, whose pieces are stretches of such blocks.
 
 Fresh memory costs a page fault every 4 KB, more than most ops cost. So results live in blocks
 that come back to the pool when their array dies: a steady training loop allocates nothing.
@@ -8,14 +8,21 @@ Sizes that change from call to call would fill class after class. So what the po
 not, stays below twice of what was lately needed at once: beyond that a larger idle block serves,
 if there is one, and the block that has been idle for longest goes back to the system, at once, as
 large ones are mapped one by one. The interpreter's lock guards the pool.
+
+Longer than most: it is all of the memory that results lie in.
 """
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
+
+from math import prod
+
+from numpy import ndarray
 
 cdef extern from *:
     """
@@ -53,12 +60,16 @@ cdef extern from *:
 cdef enum:
     CLASSES = 8 * 64
     LARGER = 8                  # classes that may serve in the place of one: up to twice its size
-    ALIGNMENT = 64              # a cache line, and the widest vector
+    _ALIGNMENT = 64             # a cache line, and the widest vector
+    SMALL = 8 << 10             # an array for which an arena looks for no memory
     MAPPED_FROM = 128 << 10     # smaller ones are malloc's; beyond, a class is whole pages
     HUGE_PAGE = 2 << 20
     HUGE_PAGES_FROM = 4 << 20
     LITTLE = 8 << 20            # may be held without need
     LATELY = 1 << 16            # blocks handed out, after which a peak begins to be forgotten
+
+
+MOST = PY_SSIZE_T_MAX - _ALIGNMENT      # bytes, which whole cache lines are counted in
 
 
 cdef struct Node:
@@ -122,7 +133,7 @@ cdef Node* allocate(Py_ssize_t index) noexcept:
         return NULL
     node.index = index
     if size < MAPPED_FROM:
-        node.data = block_alloc(ALIGNMENT, size)
+        node.data = block_alloc(_ALIGNMENT, size)
     else:
         node.data = block_map(HUGE_PAGE if size >= HUGE_PAGES_FROM else 0, size)
     if node.data is NULL:
@@ -194,7 +205,7 @@ cdef class Block:
 
     def __cinit__(self, Py_ssize_t size):
         global _needed, _peak, _handed_out
-        cdef Py_ssize_t index = size_class(max(size, ALIGNMENT))
+        cdef Py_ssize_t index = size_class(max(size, _ALIGNMENT))
         cdef Py_ssize_t peak = _peak
         cdef Node* first = _classes[index].next[OF_CLASS]
         self.size = size
@@ -222,6 +233,115 @@ cdef class Block:
         PyBuffer_FillInfo(view, self, self.node.data, self.size, 0, flags)
 
 
+cdef class Piece:
+    """A stretch of a block, a writable buffer of bytes; holders: by how many it is still needed."""
+
+    cdef Block block
+    cdef Py_ssize_t start       # in the block
+    cdef Py_ssize_t size
+    cdef Py_ssize_t holders
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        cdef char* data = <char*> self.block.node.data
+        PyBuffer_FillInfo(view, self, data + self.start, self.size, 0, flags)
+
+
+cdef Piece piece(Block block, Py_ssize_t start, Py_ssize_t size):
+    cdef Piece new = Piece.__new__(Piece)
+    new.block, new.start, new.size, new.holders = block, start, size, 1
+    return new
+
+
+cdef class Arena:
+    """Memory of arrays that come and go as planned: what nobody holds any more serves again.
+
+    An array is held by the op that makes it until `release`, and by each value that lies in it. It
+    takes the smallest free stretch that holds it, and one that nobody holds is one stretch with
+    those beside it. What is small lies elsewhere, and stays. nbytes: of a first block.
+    """
+
+    cdef list free              # stretches, as pieces
+    cdef list made              # pieces, since the last release
+    cdef dict held              # pieces, by the values that lie in them
+    cdef readonly Py_ssize_t nbytes     # of blocks
+    cdef readonly Py_ssize_t small      # bytes of what is small
+
+    def __init__(self, nbytes=0):
+        self.free, self.made, self.held = [], [], {}
+        if nbytes > MOST:
+            raise MemoryError(f"{nbytes} bytes are more than any address space has")
+        if nbytes:
+            self.let_go(self.take(nbytes))
+
+    def make(self, tuple shape not None, dtype not None):
+        """Return an array, which is gone after the next release unless it is held."""
+        count = prod(shape) * dtype.itemsize
+        if count > MOST:
+            raise MemoryError(f"a result of shape {shape} is larger than any address space")
+        cdef Py_ssize_t size = count
+        if size <= SMALL:
+            self.small += size
+            return ndarray(shape, dtype, Block(size))
+        cdef Piece new = self.take(size)
+        self.made.append(new)
+        return ndarray(shape, dtype, new)
+
+    def hold(self, name, array):
+        """Keep the memory that a value lies in; what is not from here is left alone."""
+        while isinstance(array, ndarray):
+            array = array.base
+        if isinstance(array, Piece):
+            (<Piece> array).holders += 1
+            self.held[name] = array
+
+    def release(self, names):
+        """Let go of what was made since the last time, and of what these values lie in."""
+        cdef Piece each
+        for each in self.made:
+            self.let_go(each)
+        self.made = []
+        for name in names:
+            each = self.held.pop(name, None)
+            if each is not None:
+                self.let_go(each)
+
+    cdef Piece take(self, Py_ssize_t size):
+        """Return a piece of so many bytes, rounded up to whole cache lines, with one holder."""
+        cdef Piece each, found = None
+        size = (size + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
+        for each in self.free:
+            if each.size >= size and (found is None or each.size < found.size):
+                found = each
+        if found is None:
+            self.nbytes += size
+            return piece(Block(size), 0, size)
+        if found.size == size:
+            self.free.remove(found)
+        found.start += size
+        found.size -= size
+        return piece(found.block, found.start - size, size)
+
+    cdef let_go(self, Piece old):
+        """Count one holder less of a piece; without any its bytes serve others."""
+        cdef Piece each, new
+        old.holders -= 1
+        if old.holders > 0:
+            return
+        new = piece(old.block, old.start, old.size)
+        for each in tuple(self.free):
+            if each.block is new.block and (
+                each.start + each.size == new.start or new.start + new.size == each.start
+            ):
+                new.start = min(new.start, each.start)
+                new.size += each.size
+                self.free.remove(each)
+        self.free.append(new)
+
+    def stretches(self):
+        """Return the sizes of what is free."""
+        return [(<Piece> each).size for each in self.free]
+
+
 def empty_cache():
     """Give the pool's idle memory back to the system."""
     release(0)
@@ -232,6 +352,7 @@ def statistics():
     return _held - _idle, _idle
 
 
+ALIGNMENT = _ALIGNMENT
 cdef Py_ssize_t i
 for i in range(CLASSES):
     empty_ring(&_classes[i], OF_CLASS)

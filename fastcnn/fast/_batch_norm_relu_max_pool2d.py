@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcnn._checks import float_arrays
+from fastcnn._checks import by_shape, float_arrays
 from fastcnn._options import output_size, pair, size2d
 from fastcnn._types import Array, Size2D
 from fastcnn.fast import _wide
@@ -37,6 +37,7 @@ class _Windows(NamedTuple):
         )
 
 
+@by_shape
 def _windows(x: Array, pool_size: Size2D, pool_stride: Size2D | None) -> _Windows:
     op = "max_pool2d"
     size = pair(size2d(pool_size, f"{op}: pool_size"))

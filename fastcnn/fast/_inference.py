@@ -140,6 +140,8 @@ class _Plans:
 class _InferencePlan(Plan):
     """A plan whose convolutions and dense layers are made of weights that are packed already."""
 
+    _looking_up = ("conv2d_product", "conv2d_pool_product", "linear_product")
+
     def __init__(
         self,
         program: Program,
@@ -175,9 +177,6 @@ class _InferencePlan(Plan):
             return tuple(self.arrays[name].copy() for name in self.program.outputs)
         return self._y.copy()
 
-    def _is_bound(self, node: Node) -> bool:
-        return not node.op.endswith("_product")  # these look at their weights by themselves
-
     def _bind_product(self, node: Node, x: Array, r: Array | None = None, **weights: Array) -> Any:
         product = self._products.of(node, self.program)
         made = product.made(len(x))
@@ -187,7 +186,7 @@ class _InferencePlan(Plan):
         self._binder.kept = made.kept
         y = op(x, made.w, made.b, **joined, **product.options)
         self._binder.kept = None
-        return (y,)
+        return y
 
     _bind_conv2d_product = _bind_conv2d_pool_product = _bind_linear_product = _bind_product
 

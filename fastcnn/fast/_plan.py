@@ -9,32 +9,26 @@ memory to those that come later.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from itertools import chain, islice
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastcnn._kernels import bound
-from fastcnn._memory import empty, memory_of
+from fastcnn._memory import ALIGNMENT, Arena, empty
 from fastcnn._types import Array
 from fastcnn.fast import FastBackend
 from fastcnn.nn._dropout import require_rng
 from fastcnn.nn._norm import running_statistics
+from fastcnn.nn._own import Foreign
 from fastcnn.program import Node, Program
-from fastcnn.program.interpreter import Foreign
 from fastcnn.program.ops import method_of
 
 __all__ = ["Plan"]
 
 Call = Callable[[], Any]
-
-_SMALL = 8 << 10  # bytes of an array for which no memory is looked for
-_SLAB = 64 << 10  # in which these lie
-_ALIGNMENT = 64  # of an array: a cache line, and the widest vector
 
 
 class Plan:
@@ -46,26 +40,25 @@ class Plan:
     lie: a plan is good as long as it is `current`.
     """
 
+    # Ops that look up the arrays of parameters and buffers when they run, and may find others.
+    _looking_up: ClassVar[Collection[str]] = ("running_statistics",)
+
     def __init__(self, program: Program, backend: FastBackend, *inputs: Array) -> None:
-        self.program, self.num_threads = program, backend.num_threads
+        self.program, self.inputs = program, inputs
+        self._backend, self.num_threads = backend, backend.num_threads
         # Calls know this and not the plan: in a cycle it would outlive its last use.
-        self._foreign = Foreign(program, backend)
-        self.arrays: dict[str, Array] = dict(zip(program.inputs, inputs, strict=False))
-        self.inputs = inputs
-        self._backend = backend
+        self._foreign = Foreign(program.nodes, backend)
         last_uses = program.last_uses()
-        self._memory = _Memory(_most_bytes(program, last_uses))
-        self._binder = _Binder(backend, self.num_threads, self._memory)
-        for name in program.inputs[len(inputs) :]:  # gradients of outputs
-            value = program.values[name]
-            self.arrays[name] = empty(value.shape, value.dtype)
-        self._seeds = [self.arrays[name] for name in program.inputs[len(inputs) :]]
-        for name, value in program.values.items():
-            if value.kind == "constant":
-                self.arrays[name] = value.source
-            elif value.kind in ("parameter", "buffer"):
-                self.arrays[name] = value.source._data
-        self._sources = self._sources_of(program)
+        self._binder = _Binder(backend, self.num_threads, _most_bytes(program, last_uses))
+        behind = (program.values[name] for name in program.inputs[len(inputs) :])
+        seeds = {value.name: empty(value.shape, value.dtype) for value in behind}
+        self._seeds = list(seeds.values())  # gradients of outputs
+        given = dict(zip(program.inputs, inputs, strict=False))
+        self.arrays: dict[str, Array] = {**program.stored(), **given, **seeds}
+        bound_nodes = [node for node in program.nodes if node.op not in self._looking_up]
+        read = (program.values[name] for name in {n for node in bound_nodes for n in node.reads()})
+        sources = (value.source for value in read if value.kind in ("parameter", "buffer"))
+        self._sources = [(source, source._data) for source in sources]
         uses = zip(program.nodes, last_uses, strict=True)
         for node, names in islice(uses, program.forward):
             self._bind(node, names)
@@ -73,14 +66,12 @@ class Plan:
         for node, names in uses:
             self._bind(node, names)
         self._backward = self._binder.taken()
-        self._gradients = {
-            name: self.arrays[gradient] for name, gradient in program.gradients.items()
-        }
+        self._gradients = {name: self.arrays[dx] for name, dx in program.gradients.items()}
 
     @property
     def nbytes(self) -> int:
         """How many bytes the plan keeps beside its inputs."""
-        return self._memory.nbytes
+        return self._binder.arena.nbytes + self._binder.arena.small
 
     def current(self) -> bool:
         """Return whether weights lie where they lay, and the number of threads is what it was."""
@@ -97,9 +88,8 @@ class Plan:
         result = None
         for call in self._forward:
             result = call()
-        outputs = self.program.outputs
         # Of a loss, which is a number, there is no array: the last call returns it.
-        return [self.arrays.get(name, result) for name in outputs]
+        return [self.arrays.get(name, result) for name in self.program.outputs]
 
     def backward(self, *gradients: Array) -> dict[str, Array]:
         """Return the gradients by name; the argument is that of the output, where it is no loss."""
@@ -109,59 +99,40 @@ class Plan:
             call()
         return self._gradients
 
-    def _sources_of(self, program: Program) -> list[tuple[Any, Array]]:
-        """Return the parameters and buffers that ops are bound to, with their arrays."""
-        reads = (node.reads() for node in program.nodes if self._is_bound(node))
-        values = (program.values[name] for name in set(chain.from_iterable(reads)))
-        return [
-            (value.source, value.source._data)
-            for value in values
-            if value.kind in ("parameter", "buffer")
-        ]
-
-    def _is_bound(self, node: Node) -> bool:
-        """Return whether a node's op is bound to the arrays of parameters and buffers.
-
-        Else it looks them up when it runs, and may find others.
-        """
-        return node.op != "running_statistics"
-
     # ------------------------------------------------------------------ binding
     def _bind(self, node: Node, last_uses: Iterable[str]) -> None:
-        """Add the calls of one op, and let go of the values that nobody needs behind it."""
-        arrays, memory = self.arrays, self._memory
-        for name, array in zip(node.results, self._bound(node), strict=True):
-            if name is not None and array is not None:
-                arrays[name] = array
-                memory.hold(array)
-        memory.release_loose()
-        for name in last_uses:
-            if name in arrays:
-                memory.release(arrays[name])
+        """Add the calls of one op, and let go of the values that nobody needs behind it.
 
-    def _bound(self, node: Node) -> Any:
-        """Bind an op; return its results, arrays that hold nothing yet, None for a number."""
-        arrays = self.arrays
+        Its results are arrays that hold nothing yet, or None: a number, or what need not be made.
+        """
+        arrays, arena = self.arrays, self._binder.arena
         given: dict[str, Any] = {
             name: arrays.get(each) if isinstance(each, str) else [arrays[n] for n in each]
             for name, each in node.arguments.items()
         }
         special = getattr(self, f"_bind_{node.op}", None)
         if special is not None:
-            return special(node, **given)
-        results = method_of(self._binder, node.op)(**given, **node.attributes)
-        return results if isinstance(results, (tuple, list)) else (results,)
+            results = special(node, **given)
+        else:
+            results = method_of(self._binder, node.op)(**given, **node.attributes)
+        if not isinstance(results, (tuple, list)):
+            results = (results,)
+        for name, array in zip(node.results, results, strict=True):
+            if name is not None and array is not None:
+                arrays[name] = array
+                arena.hold(name, array)
+        arena.release(last_uses)
 
     def _bind_reshape(self, node: Node, **given: Array) -> Any:
         (x,) = given.values()
-        return (x.reshape(self.program.values[str(node.results[0])].shape),)
+        return x.reshape(self.program.values[str(node.results[0])].shape)
 
     _bind_reshape_backward = _bind_reshape
 
     def _bind_dropout_mask(self, node: Node) -> Any:
         shape, rate = node.attributes["shape"], node.attributes["rate"]
-        mask = self._memory.make(shape, np.dtype(np.bool_))
-        drawn = self._memory.make(shape, np.dtype(np.float32))
+        mask = self._binder._empty(shape, np.dtype(np.bool_))
+        drawn = self._binder._empty(shape, np.dtype(np.float32))
         foreign = self._foreign
 
         def draw() -> None:
@@ -169,7 +140,7 @@ class Plan:
             np.greater_equal(drawn, rate, out=mask)
 
         self._binder._run(draw)
-        return (mask,)
+        return mask
 
     def _bind_running_statistics(
         self,
@@ -180,13 +151,15 @@ class Plan:
         variance: Array,
     ) -> Any:
         names = node.arguments["running_mean"], node.arguments["running_variance"]
-        a, b = (self.program.values[str(name)].source for name in names)
-        options: dict[str, Any] = dict(node.attributes)
+        buffers = [self.program.values[str(name)].source for name in names]
+        # At a second place of a layer they go on from those of the first.
+        before = "update" if running_mean is None else "_data"
+        options: Any = node.attributes
 
         def update() -> None:
-            # At a second place of a layer they go on from those of the first.
-            last = (a.update, b.update) if running_mean is None else (a._data, b._data)
-            a.update, b.update = running_statistics(*last, mean, variance, **options)
+            a, b = (getattr(buffer, before) for buffer in buffers)
+            new = running_statistics(a, b, mean, variance, **options)
+            buffers[0].update, buffers[1].update = new
 
         self._binder._run(update)
         return None, None
@@ -200,7 +173,7 @@ class Plan:
     def _copied(self, node: Node, run: Callable[..., Any], given: Array | list[Array]) -> Any:
         """Bind what a foreign layer does, to arrays of its own: it may keep and change them."""
         values = [None if name is None else self.program.values[name] for name in node.results]
-        ys = [each and self._memory.make(each.shape, each.dtype) for each in values]
+        ys = [each and self._binder._empty(each.shape, each.dtype) for each in values]
 
         def call() -> None:
             own = list(map(np.copy, given)) if isinstance(given, list) else given.copy()
@@ -217,15 +190,16 @@ class _Binder(FastBackend):
 
     num_threads = 1  # of a plan, and not looked up for each op
 
-    def __init__(self, backend: FastBackend, num_threads: int, memory: _Memory) -> None:
+    def __init__(self, backend: FastBackend, num_threads: int, nbytes: int = 0) -> None:
         super().__init__(backend.isa, convolution=backend.convolution)
         self.num_threads = num_threads
         self._backend = backend
-        self._memory = memory
         self._calls: list[Call] = []
         # Of the op that is being bound, if its weights stay: how kernels read them, by who packs
         # them. What is packed for one plan serves the others of a model.
         self.kept: dict[Any, Array] | None = None
+        self.arena = Arena(nbytes)
+        self._empty = self.arena.make  # type: ignore[method-assign]
 
     @property
     def _eager(self) -> FastBackend:
@@ -253,128 +227,18 @@ class _Binder(FastBackend):
             self.kept[pack] = found  # packed already: plans of other threads take it as it is
         return found
 
-    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return self._memory.make(shape, dtype)
-
-
-@dataclass(slots=True)
-class _Piece:
-    """An array in a plan's memory: its block, from where to where, and how many values it holds."""
-
-    array: Array
-    place: tuple[int, int, int]
-    holders: int = 0
-
-
-class _Memory:
-    """Memory of a plan's arrays: blocks of bytes, where what was released serves again.
-
-    An array lies in the first free stretch that holds it, and a stretch that becomes free is one
-    with its neighbours. While an op is bound, what it makes is loose. Then what values lie in is
-    held, once a value, and the rest is free, as is what no value lies in any more. What is small
-    lies elsewhere, and stays.
-    """
-
-    def __init__(self, nbytes: int = 0) -> None:
-        self.nbytes = 0
-        self._blocks: list[Any] = []
-        self._free: list[tuple[int, int, int]] = []  # stretches, in order: block, from, to
-        self._pieces: dict[int, _Piece] = {}  # by the identities of their arrays
-        self._loose: list[_Piece] = []  # made by the op that is being bound
-        self._slab: Any = None  # for what is small
-        self._rest = 0  # bytes of it
-        if nbytes:
-            self._enlarge(nbytes)
-
-    def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an array, which is gone after this op unless it is held."""
-        size = _size(shape, dtype)
-        if size <= _SMALL:
-            if size >= self._rest:
-                self._slab, self._rest = self._block(_SLAB), _SLAB
-            self._rest -= size
-            return np.ndarray(shape, dtype, self._slab, self._rest)
-        number, start = self._taken(size)
-        array: Array = np.ndarray(shape, dtype, self._blocks[number], start)
-        piece = self._pieces[id(array)] = _Piece(array, (number, start, start + size))
-        self._loose.append(piece)
-        return array
-
-    def hold(self, array: Array) -> None:
-        """Keep an array's memory until it is released as often as it was held.
-
-        Memory that is not from here is left alone, here and below.
-        """
-        piece = self._pieces.get(id(memory_of(array)))
-        if piece is not None:
-            piece.holders += 1
-
-    def release_loose(self) -> None:
-        """Let the next op use what this one made and nobody holds."""
-        for piece in self._loose:
-            if not piece.holders:
-                self._add(piece)
-        self._loose = []
-
-    def release(self, array: Array) -> None:
-        """Let go of an array that was held."""
-        piece = self._pieces.get(id(memory_of(array)))
-        if piece is not None:
-            piece.holders -= 1
-            if not piece.holders:
-                self._add(piece)
-
-    def _taken(self, size: int) -> tuple[int, int]:
-        """Take so many bytes of the smallest free stretch that has them; return where it begins."""
-        fits = [at for at, (_, start, end) in enumerate(self._free) if end - start >= size]
-        if not fits:
-            self._enlarge(size)
-            return self._free.pop()[:2]
-        at = min(fits, key=lambda at: self._free[at][2] - self._free[at][1])
-        number, start, end = self._free[at]
-        if end - start > size:
-            self._free[at] = number, start + size, end
-        else:
-            del self._free[at]
-        return number, start
-
-    def _block(self, size: int) -> Any:
-        self.nbytes += size
-        return empty((size,), np.dtype(np.uint8)).base
-
-    def _enlarge(self, size: int) -> None:
-        self._free.append((len(self._blocks), 0, size))
-        self._blocks.append(self._block(size))
-
-    def _add(self, piece: _Piece) -> None:
-        """Let a piece be free, in one with the free stretches beside it."""
-        del self._pieces[id(piece.array)]
-        free, (number, start, end) = self._free, piece.place
-        at = bisect_left(free, piece.place)
-        if at < len(free) and free[at][1] == end and free[at][0] == number:
-            end = free.pop(at)[2]
-        if at and free[at - 1][2] == start and free[at - 1][0] == number:
-            at -= 1
-            start = free.pop(at)[1]
-        free.insert(at, (number, start, end))
-
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:
     """Return how many bytes results take where most are needed at once, ops' workspaces aside."""
     sizes: dict[str, int] = {}
     most = held = 0
     for node, uses in zip(program.nodes, last_uses, strict=True):
-        for name in node.results:
-            if name is not None:
-                value = program.values[name]
-                sizes[name] = _size(value.shape, value.dtype)
-                held += sizes[name]
+        for name in filter(None, node.results):
+            value = program.values[name]
+            size = math.prod(value.shape) * value.dtype.itemsize
+            sizes[name] = size + -size % ALIGNMENT
+            held += sizes[name]
         most = max(most, held)
         for name in uses:
             held -= sizes.get(name, 0)
     return most
-
-
-def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return how many bytes of a plan's memory an array takes."""
-    return (math.prod(shape) * dtype.itemsize + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT

@@ -84,6 +84,7 @@ class Module(Tree, metaclass=_LayerType):
         self._buffers: dict[str, Buffer] = {}
         self._declared: set[str] = set()  # names of these, in this plan
         self._children: dict[str, Module] = {}  # once built
+        self._below: list[tuple[str, Module]] | None = None  # once it was walked
         self._tracked: list[Buffer] = []  # the buffers of all modules, once planned
         self._elsewhere: dict[Any, Any] = {}  # what it gives at places of other shapes, once built
 

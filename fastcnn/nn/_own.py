@@ -1,20 +1,30 @@
-"""What the forward pass of a layer of one's own gives, compared with what the layer declared."""
+"""Layers of one's own: what forward gives is compared with what they declared; how they run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.nn._places import count_of, is_several, shape_at, shapes_of
+from fastcnn._types import Array
+from fastcnn.backend import Backend
+from fastcnn.nn._places import (
+    count_of,
+    is_several,
+    listed,
+    run_backward,
+    shape_at,
+    shapes_of,
+)
 from fastcnn.nn._run import Tracing
 
 if TYPE_CHECKING:
     from fastcnn.nn._module import Module
+    from fastcnn.program import Node
 
-__all__ = ["checked", "is_traceable"]
+__all__ = ["Foreign", "checked", "is_traceable"]
 
 Function = Callable[..., Any]
 
@@ -67,7 +77,7 @@ def _require_outputs(layer: Module, x: Any, y: Any) -> None:
         got = f"{len(y)}" if isinstance(y, tuple) else type(y).__name__
         raise TypeError(f"{name}: forward: expected a tuple of {len(declared)} arrays, got {got}")
     count = count_of(x)
-    given = getattr(x[0] if isinstance(x, (tuple, list)) else x, "dtype", None)
+    given = getattr(listed(x)[0], "dtype", None)
     pairs = zip(y, declared, strict=True) if several else ((y, declared),)
     for each, expected in pairs:
         shape = getattr(each, "shape", None)
@@ -94,10 +104,8 @@ def _traced(
     self: Module, forward: Function, x: Any, backend: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Return (y, backward) of a layer whose forward returns y alone, made of ops."""
-    from fastcnn.program import run_traced
-
     if not isinstance(backend, Tracing):
-        return run_traced(self, x, backend, *args, **kwargs)
+        return _interpreted(self, x, backend, *args, **kwargs)
     y = forward(self, x, backend, *args, **kwargs)
     declared = shape_at(self, shapes_of(x))
     several, count = is_several(declared), count_of(x)
@@ -112,3 +120,85 @@ def _traced(
             f"traceable = True, got {got}"
         )
     return y, None
+
+
+def _interpreted(
+    layer: Module,
+    x: Any,
+    backend: Any,
+    *,
+    training: bool = False,
+    rng: np.random.Generator | None = None,
+    input_gradient: bool = True,
+) -> tuple[Any, Function]:
+    """Return (y, backward) as Module.forward does, of a layer that has no backward of its own.
+
+    Its program says what backward does.
+    """
+    from fastcnn.program import Interpreter, differentiate, trace
+
+    xs = listed(x)
+    traced = trace(
+        layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
+    )
+    inputs, parameters = traced.inputs, layer.trained_parameters()
+    program = differentiate(traced, [*(inputs if input_gradient else ()), *parameters])
+    run = Interpreter(program, backend)
+    outputs = run.forward(*xs, rng=rng)
+    several = is_several(layer.output_shape)
+
+    def backward(dy: Any) -> Any:
+        gradients = run.backward(*(dy if several else (dy,)))
+        found = tuple(gradients.get(name) for name in inputs)
+        for name, parameter in parameters.items():
+            if name in gradients:  # what foreign layers computed is there already
+                parameter.grad = gradients[name]
+        return found if isinstance(x, (tuple, list)) else found[0]
+
+    return (tuple(outputs) if several else outputs[0]), backward
+
+
+class Foreign:
+    """Runs the layers of a program that are no ops, step by step, and knows a step's `rng`.
+
+    It holds what their forward passes leave for their backward passes.
+    """
+
+    def __init__(self, nodes: Iterable[Node], backend: Backend) -> None:
+        self._backend = backend
+        own = [node for node in nodes if "layer" in node.attributes]
+        backs = [node for node in own if "dy" in node.arguments]
+        self._wanted = {str(node.arguments["y"]) for node in backs}
+        self._places = [id(node.attributes["layer"]) for node in backs]
+        self.start(None)
+
+    def start(self, rng: np.random.Generator | None) -> None:
+        """Begin a step; rng is for what its layers draw."""
+        self.rng = rng
+        self._closures: dict[str, Callable[[Any], Any]] = {}
+        self._used: set[int] = set()  # layers whose other places have left their gradients
+
+    def forward(self, node: Node, x: Array | list[Array]) -> list[Any]:
+        """Return a layer's outputs."""
+        layer, training = node.attributes["layer"], node.attributes["training"]
+        name, given = str(node.results[0]), tuple(x) if isinstance(x, list) else x
+        if training or name in self._wanted:
+            y, backward = layer.forward(given, self._backend, training=training, rng=self.rng)
+            if name in self._wanted:
+                self._closures[name] = backward
+        else:
+            y = layer(given, self._backend)
+        return [y] if len(node.results) == 1 else list(y)
+
+    def backward(self, node: Node, dy: Any) -> list[Any]:
+        """Return the gradients of a layer's inputs; its weights' it leaves by itself."""
+        layer, closure = node.attributes["layer"], self._closures.pop(str(node.arguments["y"]))
+        if isinstance(dy, list):  # of several outputs, where some have none
+            for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
+                dy.insert(at, np.zeros(shape, dtype))
+            dy = tuple(dy)
+        if self._places.count(id(layer)) > 1:
+            dx = run_backward(closure, dy, layer, self._used, self._backend)
+        else:
+            dx = closure(dy)
+        return list(dx) if len(node.results) > 1 else [dx]

@@ -20,6 +20,7 @@ __all__ = [
     "count_of",
     "in_order",
     "is_several",
+    "listed",
     "quoted",
     "require_one",
     "run_backward",
@@ -40,9 +41,14 @@ def shapes_of(x: Any) -> Any:
     return tuple(x.shape[1:])
 
 
+def listed(x: Any) -> tuple[Any, ...]:
+    """Return what may be one or several as a tuple."""
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
 def count_of(x: Any) -> int:
     """Return how many inputs are in a batch."""
-    return len(x[0] if isinstance(x, (tuple, list)) else x)
+    return len(listed(x)[0])
 
 
 def in_order(

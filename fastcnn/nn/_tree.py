@@ -34,7 +34,8 @@ class Tree:
     _parameters: dict[str, Parameter]
     _buffers: dict[str, Buffer]
     _children: dict[str, Module]  # once built
-    _hidden: ClassVar[frozenset[str]] = frozenset({"_children"})  # attributes with no child in them
+    _below: list[tuple[str, Module]] | None  # once built and walked
+    _hidden: ClassVar[frozenset[str]] = frozenset({"_children", "_below"})  # no child is in these
     _runs_all: ClassVar[bool] = False  # each of its children once
 
     @property
@@ -78,6 +79,19 @@ class Tree:
 
     def _named(self) -> Iterator[tuple[str, Module]]:
         """Yield all modules, each with what the names of its arrays start with.
+
+        Once it is built they stay, and are walked once.
+        """
+        if not self.built:
+            yield from self._walk()
+            return
+        if self._below is None:  # without itself: in a circle it would outlive its last use
+            vars(self)["_below"] = list(self._walk())[1:]
+        yield "", cast("Module", self)
+        yield from cast("list[tuple[str, Module]]", self._below)
+
+    def _walk(self) -> Iterator[tuple[str, Module]]:
+        """Yield them as they are found.
 
         A layer runs at one place: a second backward would overwrite the gradients of the first.
         Sequential and Residual run what they hold; an attribute may be one more name for it.

@@ -7,7 +7,7 @@ A plan (fastcnn/fast/_plan.py) does the same on the fast backend, to the same bi
 """
 
 from fastcnn.program.gradient import differentiate
-from fastcnn.program.interpreter import Interpreter, run_traced
+from fastcnn.program.interpreter import Interpreter
 from fastcnn.program.program import Node, Program, Value
 from fastcnn.program.trace import trace
 
@@ -17,6 +17,5 @@ __all__ = [
     "Program",
     "Value",
     "differentiate",
-    "run_traced",
     "trace",
 ]

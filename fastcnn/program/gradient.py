@@ -28,40 +28,30 @@ def differentiate(program: Program, wanted: Collection[str]) -> Program:
     a loss is, if that is the last output; else with the gradient of each output: inputs of the same
     shapes behind the program's own, called "d(output)".
     """
-    return _Walk(program, wanted).program()
+    return _Walk(program, set(wanted)).program()
 
 
 class _Walk:
     """One walk: the program so far, and of each value the gradients that were found for it."""
 
-    def __init__(self, program: Program, wanted: Collection[str]) -> None:
-        self._forward = program
+    def __init__(self, program: Program, wanted: set[str]) -> None:
+        self._forward, self._wanted = program, wanted
         self._values = dict(program.values)
         self._nodes: list[Node] = []
-        self._inputs = program.inputs
-        self._wanted = set(wanted)
-        self._needed = self._all_needed()
         self._parts: dict[str, list[str]] = {}  # of each value: its gradients so far
-
-    def _all_needed(self) -> set[str]:
-        """Return the values that depend on a wanted one: gradients go along these alone.
-
-        Those of a layer that is no op depend on its own weights, too, which are not in the program.
-        """
-        needed = set(self._wanted)
-        for node in self._forward.nodes:
-            layer = node.attributes.get("layer")
-            own = layer is not None and layer._trains
-            if own or not needed.isdisjoint(node.reads()):
-                needed.update(map(str, node.results))
-        return needed
+        # The values that depend on a wanted one: gradients go along these alone. Those of a layer
+        # that is no op depend on its own weights, too, which are not in the program.
+        self._needed = set(wanted)
+        for node in program.nodes:
+            trains = node.op == PYTHON and node.attributes["layer"]._trains
+            if trains or not self._needed.isdisjoint(node.reads()):
+                self._needed.update(map(str, node.results))
 
     def program(self) -> Program:
         forward, outputs = self._forward, self._forward.outputs
-        for name in outputs if self._values[outputs[-1]].shape else ():
-            seed = self._part(name)
+        seeds = [self._part(name) for name in outputs if self._values[outputs[-1]].shape]
+        for seed in seeds:
             self._values[seed] = self._values[seed]._replace(kind="input")
-            self._inputs += (seed,)
         for node in reversed(forward.nodes[: forward.forward]):
             if node.op == PYTHON:
                 self._python(node)
@@ -72,7 +62,7 @@ class _Walk:
         return forward._replace(
             values=self._values,
             nodes=(*forward.nodes, *self._nodes),
-            inputs=self._inputs,
+            inputs=(*forward.inputs, *seeds),
             gradients=totals,
         )
 
@@ -83,40 +73,38 @@ class _Walk:
         if y not in self._needed or not (is_loss or y in self._parts):
             return
         row = OPS[node.op]
-        given = [node.arguments.get(name) for name in row.gradients]
-        needed = [self._is_needed(names) for names in given]
+        given = [_listed(node.arguments.get(name)) for name in row.gradients]
+        needed = [not self._needed.isdisjoint(names) for names in given]
         if not any(needed):
             return
         if "gradient" in row.results:  # the op has made it already, for a dloss of 1
-            (logits,) = given
-            self._parts.setdefault(str(logits), []).append(str(node.results[-1]))
+            ((logits,),) = given
+            self._parts.setdefault(logits, []).append(str(node.results[-1]))
             return
         op = backward_name(node.op)
-        known = parameters_of(op)
-        results = dict(zip(row.results, node.results, strict=True))
-        options = {
-            "dloss": 1.0,
-            # These two stand for what need not be computed: a layer's input, which comes first in
-            # the row, and its weights, which are all the others.
-            "input_gradient": needed[0],
-            "weight_gradient": any(needed[1:]),
-            **node.attributes,
-        }
+        read = {**node.arguments, **dict(zip(row.results, node.results, strict=True))}
         arguments: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
-        for name in (*known.arrays, *known.options):
+        for name in parameters_of(op).names:
             if name == "dy":
                 arguments[name] = self._gradient(y)
-            elif name in options:
-                attributes[name] = options[name]
+            elif read.get(name) is not None:
+                arguments[name] = read[name]
+            elif name in node.attributes:
+                attributes[name] = node.attributes[name]
+            elif name == "dloss":
+                attributes[name] = 1.0
+            # These two stand for what need not be computed: a layer's input, which comes first in
+            # the row, and its weights, which are all the others.
+            elif name == "input_gradient":
+                attributes[name] = needed[0]
+            elif name == "weight_gradient":
+                attributes[name] = any(needed[1:])
             elif name == "shapes":
-                (several,) = node.arguments.values()
-                attributes[name] = [self._values[each].shape for each in several]
+                attributes[name] = [self._values[each].shape for each in given[0]]
             elif name.endswith("_shape"):
                 x = str(node.arguments[name.removesuffix("_shape")])
                 attributes[name] = self._values[x].shape
-            elif (found := node.arguments.get(name, results.get(name))) is not None:
-                arguments[name] = found
         self._nodes.append(Node(op, self._made(given), arguments, attributes, node.layer))
 
     def _python(self, node: Node) -> None:
@@ -124,31 +112,22 @@ class _Walk:
         results = [str(name) for name in node.results]
         if not any(name in self._needed and name in self._parts for name in results):
             return
-        found = [self._gradient(name) if name in self._parts else None for name in results]
+        dys = tuple(self._gradient(name) for name in results if name in self._parts)
         attributes = dict(node.attributes)
-        arguments: dict[str, Any] = {"dy": found[0] or "", "y": results[0]}
         if len(results) > 1:
-            arguments["dy"] = tuple(name for name in found if name is not None)
             attributes["zeros"] = {
-                at: (self._values[results[at]].shape, self._values[results[at]].dtype)
-                for at, name in enumerate(found)
-                if name is None
+                at: (self._values[name].shape, self._values[name].dtype)
+                for at, name in enumerate(results)
+                if name not in self._parts
             }
-        made = self._made([node.arguments["x"]])
+        arguments: dict[str, Any] = {"dy": dys if len(results) > 1 else dys[0], "y": results[0]}
+        made = self._made([_listed(node.arguments["x"])])
         self._nodes.append(Node(PYTHON_BACKWARD, made, arguments, attributes, node.layer))
 
-    def _made(self, arguments: Iterable[Names | None]) -> tuple[str | None, ...]:
+    def _made(self, arguments: Iterable[tuple[str, ...]]) -> tuple[str | None, ...]:
         """Return the results of a backward op: new gradients of arguments, as far as needed."""
-        return tuple(
-            self._part(name) if name in self._needed else None
-            for names in arguments
-            for name in (names if isinstance(names, tuple) else (names,))
-        )
-
-    def _is_needed(self, names: Names | None) -> bool:
-        if isinstance(names, tuple):
-            return any(name in self._needed for name in names)
-        return names in self._needed
+        names = (name for several in arguments for name in several)
+        return tuple(self._part(name) if name in self._needed else None for name in names)
 
     def _part(self, name: str) -> str:
         """Return the name of one more gradient of a value, and note it."""
@@ -160,9 +139,8 @@ class _Walk:
         """Return the name of a value's gradient; where there are parts, add them up."""
         parts = self._parts[name]
         while len(parts) > 1:
-            a, b = parts[:2]
             total = self._new(name)
-            self._nodes.append(Node("add", (total,), {"a": a, "b": b}, {}))
+            self._nodes.append(Node("add", (total,), {"a": parts[0], "b": parts[1]}, {}))
             parts[:2] = [total]
         return parts[0]
 
@@ -173,3 +151,8 @@ class _Walk:
         found = unused(f"d({name})", self._values)
         self._values[found] = Value(found, "result", like.shape, dtype)
         return found
+
+
+def _listed(names: Names | None) -> tuple[str, ...]:
+    """Return the names of an argument: one, several of a list, or none of what is not given."""
+    return names if isinstance(names, tuple) else ("",) if names is None else (names,)

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._dropout import require_rng
-from fastcnn.nn._places import count_of, run_backward, shapes_of
-from fastcnn.program.gradient import PYTHON_BACKWARD, differentiate
+from fastcnn.nn._own import Foreign
+from fastcnn.program.gradient import PYTHON_BACKWARD
 from fastcnn.program.ops import OPS, method_of
 from fastcnn.program.program import PYTHON, Node, Program
-from fastcnn.program.trace import trace
 
-if TYPE_CHECKING:
-    from fastcnn.nn import Module
-
-__all__ = ["Foreign", "Interpreter", "run_traced"]
-
-
-def run_traced(
-    layer: Module,
-    x: Any,
-    backend: Backend,
-    *,
-    training: bool = False,
-    rng: np.random.Generator | None = None,
-    input_gradient: bool = True,
-) -> tuple[Any, Callable[[Any], Any]]:
-    """Return (y, backward) as Module.forward does, of a layer that has no backward of its own.
-
-    The layer is one of a user's own with `traceable = True`; its program says what backward does.
-    """
-    xs = x if isinstance(x, (tuple, list)) else (x,)
-    traced = trace(
-        layer, count_of(x), dtype=xs[0].dtype, training=training, input_shape=shapes_of(x)
-    )
-    inputs, parameters = traced.inputs, layer.trained_parameters()
-    program = differentiate(traced, [*(inputs if input_gradient else ()), *parameters])
-    run = Interpreter(program, backend)
-    outputs = run.forward(*xs, rng=rng)
-    several = isinstance(layer.output_shape[0], tuple) if layer.output_shape else False
-
-    def backward(dy: Any) -> Any:
-        gradients = run.backward(*(dy if several else (dy,)))
-        found = tuple(gradients.get(name) for name in inputs)
-        for name, parameter in parameters.items():
-            if name in gradients:  # what foreign layers computed is there already
-                parameter.grad = gradients[name]
-        return found if isinstance(x, (tuple, list)) else found[0]
-
-    return (tuple(outputs) if several else outputs[0]), backward
+__all__ = ["Interpreter"]
 
 
 class Interpreter:
@@ -67,7 +28,7 @@ class Interpreter:
         self.program, self._backend = program, backend
         self._last_uses = program.last_uses()
         self._values: dict[str, Any] = {}
-        self._foreign = Foreign(program, backend)
+        self._foreign = Foreign(program.nodes, backend)
 
     def current(self) -> bool:
         """Return True: weights are looked up in each pass, so there is nothing to make anew."""
@@ -80,12 +41,7 @@ class Interpreter:
         """
         program = self.program
         self._foreign.start(rng)
-        self._values = dict(zip(program.inputs, inputs, strict=False))
-        for name, value in program.values.items():
-            if value.kind in ("parameter", "buffer"):
-                self._values[name] = value.source._data
-            elif value.kind == "constant":
-                self._values[name] = value.source
+        self._values = {**program.stored(), **dict(zip(program.inputs, inputs, strict=False))}
         for index in range(program.forward):
             self._run(index)
         for name, new in program.updates.items():
@@ -133,48 +89,3 @@ class Interpreter:
         if node.op == "dropout_mask":
             arguments["rng"] = require_rng(self._foreign.rng)
         return row.run(**arguments, **node.attributes)
-
-
-class Foreign:
-    """Runs the layers of a program that are no ops, step by step, and knows a step's `rng`.
-
-    It holds what their forward passes leave for their backward passes.
-    """
-
-    def __init__(self, program: Program, backend: Backend) -> None:
-        self._backend = backend
-        backs = [node for node in program.nodes if node.op == PYTHON_BACKWARD]
-        self._wanted = {str(node.arguments["y"]) for node in backs}
-        self._places = [node.attributes["layer"] for node in backs]
-        self.start(None)
-
-    def start(self, rng: np.random.Generator | None) -> None:
-        """Begin a step; rng is for what its layers draw."""
-        self.rng = rng
-        self._closures: dict[str, Callable[[Any], Any]] = {}
-        self._used: set[int] = set()  # layers whose other places have left their gradients
-
-    def forward(self, node: Node, x: Array | list[Array]) -> list[Any]:
-        """Return a layer's outputs."""
-        layer, training = node.attributes["layer"], node.attributes["training"]
-        name, given = str(node.results[0]), tuple(x) if isinstance(x, list) else x
-        if training or name in self._wanted:
-            y, backward = layer.forward(given, self._backend, training=training, rng=self.rng)
-            if name in self._wanted:
-                self._closures[name] = backward
-        else:
-            y = layer(given, self._backend)
-        return [y] if len(node.results) == 1 else list(y)
-
-    def backward(self, node: Node, dy: Any) -> list[Any]:
-        """Return the gradients of a layer's inputs; its weights' it leaves by itself."""
-        layer, closure = node.attributes["layer"], self._closures.pop(str(node.arguments["y"]))
-        if isinstance(dy, list):  # of several outputs, where some have none
-            for at, (shape, dtype) in sorted(node.attributes["zeros"].items()):
-                dy.insert(at, np.zeros(shape, dtype))
-            dy = tuple(dy)
-        if sum(each is layer for each in self._places) > 1:
-            dx = run_backward(closure, dy, layer, self._used, self._backend)
-        else:
-            dx = closure(dy)
-        return list(dx) if len(node.results) > 1 else [dx]

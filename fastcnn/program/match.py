@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from fastcnn.program.ops import (
@@ -65,8 +67,7 @@ def register(fusions: Iterable[Fusion], backend: type) -> None:
     """Enter the rows' ops in the table of ops, with the signatures of a backend's methods.
 
     Each that has gradients has a backward op, found by its name, unless "gradient" is a result
-    already.
-    AttributeError for a method that is not there.
+    already. AttributeError for a method that is not there.
     """
     for row in fusions:
         OPS[row.name] = Op(row.results, row.gradients, None)
@@ -91,49 +92,36 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     joined: set[int] = set()  # nodes within patterns that were found, by their identities
     kept: list[Node] = []
     for node in reversed(program.nodes):
-        if id(node) not in joined:
-            kept.append(_fused(node, rows.get(node.op, ()), makers, values, program, joined))
+        if id(node) in joined:
+            continue
+        for row in rows.get(node.op, ()):
+            match = _matched(row, node, makers, program)
+            if match is not None:
+                joined.update(map(id, match.nodes.values()))
+                arguments = {k: v.name for k, v in match.values.items() if v is not None}
+                results = _results(row.name, node, match.nodes, values)
+                node = Node(row.name, results, arguments, row.options(match), node.layer)
+                break
+        kept.append(node)
     return program._replace(nodes=tuple(reversed(kept)), values=values, forward=len(kept))
 
 
 def _makers(program: Program) -> dict[str, Node]:
     """Return the nodes whose first result one other node reads and nobody else, by its name."""
-    makers = {str(node.results[0]): node for node in program.nodes}
-    seen: set[str] = set(program.outputs)
-    for name in program.outputs:
-        makers.pop(name, None)
-    for node in program.nodes:
-        for name in node.reads():
-            if name in seen:
-                makers.pop(name, None)
-            seen.add(name)
-    return makers
+    # What is handed out counts twice: it is never inside.
+    read = Counter(chain(program.outputs * 2, *(node.reads() for node in program.nodes)))
+    return {name: node for node in program.nodes if read[name := str(node.results[0])] == 1}
 
 
-def _fused(
-    node: Node,
-    rows: Iterable[Fusion],
-    makers: Mapping[str, Node],
-    values: dict[str, Value],
-    program: Program,
-    joined: set[int],
-) -> Node:
-    """Return what takes the place of a node, itself if no row fits.
-
-    The values that it adds are noted in `values`, the nodes that it is made of in `joined`.
-    """
-    for row in rows:
-        found, nodes = dict[str, str | None](), dict[str, Node]()
-        if not _matches(_parsed(row.pattern), node, makers, found, nodes):
-            continue
-        variables = {k: None if v is None else program.values[v] for k, v in found.items()}
-        match = Match(variables, nodes, program)
-        if row.when(match):
-            joined.update(map(id, nodes.values()))
-            arguments = {name: value for name, value in found.items() if value is not None}
-            results = _results(row.name, node, nodes, values)
-            return Node(row.name, results, arguments, row.options(match), node.layer)
-    return node
+def _matched(row: Fusion, node: Node, makers: Mapping[str, Node], program: Program) -> Match | None:
+    """Return what a row's pattern is where it ends in this node; None where it is not there."""
+    found: dict[str, str | None] = {}
+    nodes: dict[str, Node] = {}
+    if not _matches(_parsed(row.pattern), node, makers, found, nodes):
+        return None
+    values = {k: None if name is None else program.values[name] for k, name in found.items()}
+    match = Match(values, nodes, program)
+    return match if row.when(match) else None
 
 
 def _results(
@@ -191,11 +179,11 @@ def _matches(
         return False
     nodes[f"{node.op}'" if node.op in nodes else node.op] = node
     for name, wanted in zip(parameters_of(node.op).arrays, pattern.arguments, strict=False):
-        value = node.arguments.get(name)
+        value: Any = node.arguments.get(name)
         if isinstance(wanted, str):
-            found[wanted] = cast("str | None", value)
+            found[wanted] = value
             continue
-        maker = makers.get(cast("str", value))
+        maker = makers.get(value)
         if maker is None or not _matches(wanted, maker, makers, found, nodes):
             return False
     return True

@@ -133,7 +133,7 @@ def _run_dropout_mask(rng: np.random.Generator, *, shape: Shape, rate: float) ->
 
 
 # ---------------------------------------------------------------------- the table
-_ACTIVATION = Op(("y",), ("x",), _same)
+_ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
 
 OPS = {
     "conv2d": Op(("y",), ("x", "w", "b"), _conv2d),
@@ -141,23 +141,10 @@ OPS = {
     "max_pool2d": Op(("y", "argmax"), ("x",), _max_pool2d),
     "avg_pool2d": Op(("y",), ("x",), lambda x, **options: (_pool2d(x, **options),)),
     "global_avg_pool2d": Op(("y",), ("x",), lambda x: ((x[0], x[3]),)),
-    "batch_norm": Op(
-        ("y", "mean", "variance"),
-        ("x", "gamma", "beta"),
-        _batch_norm,
-    ),
+    "batch_norm": Op(("y", "mean", "variance"), ("x", "gamma", "beta"), _batch_norm),
     "batch_norm_inference": Op(("y",), ("x", "gamma", "beta"), _same),
     "linear": Op(("y",), ("x", "w", "b"), _linear),
-    "relu": _ACTIVATION,
-    "leaky_relu": _ACTIVATION,
-    "elu": _ACTIVATION,
-    "gelu": _ACTIVATION,
-    "silu": _ACTIVATION,
-    "hard_swish": _ACTIVATION,
-    "sigmoid": _ACTIVATION,
-    "tanh": _ACTIVATION,
-    "softmax": _ACTIVATION,
-    "dropout": _ACTIVATION,
+    **dict.fromkeys((*_ACTIVATIONS, "softmax", "dropout"), Op(("y",), ("x",), _same)),
     "add": Op(("y",), ("a", "b"), _add),
     "multiply": Op(("y",), ("a", "b"), _add),
     "concat": Op(("y",), ("xs",), _concat),
@@ -184,8 +171,14 @@ FUSED: dict[str, Callable[..., Any]] = {}
 
 
 def method_of(backend: Any, op: str) -> Any:
-    """Return what computes an op; what is not in the contract is private to a backend."""
-    return getattr(backend, op if hasattr(Backend, op) else f"_{op}")
+    """Return what computes an op."""
+    return getattr(backend, _method_name(op))
+
+
+@cache
+def _method_name(op: str) -> str:
+    """Return an op's name as a backend's method; what is not in the contract is private to it."""
+    return op if hasattr(Backend, op) else f"_{op}"
 
 
 class Parameters(NamedTuple):
@@ -193,6 +186,7 @@ class Parameters(NamedTuple):
 
     arrays: tuple[str, ...]
     options: dict[str, Any]
+    names: tuple[str, ...]  # of both
 
 
 @cache
@@ -204,7 +198,7 @@ def parameters_of(op: str) -> Parameters:
     else:
         function = FUSED.get(op) or getattr(Backend, op, None)
         if function is None:  # what a plan alone knows
-            return Parameters((), {})
+            return Parameters((), {}, ())
     arrays: list[str] = []
     options: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -212,7 +206,7 @@ def parameters_of(op: str) -> Parameters:
             arrays.append(name)
         elif name not in ("self", "rng"):
             options[name] = parameter.default
-    return Parameters(tuple(arrays), options)
+    return Parameters(tuple(arrays), options, (*arrays, *options))
 
 
 def backward_name(op: str) -> str:

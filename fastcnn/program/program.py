@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from fastcnn._types import Shape
+from fastcnn._types import Array, Shape
 from fastcnn.program.ops import parameters_of
 
 __all__ = ["PYTHON", "Names", "Node", "Program", "Value", "unused"]
@@ -105,16 +105,21 @@ class Program(NamedTuple):
 
         What is handed out when all have run, as outputs and gradients, is not among them.
         """
-        last: dict[str | None, int] = {}
-        for index, node in enumerate(self.nodes):
-            last.update(dict.fromkeys(node.reads(), index))
-            last.update(dict.fromkeys(node.results, index))
-        for name in (None, *self.outputs, *self.updates.values(), *self.gradients.values()):
-            last.pop(name, None)
-        uses: list[list[str]] = [[] for _ in self.nodes]
-        for name, index in last.items():
-            uses[index].append(str(name))
-        return uses
+        seen: set[Any] = {None, *self.outputs, *self.updates.values(), *self.gradients.values()}
+        uses: list[list[Any]] = []
+        for node in reversed(self.nodes):
+            names = dict.fromkeys((*node.reads(), *node.results))
+            uses.append([name for name in names if name not in seen])
+            seen.update(uses[-1])
+        return uses[::-1]
+
+    def stored(self) -> dict[str, Array]:
+        """Return the arrays of parameters, buffers and constants, as they are now."""
+        return {
+            name: value.source if value.kind == "constant" else value.source._data
+            for name, value in self.values.items()
+            if value.kind in ("parameter", "buffer", "constant")
+        }
 
     def __str__(self) -> str:
         rows = [(name, _shape(self.values[name])) for name in self.inputs]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn._options import flag, integer
-from fastcnn.losses import CrossEntropy, MeanSquaredError, get_loss
+from fastcnn.losses import CrossEntropy, get_loss, is_op
 from fastcnn.nn._places import is_several
 from fastcnn.program.gradient import differentiate
 from fastcnn.program.match import fuse
@@ -36,9 +36,7 @@ def program_of(
     target, function = None, None
     if loss is not None:
         function = get_loss(loss)
-        if type(function) not in (CrossEntropy, MeanSquaredError) or (
-            isinstance(function, CrossEntropy) and function.class_weights is not None
-        ):
+        if not is_op(function):
             raise ValueError(
                 "program: loss: expected one that is an op, cross_entropy without class weights or "
                 f"mean_squared_error, got {type(function).__name__}"

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
 from fastcnn.nn import Model
-from fastcnn.nn._places import is_several, shape_at, shapes_of
+from fastcnn.nn._places import count_of, is_several, listed, shape_at, shapes_of
 from fastcnn.nn._run import Tracing
 from fastcnn.program.ops import OPS, parameters_of, result_dtype
 from fastcnn.program.program import PYTHON, Node, Program, Value, unused
 
 if TYPE_CHECKING:
-    from fastcnn._types import Array
+    from fastcnn._types import Array, Shape
     from fastcnn.backend import Backend
     from fastcnn.nn import Buffer, Module
 
 __all__ = ["Symbol", "trace"]
-
-Shape = tuple[int, ...]
 
 
 class Symbol:
@@ -91,8 +89,7 @@ class _NoNumbers:
 class Tracer(Tracing):
     """Satisfies the contract: each op becomes a node, and returns symbols for its results.
 
-    nodes, values and updates are those of the program that comes out. averages: nodes that come
-    behind those of all layers, as no op of a layer waits for them.
+    nodes, values and updates are those of the program that comes out.
     """
 
     name = "tracer"
@@ -100,7 +97,6 @@ class Tracer(Tracing):
     def __init__(self, model: Module, dtype: np.dtype[Any], training: bool) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
-        self.averages: list[Node] = []
         self.updates: dict[str, str] = {}
         self.training = training
         self._dtype = dtype
@@ -111,17 +107,18 @@ class Tracer(Tracing):
         self._variables: dict[int, Value] = {}  # by the identity of their arrays
         for prefix, module in model._named():
             self._prefixes[id(module)] = prefix
-            for kind, variables in (("parameter", module._parameters), ("buffer", module._buffers)):
-                for name, variable in variables.items():
-                    array = variable._data
-                    value = Value(f"{prefix}{name}", kind, array.shape, array.dtype, variable)
-                    self.values[value.name] = self._variables[id(array)] = value
+            for name, variable in module._own().items():
+                kind = "parameter" if name in module._parameters else "buffer"
+                array = variable._data
+                value = Value(f"{prefix}{name}", kind, array.shape, array.dtype, variable)
+                self.values[value.name] = self._variables[id(array)] = value
 
     def _new(
         self, name: str, kind: str, shape: Shape, dtype: np.dtype[Any], source: Any = None
     ) -> Value:
         """Return a new value, its name followed by a number where there is one of that name."""
-        name = unused(name, self.values)
+        if name in self.values:
+            name = unused(name, self.values)
         value = self.values[name] = Value(name, kind, shape, dtype, source)
         return value
 
@@ -150,12 +147,11 @@ class Tracer(Tracing):
             return call
 
     def _call(self, op: str, /, *given: Any, **options: Any) -> Any:
-        known = parameters_of(op)
-        named = dict(zip((*known.arrays, *known.options), given, strict=False)) | options
+        known, row = parameters_of(op), OPS[op]
         arguments: dict[str, Any] = {}
         shapes: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
-        for name, value in named.items():
+        for name, value in (*zip(known.names, given, strict=False), *options.items()):
             if name not in known.arrays:
                 attributes[name] = _fixed(value)
             elif isinstance(value, (list, tuple)):
@@ -165,26 +161,22 @@ class Tracer(Tracing):
             elif value is not None:
                 found = self._value(value)
                 arguments[name], shapes[name] = found.name, found.shape
-        results: list[Value] = []
-        for name, shape in zip(OPS[op].results, self._shapes(op, shapes, attributes), strict=True):
-            dtype = result_dtype(op, name, self._dtype, attributes)
-            what = f"{self._prefix}{name if results else op}"
-            results.append(self._new(what, "result", tuple(shape), dtype))
-        names = tuple(value.name for value in results)
-        self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
-        symbols = [Symbol(value, self) for value in results]
-        return symbols[0] if len(symbols) == 1 else tuple(symbols)
-
-    def _shapes(self, op: str, shapes: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
-        """Return the shapes of an op's results; ValueError for arguments that it doesn't take."""
-        shapes_of = cast("Callable[..., Any]", OPS[op].shapes)  # fused ops, without, come later
+        shapes_of: Any = row.shapes  # fused ops, without, come later
         try:
-            return shapes_of(**shapes, **attributes)
+            made = shapes_of(**shapes, **attributes)
         except (IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._layers[-1]}: forward: expected arguments that {op} takes, got shapes "
                 f"{', '.join(map(str, shapes.values()))}"
             ) from error
+        symbols: list[Symbol] = []
+        for name, shape in zip(row.results, made, strict=True):
+            dtype = result_dtype(op, name, self._dtype, attributes)
+            value = self._new(f"{self._prefix}{name if symbols else op}", "result", shape, dtype)
+            symbols.append(Symbol(value, self))
+        names = tuple(symbol._value.name for symbol in symbols)
+        self.nodes.append(Node(op, names, arguments, attributes, self._layers[-1]))
+        return symbols[0] if len(symbols) == 1 else tuple(symbols)
 
     def _value(self, array: Any) -> Value:
         """Return the value that an op's argument is."""
@@ -210,10 +202,12 @@ class Tracer(Tracing):
         """
         outer = self._prefix
         self._prefix = self._prefixes.get(id(layer), outer)
-        self._layers.append(f"{type(layer).__name__} {self._prefix.rstrip('.')}".strip())
+        name = type(layer).__name__
+        self._layers.append(f"{name} {self._prefix[:-1]}" if self._prefix else name)
         try:
             if layer.is_traceable():
-                backend, first = cast("Backend", self), len(self.nodes)
+                backend: Any = self
+                first = len(self.nodes)
                 y, _ = layer.forward(x, backend, training=training, rng=self._rng)
                 if training and type(layer)._known is None:
                     self._require_read(layer, first)
@@ -235,14 +229,13 @@ class Tracer(Tracing):
                 )
 
     def _python(self, layer: Module, x: Any, training: bool) -> Any:
-        values = [self._value(each) for each in (x if isinstance(x, (tuple, list)) else (x,))]
+        names = tuple(self._value(each).name for each in listed(x))
         shape = shape_at(layer, shapes_of(x))
         name = f"{self._prefix}{type(layer).__name__.lower()}"
         results = [
-            self._new(name, "result", (values[0].shape[0], *each), self._dtype)
+            self._new(name, "result", (count_of(x), *each), self._dtype)
             for each in (shape if is_several(shape) else (shape,))
         ]
-        names = tuple(value.name for value in values)
         arguments = {"x": names if isinstance(x, (tuple, list)) else names[0]}
         given = tuple(value.name for value in results)
         attributes = {"layer": layer, "training": training}
@@ -263,7 +256,7 @@ class Tracer(Tracing):
             self.updates[like.name] = results[-1]
         arguments["mean"], arguments["variance"] = (each._value.name for each in batch)
         node = Node("running_statistics", tuple(results), arguments, options, self._layers[-1])
-        self.averages.append(node)
+        self.nodes.append(node)
 
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
@@ -305,10 +298,10 @@ def trace(
         for name, shape in zip(names, shapes if several else (shapes,), strict=True)
     )
     y, _ = tracer.layer(model, given if several else given[0], training=training)
-    tracer.nodes += tracer.averages
-    results = y if isinstance(y, tuple) else (y,)
+    # Behind those of all layers: none of their ops waits for these.
+    tracer.nodes.sort(key=lambda node: node.op == "running_statistics")
     inputs = tuple(each._value.name for each in given)
-    outputs = tuple(tracer._value(each).name for each in results)
+    outputs = tuple(tracer._value(each).name for each in listed(y))
     if loss is not None:
         if isinstance(y, tuple):
             raise ValueError(

@@ -41,7 +41,7 @@ def test_an_op_that_is_bound_looks_at_numbers_when_it_is_run(
             k: v for k, v in arguments(op, rng, dtype, fast_backend).items() if "_weights" not in k
         }
         call = {name: each(np.ascontiguousarray, value) for name, value in call.items()}
-        binder = _plan._Binder(fast_backend, 2, _plan._Memory())
+        binder = _plan._Binder(fast_backend, 2)
         bound = {name: each(np.ones_like, value) for name, value in call.items()}
         results = run(binder, op, bound)
         for name, value in call.items():

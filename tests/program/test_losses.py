@@ -9,7 +9,8 @@ import pytest
 
 import fastcnn
 from fastcnn import losses, nn, optim
-from fastcnn._passes import Kept, Passes, _is_traceable
+from fastcnn._passes import Kept, Passes
+from fastcnn.losses import is_op
 from fastcnn.program import trace
 
 # What others derive from, and what holds a function of one's own.
@@ -34,7 +35,7 @@ def test_every_loss_with_a_name_is_among_them() -> None:
 @pytest.mark.parametrize("name", HOUSE)
 def test_a_loss_is_an_op_of_the_program(name: str) -> None:
     loss, network = HOUSE[name](), model()
-    assert _is_traceable(loss)
+    assert is_op(loss)
     *before, last = network.program(2, loss=loss).nodes
     assert [node.op for node in before] == ["linear", "tanh", "linear"]
     assert last.layer == name
@@ -60,8 +61,8 @@ def test_in_the_program_and_beside_it_a_loss_is_the_same(name: str, backend: Any
 def test_a_loss_that_is_an_op_of_no_program() -> None:
     """Of class weights a batch is divided by what these weigh together: that is no op."""
     loss = losses.CrossEntropy(class_weights=[1, 2, 3])
-    assert not _is_traceable(loss)
-    assert not _is_traceable(losses.FunctionLoss(lambda prediction, target: (0.0, prediction)))
+    assert not is_op(loss)
+    assert not is_op(losses.FunctionLoss(lambda prediction, target: (0.0, prediction)))
     with pytest.raises(ValueError, match="program: loss: expected one that is an op"):
         model().program(2, loss=loss)
     with pytest.raises(TypeError, match="FunctionLoss: forward: expected nothing but ops"):
