@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,10 +35,20 @@ from fastcnn.nn._places import count_of, is_several
 __all__ = ["Evaluation"]
 
 
+class _Compiled(NamedTuple):
+    """What `compiled` made of a model and a backend, and what is known of the model's outputs."""
+
+    model: nn.Module
+    backend: Backend
+    run: Run
+    gives_several: bool
+    names: tuple[str, ...] | None  # of the dict that it gives
+
+
 class Evaluation(Setup):
     """What a trainer says of its model, between two steps of training."""
 
-    _run: tuple[nn.Module, Backend, Run] | None = None  # what `compiled` made of the two
+    _run: _Compiled | None = None
 
     @explained
     def evaluate(
@@ -63,7 +73,7 @@ class Evaluation(Setup):
         return self._steps.unchanged(lambda: self._measure(samples, fitted, batch_size))
 
     def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
-        run = self._compiled()
+        run = self._compiled().run
         tally = tally_of(fitted, output_ends(self.model).names)
         for start in range(0, len(samples), batch_size):
             images, target, of_samples = samples.part(start, batch_size)
@@ -84,31 +94,30 @@ class Evaluation(Setup):
         `evaluate`, `predictor` and `save_state` see. A `predictor` never waits for a step.
         """
         batch_size = integer(batch_size, "predict: batch_size")
-        model = self.model
+        model = self._model
         if type(x) is not np.ndarray or not model.built or is_several(model.input_shape):
             x = as_arrays(x, input_ends(model), "x")
         images = self._images(x, "x", "predict")
-        outputs = self._steps.unchanged(lambda: self._predict(images, batch_size))
-        named: Array = under(dict_names_of(model), outputs)
-        return named
+        outputs: Array = self._steps.unchanged(lambda: self._predict(images, batch_size))
+        return outputs
 
     def _predict(self, images: Arrays, batch_size: int) -> Any:
-        run, count, shape = self._compiled(), count_of(images), self.model.output_shape
-        gives_several = is_several(shape)
+        model, _, run, gives_several, names = self._compiled()
+        count, dtype = count_of(images), self._dtype
         if count <= batch_size:
             if isinstance(images, tuple):
-                result = run(*(floats(one, self.dtype) for one in images))
+                result = run(*(floats(one, dtype) for one in images))
             else:
-                result = run(floats(images, self.dtype))
-            return list(result) if gives_several else result
-        shapes: Any = shape if gives_several else (shape,)
-        outputs = [np.empty((count, *one), self.dtype) for one in shapes]
+                result = run(floats(images, dtype))
+            return under(names, list(result) if gives_several else result)
+        shapes: Any = model.output_shape if gives_several else (model.output_shape,)
+        outputs = [np.empty((count, *one), dtype) for one in shapes]
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
-            results = run(*(floats(one[part], self.dtype) for one in listed(images)))
+            results = run(*(floats(one[part], dtype) for one in listed(images)))
             for output, result in zip(outputs, listed(results), strict=True):
                 output[part] = result
-        return outputs if gives_several else outputs[0]
+        return under(names, outputs if gives_several else outputs[0])
 
     @explained
     def predict_proba(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
@@ -132,9 +141,11 @@ class Evaluation(Setup):
         """Return a snapshot of the model as it is now, made ready to serve on this backend."""
         return self._steps.unchanged(lambda: Predictor(self.model, self.backend, dtype=self.dtype))
 
-    def _compiled(self) -> Run:
+    def _compiled(self) -> _Compiled:
         """Return the model in inference; it sees every change of the weights."""
-        model, backend, made = self.model, self.backend, self._run
-        if made is None or made[0] is not model or made[1] is not backend:
-            made = self._run = model, backend, compiled(model, backend, follow=True)
-        return made[2]
+        model, backend, made = self._model, self._backend, self._run
+        if made is None or made.model is not model or made.backend is not backend:
+            run = compiled(model, backend, follow=True)
+            gives_several, names = is_several(model.output_shape), dict_names_of(model)
+            made = self._run = _Compiled(model, backend, run, gives_several, names)
+        return made

@@ -17,8 +17,14 @@ _LARGEST = {size: float(np.finfo(f"f{size}").max) for size in (4, 8)}  # by byte
 _ROOM = 1e-4  # for the sum of steps that a velocity is
 
 
-def wild_update(buffers: Mapping[str, Buffer]) -> str | None:
+def wild_update(buffers: Mapping[str, Buffer], backend: Backend) -> str | None:
     """Return the name of a buffer whose next value is not finite, or None."""
+    updates = [buffer.update for buffer in buffers.values() if buffer.update is not None]
+    if not updates:
+        return None
+    largest, fast = _LARGEST.get(np.asarray(updates[0]).itemsize), as_fast(backend)
+    if largest and fast is not None and fast._within(updates, largest):
+        return None
     for name, buffer in buffers.items():
         if buffer.update is not None and not np.isfinite(buffer.update).all():
             return name

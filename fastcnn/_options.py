@@ -73,6 +73,8 @@ def integer(value: Any, where: str, minimum: int = 1, *, any_size: bool = False)
 
     any_size: take one that is no size and may be larger than any, as a seed.
     """
+    if type(value) is int and minimum <= value <= _LARGEST:  # at each call of an op, as a rule
+        return value
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{where}: expected an integer, got {kind_of(value)}")
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fastcnn._weighted import Losses
 from fastcnn.backend import Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called, is_op
 from fastcnn.nn._places import is_several
+from fastcnn.nn._variable import Buffer, Parameter
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
 from fastcnn.program import Interpreter, Program, differentiate, trace
 from fastcnn.program.program import PYTHON
@@ -25,15 +26,30 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "Passes"]
 
 _OPTIMIZERS = (SGD, Adam, AdamW)
+_MOST_BYTES = 64 << 20  # that wait for another fit: steps that need more gain nothing by it
 
 
 class Kept:
     """What serves in one epoch after another: plans, and the arrays in which batches come."""
 
     def __init__(self) -> None:
-        # By the shapes of a batch: what a plan is for, and the plan.
-        self.plans: dict[Any, tuple[tuple[Any, ...], Any]] = {}
+        self.plans: dict[Any, _KeptPlan] = {}  # by the shapes of a batch
         self.arrays: dict[Any, list[Array]] = {}
+
+    def between_fits(self) -> Kept:
+        """Return what is kept for the next fit: all of it if that is little, else nothing."""
+        nbytes = sum(kept.plan.nbytes for kept in self.plans.values())
+        nbytes += sum(array.nbytes for arrays in self.arrays.values() for array in arrays)
+        return self if nbytes <= _MOST_BYTES else Kept()
+
+
+class _KeptPlan(NamedTuple):
+    """A plan and what it is for: a program, which is the same in the same state of a model."""
+
+    plan: Any
+    wanted: tuple[Any, ...]  # but for the program
+    program: Program
+    state: tuple[Any, ...] | None
 
 
 class Passes:
@@ -43,16 +59,23 @@ class Passes:
     the same kernel calls on the same arrays each time with no Python between them; another backend
     is called op by op. It is for the steps of an epoch, while layers and loss stay what they are,
     but for those options of layers that may be set at any time. A plan whose program is the same in
-    the next epoch is kept. `arrays`: in which batches should come, None where somebody may keep
-    them. `same_gradients`: whether gradients lie in the same arrays each time.
+    the next epoch, or fit, is kept. `arrays`: in which batches should come, None where somebody may
+    keep them. `same_gradients`: whether gradients lie in the same arrays each time.
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, optimizer: Optimizer, backend: Backend, kept: Kept
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, Parameter],
+        buffers: Mapping[str, Buffer],
+        loss: Loss,
+        optimizer: Optimizer,
+        backend: Backend,
+        kept: Kept,
     ) -> None:
         self._model, self._loss, self._backend = model, loss, backend
-        self._parameters = model.trained_parameters()
-        for buffer in model.buffers().values():
+        self._parameters = parameters
+        for buffer in buffers.values():
             buffer.update = None  # of a step that was not taken
         self._fast = as_fast(backend)
         self.same_gradients = self._fast is not None
@@ -64,7 +87,8 @@ class Passes:
         self.arrays = kept.arrays if self._same_arrays else None
         self._gives_several = is_several(model.output_shape)
         self._kept = kept.plans
-        self._settings = model._settings_of_all()
+        self._layers = list(model.modules())
+        self._settings = [(vars(layer), name) for layer in self._layers for name in layer._settings]
         # By the shapes of a batch: the settings when it was made, or found to be the same, and it.
         self._runners: dict[Any, tuple[list[Any] | None, Any]] = {}
         self._zeros: dict[str, Array] = {}  # of parameters that no output depends on
@@ -101,44 +125,61 @@ class Passes:
 
         The losses of several outputs are called one by one: theirs is no program.
         """
-        shapes = tuple(array.shape for array in inputs)
+        shapes = tuple([array.shape for array in inputs])
         settings = [layer[name] for layer, name in self._settings]
-        known, runner = self._runners.pop(shapes, (None, None))
+        known, runner = self._runners.get(shapes, (None, None))
         if known == settings and runner.current():
-            self._runners[shapes] = settings, runner
             return runner
+        self._runners.pop(shapes, None)
         runner = None  # its memory serves the next
-        loss, target = None, None
-        if with_loss:
-            loss, target = self._loss, (inputs[-1].shape, inputs[-1].dtype)
-        x = inputs[0]
-        program = trace(self._model, len(x), dtype=x.dtype, training=True, loss=loss, target=target)
         if self._fast is None:
+            program = self._program(inputs, with_loss)
             runner = Interpreter(differentiate(program, self._parameters), self._backend)
         else:
-            runner = self._plan(self._fast, shapes, program, inputs)
+            runner = self._plan(self._fast, shapes, settings, inputs, with_loss)
         self._runners[shapes] = settings, runner
         self._zeros = self._unreached(runner.program)
         return runner
 
+    def _program(self, inputs: tuple[Array, ...], with_loss: bool) -> Program:
+        loss, target = None, None
+        if with_loss:
+            loss, target = self._loss, (inputs[-1].shape, inputs[-1].dtype)
+        x = inputs[0]
+        return trace(self._model, len(x), dtype=x.dtype, training=True, loss=loss, target=target)
+
     def _plan(
-        self, backend: FastBackend, shapes: Any, program: Program, inputs: tuple[Array, ...]
+        self,
+        backend: FastBackend,
+        shapes: Any,
+        settings: list[Any],
+        inputs: tuple[Array, ...],
+        with_loss: bool,
     ) -> Any:
-        """Return the plan of a program: that of an epoch before if it is for the same."""
+        """Return the plan of the program: that of an epoch before if it is for the same."""
         from fastcnn.fast._fusions import TRAINING
         from fastcnn.fast._plan import Plan
         from fastcnn.program.match import fuse
 
-        wanted = program, list(self._parameters), backend, backend.convolution
-        known, plan = self._kept.pop(shapes, (None, None))
-        if plan is None or known != wanted or not plan.current():
-            plan = None  # as above
-            if not self._same_arrays:
-                inputs = tuple(array.copy() for array in inputs)
-            fused = fuse(program, TRAINING)
-            plan = Plan(differentiate(fused, self._parameters), backend, *inputs)
-        self._kept[shapes] = wanted, plan
-        return plan
+        state = _state_of(self._model, self._layers)
+        if state is not None:
+            loss = (type(self._loss), dict(vars(self._loss))) if with_loss else None
+            state += settings, loss, [array.dtype for array in inputs]
+        wanted = list(self._parameters), backend, backend.convolution
+        kept = self._kept.pop(shapes, None)
+        if kept is not None and (kept.wanted != wanted or not kept.plan.current()):
+            kept = None
+        if kept is None or state is None or kept.state != state:
+            program = self._program(inputs, with_loss)
+            if kept is None or kept.program != program:
+                kept = None  # its memory serves the next
+                if not self._same_arrays:
+                    inputs = tuple(array.copy() for array in inputs)
+                fused = fuse(program, TRAINING)
+                plan = Plan(differentiate(fused, self._parameters), backend, *inputs)
+                kept = _KeptPlan(plan, wanted, program, state)
+        self._kept[shapes] = kept._replace(state=state)
+        return kept.plan
 
     def _unreached(self, program: Program) -> dict[str, Array]:
         """Return a gradient of zeros for each parameter that no output depends on.
@@ -156,3 +197,19 @@ class Passes:
             for name, parameter in self._parameters.items()
             if name not in program.gradients and id(parameter) not in foreign
         }
+
+
+def _state_of(model: nn.Module, layers: list[nn.Module]) -> tuple[Any, ...] | None:
+    """Return what a model's program depends on, beside settings and the batch; None where unknown.
+
+    It is known of layers of the house alone, whose other options stay, and while no two parameters
+    or buffers share an array: a program tells them apart by these.
+    """
+    arrays: list[int] = []
+    for layer in layers:
+        if type(layer)._known is None or "forward" in vars(layer):
+            return None
+        arrays += [id(variable._data) for variable in layer._own().values()]
+    if len(set(arrays)) < len(arrays):
+        return None
+    return model, [layer._frozen for layer in layers]

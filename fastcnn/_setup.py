@@ -275,23 +275,24 @@ class Setup:
 
         The first floats under each of the names, and of what they are asked for, are looked at.
         """
-        shape = known_shape_of(self.model)
+        model = self._model
+        shape = known_shape_of(model)
         names: Any = where
         if isinstance(x, tuple):
-            names = input_ends(self.model).called(where)
+            names = input_ends(model).called(where)
             images: Arrays = each(as_images, x, names, shape or (None,) * len(x))
             require_same_count(images, names)
         else:
             images = as_images(x, where, shape)
-        if not self.model.built:
+        if not model.built:
             self._build(images, where)
         if not self._parameters:
-            if self.model.dtype is not None and self.model.dtype != self.dtype:
+            if model.dtype is not None and model.dtype != self.dtype:
                 raise ValueError(
                     f"model: expected weights of the trainer's dtype {self.dtype}, got "
-                    f"{self.model.dtype}"
+                    f"{model.dtype}"
                 )
-            self._parameters = self.model.trained_parameters()
+            self._parameters = model.trained_parameters()
         if (asked or where) not in self._looked_at:
             for one, name in zip(listed(images), listed(names), strict=True):
                 if one.dtype != np.uint8:

@@ -135,15 +135,14 @@ def _one_of(loss: Any, where: str) -> Loss:
 
 def require_one_each(loss: Loss, outputs: int | None) -> None:
     """Refuse another number of losses than a model has outputs (0: one by itself)."""
-    if outputs is None:
+    if outputs is None or outputs == (len(loss.losses) if isinstance(loss, Losses) else 0):
         return
     got = f"a list of {len(loss.losses)}" if isinstance(loss, Losses) else f"one, {loss!r:.80}"
-    if outputs and not (isinstance(loss, Losses) and len(loss.losses) == outputs):
+    if outputs:
         raise ValueError(
             f"loss: expected a list of {outputs}, one for each of the model's outputs, got {got}"
         )
-    if not outputs and isinstance(loss, Losses):
-        raise ValueError(f"loss: expected one loss for a model that gives one array, got {got}")
+    raise ValueError(f"loss: expected one loss for a model that gives one array, got {got}")
 
 
 def loss_weights_of(weights: Any, loss: Loss, ends: Ends) -> tuple[float, ...] | None:

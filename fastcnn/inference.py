@@ -143,7 +143,7 @@ def no_model(model: object) -> TypeError:
 
 
 # ---------------------------------------------------------------------- images
-_IMAGES = tuple(map(np.dtype, (np.uint8, np.float16, np.float32, np.float64)))
+_IMAGES = tuple(map(np.dtype, (np.float32, np.uint8, np.float64, np.float16)))  # often, seldom
 
 
 def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> Array:

@@ -81,6 +81,8 @@ class Trainer(Evaluation):
     names the numbers of an epoch that the running fit gives.
     """
 
+    _kept: Kept | None = None  # of the last fit, for the next
+
     @explained
     def __init__(
         self,
@@ -185,7 +187,7 @@ class Trainer(Evaluation):
         last_epoch = self.epoch + epochs
         self.stop = False
         bar = ProgressBar(last_epoch, count) if verbose else None
-        kept = Kept()
+        kept, self._kept = self._kept or Kept(), None
         with Interrupts() as interrupts, called_around(callbacks, self, interrupts):
             while self.epoch < last_epoch and not self.stop:
                 train, validation, fitted = self._epoch_data(data, other, parts)
@@ -228,6 +230,7 @@ class Trainer(Evaluation):
                         bar.close()
                 for callback in callbacks:
                     callback.on_epoch_end(self)
+        self._kept = kept.between_fits()
         return self.history.copy()
 
     def _train_epoch(
@@ -241,7 +244,15 @@ class Trainer(Evaluation):
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
         tally = tally_of(fitted, output_ends(self.model).names)
-        passes = Passes(self.model, fitted, self.optimizer, self.backend, kept)
+        passes = Passes(
+            self.model,
+            self._parameters,
+            self._buffers,
+            fitted,
+            self.optimizer,
+            self.backend,
+            kept,
+        )
         update = Update(self.optimizer, self._parameters, self.backend)
         for batch in data(kept=passes.arrays):
             prediction, loss = self._train_step(passes, update, batch, total_steps, interrupts)
@@ -268,7 +279,7 @@ class Trainer(Evaluation):
         learning_rate = self.optimizer.learning_rate * factor
         if not math.isfinite(loss):
             raise self._refused(f"the loss of step {self.step + 1} is {loss}", learning_rate)
-        if (name := wild_update(self._buffers)) is not None:
+        if (name := wild_update(self._buffers, self.backend)) is not None:
             raise self._refused(f"{name} of step {self.step + 1} is not finite", learning_rate)
         backward()
         if self.optimizer.clip_norm is not None:
@@ -300,12 +311,13 @@ class Trainer(Evaluation):
 
     # ------------------------------------------------------------------ copies
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: not the steps of inference, which know this model."""
+        """Return what a copy takes along: not what is made ready, which knows this model."""
         with self._steps.held():  # all of it between two steps
             state = {**vars(self), "_model": copy.deepcopy(self.model)}
             state["_optimizer_state"] = {k: v.copy() for k, v in self._optimizer_state.items()}
             state["history"] = copy.deepcopy(self.history)
-        state |= {"_run": None, "_parameters": {}, "_buffers": {}, "_in_epoch": False}
+        state |= {"_run": None, "_kept": None, "_parameters": {}, "_buffers": {}}
+        state |= {"_in_epoch": False}
         return {**state, "_backend": packed_backend(self.backend)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:

@@ -134,7 +134,7 @@ def parts(value: Any) -> dict[str, Any]:
     """What an object consists of, but for what it makes anew: compiled steps, draws, locks."""
     slots = {name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())}
     found = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
-    anew = ("_run", "_draw", "_steps", "_parameters", "_buffers")
+    anew = ("_run", "_kept", "_draw", "_steps", "_parameters", "_buffers")
     return {name: part for name, part in found.items() if name not in anew}
 
 

@@ -107,8 +107,8 @@ cdef void set_weights(Correlation* op, const real[:, :, :, ::1] w, Py_ssize_t gr
 
 
 cpdef conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
-    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w,
+    const real[::1] b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t groups, int threads, bint packed=False,
     activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
@@ -119,11 +119,9 @@ cpdef conv2d(
     as y, is added to it; then comes the activation.
     """
     cdef Correlation op
-    cdef const real[::1] bias
     op.bias, op.end = NULL, finishing(activation, parameter)
     if b is not None:
-        bias = b
-        op.bias = &bias[0]
+        op.bias = &b[0]
     if residual is not None:
         add_residual(&op.end, &residual[0, 0, 0, 0])
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
@@ -136,8 +134,8 @@ cpdef conv2d(
 
 
 def bound_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
-    real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w,
+    const real[::1] b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t groups, int threads, bint packed=False,
     activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,

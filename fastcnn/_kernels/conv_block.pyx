@@ -109,7 +109,7 @@ def workspace_size(
 
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] weights, real[::1] workspace,
+    const real[:, :, :, ::1] w, const real[::1] b, real[::1] weights, real[::1] workspace,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
@@ -123,14 +123,12 @@ cpdef conv_block(
     cdef Correlation op
     cdef Pool pool = Pool(y.shape[1], y.shape[2], pool_h, pool_w, pool_stride_h, pool_stride_w,
                           0, &y[0, 0, 0, 0], &argmax[0, 0, 0, 0])
-    cdef const real[::1] bias
     cdef Py_ssize_t task, tasks, taps = w.shape[0] * w.shape[1]
     cdef Py_ssize_t* runs
     cdef real* scratch = &workspace[0]
     op.bias, op.end = NULL, nothing()
     if b is not None:
-        bias = b
-        op.bias = &bias[0]
+        op.bias = &b[0]
     op.images, op.groups, op.inner, op.outer = x.shape[0], 1, x.shape[3], w.shape[3]
     op.P, op.Q = (pool.P - 1) * pool_stride_h + pool_h, (pool.Q - 1) * pool_stride_w + pool_w
     op.S = w.shape[1]
@@ -158,7 +156,7 @@ cpdef conv_block(
 
 def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] weights, real[::1] workspace,
+    const real[:, :, :, ::1] w, const real[::1] b, real[::1] weights, real[::1] workspace,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t pool_h, Py_ssize_t pool_w, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,

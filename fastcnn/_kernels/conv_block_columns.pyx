@@ -183,19 +183,17 @@ def workspace_size(
 
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
-    Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
-    int threads,
+    const real[:, :, :, ::1] w, const real[::1] b, real[::1] workspace, Py_ssize_t stride_h,
+    Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t pool_stride_h,
+    Py_ssize_t pool_stride_w, int threads,
 ):
     """Write y and argmax (N, P, Q, K) for x (N, H, W, 1) and w (R, S, 1, K), S + stride_w <= 64."""
     cdef Block g
     cdef Py_ssize_t strips, i, size = w.shape[0] * w.shape[1] * w.shape[3]
     cdef const real* weights = &w[0, 0, 0, 0]
     cdef const real* biases = NULL
-    cdef const real[::1] bias
     if b is not None:
-        bias = b
-        biases = &bias[0]
+        biases = &b[0]
     g.H, g.W, g.P, g.Q, g.K = x.shape[1], x.shape[2], y.shape[1], y.shape[2], y.shape[3]
     g.R, g.S, g.stride_h, g.stride_w = w.shape[0], w.shape[1], stride_h, stride_w
     g.top, g.left, g.careful = pad_top, pad_left, False
@@ -215,9 +213,9 @@ cpdef conv_block(
 
 def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
-    Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t pool_stride_h, Py_ssize_t pool_stride_w,
-    int threads,
+    const real[:, :, :, ::1] w, const real[::1] b, real[::1] workspace, Py_ssize_t stride_h,
+    Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t pool_stride_h,
+    Py_ssize_t pool_stride_w, int threads,
 ):
     """Return a function of nothing that is this call of conv_block, its arrays looked at once."""
     return lambda: conv_block(

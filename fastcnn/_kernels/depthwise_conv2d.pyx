@@ -26,7 +26,7 @@ cdef void compute_row(const Correlation* op, Py_ssize_t row) noexcept nogil:
 
 
 cpdef depthwise_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
     activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
@@ -37,11 +37,9 @@ cpdef depthwise_conv2d(
     """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
-    cdef const real[::1] bias
     op.bias, op.end = NULL, finishing(activation, parameter)
     if b is not None:
-        bias = b
-        op.bias = &bias[0]
+        op.bias = &b[0]
     if residual is not None:
         add_residual(&op.end, &residual[0, 0, 0, 0])
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
@@ -58,7 +56,7 @@ cpdef depthwise_conv2d(
 
 
 def bound_depthwise_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
     activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,

@@ -226,7 +226,7 @@ def pack_weights(real[::1] workspace, const real[:, :, :, ::1] w):
 
 
 cpdef grouped_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     int threads, bint packed=False, activation=None, double parameter=0,
@@ -239,11 +239,9 @@ cpdef grouped_conv2d(
     """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
-    cdef const real[::1] bias
     op.bias, op.end = NULL, finishing(activation, parameter)
     if b is not None:
-        bias = b
-        op.bias = &bias[0]
+        op.bias = &b[0]
     if residual is not None:
         add_residual(&op.end, &residual[0, 0, 0, 0])
     op.h = forward_axis(x.shape[1], w.shape[0], y.shape[1], stride_h, pad_top, dilation_h)
@@ -260,7 +258,7 @@ cpdef grouped_conv2d(
 
 
 def bound_grouped_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     int threads, bint packed=False, activation=None, double parameter=0,

@@ -232,7 +232,7 @@ def pack_weights(real[::1] workspace, const real[:, ::1] w, b):
 
 
 cpdef pointwise_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
     bint packed=False, activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
 ):
@@ -242,11 +242,9 @@ cpdef pointwise_conv2d(
     then comes ReLU if asked for.
     """
     cdef Product op
-    cdef const real[::1] bias
     op.bias, op.ready, op.end = NULL, packed, finishing(activation, parameter)
     if b is not None:
-        bias = b
-        op.bias = &bias[0]
+        op.bias = &b[0]
     if residual is not None:
         add_residual(&op.end, &residual[0, 0, 0, 0])
     op.images, op.rows, op.columns = y.shape[0], y.shape[1], y.shape[2]
@@ -263,7 +261,7 @@ cpdef pointwise_conv2d(
 
 
 def bound_pointwise_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
     bint packed=False, activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
 ):

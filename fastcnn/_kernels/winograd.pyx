@@ -354,7 +354,7 @@ def transform_all_weights(real[::1] u, const real[:, :, :, ::1] w, real[::1] wor
 
 
 cpdef conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
     const real[::1] u=None, activation=None, double parameter=0,
     const real[:, :, :, ::1] residual=None,
@@ -366,12 +366,10 @@ cpdef conv2d(
     """
     cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1],
                                y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
-    cdef const real[::1] b_view
     cdef const real* bias = NULL
     cdef const real* kept = NULL
     if b is not None:
-        b_view = b
-        bias = &b_view[0]
+        bias = &b[0]
     if u is not None:
         kept = &u[0]
     g.end = finishing(activation, parameter)
@@ -384,7 +382,7 @@ cpdef conv2d(
 
 
 def bound_conv2d(
-    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, b,
+    real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
     const real[::1] u=None, activation=None, double parameter=0,
     const real[:, :, :, ::1] residual=None,
@@ -396,8 +394,8 @@ def bound_conv2d(
 
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    int threads, const real[::1] u=None, activation=None, double parameter=0,
+    const real[:, :, :, ::1] w, const real[::1] b, real[::1] workspace, Py_ssize_t pad_top,
+    Py_ssize_t pad_left, int threads, const real[::1] u=None, activation=None, double parameter=0,
 ):
     """Write ReLU, max-pool 2x2 and argmax of such a convolution to y and argmax (N, P, Q, K).
 
@@ -406,12 +404,10 @@ cpdef conv_block(
     """
     cdef Geometry g = geometry(x.shape[0], x.shape[1], x.shape[2], x.shape[3], 2 * y.shape[1],
                                2 * y.shape[2], w.shape[3], pad_top, pad_left, u is not None)
-    cdef const real[::1] b_view
     cdef const real* bias = NULL
     cdef const real* kept = NULL
     if b is not None:
-        b_view = b
-        bias = &b_view[0]
+        bias = &b[0]
     if u is not None:
         kept = &u[0]
     g.argmax, g.end = &argmax[0, 0, 0, 0], finishing(activation, parameter)
@@ -423,8 +419,8 @@ cpdef conv_block(
 
 def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
-    const real[:, :, :, ::1] w, b, real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left,
-    int threads, const real[::1] u=None, activation=None, double parameter=0,
+    const real[:, :, :, ::1] w, const real[::1] b, real[::1] workspace, Py_ssize_t pad_top,
+    Py_ssize_t pad_left, int threads, const real[::1] u=None, activation=None, double parameter=0,
 ):
     """Return a function of nothing that is this call of conv_block."""
     return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, u,

@@ -61,7 +61,7 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
         now: list[Any] | None = [holder[name] for holder, name in settings] if settings else None
         if own:
             now = [now, *(_As(holder[name]) for holder in own for name in holder.keys() - _OF_ALL)]
-        idle = plans.idle((backend.num_threads, x.itemsize, *x.shape))
+        idle = plans[backend.num_threads, x.itemsize, x.shape]
         # Only calls that no other Python thread comes between: a plan is in one place.
         try:
             plan = idle.pop()
@@ -107,21 +107,20 @@ class _As:
     __hash__ = None  # type: ignore[assignment]
 
 
-class _Plans:
-    """The plans of a model, by the shapes of batches, of a bounded number of bytes."""
+class _Plans(dict[Any, list[Any]]):
+    """The plans of a model, by the shapes of batches, of a bounded number of bytes.
+
+    What stands under a shape is the list of its plans that no call runs: take one, and give it
+    back.
+    """
 
     def __init__(self) -> None:
-        self._by_key: dict[Any, list[Any]] = {}  # those that wait for the next call
         self._bytes = 0
 
-    def idle(self, key: Any) -> list[Any]:
-        """Return the list of a shape's plans that no call runs: take one, and give it back."""
-        found = self._by_key.get(key)
-        if found is None:
-            if len(self._by_key) >= _MOST_SHAPES:
-                self._clear()
-            found = self._by_key.setdefault(key, [])
-        return found
+    def __missing__(self, key: Any) -> list[Any]:
+        if len(self) >= _MOST_SHAPES:
+            self._clear()
+        return self.setdefault(key, [])
 
     def add(self, plan: Plan) -> None:
         """Count a new plan's bytes; where they are too many, forget all other plans.
@@ -133,7 +132,7 @@ class _Plans:
         self._bytes += plan.nbytes
 
     def _clear(self) -> None:
-        self._by_key.clear()
+        self.clear()
         self._bytes = 0
 
 
@@ -151,18 +150,19 @@ class _InferencePlan(Plan):
         *inputs: Array,
     ) -> None:
         self._products, self._gives_several = products, gives_several
-        self._made: list[tuple[_Product, int, _Made]] = []
+        # What holds weights, with these or a copy of them.
+        self._compared: list[tuple[Any, Array, bool]] = []
         self.settings: list[Any] | None = None  # of the layers, when it was made
         super().__init__(program, backend, *(copied(x, x.dtype) for x in inputs))
+        self._compared += [(holder, data, False) for holder, data in self._sources]
         self._x, self._y = self.inputs[0], self.arrays[program.outputs[0]]
 
     def current(self) -> bool:
         """Return whether the ops are those of the weights as they are now: they are compared."""
-        for product, rows, made in self._made:
-            if product.made(rows) is not made:
+        for holder, data, is_copy in self._compared:
+            now = holder._data
+            if now is not data and not (is_copy and same_bytes(now, data)):
                 return False
-        if self._sources:
-            return all(variable._data is data for variable, data in self._sources)
         return True
 
     def __call__(self, x: Array, *more: Array) -> Any:
@@ -180,7 +180,8 @@ class _InferencePlan(Plan):
     def _bind_product(self, node: Node, x: Array, r: Array | None = None, **weights: Array) -> Any:
         product = self._products.of(node, self.program)
         made = product.made(len(x))
-        self._made.append((product, len(x), made))
+        pairs = zip(product.holders, made.sources, strict=True)
+        self._compared += [(holder, data, made.from_copies) for holder, data in pairs]
         joined = {} if r is None else {"r": r}
         op = method_of(self._binder, node.op)
         self._binder.kept = made.kept
@@ -194,11 +195,12 @@ class _InferencePlan(Plan):
 class _Made(NamedTuple):
     """Weights of a product and what was made of them, in one: threads see all of it or nothing.
 
-    sources: copies of what it was made from, or, where that is read as it lies, the arrays
+    sources: what it was made from: copies, or, where that is read as it lies, the arrays
     themselves. w, b: what its op takes. kept: these as kernels read them, by who packed them.
     """
 
     sources: list[Array]
+    from_copies: bool
     w: Array
     b: Array | None
     kept: dict[Any, Array]
@@ -234,7 +236,7 @@ class _Product:
         self.options = dict(node.attributes)
         self._epsilon = self.options.pop("epsilon", None)
         self._names = list(variables)
-        self._holders = [
+        self.holders = [
             _Constant(value.source) if value.kind == "constant" else value.source
             for value in variables.values()
         ]
@@ -251,22 +253,23 @@ class _Product:
         made = self._made
         if made is not None and not self._follow:
             return made
-        weights = [holder._data for holder in self._holders]
+        weights = [holder._data for holder in self.holders]
         if self._reads_in_place and rows <= FEW_ROWS:
             made = self._made_in_place
             if made is not None and all(map(operator.is_, weights, made.sources)):
                 return made
             if all(array.flags.c_contiguous and array.flags.aligned for array in weights):
-                made = self._made_in_place = self._make(weights)
+                made = self._made_in_place = self._make(weights, False)
                 return made
             made = self._made
         if made is None or not all(map(same_bytes, weights, made.sources)):
-            if self._follow or self._is_dense:
+            copies = self._follow or self._is_dense
+            if copies:
                 weights = [copied(array, array.dtype) for array in weights]
-            made = self._made = self._make(weights)
+            made = self._made = self._make(weights, copies)
         return made
 
-    def _make(self, weights: list[Array]) -> _Made:
+    def _make(self, weights: list[Array], from_copies: bool) -> _Made:
         """Make what the op takes of these weights, which stay as they are."""
         named = dict(zip(self._names, weights, strict=True))
         weight, bias = named["w"], named.get("b")
@@ -275,7 +278,7 @@ class _Product:
             weight, bias = folded(weight, bias, norm, self._epsilon)
         w = np.require(weight, requirements=("C", "A"))
         b = None if bias is None else np.require(bias, requirements=("C", "A"))
-        return _Made(weights, w, b, {})
+        return _Made(weights, from_copies, w, b, {})
 
 
 class _Constant:

@@ -10,7 +10,7 @@ import pytest
 from training import NETWORKS, assert_same, data, ending, train
 
 import fastcnn
-from fastcnn import FastBackend, losses, nn, optim
+from fastcnn import FastBackend, _passes, losses, nn, optim
 from fastcnn.fast import _plan
 
 
@@ -120,9 +120,21 @@ CHANGES: dict[str, Callable[[Any], None]] = {
 }
 
 
+def trained_in_fits(change: Callable[[Any], None], make: Any, x: Any, y: Any) -> dict[str, Any]:
+    """What `train` returns, of three calls of fit with a change behind each."""
+    options: Any = {"optimizer": optim.SGD(0.02, momentum=0.9), "seed": 3}
+    trainer = fastcnn.Trainer(make(), backend=FastBackend(), **options)
+    for _ in range(3):
+        trainer.fit(x, y, batch_size=8, verbose=False)
+        change(trainer)
+    state = {**trainer.history, **trainer.model.state_dict(), **trainer._optimizer_state}
+    return {name: np.asarray(value) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("in_fits", [False, True], ids=["epochs", "fits"])
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_plan_is_kept_over_epochs_where_nothing_changes(
-    name: str, op_by_op: Any, planned: list[Any]
+def test_a_plan_is_kept_where_nothing_changes(
+    name: str, in_fits: bool, op_by_op: Any, planned: list[Any]
 ) -> None:
     x, y = data(count=32)
     make = ending(nn.Conv2D(16, 3, padding=1), nn.BatchNorm(), nn.ReLU())
@@ -131,11 +143,44 @@ def test_a_plan_is_kept_over_epochs_where_nothing_changes(
     try:
         expected = op_by_op(FastBackend(), make, x, y, **fit)
         fastcnn.set_num_threads(2)
-        assert_same(train(FastBackend(), make, x, y, **fit), expected)
+        if in_fits:
+            found = trained_in_fits(CHANGES[name], make, x, y)
+        else:
+            found = train(FastBackend(), make, x, y, **fit)
+        assert_same(found, expected)
     finally:
         fastcnn.set_num_threads(None)
     plans = list(dict.fromkeys(planned))
     assert (len(plans) == 1) == (name == "nothing")
+
+
+def test_layers_that_share_an_array_for_a_while() -> None:
+    """A program tells parameters apart by their arrays."""
+
+    class Without(FastBackend):
+        """Without plans, as each that is not the house's own."""
+
+    class Sharing(fastcnn.callbacks.Callback):
+        def on_epoch_end(self, trainer: Any) -> None:
+            one, other = (trainer.model.layers[0].layers[at].weight for at in (1, 2))
+            one.data = other.data if trainer.epoch % 2 else other.data.copy()
+
+    x, y = data((6, 2, 3), count=24)
+    make = ending(nn.Flatten(), nn.Dense(36), nn.Dense(36))
+    fit: Any = {"epochs": 5, "callbacks": [Sharing()]}
+    assert_same(train(FastBackend(), make, x, y, **fit), train(Without(), make, x, y, **fit))
+
+
+def test_a_plan_of_many_bytes_does_not_wait_for_another_fit(
+    planned: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = data(count=8)
+    for most, kept in ((None, True), (0, False)):
+        if most is not None:
+            monkeypatch.setattr(_passes, "_MOST_BYTES", most)
+        trained_in_fits(lambda trainer: None, ending(nn.Conv2D(5, 3)), x, y)
+        assert (len(dict.fromkeys(planned)) == 1) == kept
+        planned.clear()
 
 
 def test_a_plan_that_is_kept_takes_batches_where_they_come(

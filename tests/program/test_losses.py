@@ -39,7 +39,8 @@ def test_a_loss_is_an_op_of_the_program(name: str) -> None:
     *before, last = network.program(2, loss=loss).nodes
     assert [node.op for node in before] == ["linear", "tanh", "linear"]
     assert last.layer == name
-    passes = Passes(network, loss, optim.SGD(0.1), fastcnn.FastBackend(), Kept())
+    parts = network, network.trained_parameters(), network.buffers()
+    passes = Passes(*parts, loss, optim.SGD(0.1), fastcnn.FastBackend(), Kept())
     assert passes.arrays is not None, "it keeps no array of a batch"
 
 
