@@ -44,6 +44,8 @@ cdef inline void multiply_few(
     cdef Py_ssize_t t_end = min(tiles, end_with(g, e) - first_tile)
     cdef Py_ssize_t t, row, rows, i
     cdef const Strip* strip
+    if VECTORS < 4:     # no row twice: m may lie where v did
+        t_start -= t_start % FEW_ROWS
     for i in range(count):
         strip = strips + i
         t = t_start

@@ -44,6 +44,7 @@ cdef struct Geometry:
     bint kept                                   # by transform_all_weights, for many calls
     bint by_points                              # of kept weights: the threads divide the points
     bint by_tile                                # of few weights: all points of a tile lie together
+    bint in_place                               # and m takes the place of v: fewer lines pass L1
     bint far                                    # input and output are more than stays in L2
     Finish end
     unsigned char* argmax                       # of the 2x2 windows that are pooled; or NULL
@@ -165,6 +166,7 @@ cdef inline void plan(Geometry* g) noexcept nogil:
         l2_bytes // 2 if g.tiles <= FEW_TILES else MOST_AHEAD)
     g.by_tile = (g.ahead and not g.by_points and g.tiles > FEW_TILES
                  and 4 * weight_bytes <= 3 * l2_bytes)
+    g.in_place = False
     if g.ahead and not g.by_points:
         # v and m take 3/4 of L2: with the weights that pass they stay there. Where all weights stay
         # there, few tiles do.
@@ -186,6 +188,7 @@ cdef inline void plan(Geometry* g) noexcept nogil:
         g.point_v, g.tile_v, g.vector_v = LANES, TILE, g.block * TILE
         g.point_m, g.tile_m, g.vector_m = LANES, TILE, g.block * TILE
         g.size_v, g.size_m = g.vector_v * vectors_of(g.C), g.vector_m * g.group_lanes // LANES
+        g.in_place = vectors_of(g.K) <= min(2, vectors_of(g.C))
     else:
         g.point_v, g.tile_v, g.vector_v = g.block * g.depth + LANES, g.depth, LANES
         g.point_m, g.tile_m, g.vector_m = g.block * g.group_lanes + LANES, g.group_lanes, LANES

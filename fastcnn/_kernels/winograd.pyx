@@ -182,7 +182,7 @@ cdef void run_task(const Geometry* g, Py_ssize_t task, Py_ssize_t shares, real* 
     cdef Py_ssize_t k, k_next, k_start = task % shares * vectors_of(g.K) // shares * LANES
     cdef Py_ssize_t k_end = (task % shares + 1) * vectors_of(g.K) // shares * LANES
     cdef real* v = t + ROOM * LANES
-    cdef real* m = v + g.size_v
+    cdef real* m = v if g.in_place else v + g.size_v
     cdef Py_ssize_t count
     cdef Strip strips[MOST_LANES]
     cdef Place places[2 * MOST_TILES]
