@@ -127,6 +127,55 @@ cdef inline void sums_8x1(
     store(m + 6 * LANES, c6); store(m + 7 * LANES, c7)
 
 
+cdef inline void sums_16x1(
+    real* m, bint fresh, const real* v, Py_ssize_t v_step,
+    const real* u, Py_ssize_t tiles,
+) noexcept nogil:
+    cdef vec c0 = splat(0), c1 = splat(0), c2 = splat(0), c3 = splat(0)
+    cdef vec c4 = splat(0), c5 = splat(0), c6 = splat(0), c7 = splat(0)
+    cdef vec c8 = splat(0), c9 = splat(0), c10 = splat(0), c11 = splat(0)
+    cdef vec c12 = splat(0), c13 = splat(0), c14 = splat(0), c15 = splat(0)
+    cdef vec b
+    cdef Py_ssize_t _
+    if not fresh:
+        c0 = load(m); c1 = load(m + LANES)
+        c2 = load(m + 2 * LANES); c3 = load(m + 3 * LANES)
+        c4 = load(m + 4 * LANES); c5 = load(m + 5 * LANES)
+        c6 = load(m + 6 * LANES); c7 = load(m + 7 * LANES)
+        c8 = load(m + 8 * LANES); c9 = load(m + 9 * LANES)
+        c10 = load(m + 10 * LANES); c11 = load(m + 11 * LANES)
+        c12 = load(m + 12 * LANES); c13 = load(m + 13 * LANES)
+        c14 = load(m + 14 * LANES); c15 = load(m + 15 * LANES)
+    for _ in range(tiles):
+        b = load(u)
+        c0 = c0 + v[0] * b
+        c1 = c1 + channel(v, 1, v_step) * b
+        c2 = c2 + channel(v, 2, v_step) * b
+        c3 = c3 + channel(v, 3, v_step) * b
+        c4 = c4 + channel(v, 4, v_step) * b
+        c5 = c5 + channel(v, 5, v_step) * b
+        c6 = c6 + channel(v, 6, v_step) * b
+        c7 = c7 + channel(v, 7, v_step) * b
+        c8 = c8 + channel(v, 8, v_step) * b
+        c9 = c9 + channel(v, 9, v_step) * b
+        c10 = c10 + channel(v, 10, v_step) * b
+        c11 = c11 + channel(v, 11, v_step) * b
+        c12 = c12 + channel(v, 12, v_step) * b
+        c13 = c13 + channel(v, 13, v_step) * b
+        c14 = c14 + channel(v, 14, v_step) * b
+        c15 = c15 + channel(v, 15, v_step) * b
+        v = v + TILE_LINES
+        u = u + TILE_LINES
+    store(m, c0); store(m + LANES, c1)
+    store(m + 2 * LANES, c2); store(m + 3 * LANES, c3)
+    store(m + 4 * LANES, c4); store(m + 5 * LANES, c5)
+    store(m + 6 * LANES, c6); store(m + 7 * LANES, c7)
+    store(m + 8 * LANES, c8); store(m + 9 * LANES, c9)
+    store(m + 10 * LANES, c10); store(m + 11 * LANES, c11)
+    store(m + 12 * LANES, c12); store(m + 13 * LANES, c13)
+    store(m + 14 * LANES, c14); store(m + 15 * LANES, c15)
+
+
 cdef inline void sums(
     bint two, real* m, Py_ssize_t m_step, bint fresh, const real* v, Py_ssize_t v_step,
     const real* u, Py_ssize_t u_step, Py_ssize_t tiles,

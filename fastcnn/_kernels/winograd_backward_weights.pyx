@@ -23,12 +23,14 @@ from libc.string cimport memcpy, memset
 
 from fastcnn._kernels._cpu cimport l2_bytes
 from fastcnn._kernels._tile cimport SERIAL_BELOW, vectors_of
-from fastcnn._kernels._types cimport LANES, load, prefetch, prefetch_to_write, real, store, vec
+from fastcnn._kernels._types cimport (
+    LANES, VECTORS, load, prefetch, prefetch_to_write, real, store, vec
+)
 from fastcnn._kernels._winograd cimport (
     POINTS, SIDE, copy_of_end, find_pixels, gradient_end, gradient_pair, three_outputs,
     transform_end, transform_pair,
 )
-from fastcnn._kernels._winograd_sums cimport SUM_ROWS, TILE_LINES, sums
+from fastcnn._kernels._winograd_sums cimport SUM_ROWS, TILE_LINES, sums, sums_16x1
 
 cdef enum:
     OUT = 4                     # pixels of dy a side of a tile
@@ -201,6 +203,10 @@ cdef void multiply(const Geometry* g, bint fresh, Py_ssize_t tiles, Py_ssize_t c
             for i in range(SUM_ROWS, 2 * SUM_ROWS):
                 prefetch_to_write(m + (c + i) * LANES)
             v_c = v + c // LANES * g.vector_v + c % LANES
+            if VECTORS >= 4 and not two and channels - c >= 2 * SUM_ROWS:
+                sums_16x1(m + c * LANES, fresh, v_c, g.vector_v, u, tiles)
+                c += 2 * SUM_ROWS
+                continue
             sums(two, m + c * LANES, g.vector_m, fresh, v_c, g.vector_v, u, g.vector_v, tiles)
             c += SUM_ROWS
         k += 2 * LANES if two else LANES
