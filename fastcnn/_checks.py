@@ -133,8 +133,8 @@ def _are_ready(arguments: dict[str, Any]) -> bool:
             return False
         kind = value.dtype
         if kind is not common:
-            if kind not in FLOATS or common not in (None, kind):
-                return False
+            if kind not in FLOATS or (common is not None and kind != common):
+                return False  # by `is`: dtype("float64") == None
             common = kind
     return common is not None
 

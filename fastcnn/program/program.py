@@ -108,9 +108,12 @@ class Program(NamedTuple):
         seen: set[Any] = {None, *self.outputs, *self.updates.values(), *self.gradients.values()}
         uses: list[list[Any]] = []
         for node in reversed(self.nodes):
-            names = dict.fromkeys((*node.reads(), *node.results))
-            uses.append([name for name in names if name not in seen])
-            seen.update(uses[-1])
+            ended = []
+            for name in (*node.reads(), *node.results):
+                if name not in seen:
+                    seen.add(name)
+                    ended.append(name)
+            uses.append(ended)
         return uses[::-1]
 
     def stored(self) -> dict[str, Array]:
