@@ -430,10 +430,16 @@ def bound_conv_block(
 def conv2d_backward_input(
     real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, const real[:, :, :, ::1] w,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
+    const real[:, :, :, ::1] more=None,
 ):
-    """Write the gradient of conv2d with respect to x to dx (N, H, W, C), for dy (N, P, Q, K)."""
+    """Write the gradient of conv2d with respect to x to dx (N, H, W, C), for dy (N, P, Q, K).
+
+    more, shaped as dx, is added to it.
+    """
     cdef Geometry g = geometry(dy.shape[0], dy.shape[1], dy.shape[2], dy.shape[3], dx.shape[1],
                                dx.shape[2], dx.shape[3], 2 - pad_top, 2 - pad_left, False)
+    if more is not None:
+        add_residual(&g.end, &more[0, 0, 0, 0])
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, 1, g.C, True
     with nogil:
         convolve(&g, &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0], NULL, NULL, &workspace[0],

@@ -154,11 +154,50 @@ class Conv2D(ConvRules):
             dw, db = self._weight_gradients(dy, x, w, geometry)
         return dx, dw, db
 
-    def _input_gradient(self, dy: Array, x_shape: Shape, w: Array, geometry: Geometry) -> Array:
+    def _conv2d_branch(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+    ) -> Array:
+        """Return conv2d of the same, where others read x, too."""
+        options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+        return self.conv2d(x, w, b, groups=groups, **options)
+
+    def _conv2d_branch_backward(
+        self,
+        dy: Array,
+        x: Array,
+        w: Array,
+        more: Array | None = None,
+        *,
+        stride: Size2D = 1,
+        padding: Padding = 0,
+        dilation: Size2D = 1,
+        groups: int = 1,
+        input_gradient: bool = True,
+        weight_gradient: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return (dx, dw, db); more, the gradient of x by those others so far, is added to dx."""
+        options = (stride, padding, dilation, groups)
+        geometry = geometry_of("conv2d_branch_backward", x, w, *options)
+        dx = self._input_gradient(dy, x.shape, w, geometry, more) if input_gradient else None
+        dw, db = self._weight_gradients(dy, x, w, geometry) if weight_gradient else (None, None)
+        return dx, dw, db
+
+    def _input_gradient(
+        self, dy: Array, x_shape: Shape, w: Array, geometry: Geometry, more: Array | None = None
+    ) -> Array:
         kernels, algorithm = self._load(dy), self._algorithm_of("dx", x_shape, w, geometry)
         groups, (r, s, c, k), threads = geometry.groups, w.shape, self.num_threads
         writes_all = algorithm == "pointwise" or sees_all(w, geometry)
         dx: Array = (self._empty if writes_all else self._zeros)(x_shape, dy.dtype)
+        options: tuple[Any, ...]
         if algorithm == "depthwise":
             call = kernels.depthwise_conv2d.depthwise_conv2d_backward_input
             self._run(call, dx, dy, w, *geometry.window, threads)
@@ -175,12 +214,16 @@ class Conv2D(ConvRules):
         elif algorithm == "winograd":
             kernel = kernels.winograd
             room = self._room(kernel.workspace_size(*x_shape[:3], k, c, threads), dy.dtype)
-            self._run(kernel.conv2d_backward_input, dx, dy, w, room, *geometry.pads, threads)
+            options = (*geometry.pads, threads, more)
+            self._run(kernel.conv2d_backward_input, dx, dy, w, room, *options)
+            return dx
         else:
             kernel = kernels.conv2d
             room = self._room(kernel.workspace_size(groups, r * s, k // groups, c), dy.dtype)
             options = (*geometry.window, groups, threads)
             self._run(kernel.conv2d_backward_input, dx, dy, w, room, *options)
+        if more is not None:
+            self._run(kernels.add.add, *(each.reshape(-1) for each in (dx, dx, more)), threads)
         return dx
 
     def _weight_gradients(

@@ -109,6 +109,12 @@ def _is_whole(match: Match) -> bool:
     return x is not None and is_whole(x.shape)
 
 
+def _branches_off(match: Match) -> bool:
+    """Whether others read what a convolution reads, and it has a gradient."""
+    x = match.values["x"]
+    return x is not None and x.kind == "result" and match.reads[x.name] > 1
+
+
 def _options_of(*ops: str) -> Any:
     """Return what collects the options of these ops: of a max-pool its size and stride."""
 
@@ -219,6 +225,15 @@ TRAINING: Sequence[Fusion] = (
         ("logits",),
         _always,
         _options_of("softmax_cross_entropy"),
+    ),
+    # Behind all others that end in a convolution.
+    Fusion(
+        "conv2d_branch",
+        "conv2d(x, w, b)",
+        ("y",),
+        _CONVOLUTION,
+        _branches_off,
+        _options_of("conv2d"),
     ),
 )
 register(TRAINING, FastBackend)

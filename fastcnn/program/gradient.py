@@ -88,6 +88,11 @@ class _Walk:
         for name in parameters_of(op).names:
             if name == "dy":
                 arguments[name] = self._gradient(y)
+            elif name == "more":  # what others made of the first argument, to which it is added
+                ((x,), *_) = given
+                if needed[0] and x in self._parts:
+                    arguments[name] = self._gradient(x)
+                    del self._parts[x]
             elif read.get(name) is not None:
                 arguments[name] = read[name]
             elif name in node.attributes:

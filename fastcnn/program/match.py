@@ -28,12 +28,14 @@ class Match(NamedTuple):
 
     values: of the pattern's variables, None where an argument was not given (no bias). nodes: those
     that the fused op replaces, by the names of their ops; of an op that stands twice the inner one
-    has a ' behind its name. program: where they were found.
+    has a ' behind its name. program: where they were found. reads: how often each of its values is
+    read.
     """
 
     values: Mapping[str, Value | None]
     nodes: Mapping[str, Node]
     program: Program
+    reads: Mapping[str, int]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a value of the program."""
@@ -87,7 +89,9 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     rows: dict[str, list[Fusion]] = {}
     for fusion in fusions:
         rows.setdefault(_parsed(fusion.pattern).op, []).append(fusion)
-    makers = _makers(program)
+    # What is handed out counts twice: it is never inside.
+    reads = Counter(chain(program.outputs * 2, *(node.reads() for node in program.nodes)))
+    makers = {name: node for node in program.nodes if reads[name := str(node.results[0])] == 1}
     values = dict(program.values)
     joined: set[int] = set()  # nodes within patterns that were found, by their identities
     kept: list[Node] = []
@@ -95,7 +99,7 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
         if id(node) in joined:
             continue
         for row in rows.get(node.op, ()):
-            match = _matched(row, node, makers, program)
+            match = _matched(row, node, makers, program, reads)
             if match is not None:
                 joined.update(map(id, match.nodes.values()))
                 arguments = {k: v.name for k, v in match.values.items() if v is not None}
@@ -106,21 +110,20 @@ def fuse(program: Program, fusions: Iterable[Fusion]) -> Program:
     return program._replace(nodes=tuple(reversed(kept)), values=values, forward=len(kept))
 
 
-def _makers(program: Program) -> dict[str, Node]:
-    """Return the nodes whose first result one other node reads and nobody else, by its name."""
-    # What is handed out counts twice: it is never inside.
-    read = Counter(chain(program.outputs * 2, *(node.reads() for node in program.nodes)))
-    return {name: node for node in program.nodes if read[name := str(node.results[0])] == 1}
-
-
-def _matched(row: Fusion, node: Node, makers: Mapping[str, Node], program: Program) -> Match | None:
+def _matched(
+    row: Fusion,
+    node: Node,
+    makers: Mapping[str, Node],
+    program: Program,
+    reads: Mapping[str, int],
+) -> Match | None:
     """Return what a row's pattern is where it ends in this node; None where it is not there."""
     found: dict[str, str | None] = {}
     nodes: dict[str, Node] = {}
     if not _matches(_parsed(row.pattern), node, makers, found, nodes):
         return None
     values = {k: None if name is None else program.values[name] for k, name in found.items()}
-    match = Match(values, nodes, program)
+    match = Match(values, nodes, program, reads)
     return match if row.when(match) else None
 
 

@@ -4,7 +4,8 @@ The rest is read from signatures, those of the contract, `fastcnn.backend.Backen
 parameters that are arrays come first, then its options. The backward op of `f` is `f_backward`, and
 the names of its parameters say what each is: "dy" the gradient of f's first result, the name of an
 argument, result or option of f that one, "x_shape" the shape of f's x, "shapes" those of a list,
-"dloss" 1, "input_gradient" and "weight_gradient" whether anybody needs these.
+"dloss" 1, "input_gradient" and "weight_gradient" whether anybody needs these, "more" the gradient
+of the first argument that it adds its own to.
 """
 
 from __future__ import annotations
