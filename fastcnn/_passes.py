@@ -52,6 +52,22 @@ class _KeptPlan(NamedTuple):
     state: tuple[Any, ...] | None
 
 
+def _state_of(model: nn.Module, layers: list[nn.Module]) -> tuple[Any, ...] | None:
+    """Return what a model's program depends on, beside settings and the batch; None where unknown.
+
+    It is known of layers of the house alone, whose other options stay, and while no two parameters
+    or buffers share an array: a program tells them apart by these.
+    """
+    arrays: list[int] = []
+    for layer in layers:
+        if type(layer)._known is None or "forward" in vars(layer):
+            return None
+        arrays += [id(variable._data) for variable in layer._own().values()]
+    if len(set(arrays)) < len(arrays):
+        return None
+    return model, [layer._frozen for layer in layers]
+
+
 class Passes:
     """Runs forward and backward passes of a model and its loss, one batch after another.
 
@@ -197,19 +213,3 @@ class Passes:
             for name, parameter in self._parameters.items()
             if name not in program.gradients and id(parameter) not in foreign
         }
-
-
-def _state_of(model: nn.Module, layers: list[nn.Module]) -> tuple[Any, ...] | None:
-    """Return what a model's program depends on, beside settings and the batch; None where unknown.
-
-    It is known of layers of the house alone, whose other options stay, and while no two parameters
-    or buffers share an array: a program tells them apart by these.
-    """
-    arrays: list[int] = []
-    for layer in layers:
-        if type(layer)._known is None or "forward" in vars(layer):
-            return None
-        arrays += [id(variable._data) for variable in layer._own().values()]
-    if len(set(arrays)) < len(arrays):
-        return None
-    return model, [layer._frozen for layer in layers]
