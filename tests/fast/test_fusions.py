@@ -61,6 +61,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "relu(linear(x, w, b))": lambda: ending(nn.Flatten(), nn.Dense(9, activation="relu")),
     "softmax_cross_entropy(logits, labels)": lambda: ending(nn.Tanh()),
+    "conv2d(x, w, b)": lambda: ending(
+        nn.Conv2D(8, 3), nn.Residual(nn.Conv2D(8, 3, padding=1), nn.Tanh())
+    ),
 }
 
 
