@@ -41,7 +41,9 @@ cdef extern from * nogil:
     }
 
     /* What this thread runs: a part of so many (0: nothing), and its loop of schedule "dynamic". */
-    typedef struct { int part, parts; long long *begun; long start, end, step, chunk; } Mine;
+    typedef struct {
+        int part, parts, emptied; long long *begun; long start, end, step, chunk;
+    } Mine;
     static __thread Mine mine;
     """
     ctypedef struct pthread_t:
@@ -55,7 +57,7 @@ cdef extern from * nogil:
     ctypedef struct sigset_t:
         pass
     ctypedef struct Mine:
-        int part, parts
+        int part, parts, emptied
         long long* begun
         long start, end, step, chunk
     const int SIG_SETMASK
@@ -112,9 +114,9 @@ cdef struct Job:
     long long number            # of the job whose parts may be taken; 0: none
     int left                    # parts that are not done, but for the caller's own
     int sleeping                # the caller is
-    long long begun             # iterations of schedule "dynamic" that were handed out
     pthread_mutex_t lock
     pthread_cond_t done
+    long long[MOST_PARTS] begun  # chunks of a part's share, of schedule "dynamic", handed out
     long long[MOST_PARTS] open  # the number of the job, where a part was not taken
 
 cdef Job[JOBS] jobs
@@ -236,7 +238,7 @@ cdef void help_with(Job* job, int worker) noexcept nogil:
     for i in range(parts):
         part = (worker + i) % parts
         if part != 0 and take(job, number, part):
-            run_part(job.function, job.data, part, parts, &job.begun)
+            run_part(job.function, job.data, part, parts, job.begun)
             if add(&job.left, -1) == 1 and load(&job.sleeping):
                 pthread_mutex_lock(&job.lock)
                 pthread_mutex_unlock(&job.lock)
@@ -308,7 +310,8 @@ cdef public void team_parallel "__wrap_GOMP_parallel"(
     start_workers(parts - 1)
     job.function = function
     job.data = data
-    job.begun = 0
+    for part in range(parts):
+        job.begun[part] = 0
     store(&job.parts, parts)
     store(&job.left, parts - 1)
     number = add_long(&last_number, 1) + 1
@@ -317,10 +320,10 @@ cdef public void team_parallel "__wrap_GOMP_parallel"(
     store_long(&job.number, number)
     add(&generation, 1)
     woken = wake(parts - 1)
-    run_part(function, data, 0, parts, &job.begun)
+    run_part(function, data, 0, parts, job.begun)
     for part in range(parts - 1, 0, -1):
         if take(job, number, part):
-            run_part(function, data, part, parts, &job.begun)
+            run_part(function, data, part, parts, job.begun)
             add(&job.left, -1)
         else:
             helped = True
@@ -354,16 +357,29 @@ cdef public bint team_loop_start "__wrap_GOMP_loop_nonmonotonic_dynamic_start"(
     mine.end = end
     mine.step = step
     mine.chunk = chunk
+    mine.emptied = 0
     return team_loop_next(first, last)
 
 
 cdef public bint team_loop_next "__wrap_GOMP_loop_nonmonotonic_dynamic_next"(
     long* first, long* last
 ) noexcept nogil:
-    """Hand out the iterations from first to before last; return whether there were any left."""
-    first[0] = mine.start + <long> add_long(mine.begun, mine.chunk) * mine.step
-    last[0] = min(first[0] + mine.chunk * mine.step, mine.end)
-    return first[0] < mine.end
+    """Hand out the iterations from first to before last; return whether there were any left.
+
+    A part begins with its own share of them, which follow one another, and goes on with those of
+    the parts behind it: so a thread works on the same data as in the prange before, as it can.
+    """
+    cdef long size = mine.chunk * mine.step, chunks = (mine.end - mine.start + size - 1) // size
+    cdef long chunk, part
+    while mine.emptied < mine.parts:
+        part = (mine.part + mine.emptied) % mine.parts
+        chunk = part * chunks // mine.parts + <long> add_long(&mine.begun[part], 1)
+        if chunk < (part + 1) * chunks // mine.parts:
+            first[0] = mine.start + chunk * size
+            last[0] = min(first[0] + size, mine.end)
+            return True
+        mine.emptied += 1
+    return False
 
 
 cdef public void team_loop_end "__wrap_GOMP_loop_end_nowait"() noexcept nogil:

@@ -102,8 +102,7 @@ def batch_norm_add_backward(
     cdef bint keep_streaming = past_caches(kept_0, M * C, C)
     cdef bint streaming = past_caches(dx_0, 3 * M * C, C)
     cdef bint narrow
-    for part in prange(blocks.parts, nogil=True, num_threads=threads, schedule="static",
-                       chunksize=1):
+    for part in prange(blocks.parts, nogil=True, num_threads=threads, schedule="static"):
         run_part(&blocks, part, kept_0, &totals[part, 0], &sums[threadid(), 0], dy_0, y_0, x_0,
                  &mean[0], C, keep_streaming)
     narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], blocks.parts, 2 * C,

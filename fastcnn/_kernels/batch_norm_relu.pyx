@@ -164,8 +164,7 @@ def batch_norm_relu_backward(
     cdef Py_ssize_t part, block
     cdef bint narrow
     op.streaming = past_caches(&dx[0, 0, 0, 0], 3 * op.blocks.pixels * op.C, op.C)
-    for part in prange(op.blocks.parts, nogil=True, num_threads=threads, schedule="static",
-                       chunksize=1):
+    for part in prange(op.blocks.parts, nogil=True, num_threads=threads, schedule="static"):
         run_part(&op, part, &totals[part, 0], &sums[threadid(), 0], &dy[0, 0, 0, 0])
     narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], op.blocks.parts,
                          2 * op.C, &gamma[0], &variance[0], epsilon, op.blocks.pixels, op.C)

@@ -401,7 +401,7 @@ def grouped_conv2d_backward_weights(
     mark_lanes(old_lanes)
     threads = threads_for(1.0 * rows * g.Q * size, threads)
     # The parts depend on the shape alone.
-    for part in prange(parts, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+    for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
         memset(dw_parts + part * size, 0, size * sizeof(real))
         memset(db_parts + part * g.C, 0, g.C * sizeof(real))
         for row in range(part * rows // parts, (part + 1) * rows // parts):

@@ -176,8 +176,7 @@ def norm_pointwise_backward(
     streaming = past_caches(dx_0, 2 * M * op.C, op.C)
     memset(op.bias, 0, op.C * sizeof(real))
     pack_columns(op.packed, &w[0, 0], op.K, op.C, 1, op.K, NULL)
-    for part in prange(op.blocks.parts, nogil=True, num_threads=threads, schedule="static",
-                       chunksize=1):
+    for part in prange(op.blocks.parts, nogil=True, num_threads=threads, schedule="static"):
         run_part(&op, part, dx_0, &products[part, 0, 0], &totals[part, 0], &dy[0, 0, 0, 0],
                  scratch + threadid() * size, streaming)
     for k in prange(op.K, nogil=True, num_threads=threads, schedule="static"):
