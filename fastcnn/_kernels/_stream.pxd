@@ -1,4 +1,4 @@
-# Writing arrays that no cache keeps.
+# Writing arrays that no cache keeps, and reading first what caches still hold.
 #
 # An ordinary store reads the line before it changes it, and takes the place of what the op reads.
 # Whole lines written past the caches spare both; the next reader then finds them in memory alone.
@@ -27,3 +27,18 @@ cdef inline void put(real* to, vec v, bint streaming) noexcept nogil:
         stream(to, v)
     else:
         store(to, v)
+
+
+cdef inline Py_ssize_t from_behind(Py_ssize_t i, Py_ssize_t count, int threads) noexcept nogil:
+    """Return what stands in the place of i if each thread goes through its share from behind.
+
+    The shares are those of schedule static. Behind an op that goes through arrays from the front,
+    a thread's own caches hold the end of its share.
+    """
+    cdef Py_ssize_t size = count // threads, longer = count % threads, first
+    if i < longer * (size + 1):
+        size += 1
+        first = i // size * size
+    else:
+        first = i - (i - longer * (size + 1)) % size
+    return first + size - 1 - (i - first)

@@ -16,7 +16,7 @@ from fastcnn._kernels._narrow cimport too_narrow, too_narrow_for_gradients
 from fastcnn._kernels._short_rows cimport (
     add_short_rows, backward_short_rows, normalize_short_rows, short, sum_short_rows
 )
-from fastcnn._kernels._stream cimport past_caches
+from fastcnn._kernels._stream cimport from_behind, past_caches
 from fastcnn._kernels._types cimport (
     LANES, drain, load, prefetch, real, real_out, store, stream, vec
 )
@@ -202,11 +202,12 @@ cdef bint statistics(
 
     Return whether `real` was too narrow.
     """
-    cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], count = x.shape[0], p, j, c
+    cdef Py_ssize_t C = gamma.shape[0], W = table.shape[1], count = x.shape[0], p, i, j, c
     cdef Py_ssize_t part = part_of(count, W)
     cdef double scale
     cdef bint narrow = False
-    for p in prange(partial.shape[0], num_threads=threads, schedule="static"):
+    for i in prange(partial.shape[0], num_threads=threads, schedule="static"):
+        p = from_behind(i, partial.shape[0], threads)
         part_statistics(
             &partial[p, 0, 0], &partial[p, 1, 0], &partial[p, 2, 0], &x[p * part],
             min(part, count - p * part), W,

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from fastcnn._kernels._norm_blocks cimport keep_alive, set_factors, through_norm
 from fastcnn._kernels._pixel_blocks cimport Blocks, blocks_of, part_start
-from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._stream cimport from_behind, past_caches, put
 from fastcnn._kernels._types cimport LANES, beats, drain, load, real, splat, vec, where
 
 
@@ -108,6 +108,6 @@ def batch_norm_add_backward(
     narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], blocks.parts, 2 * C,
                          &gamma[0], &variance[0], epsilon, M, C)
     for block in prange(blocks.count, nogil=True, num_threads=threads, schedule="static"):
-        run_block(&blocks, blocks.count - 1 - block, dx_0, kept_0, x_0, &mean[0], &factors[0, 0],
-                  C, streaming)
+        run_block(&blocks, from_behind(block, blocks.count, threads), dx_0, kept_0, x_0, &mean[0],
+                  &factors[0, 0], C, streaming)
     return not narrow

@@ -2,7 +2,7 @@
 
 M pixels; C channels, whole vectors of them. Where ReLU let the gradient through is found again from
 x: that costs less than to keep a mask of it. Backward passes over dy and x for the sums, and again
-for dx: from the last block to the first, for the last are those that the caches still hold.
+for dx, from the last block to the first: the last are those that the caches still hold.
 """
 
 from cython.parallel cimport prange, threadid
@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from fastcnn._kernels._norm_blocks cimport set_factors
 from fastcnn._kernels._pixel_blocks cimport Blocks, blocks_of, part_start
-from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._stream cimport from_behind, past_caches, put
 from fastcnn._kernels._types cimport LANES, beats, drain, load, real, splat, store, vec, where
 
 
@@ -169,6 +169,6 @@ def batch_norm_relu_backward(
     narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], op.blocks.parts,
                          2 * op.C, &gamma[0], &variance[0], epsilon, op.blocks.pixels, op.C)
     for block in prange(op.blocks.count, nogil=True, num_threads=threads, schedule="static"):
-        run_block(&op, op.blocks.count - 1 - block, &dx[0, 0, 0, 0], &dy[0, 0, 0, 0],
-                  &factors[0, 0])
+        run_block(&op, from_behind(block, op.blocks.count, threads), &dx[0, 0, 0, 0],
+                  &dy[0, 0, 0, 0], &factors[0, 0])
     return not narrow

@@ -15,7 +15,7 @@ from fastcnn._kernels._pixel_blocks cimport (
     Ahead, Blocks, add_products, ahead_of, blocks_of, multiply_pixels, pack_columns, part_start,
     times_of
 )
-from fastcnn._kernels._stream cimport past_caches
+from fastcnn._kernels._stream cimport from_behind, past_caches
 from fastcnn._kernels._tile cimport vectors_of
 from fastcnn._kernels._types cimport LANES, beats, drain, load, real, splat, store, vec, where
 
@@ -192,5 +192,5 @@ def norm_pointwise_backward(
     narrow = set_factors(&factors[0, 0], &dgamma[0], &dbeta[0], &totals[0, 0], op.blocks.parts,
                          totals.shape[1], &gamma[0], &variance[0], epsilon, M, op.C)
     for block in prange(op.blocks.count, nogil=True, num_threads=threads, schedule="static"):
-        finish_block(&op, op.blocks.count - 1 - block, dx_0, &factors[0, 0])
+        finish_block(&op, from_behind(block, op.blocks.count, threads), dx_0, &factors[0, 0])
     return not narrow

@@ -148,10 +148,10 @@ class Conv2D(ConvRules):
             if weight_gradient:
                 dw, db = self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
             return dx, dw, db
+        if weight_gradient:  # first: what reads dx next finds some of it in the caches
+            dw, db = self._weight_gradients(dy, x, w, geometry)
         if input_gradient:
             dx = self._input_gradient(dy, x.shape, w, geometry)
-        if weight_gradient:
-            dw, db = self._weight_gradients(dy, x, w, geometry)
         return dx, dw, db
 
     def _conv2d_branch(
@@ -186,8 +186,8 @@ class Conv2D(ConvRules):
         """Return (dx, dw, db); more, the gradient of x by those others so far, is added to dx."""
         options = (stride, padding, dilation, groups)
         geometry = geometry_of("conv2d_branch_backward", x, w, *options)
-        dx = self._input_gradient(dy, x.shape, w, geometry, more) if input_gradient else None
         dw, db = self._weight_gradients(dy, x, w, geometry) if weight_gradient else (None, None)
+        dx = self._input_gradient(dy, x.shape, w, geometry, more) if input_gradient else None
         return dx, dw, db
 
     def _input_gradient(
