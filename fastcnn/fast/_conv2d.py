@@ -140,18 +140,27 @@ class Conv2D(ConvRules):
         geometry = geometry_of("conv2d_backward", x, w, stride, padding, dilation, groups)
         output = (x.shape[0], *geometry.output, w.shape[3])
         shape(dy, "conv2d_backward: dy", output, "that of conv2d's result")
-        dx: Array | None = None
-        dw: Array | None = None
-        db: Array | None = None
         if x.size == 0:
             dx = self._empty(x.shape, x.dtype) if input_gradient else None
-            if weight_gradient:
-                dw, db = self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
-            return dx, dw, db
-        if weight_gradient:  # first: what reads dx next finds some of it in the caches
-            dw, db = self._weight_gradients(dy, x, w, geometry)
-        if input_gradient:
-            dx = self._input_gradient(dy, x.shape, w, geometry)
+            if not weight_gradient:
+                return dx, None, None
+            return dx, self._zeros(w.shape, x.dtype), self._zeros(w.shape[3:], x.dtype)
+        return self._both_gradients(dy, x, w, geometry, input_gradient, weight_gradient)
+
+    def _both_gradients(
+        self,
+        dy: Array,
+        x: Array,
+        w: Array,
+        geometry: Geometry,
+        input_gradient: bool,
+        weight_gradient: bool,
+        more: Array | None = None,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        dx = self._room_for(x.shape, w, geometry) if input_gradient else None
+        dw, db = self._weight_gradients(dy, x, w, geometry) if weight_gradient else (None, None)
+        if dx is not None:  # last: what reads it next finds some of it in the caches
+            self._correlate_back(dx, dy, w, geometry, more)
         return dx, dw, db
 
     def _conv2d_branch(
@@ -186,17 +195,26 @@ class Conv2D(ConvRules):
         """Return (dx, dw, db); more, the gradient of x by those others so far, is added to dx."""
         options = (stride, padding, dilation, groups)
         geometry = geometry_of("conv2d_branch_backward", x, w, *options)
-        dw, db = self._weight_gradients(dy, x, w, geometry) if weight_gradient else (None, None)
-        dx = self._input_gradient(dy, x.shape, w, geometry, more) if input_gradient else None
-        return dx, dw, db
+        return self._both_gradients(dy, x, w, geometry, input_gradient, weight_gradient, more)
 
-    def _input_gradient(
-        self, dy: Array, x_shape: Shape, w: Array, geometry: Geometry, more: Array | None = None
-    ) -> Array:
-        kernels, algorithm = self._load(dy), self._algorithm_of("dx", x_shape, w, geometry)
+    def _input_gradient(self, dy: Array, x_shape: Shape, w: Array, geometry: Geometry) -> Array:
+        dx = self._room_for(x_shape, w, geometry)
+        self._correlate_back(dx, dy, w, geometry)
+        return dx
+
+    def _room_for(self, x_shape: Shape, w: Array, geometry: Geometry) -> Array:
+        """Return an array for the gradient of x: zeros where a kernel does not write all of it."""
+        pointwise = self._algorithm_of("dx", x_shape, w, geometry) == "pointwise"
+        writes_all = pointwise or sees_all(w, geometry)
+        return (self._empty if writes_all else self._zeros)(x_shape, w.dtype)
+
+    def _correlate_back(
+        self, dx: Array, dy: Array, w: Array, geometry: Geometry, more: Array | None = None
+    ) -> None:
+        """Write the gradient of x, and what is added to it."""
+        x_shape, kernels = dx.shape, self._load(dy)
+        algorithm = self._algorithm_of("dx", x_shape, w, geometry)
         groups, (r, s, c, k), threads = geometry.groups, w.shape, self.num_threads
-        writes_all = algorithm == "pointwise" or sees_all(w, geometry)
-        dx: Array = (self._empty if writes_all else self._zeros)(x_shape, dy.dtype)
         options: tuple[Any, ...]
         if algorithm == "depthwise":
             call = kernels.depthwise_conv2d.depthwise_conv2d_backward_input
@@ -216,7 +234,7 @@ class Conv2D(ConvRules):
             room = self._room(kernel.workspace_size(*x_shape[:3], k, c, threads), dy.dtype)
             options = (*geometry.pads, threads, more)
             self._run(kernel.conv2d_backward_input, dx, dy, w, room, *options)
-            return dx
+            return
         else:
             kernel = kernels.conv2d
             room = self._room(kernel.workspace_size(groups, r * s, k // groups, c), dy.dtype)
@@ -224,7 +242,6 @@ class Conv2D(ConvRules):
             self._run(kernel.conv2d_backward_input, dx, dy, w, room, *options)
         if more is not None:
             self._run(kernels.add.add, *(each.reshape(-1) for each in (dx, dx, more)), threads)
-        return dx
 
     def _weight_gradients(
         self, dy: Array, x: Array, w: Array, geometry: Geometry
