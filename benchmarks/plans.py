@@ -118,7 +118,7 @@ def planning(options: argparse.Namespace) -> Iterator[Row]:
         {"loss": np.array(meaning.forward(x, y)[1]), **meaning.backward()},
     )
     yield Row(f"MobileNetV2, plan of training, batch {len(x)}", total, "at most 10 ms, aim 5 ms")
-    yield Row(f"  {stages}")
+    yield Row(f"  {stages}; it keeps {plan.nbytes / 1e6:.0f} MB")
 
     x = x[:1]
     products = _Products(True)  # packed weights are kept for all sizes of batches
