@@ -66,7 +66,12 @@ def _parts() -> Iterator[Part]:
             ],
             (size, size, few),
         )
-    for size, many, few in ((112, 32, 16), (56, 96, 24), *((s, m, f) for s, f, m in sizes[1:])):
+    for size, many, few in (
+        (112, 32, 16),
+        (56, 96, 24),
+        *((s, m, f) for s, f, m in sizes[1:]),
+        (7, 960, 160),
+    ):
         yield Part(
             "batch_norm_relu_conv2d",
             f"{many}-{few}",

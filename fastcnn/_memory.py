@@ -18,7 +18,6 @@ __all__ = [
     "copied",
     "empty",
     "is_pooled",
-    "memory_of",
     "same_bytes",
     "zeros",
 ]

@@ -4,9 +4,10 @@
 #     m[row] = m[row] + sum over tiles t of v[t][row] * u[t]
 #
 # Channels are most often multiples of eight, which the six rows of _tile.pxd do not divide. Eight
-# rows of two vectors take 16 registers, or four at a time 8 of AVX2's 16. The points of two lines
-# of a tile lie together, for one vector of channels or filters; one more vector follows them, or
-# one point of all tiles would fall into a quarter of the first cache.
+# rows of two vectors take 16 registers, or four at a time 8 of AVX2's 16. Of one vector sixteen
+# rows do: eight sums would wait for each other where two additions start a cycle. The points of two
+# lines of a tile lie together, for one vector of channels or filters; one more vector follows them,
+# or one point of all tiles would fall into a quarter of the first cache.
 from fastcnn._kernels._types cimport LANES, VECTORS, load, real, splat, store, vec
 
 cdef enum:

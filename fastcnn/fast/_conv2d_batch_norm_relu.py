@@ -169,13 +169,8 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
         others = self._from_products(dx, products, totals, center, x, w, norm, moments, fits)
 
         def op_by_op() -> tuple[Array, ...]:
-            eager = self._eager
-            z, dead = eager.conv2d(x, w, b), (y == 0).astype(np.uint8)
-            dz, *of_norm = eager._batch_norm_relu_backward(
-                dy, dead, z, gamma, mean, variance, epsilon=epsilon
-            )
-            *of_convolution, db = eager.conv2d_backward(dz, x, w, input_gradient=input_gradient)
-            return *(each for each in of_convolution if each is not None), db, *of_norm
+            z = self._eager.conv2d(x, w, b)
+            return self._back_op_by_op(dy, y, z, x, w, norm, input_gradient)
 
         self._run(otherwise, fits, op_by_op, *(() if dx is None else (dx,)), *others)
         return dx, *others
@@ -227,3 +222,22 @@ class Conv2DBatchNormRelu(Conv2DBatchNormReluMaxPool2D):
             call, threads = kernel.pointwise_norm_rest, self.num_threads
             self._run(call, dx, x, center, away, offset, room, threads)
         return dw, db, dgamma, dbeta
+
+    def _back_op_by_op(
+        self,
+        dy: Array,
+        y: Array,
+        z: Array,
+        x: Array,
+        w: Array,
+        norm: tuple[Array, Array, Array, float],
+        input_gradient: bool,
+    ) -> tuple[Array, ...]:
+        """Return the gradients of x, if it has one, w, b, gamma and beta; z: the convolution's."""
+        (gamma, mean, variance, epsilon), eager = norm, self._eager
+        dead = (y == 0).astype(np.uint8)
+        dz, *of_norm = eager._batch_norm_relu_backward(
+            dy, dead, z, gamma, mean, variance, epsilon=epsilon
+        )
+        *of_convolution, db = eager.conv2d_backward(dz, x, w, input_gradient=input_gradient)
+        return *(each for each in of_convolution if each is not None), db, *of_norm

@@ -153,13 +153,7 @@ class Conv2DBatchNormReluDepthwise(Conv2DBatchNormRelu):
             u = eager.conv2d(x, w, b)
             y = eager.relu(eager.batch_norm(u, gamma, beta, epsilon=epsilon)[0])
             dy, dv, dc = eager.conv2d_backward(dz, y, v, **options)
-            dead = (y == 0).astype(np.uint8)
-            du, *of_norm = eager._batch_norm_relu_backward(
-                dy, dead, u, gamma, mean, variance, epsilon=epsilon
-            )
-            *of_convolution, db = eager.conv2d_backward(du, x, w, input_gradient=input_gradient)
-            given = (each for each in of_convolution if each is not None)
-            return *given, db, *of_norm, dv, dc
+            return *self._back_op_by_op(dy, y, u, x, w, norm, input_gradient), dv, dc
 
         results = [*(() if dx is None else (dx,)), *others, dv, dc]
         self._run(_otherwise_both, fits, table, op_by_op, *results)

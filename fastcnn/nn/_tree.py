@@ -141,10 +141,6 @@ class Tree:
         """Return the shape of every parameter and buffer by its dotted name."""
         return {name: variable.shape for name, variable in self.variables().items()}
 
-    def _settings_of_all(self) -> list[tuple[dict[str, Any], str]]:
-        """Return where the options lie that may be set at any time: (attributes, name) each."""
-        return [(vars(module), name) for module in self.modules() for name in module._settings]
-
     def _own(self) -> dict[str, Variable]:
         return {**self._parameters, **self._buffers}
 
