@@ -6,7 +6,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
-from fastcnn._branches import Branches
+from fastcnn._contract import PARTS
 from fastcnn.backend import Backend
 
 if TYPE_CHECKING:
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_fast", "get_backend", "packed_backend", "unpacked_backend"]
 
-_PARTS = (Branches, Backend)
-_OPS = [name for part in _PARTS for name in vars(part) if not name.startswith("_")]
+_OPS = [name for part in PARTS for name in vars(part) if not name.startswith("_")]
 
 
 def get_backend(name: str | Backend) -> Backend:

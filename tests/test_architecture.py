@@ -43,13 +43,13 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
     "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},
     "fastcnn.fast": {"fastcnn.fast", *OPS, *CHECKS, *WORDS},
-    "fastcnn.backend": {"fastcnn._types", "fastcnn._branches"},
+    "fastcnn.backend": {"fastcnn._types", "fastcnn._contract"},
     # Only get_backend knows that there are two, when it is called with a name.
-    "fastcnn._backends": {"fastcnn.fast", "fastcnn.reference", "fastcnn._branches", *BACKEND},
+    "fastcnn._backends": {"fastcnn.fast", "fastcnn.reference", "fastcnn._contract", *BACKEND},
     "fastcnn._types": set(),
-    "fastcnn._branches": {"fastcnn._types"},
+    "fastcnn._contract": {"fastcnn._contract", "fastcnn._types", *OPTIONS},
     "fastcnn._cgroups": set(),
-    "fastcnn.functional": {"fastcnn._backends", *CHECKS, *WORDS},
+    "fastcnn.functional": {"fastcnn.functional", "fastcnn._backends", *CHECKS, *WORDS},
     # Weights lie in the memory of the pool; model.save serializes.
     "fastcnn.nn": {
         "fastcnn.nn",
@@ -88,7 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn._interrupt",
         "fastcnn._settings",
     },
-    "fastcnn.program": {"fastcnn.program", "fastcnn.nn", *OPTIONS, *BACKEND},
+    "fastcnn.program": {"fastcnn.program", "fastcnn._contract", "fastcnn.nn", *OPTIONS, *BACKEND},
     # Module.program shows what the fast backend makes of a program.
     "fastcnn.program.show": {"fastcnn.program", "fastcnn.fast", *MODEL},
     # What runs programs on the fast backend, and so knows both.

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn._options import argmax_dtype, output_size, pads_of, pair, transposed_size
+from fastcnn._contract import ROWS, Op
+from fastcnn._options import argmax_dtype, pair
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._norm import running_statistics
@@ -32,85 +33,6 @@ __all__ = [
     "parameters_of",
     "result_dtype",
 ]
-
-
-class Op(NamedTuple):
-    """A row: what an op gives.
-
-    results: their names; the first is what the next op sees. gradients: the arguments that have
-    one, in the order in which the backward op returns them. shapes: a function of the arguments'
-    shapes (None for an argument that is not given) and the options, which returns one shape a
-    result; None for an op that only fusion makes. run: what computes an op that no backend has, as
-    NumPy's reshape.
-    """
-
-    results: tuple[str, ...]
-    gradients: tuple[str, ...]
-    shapes: Callable[..., Sequence[Shape]] | None
-    run: Callable[..., Any] | None = None
-
-
-# ---------------------------------------------------------------------- shapes
-def _same(x: Shape, *others: Shape | None, **options: Any) -> Sequence[Shape]:
-    return (x,)
-
-
-def _conv2d(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Sequence[Shape]:
-    strides, dilations = pair(options.get("stride", 1)), pair(options.get("dilation", 1))
-    pads = pads_of(options.get("padding", 0), x[1:3], w[:2], strides, dilations)
-    size = output_size(x[1:3], "conv2d", w[:2], strides, pads, dilations)
-    if w[2] * options.get("groups", 1) != x[3] or b not in (None, w[3:]):
-        raise ValueError(f"conv2d: expected filters for the {x[3]} channels of x, got {w}, {b}")
-    return ((x[0], *size, w[3]),)
-
-
-def _conv2d_transpose(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Any:
-    strides, extra = pair(options.get("stride", 1)), pair(options.get("output_padding", 0))
-    padding = options.get("padding", 0)
-    size = transposed_size(x[1:3], "conv2d_transpose", padding, w[:2], strides, extra)
-    return ((x[0], *size, w[2] * options.get("groups", 1)),)
-
-
-def _pool2d(x: Shape, pool_size: Any = 2, **options: Any) -> Shape:
-    stride, window = options.get("stride"), pair(pool_size)
-    strides = window if stride is None else pair(stride)
-    pads = pads_of(options.get("padding", 0), x[1:3], window, strides)
-    ceil_mode = options.get("ceil_mode", False)
-    size = output_size(x[1:3], "pool2d", window, strides, pads, ceil_mode=ceil_mode)
-    return (x[0], *size, x[3])
-
-
-def _max_pool2d(x: Shape, **options: Any) -> Sequence[Shape]:
-    y = _pool2d(x, **options)
-    return y, y
-
-
-def _batch_norm(x: Shape, gamma: Shape, beta: Shape, **options: Any) -> Sequence[Shape]:
-    if not gamma == beta == x[-1:]:
-        raise ValueError(
-            f"batch_norm: expected gamma and beta of shape {x[-1:]}, got {gamma}, {beta}"
-        )
-    return x, gamma, gamma
-
-
-def _linear(x: Shape, w: Shape, b: Shape | None = None, **options: Any) -> Sequence[Shape]:
-    if len(x) != 2 or x[1] != w[0] or b not in (None, w[1:]):
-        raise ValueError(f"linear: expected x of shape (N, {w[0]}), got {x}, {b}")
-    return ((x[0], w[1]),)
-
-
-def _add(a: Shape, b: Shape, **options: Any) -> Sequence[Shape]:
-    return (np.broadcast_shapes(a, b),)
-
-
-def _concat(xs: Sequence[Shape], axis: int = -1) -> Sequence[Shape]:
-    first, at = xs[0], axis % len(xs[0])
-    return ((*first[:at], sum(x[at] for x in xs), *first[at + 1 :]),)
-
-
-def _upsample2d(x: Shape, factor: Any = 2, **options: Any) -> Sequence[Shape]:
-    rows, columns = pair(factor)
-    return ((x[0], x[1] * rows, x[2] * columns, x[3]),)
 
 
 def _reshape(x: Shape, shape: Shape) -> Sequence[Shape]:
@@ -133,27 +55,8 @@ def _run_dropout_mask(rng: np.random.Generator, *, shape: Shape, rate: float) ->
     return rng.random(shape, dtype=np.float32) >= rate
 
 
-# ---------------------------------------------------------------------- the table
-_ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
-
 OPS = {
-    "conv2d": Op(("y",), ("x", "w", "b"), _conv2d),
-    "conv2d_transpose": Op(("y",), ("x", "w", "b"), _conv2d_transpose),
-    "max_pool2d": Op(("y", "argmax"), ("x",), _max_pool2d),
-    "avg_pool2d": Op(("y",), ("x",), lambda x, **options: (_pool2d(x, **options),)),
-    "global_avg_pool2d": Op(("y",), ("x",), lambda x: ((x[0], x[3]),)),
-    "batch_norm": Op(("y", "mean", "variance"), ("x", "gamma", "beta"), _batch_norm),
-    "batch_norm_inference": Op(("y",), ("x", "gamma", "beta"), _same),
-    "linear": Op(("y",), ("x", "w", "b"), _linear),
-    **dict.fromkeys((*_ACTIVATIONS, "softmax", "dropout"), Op(("y",), ("x",), _same)),
-    "add": Op(("y",), ("a", "b"), _add),
-    "multiply": Op(("y",), ("a", "b"), _add),
-    "concat": Op(("y",), ("xs",), _concat),
-    "upsample2d": Op(("y",), ("x",), _upsample2d),
-    "softmax_cross_entropy": Op(
-        ("loss", "probabilities"), ("logits",), lambda logits, *others, **options: ((), logits)
-    ),
-    "mean_squared_error": Op(("loss",), ("prediction",), lambda *arrays, **options: ((),)),
+    **ROWS,
     "reshape": Op(("y",), ("x",), _reshape, _run_reshape),
     "reshape_backward": Op(("dx",), (), lambda dy, x_shape: (x_shape,), _run_reshape_backward),
     "dropout_mask": Op(("mask",), (), lambda shape, **options: (shape,), _run_dropout_mask),

@@ -1,0 +1,36 @@
+"""The contract's parts: a file for each family of ops, which declares them and has their rows."""
+
+from __future__ import annotations
+
+from fastcnn._contract import (
+    activations,
+    arithmetic,
+    convolution,
+    losses,
+    normalization,
+    pooling,
+    steps,
+)
+from fastcnn._contract.op import Op, same
+
+__all__ = ["PARTS", "ROWS", "Op", "same"]
+
+# What a backend holds. (A check of `isinstance` against a Protocol wants each of its ops.)
+PARTS = (
+    convolution.Convolution,
+    pooling.Pooling,
+    normalization.Normalization,
+    arithmetic.Arithmetic,
+    activations.Activations,
+    losses.Losses,
+    steps.Steps,
+)
+
+ROWS = {
+    **convolution.ROWS,
+    **pooling.ROWS,
+    **normalization.ROWS,
+    **arithmetic.ROWS,
+    **activations.ROWS,
+    **losses.ROWS,
+}
