@@ -89,8 +89,8 @@ def is_pointwise(x_shape: Shape, w: Array, geometry: Geometry) -> bool:
     """Whether w is 1x1 and no output sees padding."""
     if w.shape[:2] != (1, 1) or geometry.groups > 1 or geometry.window[2:4] != (0, 0):
         return False
-    axes = zip(geometry.output, geometry.strides, x_shape[1:3], strict=True)
-    return all((outputs - 1) * stride < size for outputs, stride, size in axes)
+    (p, q), (down, right) = geometry.output, geometry.strides
+    return (p - 1) * down < x_shape[1] and (q - 1) * right < x_shape[2]
 
 
 def sees_all(w: Array, geometry: Geometry) -> bool:

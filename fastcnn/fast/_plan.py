@@ -55,8 +55,8 @@ class Plan:
         self._seeds = list(seeds.values())  # gradients of outputs
         given = dict(zip(program.inputs, inputs, strict=False))
         self.arrays: dict[str, Array] = {**program.stored(), **given, **seeds}
-        bound_nodes = [node for node in program.nodes if node.op not in self._looking_up]
-        read = (program.values[name] for name in {n for node in bound_nodes for n in node.reads()})
+        reads = (node.reads() for node in program.nodes if node.op not in self._looking_up)
+        read = map(program.values.__getitem__, set().union(*reads))
         sources = (value.source for value in read if value.kind in ("parameter", "buffer"))
         self._sources = [(source, source._data) for source in sources]
         uses = zip(program.nodes, last_uses, strict=True)
@@ -230,15 +230,17 @@ class _Binder(FastBackend):
 
 def _most_bytes(program: Program, last_uses: list[list[str]]) -> int:
     """Return how many bytes results take where most are needed at once, ops' workspaces aside."""
-    sizes: dict[str, int] = {}
+    values, sizes = program.values, dict[str, int]()
     most = held = 0
     for node, uses in zip(program.nodes, last_uses, strict=True):
-        for name in filter(None, node.results):
-            value = program.values[name]
-            size = math.prod(value.shape) * value.dtype.itemsize
-            sizes[name] = size + -size % ALIGNMENT
-            held += sizes[name]
+        for name in node.results:
+            # Vectors are small, and lie elsewhere.
+            if name is not None and len(shape := values[name].shape) > 1:
+                size = math.prod(shape) * values[name].dtype.itemsize
+                sizes[name] = size + -size % ALIGNMENT
+                held += sizes[name]
         most = max(most, held)
         for name in uses:
-            held -= sizes.get(name, 0)
+            if name in sizes:
+                held -= sizes[name]
     return most

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fastcnn.nn import Buffer, Module
 
 __all__ = ["Symbol", "trace"]
+
+
+_PLAIN = (int, float, str, bool)  # options that stay what they are
 
 
 class Symbol:
@@ -149,25 +152,25 @@ class Tracer(Tracing):
     def _call(self, op: str, /, *given: Any, **options: Any) -> Any:
         known, row = parameters_of(op), OPS[op]
         arguments: dict[str, Any] = {}
-        shapes: dict[str, Any] = {}
+        shapes: list[Any] = []
         attributes: dict[str, Any] = {}
         for name, value in (*zip(known.names, given, strict=False), *options.items()):
             if name not in known.arrays:
-                attributes[name] = _fixed(value)
+                attributes[name] = value if type(value) in _PLAIN else _fixed(value)
             elif isinstance(value, (list, tuple)):
                 values = [self._value(each) for each in value]
                 arguments[name] = tuple(each.name for each in values)
-                shapes[name] = [each.shape for each in values]
+                shapes.append((name, tuple(each.shape for each in values)))
             elif value is not None:
                 found = self._value(value)
-                arguments[name], shapes[name] = found.name, found.shape
-        shapes_of: Any = row.shapes  # fused ops, without, come later
+                arguments[name] = found.name
+                shapes.append((name, found.shape))
         try:
-            made = shapes_of(**shapes, **attributes)
+            made = _shapes_of(op, tuple(shapes), tuple(attributes.items()))
         except (IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._layers[-1]}: forward: expected arguments that {op} takes, got shapes "
-                f"{', '.join(map(str, shapes.values()))}"
+                f"{', '.join(str(shape) for _, shape in shapes)}"
             ) from error
         symbols: list[Symbol] = []
         for name, shape in zip(row.results, made, strict=True):
@@ -261,6 +264,16 @@ class Tracer(Tracing):
     def mask(self, shape: Shape, rate: float) -> Any:
         """Write down that a mask of dropout is drawn."""
         return self._call("dropout_mask", shape=shape, rate=rate)
+
+
+@lru_cache(maxsize=1024)
+def _shapes_of(
+    op: str, shapes: tuple[tuple[str, Any], ...], attributes: tuple[tuple[str, Any], ...]
+) -> Sequence[Shape]:
+    """Return the shapes of an op's results: a network repeats those of its layers."""
+    function: Any = OPS[op].shapes  # fused ops, without, come later
+    found: Sequence[Shape] = function(**dict(shapes), **dict(attributes))
+    return found
 
 
 def _fixed(value: Any) -> Any:
