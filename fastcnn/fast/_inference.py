@@ -21,7 +21,7 @@ from fastcnn.fast._fusions import INFERENCE
 from fastcnn.fast._linear import FEW_ROWS
 from fastcnn.fast._plan import Plan
 from fastcnn.nn import Module
-from fastcnn.nn._places import is_several
+from fastcnn.nn._places import is_several, shapes_of
 from fastcnn.program import Node, Program, trace
 from fastcnn.program.match import fuse
 from fastcnn.program.ops import method_of
@@ -51,10 +51,12 @@ def compiled(model: Module, backend: FastBackend, *, follow: bool) -> Callable[.
     ]
     own = [vars(module) for module in modules if _is_own(module)]
     plans = _Plans()
+    takes_several = is_several(model.input_shape)
     gives_several = is_several(model.output_shape)
 
     def make(x: Array, *more: Array) -> _InferencePlan:
-        program = trace(model, len(x), dtype=x.dtype)
+        shapes = shapes_of((x, *more)) if takes_several else shapes_of(x)
+        program = trace(model, len(x), dtype=x.dtype, input_shape=shapes)
         return _InferencePlan(fuse(program, INFERENCE), backend, products, gives_several, x, *more)
 
     def run(x: Array, *more: Array) -> Any:

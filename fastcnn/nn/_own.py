@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from fastcnn.nn._module import Module
     from fastcnn.program import Node
 
-__all__ = ["Foreign", "checked", "is_traceable"]
+__all__ = ["HOUSE", "Foreign", "checked", "interpreted", "is_traceable"]
 
 Function = Callable[..., Any]
+
+HOUSE = ("fastcnn.nn.", "fastcnn.onnx.")  # modules of the library's own layers
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -36,7 +38,7 @@ def is_traceable(layer: Module) -> bool:
     if "forward" in vars(layer):
         return False
     for cls in type(layer).__mro__:  # whichever comes first, the word or a forward without it
-        if cls.__module__.startswith("fastcnn.nn."):
+        if cls.__module__.startswith(HOUSE):
             return cls is type(layer)
         if "traceable" in vars(cls):
             return vars(cls)["traceable"] is True
@@ -105,7 +107,7 @@ def _traced(
 ) -> Any:
     """Return (y, backward) of a layer whose forward returns y alone, made of ops."""
     if not isinstance(backend, Tracing):
-        return _interpreted(self, x, backend, *args, **kwargs)
+        return interpreted(self, x, backend, *args, **kwargs)
     y = forward(self, x, backend, *args, **kwargs)
     declared = shape_at(self, shapes_of(x))
     several, count = is_several(declared), count_of(x)
@@ -122,7 +124,7 @@ def _traced(
     return y, None
 
 
-def _interpreted(
+def interpreted(
     layer: Module,
     x: Any,
     backend: Any,

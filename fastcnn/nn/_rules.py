@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastcnn._options import identifier, shape_of
 from fastcnn._sentences import misfit, no_attribute
 from fastcnn._types import Shape
-from fastcnn.nn._own import checked
+from fastcnn.nn._own import HOUSE, checked
 from fastcnn.nn._symbol import Symbol
 from fastcnn.nn._tree import FIXED, Tree, holds, unseen
 from fastcnn.nn._variable import Variable
@@ -83,7 +83,7 @@ def hold_to_rules(cls: type[Module]) -> None:
         )
     if "__init__" in vars(cls):
         cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
-    if cls.__module__.startswith("fastcnn.nn."):
+    if cls.__module__.startswith(HOUSE):
         cls._options = frozenset(list(inspect.signature(cls.__init__).parameters)[1:])
         cls._known = cls._options.union(
             *(vars(base).get("__annotations__", ()) for base in cls.__mro__)

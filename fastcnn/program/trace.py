@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastcnn.backend import Backend
     from fastcnn.nn import Buffer, Module
 
-__all__ = ["Symbol", "trace"]
+__all__ = ["Symbol", "shapes_given", "trace"]
 
 
 _PLAIN = (int, float, str, bool)  # options that stay what they are
@@ -112,8 +112,8 @@ class Tracer(Tracing):
             self._prefixes[id(module)] = prefix
             for name, variable in module._own().items():
                 kind = "parameter" if name in module._parameters else "buffer"
-                array = variable._data
-                value = Value(f"{prefix}{name}", kind, array.shape, array.dtype, variable)
+                array = variable._data  # without numbers yet, where shapes alone are asked for
+                value = Value(f"{prefix}{name}", kind, variable.shape, array.dtype, variable)
                 self.values[value.name] = self._variables[id(array)] = value
 
     def _new(
@@ -128,6 +128,15 @@ class Tracer(Tracing):
     def input(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Symbol:
         """Return an input of the program."""
         return Symbol(self._new(name, "input", shape, dtype), self)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the program's floats."""
+        return self._dtype
+
+    def symbol(self, array: Array) -> Symbol:
+        """Return a parameter's or buffer's array, or a constant, as ops return what they compute."""
+        return Symbol(self._value(array), self)
 
     def foreign(self, what: str) -> TypeError:
         """Return the error of a layer that does something which is no op."""
@@ -281,6 +290,18 @@ def _fixed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     return tuple(map(_fixed, value)) if isinstance(value, list) else value
+
+
+def shapes_given(model: Module, shapes: Sequence[Shape], batch_size: int = 1) -> list[Shape]:
+    """Return the shapes, without the batch axis, of what a planned model gives for such inputs."""
+    tracer = Tracer(model, np.dtype(np.float32), False)
+    given = tuple(
+        tracer.input(f"x{at}", (batch_size, *shape), tracer.dtype)
+        for at, shape in enumerate(shapes)
+    )
+    backend: Any = tracer
+    y, _ = model.forward(given if len(given) > 1 else given[0], backend)  # type: ignore[arg-type]
+    return [tuple(each.shape[1:]) for each in listed(y)]
 
 
 def trace(

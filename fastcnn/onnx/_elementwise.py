@@ -1,0 +1,186 @@
+"""Activations, functions of single numbers, and arithmetic of numbers that meet, as ONNX has them."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastcnn.onnx._call import Call, operator
+from fastcnn.onnx._tensor import Tensor, meeting, tensor_of
+
+__all__: list[str] = []
+
+_PLAIN = {
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "HardSwish": "hard_swish",
+    "Mish": "mish",
+    "Softplus": "softplus",
+    "Exp": "exp",
+    "Log": "log",
+    "Sqrt": "sqrt",
+    "Abs": "abs",
+    "Neg": "negative",
+    "Reciprocal": "reciprocal",
+    "Erf": "erf",
+}
+for _name, _op in _PLAIN.items():
+    operator(_name)(partial(lambda op, c: c.apply(op), _op))
+
+_ARITHMETIC = {
+    "Add": "add",
+    "Sum": "add",
+    "Sub": "subtract",
+    "Mul": "multiply",
+    "Div": "divide",
+    "Max": "maximum",
+    "Min": "minimum",
+    "Pow": "power",
+    "PRelu": "prelu",
+}
+
+
+@operator(*_ARITHMETIC)
+def _arithmetic(c: Call) -> Tensor:
+    if c.opset < 7 and c.get("broadcast", 0):
+        c.inputs[1] = _stretched(c)
+    return c.meet(_ARITHMETIC[c.op])
+
+
+def _stretched(c: Call) -> Any:
+    """Return what opset 6 calls b: its axes meet those of a from `axis` on."""
+    b = c.tensor(1)
+    lead = c.get("axis", c.x.rank - b.rank)
+    behind = c.x.rank - lead - b.rank
+    return b.reshaped(c.backend, (*b.shape, *[1] * behind))
+
+
+@operator("Mean")
+def _mean(c: Call) -> Tensor:
+    total = c.meet("add")
+    return Tensor(
+        c.backend.multiply(total.array, np.full(1, 1 / len(c.inputs), c.dtype)), total.order
+    )
+
+
+@operator("LeakyRelu")
+def _leaky_relu(c: Call) -> Tensor:
+    return c.apply("leaky_relu", negative_slope=c.get("alpha", 0.01))
+
+
+@operator("Elu")
+def _elu(c: Call) -> Tensor:
+    return c.apply("elu", alpha=c.get("alpha", 1.0))
+
+
+@operator("Celu")
+def _celu(c: Call) -> Tensor:
+    return c.apply("celu", alpha=c.get("alpha", 1.0))
+
+
+@operator("Selu")
+def _selu(c: Call) -> Tensor:
+    alpha, gamma = c.get("alpha", 1.6732632), c.get("gamma", 1.0507010)
+    if abs(alpha - 1.6732632423543772) < 1e-5 and abs(gamma - 1.0507009873554805) < 1e-5:
+        return c.apply("selu")
+    y = c.apply("elu", alpha=alpha)
+    return Tensor(c.backend.multiply(y.array, np.full(1, gamma, c.dtype)), y.order)
+
+
+@operator("Gelu")
+def _gelu(c: Call) -> Tensor:
+    if c.get("approximate", "none") == "tanh":
+        return c.apply("gelu", approximate=True)
+    return c.apply("gelu")
+
+
+@operator("HardSigmoid")
+def _hard_sigmoid(c: Call) -> Tensor:
+    return c.apply("hard_sigmoid", alpha=c.get("alpha", 0.2), beta=c.get("beta", 0.5))
+
+
+@operator("ThresholdedRelu")
+def _thresholded(c: Call) -> Tensor:
+    return _where_positive(c, c.get("alpha", 1.0))
+
+
+def _where_positive(c: Call, alpha: float) -> Tensor:
+    """Return x where it is more than alpha, else 0: by steps of 0 and 1."""
+    raise ValueError("expected an operator that fastcnn has, got ThresholdedRelu")
+
+
+@operator("Clip")
+def _clip(c: Call) -> Tensor:
+    low, high = c.number("min", 1), c.number("max", 2)
+    options = {
+        name: float(value)
+        for name, value in (("low", low), ("high", high))
+        if value is not None and math.isfinite(value) and abs(value) < 3.4e38
+    }
+    return c.apply("clip", **options) if options else c.x
+
+
+@operator("Softmax", "LogSoftmax")
+def _softmax(c: Call) -> Tensor:
+    """Over one axis from opset 13 on, before over all axes from one on, as if they were one."""
+    x, axis = c.x, c.get("axis", -1 if c.opset >= 13 else 1)
+    axis = axis % x.rank
+    before = x
+    if c.opset < 13 and math.prod(x.shape[axis:]) != x.shape[axis]:
+        x = x.reshaped(c.backend, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+        axis = 1
+    order = (*(each for each in x.order if each != axis), axis)
+    array = c.backend.softmax(x.stored(c.backend, order))
+    if c.op == "LogSoftmax":
+        array = c.backend.log(array)
+    y = Tensor(array, order)
+    return y if x is before else y.reshaped(c.backend, before.shape)
+
+
+@operator("Dropout")
+def _dropout(c: Call) -> Tensor:
+    """In training by its ratio, else what it is given; nobody reads its mask."""
+    ratio = float(c.number("ratio", 1, 0.5))
+    if not c.training or ratio == 0:
+        return c.x
+    mask = c.backend.mask(c.x.array.shape, ratio)
+    return Tensor(c.backend.dropout(c.x.array, mask, rate=ratio), c.x.order)
+
+
+@operator("Identity", "Cast", "CastLike", "QuantizeLinearFloat")
+def _identity(c: Call) -> Any:
+    """Numbers that are computed are floats of one width, whatever a file casts them to."""
+    return c.inputs[0]
+
+
+@operator("Floor", "Ceil", "Round", "Sign")
+def _step(c: Call) -> Tensor:
+    return c.apply(c.op.lower())
+
+
+@operator("Where")
+def _where(c: Call) -> Tensor:
+    """Of a condition that is known: a * (condition) + b * (1 - condition)."""
+    condition = c.constant(0)
+    assert condition is not None
+    a, b = c.inputs[1:3]
+    if condition.all():
+        return _expanded(c, a, condition)
+    if not condition.any():
+        return _expanded(c, b, condition)
+    chosen = np.asarray(condition, c.dtype)
+    return c.meet("add", c.meet("multiply", a, chosen), c.meet("multiply", b, 1 - chosen))
+
+
+def _expanded(c: Call, value: Any, condition: Any) -> Tensor:
+    others = [each for each in c.inputs if each is not value]
+    tensor = tensor_of(value, c.dtype)
+    shape = np.broadcast_shapes(tensor.shape, *(tensor_of(x, c.dtype).shape for x in others))
+    if shape == tensor.shape:
+        return tensor
+    (array, *_), order = meeting(c.backend, c.dtype, tensor, np.zeros(shape, np.bool_))
+    return Tensor(c.backend.expand(array, tuple(shape[axis] for axis in order)), order)

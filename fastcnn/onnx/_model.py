@@ -1,0 +1,213 @@
+"""OnnxModel: the network of an ONNX file as a model of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastcnn._types import Array, Shape
+from fastcnn.backend import Backend
+from fastcnn.nn import BatchNorm, Model, Module
+from fastcnn.nn._own import interpreted
+from fastcnn.nn._places import listed
+from fastcnn.nn._run import Tracing
+from fastcnn.nn._state import as_lists
+from fastcnn.onnx import _elementwise, _norms, _shaping, _windows  # noqa: F401  they are entered
+from fastcnn.onnx._call import OPERATORS, Call, Value
+from fastcnn.onnx._constants import NUMPY
+from fastcnn.onnx._tensor import Tensor, channels_last
+
+__all__ = ["OnnxModel", "Weights", "array_of", "run_node"]
+
+_SIZES = (320, 256)  # at which a network of open sizes is planned
+
+
+class Weights(Module):
+    """The arrays of one operator of a file, or of several that share them.
+
+    sizes: the shape of each by its name; trained: the names of those that training changes.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, Shape], trained: tuple[str, ...], *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
+        self.sizes, self.trained = dict(sizes), tuple(trained)
+
+    def declare(self, input_shape: Any) -> Any:
+        for name, shape in self.sizes.items():
+            declare = self.declare_parameter if name in self.trained else self.declare_buffer
+            declare(name, tuple(shape), lambda rng, shape=shape: np.zeros(shape))
+        return input_shape
+
+    def forward(self, x: Any, backend: Backend, **options: Any) -> NoReturn:
+        raise TypeError("Weights: expected the model that they are of to be run, got them alone")
+
+
+class _Graph:
+    """What a graph's description holds, as it runs."""
+
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        self.description = description
+        self.inputs = [dict(each) for each in description["inputs"]]
+        self.outputs = [dict(each) for each in description["outputs"]]
+        self.nodes = [dict(node) for node in description["nodes"]]
+        self.weights = {key: dict(value) for key, value in description["weights"].items()}
+        self.constants = {key: array_of(each) for key, each in description["constants"].items()}
+        self.opset = int(description["opset"])
+
+    def layers(self) -> dict[str, Module]:
+        """Return the layers that hold the weights, by their names."""
+        found: dict[str, Module] = {}
+        for name, each in self.description["layers"].items():
+            if "sizes" in each:
+                found[name] = Weights(each["sizes"], each["trained"], name=each["op"])
+            else:
+                found[name] = BatchNorm(momentum=each["momentum"], epsilon=each["epsilon"])
+        return found
+
+
+class OnnxModel(Model):
+    """The network of an ONNX file, which `fastcnn.onnx.load` returns.
+
+    Its operators run as ops of the backend; those that only do arithmetic with shapes are worked
+    out anew for each size of input. `layers` hold the weights, one for each operator that has some,
+    and are called as the weights are in the file; freezing one freezes these. Weights lie as ours
+    do: filters (R, S, C, K), dense ones (C, K).
+
+    graph: what config() tells of it. layout: "NHWC" of images that come and go channels last, "file" as
+    the file has them.
+    """
+
+    _takes_several = True
+
+    def __init__(
+        self, graph: Mapping[str, Any], layout: str = "NHWC", *, name: str | None = None
+    ) -> None:
+        Module.__init__(self, name=name)
+        self._graph, self.layout = _Graph(graph), layout
+        inputs, outputs = self._graph.inputs, self._graph.outputs
+        self._input_names = tuple(each["name"] for each in inputs)
+        self._output_names = tuple(each["name"] for each in outputs)
+        self._gives_dict = False
+        self._one_input, self._one_output = len(inputs) == 1, len(outputs) == 1
+        self._input_shapes = tuple(tuple(each["shape"]) for each in inputs)
+        held = self._graph.layers()
+        self._names, vars(self)["layers"] = tuple(held), tuple(held.values())
+
+    def children(self) -> dict[str, Module]:
+        return dict(zip(self._names, self.layers, strict=True))
+
+    def config(self) -> dict[str, Any]:
+        """Return what an OnnxModel is made of."""
+        name = {} if self.name is None else {"name": self.name}
+        return {"graph": as_lists(self._graph.description), "layout": self.layout, **name}
+
+    @classmethod
+    def from_config(cls, graph: Any = None, layout: Any = None, name: Any = None) -> OnnxModel:
+        """Return the model that config() tells of."""
+        return cls(graph, layout, name=name)
+
+    # ------------------------------------------------------------------ building
+    def plan(self, input_shape: Any) -> Any:
+        """Declare the layers; a size that the file leaves open is None in the model's shapes."""
+        if self.built or None not in chain(*self._input_shapes):
+            return super().plan(input_shape)
+        found = [super(OnnxModel, self).plan(self._closed(size)) for size in _SIZES]
+        vars(self).update(input_shape=self._own_shapes(), output_shape=_open(*found))
+        return self.output_shape
+
+    def _closed(self, size: int) -> Any:
+        """Return the inputs' shapes with a size in the place of those that are left open."""
+        shapes = tuple(
+            tuple(size if each is None else each for each in shape) for shape in self._input_shapes
+        )
+        return shapes[0] if self._one_input else shapes
+
+    def declare(self, input_shape: Any) -> Any:
+        for layer, each in zip(self.layers, self._graph.description["layers"].values(), strict=True):
+            layer.plan((each["channels"] if isinstance(layer, BatchNorm) else 1,))
+        from fastcnn.program.trace import shapes_given
+
+        given = input_shape if not self._one_input else (input_shape,)
+        result = shapes_given(self, given)
+        return result[0] if self._one_output else result
+
+    # ------------------------------------------------------------------ running
+    def forward(
+        self,
+        x: Any,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> Any:
+        """Return (y, backward); x and y are arrays, or tuples of them where there are several."""
+        if not isinstance(backend, Tracing):
+            options: Any = {"training": training, "rng": rng, "input_gradient": input_gradient}
+            return interpreted(self, x, backend, **options)
+        graph, held = self._graph, self.children()
+        values: dict[str, Value] = {"": None, **graph.constants}
+        for each, array in zip(graph.inputs, listed(x), strict=True):
+            rank = len(array.shape)
+            last = rank == 4 and self.layout == "NHWC" and not each["last"]
+            values[each["name"]] = Tensor(array, channels_last(rank) if last else None)
+        tracer: Any = backend
+        for name, each in graph.weights.items():
+            variable = held[each["layer"]]._own()[each["attribute"]]
+            values[name] = Tensor(tracer.symbol(variable._data), each["order"])
+        dtype = tracer.dtype
+        for node in graph.nodes:
+            module = held.get(node.get("layer", ""))
+            given = [values[name] for name in node["inputs"]]
+            results = run_node(node, given, graph.opset, tracer, dtype, module, training)
+            values.update(zip(node["outputs"], results, strict=False))
+        outputs = tuple(self._output(each, values[each["name"]], tracer) for each in graph.outputs)
+        return (outputs[0] if self._one_output else outputs), None
+
+    def _output(self, each: Mapping[str, Any], value: Value, tracer: Any) -> Any:
+        """Return the array that an output is."""
+        if not isinstance(value, Tensor):
+            value = Tensor(np.asarray(value, tracer.dtype))
+        last = value.rank == 4 and self.layout == "NHWC" and not each["last"]
+        return value.stored(tracer, channels_last(4) if last else None)
+
+
+def _open(one: Any, other: Any) -> Any:
+    """Return a shape, or several, with None where two differ."""
+    if isinstance(one, tuple):
+        return tuple(map(_open, one, other))
+    return one if one == other else None
+
+
+def run_node(
+    node: Mapping[str, Any],
+    given: list[Value],
+    opset: int,
+    backend: Any,
+    dtype: np.dtype[Any],
+    module: Module | None = None,
+    training: bool = False,
+) -> list[Value]:
+    """Return the results of one operator; by NumPy where all that it is given is known."""
+    op = node["op"]
+    call = Call(op, given, dict(node["attributes"]), opset, backend, dtype, module, training)
+    known = not any(isinstance(value, Tensor) for value in given)
+    function = NUMPY.get(op) if known else None
+    try:
+        found = (function or OPERATORS[op])(call)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{op} {node['name']}: {error}") from error
+    return list(found) if isinstance(found, list) else [found]
+
+
+def array_of(value: Any) -> Array:
+    """Return a constant of a graph: {"dtype": ..., "shape": ..., "data": ...}."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.array(value["data"], value["dtype"]).reshape(tuple(value["shape"]))

@@ -1,0 +1,154 @@
+"""Arrays of an ONNX graph, which has channels first, kept in the order that kernels want.
+
+A tensor has the axes of the file in an order of its own. A Transpose is another order and moves
+nothing, and a Reshape moves nothing where it splits and joins axes that lie side by side: so an
+image stays (N, H, W, C) through channel shuffles and gates, and the transposes that exporters of
+NHWC frameworks write cancel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn._types import Array, Shape
+
+__all__ = ["Tensor", "channels_last", "meeting", "tensor_of"]
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """Return the order of axes that kernels want: (0, 2, 3, 1) of images."""
+    return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
+
+
+class Tensor:
+    """An array of a backend whose axis i is the file's axis order[i]."""
+
+    def __init__(self, array: Any, order: Sequence[int] | None = None) -> None:
+        self.array = array
+        self.order = tuple(range(len(array.shape)) if order is None else order)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape that the file means."""
+        found = dict(zip(self.order, self.array.shape, strict=True))
+        return tuple(found[axis] for axis in range(len(found)))
+
+    @property
+    def rank(self) -> int:
+        return len(self.order)
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.shape}, order={self.order})"
+
+    def stored(self, backend: Any, order: Sequence[int] | None = None) -> Any:
+        """Return the array with the file's axes in this order, as they are in the file by default.
+
+        It is the array itself, or another shape of it, where only axes of length 1 move.
+        """
+        wanted = tuple(range(self.rank) if order is None else order)
+        if wanted == self.order:
+            return self.array
+        shape = self.shape
+        if [axis for axis in wanted if shape[axis] != 1] == [
+            axis for axis in self.order if shape[axis] != 1
+        ]:
+            return backend.reshape(self.array, tuple(shape[axis] for axis in wanted))
+        return backend.transpose(self.array, [self.order.index(axis) for axis in wanted])
+
+    def transposed(self, axes: Sequence[int]) -> Tensor:
+        """Return what ONNX's Transpose gives, without moving anything."""
+        place = {axis: new for new, axis in enumerate(axes)}
+        return Tensor(self.array, [place[axis] for axis in self.order])
+
+    def reshaped(self, backend: Any, shape: Sequence[int]) -> Tensor:
+        """Return the numbers in the file's order in another shape."""
+        new = tuple(shape)
+        groups = _groups(self.shape, new)
+        placed = None if groups is None else self._placed(groups)
+        if placed is None:
+            return Tensor(backend.reshape(self.stored(backend), new))
+        order = [axis for group in placed for axis in group]
+        return Tensor(backend.reshape(self.array, tuple(new[axis] for axis in order)), order)
+
+    def _placed(self, groups: list[tuple[range, range]]) -> list[range] | None:
+        """Return the new axes of each group, as the groups lie; None where one lies apart."""
+        lengths = self.shape
+        real = [axis for axis in self.order if lengths[axis] != 1]
+        found = []
+        for before, after in groups:
+            inside = [axis for axis in before if lengths[axis] != 1]
+            if inside:
+                at = real.index(inside[0])
+                if real[at : at + len(inside)] != inside:
+                    return None
+                place = float(self.order.index(inside[0]))
+            else:
+                place = self.order.index(before[0]) - 0.5 if before else math.inf
+            found.append((place, after))
+        return [after for _, after in sorted(found, key=lambda each: each[0])]
+
+
+def _groups(old: Shape, new: Shape) -> list[tuple[range, range]] | None:
+    """Return which axes of one shape become which of another: the smallest groups, in order.
+
+    None where there are no numbers.
+    """
+    if 0 in old or 0 in new:
+        return None
+    groups: list[tuple[range, range]] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        first_i, first_j = i, j
+        m = n = 1
+        if i < len(old):
+            m, i = old[i], i + 1
+        if j < len(new):
+            n, j = new[j], j + 1
+        while m != n:
+            if m < n:
+                m, i = m * old[i], i + 1
+            else:
+                n, j = n * new[j], j + 1
+        groups.append((range(first_i, i), range(first_j, j)))
+    return groups
+
+
+# ---------------------------------------------------------------------- two that meet
+def tensor_of(value: Tensor | Array, dtype: np.dtype[Any]) -> Tensor:
+    """Return a constant as a tensor; a tensor as it is."""
+    return value if isinstance(value, Tensor) else Tensor(np.asarray(value, dtype))
+
+
+def meeting(
+    backend: Any, dtype: np.dtype[Any], *values: Tensor | Array
+) -> tuple[list[Any], tuple[int, ...]]:
+    """Return arrays that broadcast as the file's do, and the order of the result's axes.
+
+    It is the order of the largest of them; the axes of length 1 in front of others are left out.
+    """
+    given = [tensor_of(value, dtype) for value in values]
+    rank = max(each.rank for each in given)
+    leader = max(
+        (each for each in given if each.rank == rank), key=lambda each: math.prod(each.shape)
+    )
+    return [_aligned(each, leader.order, backend) for each in given], leader.order
+
+
+def _aligned(tensor: Tensor, order: tuple[int, ...], backend: Any) -> Any:
+    """Return an array whose axes meet those of a tensor of this order, counted from the end."""
+    if tensor.order == order:
+        return tensor.array
+    lead = len(order) - tensor.rank
+    own = [axis - lead for axis in order if axis >= lead]
+    shape = tensor.shape
+    wanted = [1 if axis < lead else shape[axis - lead] for axis in order]
+    while len(wanted) > 1 and wanted[0] == 1:
+        del wanted[0]
+    if isinstance(tensor.array, np.ndarray):
+        return np.ascontiguousarray(tensor.array.transpose(own)).reshape(wanted)
+    array = tensor.stored(backend, own)
+    return array if tuple(array.shape) == tuple(wanted) else backend.reshape(array, tuple(wanted))
