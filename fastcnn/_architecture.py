@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ _HOUSE: Layers = {
     for cls in vars(nn).values()
     if isinstance(cls, type) and issubclass(cls, nn.Module) and cls is not nn.Module
 }
+_LATER = {"OnnxModel": "fastcnn.onnx"}  # where those are that are imported when a file names them
 _registered: dict[str, type[nn.Module]] = {}
 
 
@@ -70,7 +72,7 @@ def _checked_class(layer: object, where: str) -> str:
     if not isinstance(layer, type) or not issubclass(layer, nn.Module):
         raise TypeError(f"{where}: expected a subclass of nn.Module, got {layer!r:.80}")
     name = layer.__name__
-    if name in _HOUSE or layer is nn.Module:
+    if name in _HOUSE or name in _LATER or layer is nn.Module:
         raise ValueError(
             f"{where}: expected a name that no layer of fastcnn.nn has, got {_origin(layer)}; "
             "rename the class"
@@ -104,7 +106,7 @@ def _described(module: nn.Module, own: dict[str, type[nn.Module]]) -> dict[str, 
     """Return a layer in words, and note the classes that are not the house's."""
     cls = type(module)
     name = cls.__name__
-    is_own = _HOUSE.get(name) is not cls
+    is_own = _HOUSE.get(name) is not cls and not cls.__module__.startswith(_LATER.get(name, "-"))
     if is_own:
         if name in _HOUSE:
             raise ValueError(
@@ -193,12 +195,14 @@ def layer_from(description: object, layers: Layers) -> nn.Module:
         raise ValueError('architecture: expected objects with a "layer"')
     options = dict(description)
     name = options.pop("layer")
+    if name in _LATER:
+        layers = {**layers, name: getattr(import_module(_LATER[name]), name)}
     if name not in layers:
         raise ValueError(
             f"architecture: expected a layer of fastcnn.nn, got {name!r:.80}; register a class of "
             "this name with fastcnn.register, or pass it to fastcnn.load(path, layers=[...])"
         )
-    if name not in _HOUSE:
+    if name not in _HOUSE and name not in _LATER:
         if set(options) != {"options"} or not isinstance(options["options"], dict):
             raise ValueError(f'architecture: {name:.80}: expected "options", got others')
         options = options["options"]

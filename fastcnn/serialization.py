@@ -122,7 +122,10 @@ def _frozen(model: nn.Module) -> list[str]:
 def rebuild(description: Mapping[str, Any], layers: Mapping[str, type[nn.Module]]) -> nn.Module:
     """Return the model that `describe` described, planned but without weights."""
     model = layer_from(description.get("architecture"), layers)
-    model.plan(one_or_several(description.get("input_shape"), "input_shape", input_shape_of))
+    if isinstance(model, nn.Model):  # its inputs' shapes, which may be open, are its own
+        model.plan(model._own_shapes())
+    else:
+        model.plan(one_or_several(description.get("input_shape"), "input_shape", input_shape_of))
     modules = {prefix.rstrip("."): module for prefix, module in model._named()}
     frozen = description.get("frozen", [])
     if not isinstance(frozen, list) or not all(

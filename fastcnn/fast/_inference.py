@@ -9,7 +9,7 @@ and one call at a time; those that wait for the next call are kept, up to a numb
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from fastcnn.fast._plan import Plan
 from fastcnn.nn import Module
 from fastcnn.nn._places import is_several, shapes_of
 from fastcnn.program import Node, Program, trace
+from fastcnn.program.fold import folded
 from fastcnn.program.match import fuse
 from fastcnn.program.ops import method_of
 
@@ -288,19 +289,3 @@ class _Constant:
 
     def __init__(self, array: Array) -> None:
         self._data = array
-
-
-def folded(
-    weight: Array, bias: Array | None, norm: Sequence[Array], epsilon: float
-) -> tuple[Array, Array]:
-    """Return weight and bias of the layer that does what a layer and its norm do.
-
-    norm: gamma, beta, mean and variance. gamma * (x @ w + b - mean) / s + beta =
-    x @ (w * gamma / s) + (b - mean) * gamma / s + beta, s = sqrt(variance + epsilon): Jacob et
-    al., 2018, arXiv:1712.05877.
-    """
-    gamma, beta, mean, variance = (array.astype(np.float64) for array in norm)
-    with np.errstate(all="ignore"):  # what is not finite shows in the results, as it would unfolded
-        scale = gamma / np.sqrt(variance + epsilon)
-        b = ((0.0 if bias is None else bias) - mean) * scale + beta
-        return (weight * scale).astype(weight.dtype), b.astype(weight.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.onnx._call import Call
 
-__all__ = ["NUMPY", "DTYPES"]
+__all__ = ["DTYPES", "NUMPY"]
 
 # TensorProto.DataType of the types that arrays are made of.
 DTYPES = {
@@ -37,17 +37,17 @@ DTYPES = {
 def _divide(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu":
         return np.asarray(np.trunc(a / b), a.dtype)
-    return a / b
+    return np.asarray(a / b)
 
 
 def _gather(c: Call) -> Array:
     x, indices = c.inputs
-    return np.take(x, indices, axis=c.get("axis", 0))
+    return np.asarray(np.take(x, indices, axis=c.get("axis", 0)))
 
 
 def _slice(c: Call) -> Array:
     x = c.inputs[0]
-    return x[slices(c, x.shape)]
+    return np.asarray(x[slices(c, x.shape)])
 
 
 def slices(c: Call, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -148,12 +148,12 @@ def _constant_of_shape(c: Call) -> Array:
 def _cast(c: Call) -> Array:
     x = c.inputs[0]
     with np.errstate(all="ignore"):
-        return x.astype(DTYPES.get(c.get("to"), x.dtype))
+        return np.asarray(x, DTYPES.get(c.get("to"), x.dtype))
 
 
 def _clip(c: Call) -> Array:
     low, high = c.number("min", 1), c.number("max", 2)
-    return np.clip(c.inputs[0], low, high).astype(c.inputs[0].dtype)
+    return np.asarray(np.clip(c.inputs[0], low, high), c.inputs[0].dtype)
 
 
 def _pad(c: Call) -> Array:
@@ -163,16 +163,16 @@ def _pad(c: Call) -> Array:
     widths = list(zip(pads[:half], pads[half:], strict=True))
     if mode == "constant":
         return np.pad(x, widths, constant_values=value)
-    return np.pad(x, widths, mode={"edge": "edge", "reflect": "reflect", "wrap": "wrap"}[mode])
+    return np.asarray(np.pad(x, widths, mode=mode))
 
 
 def _where(c: Call) -> Array:
-    return np.where(*c.inputs)
+    return np.asarray(np.where(*c.inputs))
 
 
 def _range(c: Call) -> Array:
     start, stop, step = (value.reshape(-1)[0] for value in c.inputs)
-    return np.arange(start, stop, step, dtype=c.inputs[0].dtype)
+    return np.asarray(np.arange(start, stop, step, dtype=c.inputs[0].dtype))
 
 
 def _folded(function: Callable[..., Any]) -> Callable[[Call], Array]:
@@ -193,7 +193,7 @@ def _dequantized(c: Call) -> Array:
     if scale.size > 1:
         shape[c.get("axis", 1)] = -1
     shift = zero[0].astype(np.float32).reshape(shape) if zero and zero[0] is not None else 0
-    return (x.astype(np.float32) - shift) * scale.reshape(shape)
+    return np.asarray((x.astype(np.float32) - shift) * scale.reshape(shape))
 
 
 def _shape(c: Call) -> Array:

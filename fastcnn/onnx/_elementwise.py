@@ -1,4 +1,4 @@
-"""Activations, functions of single numbers, and arithmetic of numbers that meet, as ONNX has them."""
+"""Activations, functions of single numbers and arithmetic, as ONNX has them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _where_positive(c: Call, alpha: float) -> Tensor:
 @operator("Clip")
 def _clip(c: Call) -> Tensor:
     low, high = c.number("min", 1), c.number("max", 2)
-    options = {
+    options: dict[str, Any] = {
         name: float(value)
         for name, value in (("low", low), ("high", high))
         if value is not None and math.isfinite(value) and abs(value) < 3.4e38

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn._types import Array
 
-__all__ = ["File", "read"]
+__all__ = ["File", "package", "read"]
 
 _MOST_BYTES = 2 << 30  # of a protobuf message
 
@@ -36,7 +36,7 @@ def read(path: str) -> File:
     Raises ValueError for what is no ONNX model, OSError for what cannot be read, ImportError where
     the package onnx is not installed.
     """
-    onnx = _onnx()
+    onnx = package()
     size = os.path.getsize(path)
     if size > _MOST_BYTES:
         raise ValueError(f"{path}: expected an ONNX file of less than 2 GB, got {size} bytes")
@@ -55,13 +55,12 @@ def read(path: str) -> File:
     graph = model.graph
     constants = {each.name: _array(each, folder, path) for each in graph.initializer}
     nodes = list(_nodes(graph.node, constants, folder, path))
-    inputs = [
-        (each.name, *_type(each)) for each in graph.input if each.name not in constants
-    ]
+    inputs = [(each.name, *_type(each)) for each in graph.input if each.name not in constants]
     return File(nodes, constants, inputs, [each.name for each in graph.output], opset)
 
 
-def _onnx() -> Any:
+def package() -> Any:
+    """Return the package onnx; ImportError where it is not installed."""
     try:
         import onnx
     except ImportError:
@@ -75,7 +74,7 @@ def _kind(path: str) -> str:
     from fastcnn._reading import kind_of
 
     with open(path, "rb") as file:
-        return kind_of(file.read(16)) or "other bytes"
+        return kind_of(file) or "other bytes"
 
 
 def _nodes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,7 +15,13 @@ from fastcnn.nn._own import interpreted
 from fastcnn.nn._places import listed
 from fastcnn.nn._run import Tracing
 from fastcnn.nn._state import as_lists
-from fastcnn.onnx import _elementwise, _norms, _shaping, _windows  # noqa: F401  they are entered
+from fastcnn.onnx import (  # noqa: F401  they enter their operators
+    _elementwise,
+    _norms,
+    _quantized,
+    _shaping,
+    _windows,
+)
 from fastcnn.onnx._call import OPERATORS, Call, Value
 from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._tensor import Tensor, channels_last
@@ -40,7 +46,7 @@ class Weights(Module):
     def declare(self, input_shape: Any) -> Any:
         for name, shape in self.sizes.items():
             declare = self.declare_parameter if name in self.trained else self.declare_buffer
-            declare(name, tuple(shape), lambda rng, shape=shape: np.zeros(shape))
+            declare(name, tuple(shape), partial(_zeros, tuple(shape)))
         return input_shape
 
     def forward(self, x: Any, backend: Backend, **options: Any) -> NoReturn:
@@ -70,6 +76,10 @@ class _Graph:
         return found
 
 
+def _zeros(shape: Shape, rng: np.random.Generator) -> Array:
+    return np.zeros(shape)
+
+
 class OnnxModel(Model):
     """The network of an ONNX file, which `fastcnn.onnx.load` returns.
 
@@ -78,8 +88,8 @@ class OnnxModel(Model):
     and are called as the weights are in the file; freezing one freezes these. Weights lie as ours
     do: filters (R, S, C, K), dense ones (C, K).
 
-    graph: what config() tells of it. layout: "NHWC" of images that come and go channels last, "file" as
-    the file has them.
+    graph: what config() tells of it. layout: "NHWC" of images that come and go channels last,
+    "file" as the file has them.
     """
 
     _takes_several = True
@@ -107,15 +117,19 @@ class OnnxModel(Model):
         return {"graph": as_lists(self._graph.description), "layout": self.layout, **name}
 
     @classmethod
-    def from_config(cls, graph: Any = None, layout: Any = None, name: Any = None) -> OnnxModel:
+    def from_config(  # type: ignore[override]  # a model of a kind of its own
+        cls, graph: Any = None, layout: Any = None, name: Any = None
+    ) -> OnnxModel:
         """Return the model that config() tells of."""
         return cls(graph, layout, name=name)
 
     # ------------------------------------------------------------------ building
     def plan(self, input_shape: Any) -> Any:
         """Declare the layers; a size that the file leaves open is None in the model's shapes."""
-        if self.built or None not in chain(*self._input_shapes):
+        if input_shape != self._own_shapes() or not any(None in s for s in self._input_shapes):
             return super().plan(input_shape)
+        if self.built:
+            return self.output_shape
         found = [super(OnnxModel, self).plan(self._closed(size)) for size in _SIZES]
         vars(self).update(input_shape=self._own_shapes(), output_shape=_open(*found))
         return self.output_shape
@@ -128,11 +142,16 @@ class OnnxModel(Model):
         return shapes[0] if self._one_input else shapes
 
     def declare(self, input_shape: Any) -> Any:
-        for layer, each in zip(self.layers, self._graph.description["layers"].values(), strict=True):
+        given = (input_shape,) if self._one_input else tuple(input_shape)
+        if len(given) != len(self._input_shapes) or not all(map(_fits, given, self._input_shapes)):
+            raise ValueError(
+                f"OnnxModel: expected inputs of shape {self._own_shapes()}, got {input_shape}"
+            )
+        described = self._graph.description["layers"].values()
+        for layer, each in zip(self.layers, described, strict=True):
             layer.plan((each["channels"] if isinstance(layer, BatchNorm) else 1,))
         from fastcnn.program.trace import shapes_given
 
-        given = input_shape if not self._one_input else (input_shape,)
         result = shapes_given(self, given)
         return result[0] if self._one_output else result
 
@@ -175,6 +194,13 @@ class OnnxModel(Model):
             value = Tensor(np.asarray(value, tracer.dtype))
         last = value.rank == 4 and self.layout == "NHWC" and not each["last"]
         return value.stored(tracer, channels_last(4) if last else None)
+
+
+def _fits(shape: Shape, own: Shape) -> bool:
+    """Return whether a shape is one that a model takes: any size is, where its own is open."""
+    return len(shape) == len(own) and all(
+        size in (each, None) for each, size in zip(shape, own, strict=True)
+    )
 
 
 def _open(one: Any, other: Any) -> Any:

@@ -13,7 +13,7 @@ from fastcnn._types import Array
 from fastcnn.onnx._call import OPERATORS
 from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._file import File
-from fastcnn.onnx._model import OnnxModel, array_of, run_node
+from fastcnn.onnx._model import OnnxModel, run_node
 
 __all__ = ["graph_of"]
 
@@ -147,9 +147,7 @@ class _Layers:
 
     def node(self, node: dict[str, Any]) -> dict[str, Any]:
         """Return a node as a graph has it, with the layer that holds its weights."""
-        written = {
-            key: node[key] for key in ("op", "name", "inputs", "outputs")
-        }
+        written = {key: node[key] for key in ("op", "name", "inputs", "outputs")}
         written["attributes"] = {
             key: _plain(value) if isinstance(value, np.ndarray) else value
             for key, value in node["attributes"].items()
@@ -204,13 +202,24 @@ class _Layers:
         return key
 
     def _named(self, node: dict[str, Any]) -> str:
-        """Return a name for the layer of a node: that of its weight in PyTorch's words, if it is."""
+        """Return a name for the layer of a node: that of its weight, or of the node's scopes."""
         weight = node["inputs"][1] if len(node["inputs"]) > 1 else ""
-        found = re.fullmatch(r"([\w.]+)\.(weight|weight_quantized|kernel)", weight)
-        base = found[1] if found else node["name"]
-        base = re.sub(r"[^0-9A-Za-z_]+", ".", base).strip(".") or node["op"].lower()
+        found = re.fullmatch(r"([\w.]+)\.(weight|kernel)", weight)
+        base = found[1] if found else _path(node)
         self._used[base] += 1
         return base if self._used[base] == 1 else f"{base}_{self._used[base]}"
+
+
+def _path(node: dict[str, Any]) -> str:
+    """Return the scopes of a node, such as /layer1/layer1.0/conv1/Conv, in dotted words."""
+    parts: list[str] = []
+    for part in filter(None, re.split(r"[/:;@]", node["name"])):
+        if parts and part.startswith(f"{parts[-1]}."):  # PyTorch's exporter repeats what is around
+            parts.pop()
+        parts.append(part)
+    if len(parts) > 1 and parts[-1].startswith(node["op"]):
+        parts.pop()
+    return re.sub(r"[^0-9A-Za-z_]+", ".", ".".join(parts)).strip(".") or node["op"].lower()
 
 
 def _role(node: dict[str, Any], at: int, array: Array) -> _Role | None:

@@ -117,9 +117,7 @@ def _slice(c: Call) -> Tensor:
 
 def cut(c: Call, x: Tensor, parts: tuple[slice, ...]) -> Tensor:
     """Return a part of a tensor: a slice of each of the file's axes."""
-    if all(
-        part.indices(size) == (0, size, 1) for part, size in zip(parts, x.shape, strict=True)
-    ):
+    if all(part.indices(size) == (0, size, 1) for part, size in zip(parts, x.shape, strict=True)):
         return x
     mine = [parts[axis] for axis in x.order]
     array = c.backend.strided_slice(
@@ -220,7 +218,7 @@ def _reduce(c: Call) -> Tensor:
 # ---------------------------------------------------------------------- products
 @operator("Gemm")
 def _gemm(c: Call) -> Tensor:
-    """alpha * A' @ B' + beta * C; B lies (C, K) already in the layer that holds it."""
+    """Alpha * A' @ B' + beta * C; B lies (C, K) already in the layer that holds it."""
     alpha, beta = c.get("alpha", 1.0), c.get("beta", 1.0)
     a = c.x.transposed((1, 0)) if c.get("transA", 0) else c.x
     b = c.tensor(1)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-
 from fastcnn.onnx._call import Call, last, operator
 from fastcnn.onnx._tensor import Tensor, channels_last
 
@@ -223,13 +222,13 @@ def _resize(c: Call) -> Tensor:
             ratio[axis], size[axis] = found[at], int(wanted)
             if policy != "stretch":
                 ratio[axis] = (min if policy == "not_larger" else max)(found)
-                size[axis] = int(math.floor(ratio[axis] * x.shape[axis] + 0.5))
+                size[axis] = math.floor(ratio[axis] * x.shape[axis] + 0.5)
         given = None
     else:
         if not scales:
             raise ValueError("expected scales or sizes, got neither")
         for axis, scale in zip(axes, scales, strict=True):
-            ratio[axis], size[axis] = scale, int(math.floor(x.shape[axis] * scale))
+            ratio[axis], size[axis] = scale, math.floor(x.shape[axis] * scale)
         given = ratio
     return _resized(c, x, size, given, method, rule, options)
 

@@ -135,7 +135,7 @@ class Tracer(Tracing):
         return self._dtype
 
     def symbol(self, array: Array) -> Symbol:
-        """Return a parameter's or buffer's array, or a constant, as ops return what they compute."""
+        """Return a weight's array, or a constant, as ops return what they compute."""
         return Symbol(self._value(array), self)
 
     def foreign(self, what: str) -> TypeError:

@@ -1,0 +1,511 @@
+"""What each op of a program is in an ONNX file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastcnn._options import pads_of, pair
+from fastcnn._types import Shape
+from fastcnn.onnx._emit import Emitted, Emitter
+from fastcnn.onnx._tensor import Tensor, meeting
+
+__all__ = ["FIRST", "WRITTEN", "Writing"]
+
+FIRST = (0, 3, 1, 2)  # our axes (N, H, W, C) in the order of ONNX's images
+WRITTEN: dict[str, Callable[..., Any]] = {}
+
+
+class Writing:
+    """One op as it is written: the emitter, the shapes of its results, the name of the first."""
+
+    def __init__(self, emit: Emitter, shapes: list[Shape], name: str, open_size: bool) -> None:
+        self.emit, self.shapes, self.name, self.open_size = emit, shapes, name, open_size
+
+    def node(
+        self, op: str, inputs: list[Any], order: tuple[int, ...] | None, **attributes: Any
+    ) -> Tensor:
+        """Return the op's result, by a node whose result has our axes in this order."""
+        (shape, *_) = self.shapes
+        order = tuple(range(len(shape))) if order is None else order
+        array = self.emit.node(
+            op, inputs, tuple(shape[axis] for axis in order), self.name, **attributes
+        )
+        return Tensor(array, order)
+
+    def step(self, op: str, *inputs: Any, shape: Shape | None = None, **attributes: Any) -> Emitted:
+        """Return a result on the way, of the first input's shape unless another is given."""
+        return self.emit.node(op, list(inputs), shape or inputs[0].shape, self.name, **attributes)
+
+    def images(self, x: Tensor) -> Any:
+        return x.stored(self.emit, FIRST)
+
+
+def written(*ops: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function that writes these ops, of (writing, *arrays, **options)."""
+
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        WRITTEN.update(dict.fromkeys(ops, function))
+        return function
+
+    return enter
+
+
+# ---------------------------------------------------------------------- windows
+def _window(
+    at: Writing, x: Tensor, kernel: tuple[int, int], stride: Any, padding: Any, dilation: Any = 1
+) -> dict[str, Any]:
+    strides, dilations = pair(stride), pair(dilation)
+    options: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(strides)}
+    if dilations != (1, 1):
+        options["dilations"] = list(dilations)
+    if at.open_size and padding == "same":
+        return {**options, "auto_pad": "SAME_UPPER"}
+    (top, bottom), (left, right) = pads_of(padding, x.shape[1:3], kernel, strides, dilations)
+    return {**options, "pads": [top, left, bottom, right]}
+
+
+@written("conv2d")
+def _conv2d(
+    at: Writing,
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    options = _window(at, x, (w.shape[0], w.shape[1]), stride, padding, dilation)
+    given = [at.images(x), w.stored(at.emit, (3, 2, 0, 1)), b and b.array]
+    return at.node("Conv", given, FIRST, group=groups, **options)
+
+
+@written("conv2d_transpose")
+def _conv2d_transpose(
+    at: Writing,
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+) -> Tensor:
+    strides, extra, kernel = pair(stride), pair(output_padding), w.shape[:2]
+    (top, bottom), (left, right) = pads_of(padding, at.shapes[0][1:3], kernel, strides)
+    given = [at.images(x), w.stored(at.emit, (3, 2, 0, 1)), b and b.array]
+    return at.node(
+        "ConvTranspose",
+        given,
+        FIRST,
+        group=groups,
+        kernel_shape=list(kernel),
+        strides=list(strides),
+        pads=[top, left, bottom, right],
+        output_padding=list(extra) if any(extra) else None,
+    )
+
+
+@written("max_pool2d")
+def _max_pool2d(
+    at: Writing,
+    x: Tensor,
+    *,
+    pool_size: Any = 2,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    dilation: Any = 1,
+) -> Tensor:
+    kernel = pair(pool_size)
+    stride = kernel if stride is None else stride
+    options = _window(at, x, kernel, stride, padding, dilation)
+    return at.node("MaxPool", [at.images(x)], FIRST, ceil_mode=int(ceil_mode), **options)
+
+
+@written("avg_pool2d")
+def _avg_pool2d(
+    at: Writing,
+    x: Tensor,
+    *,
+    pool_size: Any = 2,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
+) -> Tensor:
+    kernel = pair(pool_size)
+    options = _window(at, x, kernel, kernel if stride is None else stride, padding)
+    flags = {"ceil_mode": int(ceil_mode), "count_include_pad": int(count_include_pad)}
+    return at.node("AveragePool", [at.images(x)], FIRST, **flags, **options)
+
+
+@written("global_avg_pool2d")
+def _global_avg_pool2d(at: Writing, x: Tensor) -> Tensor:
+    n, channels = at.shapes[0]
+    pooled = at.step("GlobalAveragePool", at.images(x), shape=(n, channels, 1, 1))
+    return Tensor(at.emit.node("Flatten", [pooled], (n, channels), at.name, axis=1))
+
+
+@written("upsample2d")
+def _upsample2d(at: Writing, x: Tensor, *, factor: Any, method: str = "nearest") -> Tensor:
+    rows, columns = pair(factor)
+    scales = np.array([1, 1, rows, columns], np.float32)
+    if method == "nearest":
+        rule = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+                "nearest_mode": "floor"}  # fmt: skip
+    else:
+        rule = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return at.node("Resize", [at.images(x), None, scales], FIRST, **rule)
+
+
+@written("resize2d")
+def _resize2d(
+    at: Writing,
+    x: Tensor,
+    *,
+    size: Any,
+    method: str = "nearest",
+    coordinates: str = "half_pixel",
+    rounding: str = "round_prefer_floor",
+    scale: Any = None,
+    cubic_coefficient: float = -0.75,
+) -> Tensor:
+    modes = {"nearest": "nearest", "bilinear": "linear", "cubic": "cubic"}
+    options: dict[str, Any] = {
+        "mode": modes[method],
+        "coordinate_transformation_mode": coordinates,
+    }
+    if method == "nearest":
+        options["nearest_mode"] = rounding
+    if method == "cubic":
+        options["cubic_coeff_a"] = cubic_coefficient
+    if scale is not None:
+        ratios = scale if isinstance(scale, (tuple, list)) else (scale, scale)
+        scales = np.array([1, 1, *ratios], np.float32)
+        return at.node("Resize", [at.images(x), None, scales], FIRST, **options)
+    _, rows, columns, _ = at.shapes[0]
+    if at.open_size:
+        raise ValueError("expected a scale for images of any size, got a size")
+    # Only the scale of an axis may be asked for beside the batch, whose size is open.
+    ratios = [rows / x.shape[1], columns / x.shape[2]]
+    scales = np.array([1, 1, *ratios], np.float32)
+    lengths = [math.floor(length * float(ratio)) for length, ratio in
+               zip(x.shape[1:3], scales[2:], strict=True)]  # fmt: skip
+    if lengths != [rows, columns] and at.emit.opset >= 18:
+        sizes = at.emit.integers(rows, columns)
+        return at.node("Resize", [at.images(x), None, None, sizes], FIRST, axes=[2, 3], **options)
+    return at.node("Resize", [at.images(x), None, scales], FIRST, **options)
+
+
+@written("depth_to_space", "space_to_depth")
+def _blocks(at: Writing, x: Tensor, *, block: int, mode: str = "DCR", op: str = "") -> Tensor:
+    if len(at.shapes[0]) and at.shapes[0][3] < x.shape[3]:
+        return at.node("DepthToSpace", [at.images(x)], FIRST, blocksize=block, mode=mode)
+    if mode != "DCR":
+        raise ValueError("expected space_to_depth in mode DCR, got CRD")
+    return at.node("SpaceToDepth", [at.images(x)], FIRST, blocksize=block)
+
+
+# ---------------------------------------------------------------------- normalization
+@written("batch_norm_inference")
+def _batch_norm(
+    at: Writing,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    *,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    order = FIRST if x.rank == 4 else None
+    vectors = [each.array for each in (gamma, beta, mean, variance)]
+    given = [x.stored(at.emit, order), *vectors]
+    return at.node("BatchNormalization", given, order, epsilon=epsilon)
+
+
+@written("layer_norm")
+def _layer_norm(
+    at: Writing,
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    array = x.stored(at.emit)
+    shape = x.shape[axis:]
+    scale = np.ones(shape, at.emit.dtype) if gamma is None else gamma.stored(at.emit)
+    shift = None if beta is None else beta.stored(at.emit)
+    if at.emit.opset >= 17:
+        given = [array, scale, shift]
+        return at.node("LayerNormalization", given, None, axis=axis, epsilon=epsilon)
+    count = len(shape)
+    axes = list(range(-count, 0))
+    one = (*x.shape[: x.rank - count], *[1] * count)
+    mean = at.step("ReduceMean", array, shape=one, axes=axes)
+    centred = at.step("Sub", array, mean)
+    squares = at.step("Mul", centred, centred)
+    variance = at.step("ReduceMean", squares, shape=one, axes=axes)
+    root = at.step("Sqrt", at.step("Add", variance, at.emit.number(epsilon)))
+    y = at.step("Mul", at.step("Div", centred, root), scale)
+    return Tensor(y if shift is None else at.step("Add", y, shift))
+
+
+@written("group_norm")
+def _group_norm(
+    at: Writing,
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    groups: int,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """By InstanceNormalization of each group as one row: at every opset."""
+    order = FIRST if x.rank == 4 else None
+    array, emit = x.stored(at.emit, order), at.emit
+    n, channels = array.shape[:2]
+    rows = emit.reshape(array, (n, groups, math.prod(array.shape[1:]) // groups))
+    ones, zeros = np.ones(groups, emit.dtype), np.zeros(groups, emit.dtype)
+    y = at.step("InstanceNormalization", rows, ones, zeros, epsilon=epsilon)
+    y = emit.reshape(y, array.shape)
+    behind = [1] * (len(array.shape) - 2)
+    for op, vector in (("Mul", gamma), ("Add", beta)):
+        if vector is not None:
+            y = at.step(op, y, emit.reshape(vector.array, (channels, *behind)))
+    return Tensor(y, order)
+
+
+@written("local_response_norm")
+def _lrn(at: Writing, x: Tensor, **options: Any) -> Tensor:
+    order = FIRST if x.rank == 4 else None
+    options["bias"] = options.pop("k", 1.0)
+    return at.node("LRN", [x.stored(at.emit, order)], order, **{"size": 5, **options})
+
+
+# ---------------------------------------------------------------------- of single numbers
+_SAME = {
+    "relu": "Relu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "selu": "Selu",
+    "softplus": "Softplus",
+    "exp": "Exp",
+    "log": "Log",
+    "sqrt": "Sqrt",
+    "abs": "Abs",
+    "negative": "Neg",
+    "reciprocal": "Reciprocal",
+    "erf": "Erf",
+    "round": "Round",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "sign": "Sign",
+}
+
+
+def _function(op: str, at: Writing, x: Tensor, **options: Any) -> Tensor:
+    return at.node(op, [x.array], x.order, **options)
+
+
+for _ours, _theirs in _SAME.items():
+    written(_ours)(partial(_function, _theirs))
+
+
+@written("leaky_relu")
+def _leaky_relu(at: Writing, x: Tensor, *, negative_slope: float = 0.01) -> Tensor:
+    return _function("LeakyRelu", at, x, alpha=negative_slope)
+
+
+@written("elu")
+def _elu(at: Writing, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return _function("Elu", at, x, alpha=alpha)
+
+
+@written("celu")
+def _celu(at: Writing, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return _function("Celu", at, x, alpha=alpha)
+
+
+@written("hard_sigmoid")
+def _hard_sigmoid(at: Writing, x: Tensor, *, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
+    return _function("HardSigmoid", at, x, alpha=alpha, beta=beta)
+
+
+@written("clip")
+def _clip(at: Writing, x: Tensor, *, low: float | None = None, high: float | None = None) -> Tensor:
+    bounds = [None if each is None else at.emit.number(each) for each in (low, high)]
+    return at.node("Clip", [x.array, *bounds], x.order)
+
+
+@written("silu")
+def _silu(at: Writing, x: Tensor) -> Tensor:
+    return at.node("Mul", [x.array, at.step("Sigmoid", x.array)], x.order)
+
+
+@written("hard_swish")
+def _hard_swish(at: Writing, x: Tensor) -> Tensor:
+    if at.emit.opset >= 14:
+        return _function("HardSwish", at, x)
+    gate = at.step("HardSigmoid", x.array, alpha=1 / 6, beta=0.5)
+    return at.node("Mul", [x.array, gate], x.order)
+
+
+@written("mish")
+def _mish(at: Writing, x: Tensor) -> Tensor:
+    if at.emit.opset >= 18:
+        return _function("Mish", at, x)
+    gate = at.step("Tanh", at.step("Softplus", x.array))
+    return at.node("Mul", [x.array, gate], x.order)
+
+
+@written("gelu")
+def _gelu(at: Writing, x: Tensor, *, approximate: bool = False) -> Tensor:
+    if at.emit.opset >= 20:
+        return _function("Gelu", at, x, approximate="tanh" if approximate else "none")
+    number = at.emit.number
+    if approximate:
+        cube = at.step("Mul", at.step("Mul", x.array, x.array), x.array)
+        inner = at.step("Add", x.array, at.step("Mul", cube, number(0.044715)))
+        gate = at.step("Tanh", at.step("Mul", inner, number(math.sqrt(2 / math.pi))))
+    else:
+        gate = at.step("Erf", at.step("Mul", x.array, number(math.sqrt(0.5))))
+    half = at.step("Mul", x.array, number(0.5))
+    return at.node("Mul", [half, at.step("Add", gate, number(1.0))], x.order)
+
+
+@written("softmax")
+def _softmax(at: Writing, x: Tensor) -> Tensor:
+    return _function("Softmax", at, x, axis=x.order.index(x.rank - 1))
+
+
+# ---------------------------------------------------------------------- numbers that meet
+_MEETING = {
+    "add": "Add",
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "maximum": "Max",
+    "minimum": "Min",
+    "power": "Pow",
+    "prelu": "PRelu",
+}
+
+
+def _meeting(op: str, at: Writing, **values: Tensor) -> Tensor:
+    arrays, order = meeting(at.emit, at.emit.dtype, *values.values())
+    return at.node(op, arrays, order)
+
+
+for _ours, _theirs in _MEETING.items():
+    written(_ours)(partial(_meeting, _theirs))
+
+
+@written("linear")
+def _linear(at: Writing, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    given = [x.stored(at.emit), w.stored(at.emit), b and b.array]
+    return at.node("Gemm", given, None)
+
+
+@written("matmul")
+def _matmul(at: Writing, a: Tensor, b: Tensor) -> Tensor:
+    return at.node("MatMul", [a.stored(at.emit), b.stored(at.emit)], None)
+
+
+@written("concat")
+def _concat(at: Writing, xs: list[Tensor], *, axis: int = -1) -> Tensor:
+    order = max(xs, key=lambda each: math.prod(each.shape)).order
+    arrays = [each.stored(at.emit, order) for each in xs]
+    return at.node("Concat", arrays, order, axis=order.index(axis % len(order)))
+
+
+# ---------------------------------------------------------------------- shapes
+@written("reshape")
+def _reshape(at: Writing, x: Tensor, *, shape: Shape) -> Tensor:
+    return x.reshaped(at.emit, at.shapes[0])
+
+
+@written("transpose")
+def _transpose(at: Writing, x: Tensor, *, axes: tuple[int, ...]) -> Tensor:
+    return x.transposed([axis % x.rank for axis in axes])
+
+
+@written("expand")
+def _expand(at: Writing, x: Tensor, *, shape: Shape) -> Tensor:
+    whole = at.shapes[0]
+    if x.shape[0] != whole[0] or x.rank != len(whole):
+        raise ValueError("expected an expand of axes behind the batch, got one of the batch")
+    order = x.order
+    asked = [1 if axis == 0 else whole[axis] for axis in order]
+    return at.node("Expand", [x.array, at.emit.integers(*asked)], order)
+
+
+@written("pad")
+def _pad(
+    at: Writing, x: Tensor, *, widths: Any, mode: str = "constant", value: float = 0.0
+) -> Tensor:
+    moved = [widths[axis] for axis in x.order]
+    pads = at.emit.integers(*(before for before, _ in moved), *(after for _, after in moved))
+    given = [x.array, pads, at.emit.number(value) if mode == "constant" else None]
+    return at.node("Pad", given, x.order, mode=mode)
+
+
+@written("strided_slice")
+def _slice(at: Writing, x: Tensor, *, starts: Any, stops: Any, steps: Any = None) -> Tensor:
+    chosen: list[tuple[int, int, int, int]] = []
+    for axis in range(x.rank):
+        part = [None if each is None or axis >= len(each) else each[axis]
+                for each in (starts, stops, steps)]  # fmt: skip
+        start, stop, step = part
+        if part != [None, None, None] and slice(*part) != slice(None):
+            step = 1 if step is None else step
+            first = (0 if step > 0 else 2**62) if start is None else start
+            end = (2**62 if step > 0 else -(2**62)) if stop is None else stop
+            chosen.append((first, end, x.order.index(axis), step))
+    if not chosen:
+        return x
+    columns = [at.emit.integers(*column) for column in zip(*chosen, strict=True)]
+    return at.node("Slice", [x.array, *columns], x.order)
+
+
+@written("take")
+def _take(at: Writing, x: Tensor, *, indices: Any, axis: int = -1) -> Tensor:
+    place = x.order.index(axis % x.rank)
+    return at.node("Gather", [x.array, at.emit.integers(*indices)], x.order, axis=place)
+
+
+_REDUCTIONS = {
+    "reduce_sum": "ReduceSum",
+    "reduce_mean": "ReduceMean",
+    "reduce_max": "ReduceMax",
+    "reduce_min": "ReduceMin",
+}
+
+
+def _reduce(op: str, at: Writing, x: Tensor, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    axes = range(x.rank) if axis is None else (axis if isinstance(axis, (tuple, list)) else [axis])
+    axes = sorted(each % x.rank for each in axes)
+    places = [x.order.index(each) for each in axes]
+    as_input = at.emit.opset >= (13 if op == "ReduceSum" else 18)
+    given = [x.array, at.emit.integers(*places)] if as_input else [x.array]
+    options = {} if as_input else {"axes": places}
+    kept = [
+        1 if each in axes else length for each, length in zip(x.order, x.array.shape, strict=True)
+    ]
+    y = at.emit.node(op, given, tuple(kept), at.name, keepdims=1, **options)
+    whole = Tensor(y, x.order)
+    return whole if keepdims else whole.reshaped(at.emit, at.shapes[0])
+
+
+for _ours, _theirs in _REDUCTIONS.items():
+    written(_ours)(partial(_reduce, _theirs))
