@@ -111,6 +111,9 @@ class Evaluation(Setup):
                 result = run(floats(images, dtype))
             return under(names, list(result) if gives_several else result)
         shapes: Any = model.output_shape if gives_several else (model.output_shape,)
+        if any(None in one for one in shapes):  # a size that inputs leave open
+            first = run(*(floats(one[:1], dtype) for one in listed(images)))
+            shapes = [one.shape[1:] for one in listed(first)]
         outputs = [np.empty((count, *one), dtype) for one in shapes]
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)

@@ -14,7 +14,7 @@ from fastcnn._types import Array
 from fastcnn._weighted import Losses
 from fastcnn.backend import Backend
 from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called, is_op
-from fastcnn.nn._places import is_several
+from fastcnn.nn._places import is_several, shapes_of
 from fastcnn.nn._variable import Buffer, Parameter
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
 from fastcnn.program import Interpreter, Program, differentiate, trace
@@ -161,8 +161,10 @@ class Passes:
         loss, target = None, None
         if with_loss:
             loss, target = self._loss, (inputs[-1].shape, inputs[-1].dtype)
-        x = inputs[0]
-        return trace(self._model, len(x), dtype=x.dtype, training=True, loss=loss, target=target)
+        x = inputs[:-1] if with_loss else inputs
+        shapes = shapes_of(x) if is_several(self._model.input_shape) else shapes_of(x[0])
+        options: Any = {"loss": loss, "target": target, "input_shape": shapes}
+        return trace(self._model, len(x[0]), dtype=x[0].dtype, training=True, **options)
 
     def _plan(
         self,

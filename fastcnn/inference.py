@@ -14,7 +14,7 @@ from fastcnn._arrays import as_array
 from fastcnn._backends import as_fast, get_backend, packed_backend, unpacked_backend
 from fastcnn._batches import floats
 from fastcnn._hints import shape_hint
-from fastcnn._options import float_dtype
+from fastcnn._options import fits, float_dtype
 from fastcnn._sentences import explained
 from fastcnn._several import (
     dict_names_of,
@@ -73,6 +73,8 @@ class Predictor:
         self._words = model_in_words(model)
         self._ends, self._dict_names = input_ends(model), dict_names_of(model)
         plain = not self._ends.number and not several(self.output_shape)
+        self._integers: tuple[bool, ...] = getattr(model, "takes_integers", ())
+        plain = plain and not any(self._integers)
         self._is_plain = plain and self._dict_names is None
         self._model = copy.deepcopy(model)
         self._backend = get_backend(backend)
@@ -119,10 +121,17 @@ class Predictor:
             )
         shapes: Any = self.input_shape if self._ends.number else (self.input_shape,)
         names = self._ends.called("inputs") or ("x",)
+        if any(self._integers):
+            inputs = tuple(map(self._numbers, inputs, self._integers))
         checked = tuple(map(as_images, inputs, names, shapes))
         require_same_count(checked, names)
         result = self._run(*(floats(images, self.dtype) for images in checked))
         return under(self._dict_names, list(result) if isinstance(result, tuple) else result)
+
+    def _numbers(self, x: ArrayLike, integers: bool) -> ArrayLike:
+        """Return an input that is of integers as floats of the same values, any other as it is."""
+        array = as_array(x, "x")
+        return array.astype(self.dtype) if integers and array.dtype.kind in "biu" else array
 
     def _by_name(self, placed: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Return inputs that were given by their names in the model's order."""
@@ -162,10 +171,11 @@ def as_images(x: ArrayLike, where: str, input_shape: tuple[int, ...] | None) -> 
         )
     if len(images) == 0:
         raise ValueError(f"{where}: expected at least one image, got shape {images.shape}")
-    if input_shape is not None and images.shape[1:] != input_shape:
+    if input_shape is not None and not fits(images.shape[1:], input_shape):
+        sizes = ", ".join("any" if size is None else str(size) for size in input_shape)
+        hint = "" if None in input_shape else shape_hint(images.shape, input_shape)
         raise ValueError(
-            f"{where}: expected a batch of shape (n, {', '.join(map(str, input_shape))}), got "
-            f"{images.shape}{shape_hint(images.shape, input_shape)}"
+            f"{where}: expected a batch of shape (n, {sizes}), got {images.shape}{hint}"
         )
     return images
 

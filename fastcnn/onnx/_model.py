@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fastcnn._options import fits
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn import BatchNorm, Model, Module
@@ -108,6 +109,11 @@ class OnnxModel(Model):
         held = self._graph.layers()
         self._names, vars(self)["layers"] = tuple(held), tuple(held.values())
 
+    @property
+    def takes_integers(self) -> tuple[bool, ...]:
+        """Which of the inputs are integers in the file: they are taken as they are."""
+        return tuple(bool(each["integers"]) for each in self._graph.inputs)
+
     def children(self) -> dict[str, Module]:
         return dict(zip(self._names, self.layers, strict=True))
 
@@ -143,7 +149,7 @@ class OnnxModel(Model):
 
     def declare(self, input_shape: Any) -> Any:
         given = (input_shape,) if self._one_input else tuple(input_shape)
-        if len(given) != len(self._input_shapes) or not all(map(_fits, given, self._input_shapes)):
+        if len(given) != len(self._input_shapes) or not all(map(fits, given, self._input_shapes)):
             raise ValueError(
                 f"OnnxModel: expected inputs of shape {self._own_shapes()}, got {input_shape}"
             )
@@ -194,13 +200,6 @@ class OnnxModel(Model):
             value = Tensor(np.asarray(value, tracer.dtype))
         last = value.rank == 4 and self.layout == "NHWC" and not each["last"]
         return value.stored(tracer, channels_last(4) if last else None)
-
-
-def _fits(shape: Shape, own: Shape) -> bool:
-    """Return whether a shape is one that a model takes: any size is, where its own is open."""
-    return len(shape) == len(own) and all(
-        size in (each, None) for each, size in zip(shape, own, strict=True)
-    )
 
 
 def _open(one: Any, other: Any) -> Any:
