@@ -23,7 +23,6 @@ __all__ = [
     "argmax_dtype",
     "choice",
     "fits",
-    "fits",
     "flag",
     "float_dtype",
     "identifier",
