@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,23 +31,26 @@ class Call:
     """What an operator sees: its inputs and attributes, and the backend that writes ops down.
 
     inputs: a Tensor for what is computed and for weights, an array for what is known without the
-    batch, None for what is left out. module: the layer that holds its weights, if any.
+    batch, None for what is left out. module: the layer that holds its weights, if any. results: how
+    many of them have a name in the file.
     """
 
     def __init__(
         self,
         op: str,
         inputs: Sequence[Value],
-        attributes: dict[str, Any],
+        attributes: Mapping[str, Any],
         opset: int,
         backend: Any,
         dtype: np.dtype[Any],
         module: Any = None,
         training: bool = False,
+        results: int = 1,
     ) -> None:
-        self.op, self.inputs, self.attributes = op, list(inputs), attributes
+        self.op, self.inputs = op, list(inputs)
+        self.attributes = {key: _as_list(value) for key, value in attributes.items()}
         self.opset, self.backend, self.dtype = opset, backend, dtype
-        self.module, self.training = module, training
+        self.module, self.training, self.results = module, training, results
 
     def input(self, at: int) -> Value:
         """Return an input, None where it is left out."""
@@ -110,6 +113,13 @@ class Call:
             (a, b), order = meeting(self.backend, self.dtype, result, other)
             result = Tensor(getattr(self.backend, op)(a, b), order)
         return result
+
+
+def _as_list(value: Any) -> Any:
+    """Return an attribute as the file has it: a model's own file makes tuples of lists."""
+    if isinstance(value, Mapping):
+        return np.array(value["data"], value["dtype"]).reshape(tuple(value["shape"]))
+    return list(value) if isinstance(value, tuple) else value
 
 
 def last(array: Any, rank: int = 4) -> Tensor:

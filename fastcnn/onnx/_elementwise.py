@@ -103,14 +103,11 @@ def _hard_sigmoid(c: Call) -> Tensor:
     return c.apply("hard_sigmoid", alpha=c.get("alpha", 0.2), beta=c.get("beta", 0.5))
 
 
-@operator("ThresholdedRelu")
-def _thresholded(c: Call) -> Tensor:
-    return _where_positive(c, c.get("alpha", 1.0))
-
-
-def _where_positive(c: Call, alpha: float) -> Tensor:
-    """Return x where it is more than alpha, else 0: by steps of 0 and 1."""
-    raise ValueError("expected an operator that fastcnn has, got ThresholdedRelu")
+@operator("Softsign")
+def _softsign(c: Call) -> Tensor:
+    """Return x / (1 + |x|)."""
+    below = c.backend.add(c.backend.abs(c.x.array), np.ones(1, c.dtype))
+    return Tensor(c.backend.divide(c.x.array, below), c.x.order)
 
 
 @operator("Clip")
@@ -142,11 +139,13 @@ def _softmax(c: Call) -> Tensor:
 
 
 @operator("Dropout")
-def _dropout(c: Call) -> Tensor:
-    """In training by its ratio, else what it is given; nobody reads its mask."""
+def _dropout(c: Call) -> Any:
+    """In training by its ratio, else what it is given, and a mask of ones."""
     ratio = float(c.number("ratio", 1, 0.5))
     if not c.training or ratio == 0:
-        return c.x
+        return [c.x, np.ones(c.x.shape, np.bool_)] if c.results > 1 else c.x
+    if c.results > 1:
+        raise ValueError("expected nobody to read its mask in training, got an operator that does")
     mask = c.backend.mask(c.x.array.shape, ratio)
     return Tensor(c.backend.dropout(c.x.array, mask, rate=ratio), c.x.order)
 

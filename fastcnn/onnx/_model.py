@@ -158,7 +158,8 @@ class OnnxModel(Model):
             layer.plan((each["channels"] if isinstance(layer, BatchNorm) else 1,))
         from fastcnn.program.trace import shapes_given
 
-        result = shapes_given(self, given)
+        batch = self._graph.inputs[0]["batch"] or 1
+        result = shapes_given(self, given, batch)
         return result[0] if self._one_output else result
 
     # ------------------------------------------------------------------ running
@@ -220,7 +221,8 @@ def run_node(
 ) -> list[Value]:
     """Return the results of one operator; by NumPy where all that it is given is known."""
     op = node["op"]
-    call = Call(op, given, dict(node["attributes"]), opset, backend, dtype, module, training)
+    results = len(node["outputs"])
+    call = Call(op, given, node["attributes"], opset, backend, dtype, module, training, results)
     known = not any(isinstance(value, Tensor) for value in given)
     function = NUMPY.get(op) if known else None
     try:

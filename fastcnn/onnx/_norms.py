@@ -58,13 +58,23 @@ def _grouped(c: Call, groups: int) -> Tensor:
 
 
 @operator("LayerNormalization")
-def _layer_norm(c: Call) -> Tensor:
-    x, axis = c.x, c.get("axis", -1)
-    axis = axis % x.rank
+def _layer_norm(c: Call) -> Any:
+    """Over the axes from one to the last; its mean and 1 / deviation, too, where they are read."""
+    x, axis = c.x, c.get("axis", -1) % c.x.rank
     epsilon = c.get("epsilon", 1e-5)
-    array = x.stored(c.backend)
-    options: dict[str, Any] = {"axis": axis - x.rank, "epsilon": epsilon}
-    return Tensor(c.backend.layer_norm(array, bias(c, 1), bias(c, 2), **options))
+    if axis > 0 and c.results == 1:
+        options: dict[str, Any] = {"axis": axis - x.rank, "epsilon": epsilon}
+        array = x.stored(c.backend)
+        return Tensor(c.backend.layer_norm(array, bias(c, 1), bias(c, 2), **options))
+    axes = tuple(at for at, each in enumerate(x.order) if each >= axis)
+    mean = Tensor(c.backend.reduce_mean(x.array, axes, keepdims=True), x.order)
+    centred = c.meet("subtract", x, mean)
+    squares = c.meet("multiply", centred, centred)
+    variance = Tensor(c.backend.reduce_mean(squares.array, axes, keepdims=True), x.order)
+    root = c.apply("sqrt", c.meet("add", variance, np.full(1, epsilon)))
+    scale = c.apply("reciprocal", root)
+    y = c.meet("multiply", c.meet("multiply", centred, scale), c.inputs[1])
+    return [y if c.input(2) is None else c.meet("add", y, c.inputs[2]), mean, scale]
 
 
 @operator("LRN")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastcnn.onnx._call import Call, last, operator
 from fastcnn.onnx._tensor import Tensor, channels_last
 
@@ -105,8 +107,8 @@ def _conv_transpose(c: Call) -> Tensor:
     w = filters(c, transposed=True)
     rank = c.x.rank - 2
     window = _Window(c, c.x, w.shape[2 - rank : 2])
-    if any(each != 1 for each in window.dilations):
-        raise ValueError(f"expected dilations of 1, got {window.dilations}")
+    w = _dilated(c, w, window.dilations)
+    window.kernel = tuple(w.shape[:2])
     extra = [*[0] * (2 - rank), *(c.get("output_padding") or [0] * rank)]
     padding = [list(each) for each in window.padding]
     size = c.x.shape[2:]
@@ -135,6 +137,18 @@ def _conv_transpose(c: Call) -> Tensor:
     return window.tensor(c, y)
 
 
+def _dilated(c: Call, w: Any, dilations: tuple[int, ...]) -> Any:
+    """Return filters (R, S, ...) with zeros between their taps."""
+    if dilations == (1, 1):
+        return w
+    (r, s, *rest), (down, right) = w.shape, dilations
+    w = c.backend.reshape(w, (r, 1, s, 1, *rest))
+    w = c.backend.pad(w, ((0, 0), (0, down - 1), (0, 0), (0, right - 1), (0, 0), (0, 0)))
+    w = c.backend.reshape(w, (r * down, s * right, *rest))
+    ends = ((r - 1) * down + 1, (s - 1) * right + 1, None, None)
+    return c.backend.strided_slice(w, (None,) * 4, ends)
+
+
 # ---------------------------------------------------------------------- pools
 @operator("MaxPool")
 def _max_pool(c: Call) -> Tensor:
@@ -160,17 +174,46 @@ def _max_pool(c: Call) -> Tensor:
 @operator("AveragePool")
 def _average_pool(c: Call) -> Tensor:
     window = _Window(c, c.x, c.get("kernel_shape"))
-    dilation = {} if window.dilations == (1, 1) else {"dilation": window.dilations}
+    x, whole = window.images(c, c.x), bool(c.get("count_include_pad", 0))
+    wide = any(
+        2 * pad > k for pads, k in zip(window.padding, window.kernel, strict=True) for pad in pads
+    )
+    if window.dilations != (1, 1) or (wide and not c.get("ceil_mode", 0)):
+        return window.tensor(c, _averages(c, x, window, whole))
     y = c.backend.avg_pool2d(
-        window.images(c, c.x),
+        x,
         window.kernel,
         stride=window.strides,
         padding=window.padding,
         ceil_mode=bool(c.get("ceil_mode", 0)),
-        count_include_pad=bool(c.get("count_include_pad", 0)),
-        **dilation,
+        count_include_pad=whole,
     )
     return window.tensor(c, y)
+
+
+def _averages(c: Call, x: Any, window: _Window, whole: bool) -> Any:
+    """Return the means of windows of any kind, as a convolution of each channel by itself."""
+    if c.get("ceil_mode", 0):
+        raise ValueError("expected ceil_mode 0 of a dilated pool, got 1")
+    options: dict[str, Any] = {"stride": window.strides, "padding": window.padding}
+    options["dilation"] = window.dilations
+    channels, area = x.shape[3], math.prod(window.kernel)
+    w = np.full((*window.kernel, 1, channels), 1 / area, c.dtype)
+    y = c.backend.conv2d(x, w, groups=channels, **options)
+    if whole:
+        return y
+    counts: list[list[int]] = [
+        [
+            sum(0 <= p * stride + k * dilation - pads[0] < size for k in range(kernel))
+            for p in range(length)
+        ]
+        for length, size, kernel, stride, dilation, pads in zip(
+            y.shape[1:3], x.shape[1:3], window.kernel, window.strides, window.dilations,
+            window.padding, strict=True
+        )
+    ]  # fmt: skip
+    scale = area / np.outer(counts[0], counts[1]).reshape(1, *y.shape[1:3], 1)
+    return c.backend.multiply(y, scale.astype(c.dtype))
 
 
 @operator("GlobalAveragePool")
@@ -274,4 +317,5 @@ def _depth_to_space(c: Call) -> Tensor:
 
 @operator("SpaceToDepth")
 def _space_to_depth(c: Call) -> Tensor:
-    return last(c.backend.space_to_depth(c.images(), c.get("blocksize")))
+    mode = c.get("mode", "DCR")
+    return last(c.backend.space_to_depth(c.images(), c.get("blocksize"), mode=mode))
