@@ -28,6 +28,10 @@ BACKENDS: dict[str, Backend] = {"reference": reference} | {
     f"fast-{isa}": fastcnn.FastBackend(isa=isa) for isa in _kernels.available()
 }
 
+# Activations, by what their backward passes take.
+TAKE_X = ["leaky_relu", "hard_swish", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"]
+TAKE_Y = ["relu", "clip", "hard_sigmoid", "sigmoid", "tanh"]
+
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -90,9 +94,9 @@ def _calls() -> dict[str, Call]:
             draw(4096), draw(4096), draw(4096), draw(4096) ** 2, step=2, learning_rate=0.1
         ),
     }
-    for name in ("leaky_relu", "elu", "gelu", "silu", "hard_swish"):  # their backward passes take x
+    for name in TAKE_X:
         calls |= {name: call(x), f"{name}_backward": call(dx, x)}
-    for name in ("relu", "sigmoid", "tanh"):  # theirs take y
+    for name in TAKE_Y:
         calls |= {name: call(x), f"{name}_backward": call(dx, getattr(reference, name)(x))}
     return calls
 

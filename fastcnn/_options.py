@@ -31,6 +31,8 @@ __all__ = [
     "integer",
     "is_identifier",
     "kind_of",
+    "limit",
+    "limits",
     "name_or_none",
     "number",
     "one_or_several",
@@ -89,19 +91,24 @@ def integer(value: Any, where: str, minimum: int = 1, *, any_size: bool = False)
     return result
 
 
-def number(
-    value: Any, where: str, low: float = -math.inf, high: float = math.inf, *,
-    open_low: bool = False, open_high: bool = False,
-) -> float:  # fmt: skip
-    """Return `value` as a finite float between `low` and `high`."""
+def _real(value: Any, where: str) -> float:
+    """Return `value` as any float, infinities and NaN included."""
     if type(value) is not float and (
         isinstance(value, bool) or not isinstance(value, numbers.Real)
     ):
         raise TypeError(f"{where}: expected a number, got {kind_of(value)}")
     try:
-        result = float(value)
+        return float(value)
     except OverflowError:
         raise ValueError(f"{where}: expected a number that fits a float, got more") from None
+
+
+def number(
+    value: Any, where: str, low: float = -math.inf, high: float = math.inf, *,
+    open_low: bool = False, open_high: bool = False,
+) -> float:  # fmt: skip
+    """Return `value` as a finite float between `low` and `high`."""
+    result = _real(value, where)
     above = result > low if open_low else result >= low
     below = result < high if open_high else result <= high
     if not (math.isfinite(result) and above and below):
@@ -109,6 +116,23 @@ def number(
         limits = "" if low == -math.inf and high == math.inf else f" in {interval}"
         raise ValueError(f"{where}: expected a finite number{limits}, got {value}")
     return result
+
+
+def limit(value: Any, where: str) -> float | None:
+    """Return a bound as a float, which may be infinite, or None for none."""
+    result = None if value is None else _real(value, where)
+    if result is not None and math.isnan(result):
+        raise ValueError(f"{where}: expected a number or None, got nan")
+    return result
+
+
+def limits(low: Any, high: Any, where: str) -> tuple[float, float]:
+    """Return two bounds, infinite where there is none; ValueError unless low <= high."""
+    lower, upper = limit(low, f"{where}: low"), limit(high, f"{where}: high")
+    lower, upper = -math.inf if lower is None else lower, math.inf if upper is None else upper
+    if not lower <= upper:
+        raise ValueError(f"{where}: low: expected at most high, which is {upper:g}, got {lower:g}")
+    return lower, upper
 
 
 def flag(value: object, where: str) -> bool:

@@ -242,6 +242,14 @@ def real(op: str, name: str, value: Any) -> float:
         return math.inf
 
 
+def limit(op: str, name: str, value: Any) -> float:
+    """Return a float that may be infinite, but no NaN, and no infinity that was a number."""
+    number = real(op, name, value)
+    if math.isnan(number) or (math.isinf(number) and isinstance(value, int)):
+        raise ValueError(f"{op}: {name}: expected a number or None, got {shown(value)}")
+    return number
+
+
 def finite(op: str, name: str, value: Any) -> float:
     """Return a finite float."""
     number = real(op, name, value)

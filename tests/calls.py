@@ -17,12 +17,18 @@ from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
 from step_calls import STEPS, softmax_of
 
+from fastcnn._contract.activations import ROWS
 from fastcnn.backend import Array, Backend
+from fastcnn.program.ops import parameters_of
 
 Arguments = dict[str, Any]
 
 OPS = [name for name in dir(Backend) if not name.startswith("_")]
 FUSED = list(FUSED_BUILDERS)
+
+# Of single numbers, and what the backward op of each is given: x or y.
+ACTIVATIONS = [op for op in ROWS if parameters_of(op).arrays == ("x",) and op != "softmax"]
+SAVED = {op: parameters_of(f"{op}_backward").arrays[1] for op in ACTIVATIONS}
 
 # What an op writes to; every other argument of every op stays as it is.
 UPDATED = {"sgd_step": ("w", "velocity"), "adam_step": ("w", "m", "v")}
@@ -227,6 +233,10 @@ def _itself(x: Array) -> Array:
     return x
 
 
+def _gelu(draw: Draw) -> Arguments:
+    return {**_one_input(draw), "approximate": bool(draw.rng.integers(2))}
+
+
 def _dropout(draw: Draw) -> Arguments:
     mask = draw.rng.random(draw.shape) < 0.7
     return {"x": draw.normal(*draw.shape), "mask": mask, "rate": 0.3}
@@ -256,14 +266,28 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "relu_backward": _gradient_of(lambda x: np.maximum(x, 0), "y"),
     "leaky_relu": _with(_one_input, negative_slope=0.25),
     "leaky_relu_backward": _with(_gradient_of(_itself, "x"), negative_slope=0.25),
-    "elu": _with(_one_input, alpha=0.7),
-    "elu_backward": _with(_gradient_of(_itself, "x"), alpha=0.7),
-    "gelu": _one_input,
-    "gelu_backward": _gradient_of(_itself, "x"),
-    "silu": _one_input,
-    "silu_backward": _gradient_of(_itself, "x"),
+    "clip": _with(_one_input, low=-1.25, high=2.5),
+    "clip_backward": _with(_gradient_of(lambda x: x.clip(-1.25, 2.5), "y"), low=-1.25, high=2.5),
+    "hard_sigmoid": _with(_one_input, alpha=0.3, beta=0.4),
+    "hard_sigmoid_backward": _with(
+        _gradient_of(lambda x: (0.3 * x + 0.4).clip(0, 1), "y"), alpha=0.3, beta=0.4
+    ),
     "hard_swish": _one_input,
     "hard_swish_backward": _gradient_of(_itself, "x"),
+    "elu": _with(_one_input, alpha=0.7),
+    "elu_backward": _with(_gradient_of(_itself, "x"), alpha=0.7),
+    "selu": _one_input,
+    "selu_backward": _gradient_of(_itself, "x"),
+    "celu": _with(_one_input, alpha=0.7),
+    "celu_backward": _with(_gradient_of(_itself, "x"), alpha=0.7),
+    "gelu": _gelu,
+    "gelu_backward": lambda draw: {"dy": draw.normal(*draw.shape), **_gelu(draw)},
+    "silu": _one_input,
+    "silu_backward": _gradient_of(_itself, "x"),
+    "mish": _one_input,
+    "mish_backward": _gradient_of(_itself, "x"),
+    "softplus": _one_input,
+    "softplus_backward": _gradient_of(_itself, "x"),
     "sigmoid": _one_input,
     "sigmoid_backward": _gradient_of(lambda x: 1 / (1 + np.exp(-x)), "y"),
     "tanh": _one_input,

@@ -46,6 +46,9 @@ TOLERANCE = {
     "relu": EXACT,
     "concat": EXACT,
     "relu_backward": EXACT,
+    "clip": EXACT,
+    # In double, and then one rounding, as the reference.
+    "hard_sigmoid": ROUNDED_ONCE,
     # One rounding.
     "add": ROUNDED_ONCE,
     "multiply": ROUNDED_ONCE,
@@ -66,8 +69,12 @@ TOLERANCE = {
     "dropout": Tolerance(4, 0),
     # exp and its kin are good to a few roundoffs; the rest of each formula adds some more.
     "elu": Tolerance(8, 0),
+    "selu": Tolerance(8, 0),
+    "celu": Tolerance(8, 0),
     "sigmoid": Tolerance(8, 0),
     "silu": Tolerance(10, 0),
+    "mish": Tolerance(10, 0),
+    "softplus": Tolerance(8, 0),
     "hard_swish": Tolerance(8, 0),
     "tanh": Tolerance(8, 0),
     # x - max is rounded before exp: as many roundoffs as the difference is large.
@@ -77,6 +84,10 @@ TOLERANCE = {
     "sigmoid_backward": Tolerance(8, 0, 2),
     "tanh_backward": Tolerance(8, 0, 4),
     "silu_backward": Tolerance(16, 0, 8),
+    "mish_backward": Tolerance(16, 0, 8),
+    # Of e^q * dy, the rounding of q by the sum or quotient in front.
+    "softplus_backward": Tolerance(8, 0, 2),
+    "celu_backward": Tolerance(8, 0, 1),
     "hard_swish_backward": Tolerance(4, 0, 4),
     # In its tail, so is x*x/2; the tail is next to nothing beside the largest.
     "gelu": Tolerance(32, 1),

@@ -26,7 +26,7 @@ from fastcnn.backend import Array
 # The exponents of float32 are all drawn. Those of float64 are as many as leave the reference room
 # for the products of its formulas: they have no wider float.
 EXPONENTS = {"float32": (-149, 127), "float64": (-240, 240)}
-OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "dloss")
+OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "beta", "dloss")
 NOT_NEGATIVE = ("variance", "v", "class_weights", "sample_weights", "probabilities")
 
 
@@ -149,7 +149,8 @@ def _linear_relu_backward(call: Arguments, expected: Any, largest: float) -> tup
 
 def _elu_backward(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
     """exp(x) of the reference may vanish before it is multiplied with dy."""
-    lost = np.where(call["x"] > 0, 0, np.abs(call["dy"] * call["alpha"])) * 2.0**-1000
+    scale = max(np.abs(call.get("alpha", 2.0)), 2.0)
+    lost = np.where(call["x"] > 0, 0, np.abs(call["dy"] * scale)) * 2.0**-1000
     return (np.abs(expected[0]) + lost,)
 
 
@@ -162,8 +163,8 @@ def _sigmoid_backward(call: Arguments, expected: Any, largest: float) -> tuple[A
 
 
 def _gelu(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
-    """x * x / 2 is rounded before exp, which has as many roundoffs as it is large."""
-    return (np.abs(expected[0]) * (1 + call["x"] ** 2 / 16),)
+    """What exp is of is rounded before it, which has as many roundoffs as that is large."""
+    return (np.abs(expected[0]) * (1 + call["x"] ** 2 / 16 + np.abs(call["x"]) ** 3 / 200),)
 
 
 def _softmax(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
@@ -365,6 +366,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "batch_norm_inference": _batch_norm_inference,
     "batch_norm_inference_backward": _batch_norm_inference_backward,
     "elu_backward": _elu_backward,
+    "selu_backward": _elu_backward,
     "gelu": _gelu,
     "sigmoid_backward": _sigmoid_backward,
     "tanh_backward": _tanh_backward,

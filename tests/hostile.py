@@ -113,10 +113,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "softmax": {"x": ROWS},
     "softmax_backward": {"dy": ROWS, "y": ROWS},
 }
-for _op, _saved in {"relu": "y", "leaky_relu": "x", "elu": "x", "gelu": "x"}.items():
-    CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
-for _op, _saved in {"silu": "x", "hard_swish": "x", "sigmoid": "y", "tanh": "y"}.items():
-    CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
+for _saved, _ops in {
+    "x": "leaky_relu hard_swish elu selu celu gelu silu mish softplus",
+    "y": "relu clip hard_sigmoid sigmoid tanh",
+}.items():
+    for _op in _ops.split():
+        CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
 TRANSPOSED = ("conv2d_transpose", "conv2d_transpose_backward")
 CONVS = tuple(op for op in CALLS if op.startswith("conv") and op not in TRANSPOSED)

@@ -10,6 +10,18 @@ from trainers import every_kind, plain
 
 from fastcnn import nn
 
+OPTIONS: dict[str, dict[str, Any]] = {  # of ops, that are not the defaults
+    "conv2d": {"padding": 1},
+    "batch_norm_inference": {"epsilon": 0.1},
+    "max_pool2d": {"pool_size": 2},
+    "leaky_relu": {"negative_slope": 0.3},
+    "clip": {"low": -0.4, "high": 1.5},
+    "hard_sigmoid": {"alpha": 0.2, "beta": 0.4},
+    "elu": {"alpha": 1.7},
+    "celu": {"alpha": 1.7},
+    "gelu": {"approximate": True},
+}
+
 
 def blocks() -> nn.Sequential:
     """Blocks by Winograd and directly, strided, grouped, with a 3x3 pool, without bias."""

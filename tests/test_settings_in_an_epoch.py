@@ -16,7 +16,8 @@ Y = np.arange(12) % 3
 
 
 def network() -> Any:
-    part = nn.Sequential([nn.Conv2D(4, 3), nn.BatchNorm(), nn.LeakyReLU(), nn.ELU(2.0)])
+    pieces = [nn.Clip(-0.5, 2.0), nn.GELU(), nn.HardSigmoid()]
+    part = nn.Sequential([nn.Conv2D(4, 3), nn.BatchNorm(), nn.LeakyReLU(), nn.ELU(2.0), *pieces])
     return nn.Sequential([nn.Residual(nn.BatchNorm()), part, nn.Flatten(), nn.Dropout(0.5),
                           nn.Dense(3)])  # fmt: skip
 
@@ -28,6 +29,10 @@ SETTINGS: dict[str, tuple[Callable[[Any], Any], str, Any]] = {
     "running_variance": (lambda model: model[1][1], "running_variance", "biased"),
     "negative_slope": (lambda model: model[1][2], "negative_slope", 0.7),
     "alpha": (lambda model: model[1][3], "alpha", 0.3),
+    "low": (lambda model: model[1][4], "low", 0.25),
+    "high": (lambda model: model[1][4], "high", 0.5),
+    "approximate": (lambda model: model[1][5], "approximate", True),
+    "beta": (lambda model: model[1][6], "beta", 0.75),
 }
 
 

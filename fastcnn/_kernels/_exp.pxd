@@ -1,5 +1,5 @@
-# e^x, e^x - 1, and the tail of the normal distribution, as plain expressions without a branch:
-# inlined into a loop, they run in every lane of a vector, which the C library's do not.
+# e^x, e^x - 1, log(1 + e), and the tail of the normal distribution, as plain expressions without a
+# branch: inlined into a loop, they run in every lane of a vector, which the C library's do not.
 #
 # e^x = 2^n * e^r with n the integer next to x / ln 2 and |r| <= ln(2) / 2 (Cody and Waite, 1980);
 # e^r is its Taylor series, cut where a term falls below the rounding of float64, and for float32
@@ -112,6 +112,31 @@ cdef inline real expm1_negative(real x) noexcept nogil:
     n = t - magic()
     scale = power_of_two(t)
     return series(remainder(x, n)) * scale + (scale - <real> 1)
+
+
+cdef inline real log1p_fraction(real e) noexcept nogil:
+    """Return log(1 + e) for 0 <= e <= 1, precise for small e too.
+
+    It is the logarithm of 1 + e, or log(2) and that of (1 + e) / 2, whichever is nearer to 1: twice
+    the area tangent of s, |s| <= 0.172, by its Taylor series.
+    """
+    cdef bint near_two = e > <real> 0.41421356237309504880
+    cdef real s = (e - <real> 1 if near_two else e) / (e + (<real> 3 if near_two else <real> 2))
+    cdef real t, z = s * s, start = <real> 0.69314718055994530942 if near_two else <real> 0
+    if sizeof(real) == 8:
+        t = <real> (2. / 21.)
+        t = t * z + <real> (2. / 19.)
+        t = t * z + <real> (2. / 17.)
+        t = t * z + <real> (2. / 15.)
+        t = t * z + <real> (2. / 13.)
+        t = t * z + <real> (2. / 11.)
+        t = t * z + <real> (2. / 9.)
+    else:
+        t = <real> (2. / 9.)
+    t = t * z + <real> (2. / 7.)
+    t = t * z + <real> (2. / 5.)
+    t = t * z + <real> (2. / 3.)
+    return start + (s * <real> 2 + s * z * t)
 
 
 cdef inline real normal_tail(real t, real e) noexcept nogil:

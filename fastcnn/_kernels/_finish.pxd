@@ -5,13 +5,18 @@
 # nothing, where a pass of its own would read and write the whole output again. ReLU is an
 # instruction and stands here; any other activation is a call of its op's own loop, which
 # activations.pyx hands out: so it has the same bits here and there.
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
+from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from fastcnn._kernels._types cimport LANES, beats, load, real, splat, store, vec, where
 
+cdef struct Parameters:         # of an activation: as many as it has, the rest are 0
+    double first
+    double second
+
+
 # Writes `count` numbers to out; `out` may be a. An op of one input gets it twice.
 ctypedef void (*Loop)(
-    real* out, const real* a, const real* b, double parameter, Py_ssize_t count
+    real* out, const real* a, const real* b, Parameters parameters, Py_ssize_t count
 ) noexcept nogil
 
 
@@ -19,24 +24,22 @@ cdef struct Finish:
     bint any                    # whether there is anything to do
     bint relu
     Loop loop                   # of another activation; or NULL
-    double parameter            # of that activation
+    Parameters parameters       # of that activation
     const real* residual        # laid out as the output; or NULL
 
 
 cdef inline Finish nothing() noexcept nogil:
-    return Finish(False, False, NULL, 0, NULL)
+    return Finish(False, False, NULL, Parameters(0, 0), NULL)
 
 
-cdef inline Finish finishing(activation, double parameter):
-    """Return what to do; activation is None, or what `loop` of activations.pyx returned.
+cdef inline Finish finishing(activation):
+    """Return what to do; activation is None, or what `last_write` of activations.pyx returned.
 
     A residual is set behind it, by `add_residual`.
     """
-    cdef bint relu = PyCapsule_IsValid(activation, "relu")
-    cdef Loop loop = NULL
-    if activation is not None and not relu:
-        loop = <Loop> PyCapsule_GetPointer(activation, "activation")
-    return Finish(activation is not None, relu, loop, parameter, NULL)
+    if activation is None:
+        return nothing()
+    return (<const Finish*> PyCapsule_GetPointer(activation, "finish"))[0]
 
 
 cdef inline void add_residual(Finish* f, const real* residual) noexcept nogil:
@@ -46,7 +49,7 @@ cdef inline void add_residual(Finish* f, const real* residual) noexcept nogil:
 cdef inline void activate(const Finish* f, real* y, Py_ssize_t count) noexcept nogil:
     """Apply an activation that is not ReLU, if there is one, to `count` numbers at y."""
     if f.loop is not NULL:
-        f.loop(y, y, y, f.parameter, count)
+        f.loop(y, y, y, f.parameters, count)
 
 
 cdef inline vec finished(const Finish* f, vec v, Py_ssize_t at) noexcept nogil:

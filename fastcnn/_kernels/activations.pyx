@@ -1,20 +1,29 @@
 """Activations: elementwise, each backward directly below its forward.
 
-`loops_of` is their table. y output, x input, dy upstream gradient; arrays are flat. Every op is a
-loop over a range of them that the compiler vectorises; `over_ranges` gives every thread its range.
-A select on `x <= 0` or `x > 0` decides where a NaN goes.
-
-Longer than most: it holds every elementwise activation, each with its backward.
+`loops_of` is their table; the loops are in _pieces.pxd and _curves.pxd. y output, x input, dy
+upstream gradient; arrays are flat. Every op is a loop over a range of them that the compiler
+vectorises; `over_ranges` gives every thread its range.
 """
 
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cython.parallel cimport prange
-from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
+from libc.math cimport fabs
+from libc.stdlib cimport free, malloc
 
-from fastcnn._kernels._exp cimport (
-    exp_negative, expm1_negative, normal_tail, times_exp_negative,
+from fastcnn._kernels._curves cimport (
+    celu_backward_loop, celu_backward_wide_loop, celu_loop, celu_wide_loop, elu_backward_loop,
+    elu_backward_wide_loop, elu_loop, elu_wide_loop, gelu_backward_loop, gelu_loop,
+    gelu_tanh_backward_loop, gelu_tanh_loop, mish_backward_loop, mish_loop, selu_backward_loop,
+    selu_loop, sigmoid_backward_loop, sigmoid_loop, silu_backward_loop, silu_loop,
+    softplus_backward_loop, softplus_loop, tanh_backward_loop, tanh_loop,
 )
-from fastcnn._kernels._finish cimport Loop
+from fastcnn._kernels._finish cimport Finish, Loop, Parameters
+from fastcnn._kernels._pieces cimport (
+    clip_backward_loop, clip_loop, hard_sigmoid_backward_loop, hard_sigmoid_loop,
+    hard_swish_backward_loop, hard_swish_loop, leaky_relu_backward_loop,
+    leaky_relu_backward_wide_loop, leaky_relu_loop, leaky_relu_wide_loop, relu_backward_loop,
+    relu_loop,
+)
 from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
 
@@ -24,7 +33,7 @@ cdef enum:
 
 
 cdef void over_ranges(
-    Loop loop, real[::1] out, const real[::1] a, const real[::1] b, double parameter, int threads
+    Loop loop, real[::1] out, const real[::1] a, const real[::1] b, Parameters p, int threads
 ) noexcept:
     """Run `loop` over the arrays, each thread a range; an op of one input gets it twice."""
     cdef Py_ssize_t count = out.shape[0], size = (count // threads // PAGE + 1) * PAGE, i
@@ -35,14 +44,14 @@ cdef void over_ranges(
     for i in prange(0, count, size, nogil=True, num_threads=threads, schedule="static"):
         if streaming:
             stream_range(
-                loop, out_0 + i, a_0 + i, b_0 + i, parameter, min(size, count - i)
+                loop, out_0 + i, a_0 + i, b_0 + i, p, min(size, count - i)
             )
         else:
-            loop(out_0 + i, a_0 + i, b_0 + i, parameter, min(size, count - i))
+            loop(out_0 + i, a_0 + i, b_0 + i, p, min(size, count - i))
 
 
 cdef void stream_range(
-    Loop loop, real* out, const real* a, const real* b, double parameter, Py_ssize_t count
+    Loop loop, real* out, const real* a, const real* b, Parameters p, Py_ssize_t count
 ) noexcept nogil:
     """Run `loop` on pieces, and write each past the caches.
 
@@ -51,17 +60,22 @@ cdef void stream_range(
     cdef real[PIECE] piece
     cdef Py_ssize_t i = 0, at
     while i + PIECE <= count:
-        loop(piece, a + i, b + i, parameter, PIECE)
+        loop(piece, a + i, b + i, p, PIECE)
         for at in range(PIECE // LANES):
             stream(out + i + at * LANES, load(piece + at * LANES))
         i += PIECE
     drain()
-    loop(out + i, a + i, b + i, parameter, count - i)
+    loop(out + i, a + i, b + i, p, count - i)
 
 
 cdef inline bint fits(double parameter) noexcept nogil:
     """Return whether a number is one of `real` too; else products are made in double."""
     return sizeof(real) == 8 or parameter == 0 or 1e-37 < fabs(parameter) < 1e38
+
+
+cdef inline bint is_moderate(double parameter) noexcept nogil:
+    """Return whether what is lost of a number next to nothing stays so, times this one."""
+    return fits(parameter) and (sizeof(real) == 8 or fabs(parameter) < 1e4)
 
 
 # ---------------------------------------------------------------- the ops
@@ -70,250 +84,83 @@ cdef struct Loops:
     Loop backward
 
 
-cdef Loops loops_of(op, double parameter) except *:
-    """Return the loops of an activation; of one without a parameter, that is 0."""
-    cdef bint narrow = fits(parameter)
+cdef Parameters as_pair(parameters) except *:
+    """Return what the loops of an activation take, of a pair of numbers."""
+    first, second = parameters
+    return Parameters(first, second)
+
+
+cdef Loops loops_of(op, Parameters p) except *:
+    """Return the loops of an activation; p is 0 where it has no parameters."""
     if op == "relu":
         return Loops(relu_loop, relu_backward_loop)
-    if op == "leaky_relu" and narrow:
+    if op == "leaky_relu" and fits(p.first):
         return Loops(leaky_relu_loop, leaky_relu_backward_loop)
     if op == "leaky_relu":
         return Loops(leaky_relu_wide_loop, leaky_relu_backward_wide_loop)
-    # Where dy * exp(x) is next to nothing, what it loses stays so with an alpha that is not large.
-    if op == "elu" and narrow and (sizeof(real) == 8 or fabs(parameter) < 1e4):
+    if op == "clip":
+        return Loops(clip_loop, clip_backward_loop)
+    if op == "hard_sigmoid":
+        return Loops(hard_sigmoid_loop, hard_sigmoid_backward_loop)
+    if op == "hard_swish":
+        return Loops(hard_swish_loop, hard_swish_backward_loop)
+    # dy * exp(x) may be next to nothing, and so may x / alpha.
+    if op == "elu" and is_moderate(p.first):
         return Loops(elu_loop, elu_backward_loop)
     if op == "elu":
         return Loops(elu_wide_loop, elu_backward_wide_loop)
-    if op == "gelu":
-        return Loops(gelu_loop, gelu_backward_loop)
-    if op == "silu":
-        return Loops(silu_loop, silu_backward_loop)
-    if op == "hard_swish":
-        return Loops(hard_swish_loop, hard_swish_backward_loop)
-    if op == "sigmoid":
-        return Loops(sigmoid_loop, sigmoid_backward_loop)
+    if op == "selu":
+        return Loops(selu_loop, selu_backward_loop)
+    if op == "celu" and is_moderate(p.first):
+        return Loops(celu_loop, celu_backward_loop)
+    if op == "celu":
+        return Loops(celu_wide_loop, celu_backward_wide_loop)
     if op == "tanh":
         return Loops(tanh_loop, tanh_backward_loop)
+    if op == "sigmoid":
+        return Loops(sigmoid_loop, sigmoid_backward_loop)
+    if op == "silu":
+        return Loops(silu_loop, silu_backward_loop)
+    if op == "softplus":
+        return Loops(softplus_loop, softplus_backward_loop)
+    if op == "mish":
+        return Loops(mish_loop, mish_backward_loop)
+    if op == "gelu" and p.first != 0:
+        return Loops(gelu_tanh_loop, gelu_tanh_backward_loop)
+    if op == "gelu":
+        return Loops(gelu_loop, gelu_backward_loop)
     raise ValueError(f"activations: expected the name of one, got {op!r}")
 
 
-def forward(op, real[::1] y, const real[::1] x, double parameter, int threads):
-    over_ranges(loops_of(op, parameter).forward, y, x, x, parameter, threads)
+def forward(op, real[::1] y, const real[::1] x, parameters, int threads):
+    """Write an activation; `parameters` is a pair of numbers."""
+    cdef Parameters p = as_pair(parameters)
+    over_ranges(loops_of(op, p).forward, y, x, x, p, threads)
 
 
 def backward(
-    op, real[::1] dx, const real[::1] dy, const real[::1] saved, double parameter, int threads
+    op, real[::1] dx, const real[::1] dy, const real[::1] saved, parameters, int threads
 ):
     """Write the gradient; `saved` is x or y, as the loop's arguments say."""
-    over_ranges(loops_of(op, parameter).backward, dx, dy, saved, parameter, threads)
+    cdef Parameters p = as_pair(parameters)
+    over_ranges(loops_of(op, p).backward, dx, dy, saved, p, threads)
 
 
-def loop(op, double parameter):
-    """Return what applies an activation, for the last write of another kernel (_finish.pxd)."""
-    if op == "relu":
-        return PyCapsule_New(<void*> relu_loop, "relu", NULL)   # the others have it in line
-    return PyCapsule_New(<void*> loops_of(op, parameter).forward, "activation", NULL)
+# ---------------------------------------------------------------- behind another kernel
+cdef void let_go(object capsule) noexcept:
+    free(PyCapsule_GetPointer(capsule, "finish"))
 
 
-# ---------------------------------------------------------------- ReLU
-cdef void relu_loop(
-    real* y, const real* x, const real* _, double __, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        y[i] = 0 if x[i] <= 0 else x[i]
+def last_write(op, parameters):
+    """Return an activation as other kernels take it, to apply it in their last write: _finish.pxd.
 
-
-cdef void relu_backward_loop(
-    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        dx[i] = 0 if y[i] <= 0 else dy[i]
-
-
-# ---------------------------------------------------------------- leaky ReLU
-cdef void leaky_relu_loop(
-    real* y, const real* x, const real* _, double negative_slope, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real slope = <real> negative_slope
-    for i in range(count):
-        y[i] = x[i] if x[i] > 0 else slope * x[i]
-
-
-cdef void leaky_relu_wide_loop(
-    real* y, const real* x, const real* _, double slope, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        y[i] = x[i] if x[i] > 0 else <real> (slope * x[i])
-
-
-cdef void leaky_relu_backward_loop(
-    real* dx, const real* dy, const real* x, double negative_slope, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real slope = <real> negative_slope
-    for i in range(count):
-        dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
-
-
-cdef void leaky_relu_backward_wide_loop(
-    real* dx, const real* dy, const real* x, double slope, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        dx[i] = dy[i] if x[i] > 0 else <real> (slope * dy[i])
-
-
-# ---------------------------------------------------------------- ELU
-cdef void elu_loop(
-    real* y, const real* x, const real* _, double parameter, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real alpha = <real> parameter
-    for i in range(count):
-        y[i] = x[i] if x[i] > 0 else alpha * expm1_negative(x[i])
-
-
-cdef void elu_wide_loop(
-    real* y, const real* x, const real* _, double alpha, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        y[i] = x[i] if x[i] > 0 else <real> (alpha * expm1_in_double(x[i]))
-
-
-cdef void elu_backward_loop(
-    real* dx, const real* dy, const real* x, double parameter, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real alpha = <real> parameter
-    for i in range(count):
-        dx[i] = dy[i] if x[i] > 0 else alpha * times_exp_negative(dy[i], x[i])
-
-
-cdef void elu_backward_wide_loop(
-    real* dx, const real* dy, const real* x, double alpha, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        dx[i] = dy[i] if x[i] > 0 else <real> (dy[i] * alpha * exp_in_double(x[i]))
-
-
-# ---------------------------------------------------------------- GELU
-cdef inline real normal_distribution(real x, real e) noexcept nogil:
-    """Return the probability of less than x; e is e^(-x*x/2)."""
-    cdef real tail = normal_tail(<real> fabs(x), e)
-    return tail if x < 0 else <real> 1 - tail
-
-
-cdef void gelu_loop(
-    real* y, const real* x, const real* _, double __, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        y[i] = x[i] * normal_distribution(x[i], exp_negative(x[i] * x[i] * <real> -0.5))
-
-
-cdef void gelu_backward_loop(
-    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real e
-    for i in range(count):
-        e = exp_negative(x[i] * x[i] * <real> -0.5)
-        dx[i] = dy[i] * (normal_distribution(x[i], e) + x[i] * (e * <real> 0.398942280401432677940))
-
-
-# ---------------------------------------------------------------- SiLU
-cdef inline real logistic(real x) noexcept nogil:
-    # The exponent is never positive: e is at most 1, and neither end overflows.
-    cdef real e = exp_negative(-<real> fabs(x))
-    cdef real above = e if x < 0 else <real> 1
-    return above / (<real> 1 + e)
-
-
-cdef void silu_loop(
-    real* y, const real* x, const real* _, double __, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        y[i] = x[i] * logistic(x[i])
-
-
-cdef void silu_backward_loop(
-    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real s
-    for i in range(count):
-        s = logistic(x[i])
-        dx[i] = dy[i] * s * (<real> 1 + x[i] * (<real> 1 - s))
-
-
-# ---------------------------------------------------------------- hard swish
-cdef void hard_swish_loop(
-    real* y, const real* x, const real* _, double __, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real gate
-    for i in range(count):
-        # Times 1/6 and not by 6 in the end: no product is larger than x.
-        gate = x[i] + <real> 3
-        gate = <real> 0 if gate < 0 else gate       # a NaN passes both
-        gate = <real> 6 if gate > 6 else gate
-        y[i] = x[i] * (gate * <real> (1. / 6.))
-
-
-cdef void hard_swish_backward_loop(
-    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real slope
-    for i in range(count):
-        slope = (<real> 2 * x[i] + <real> 3) * <real> (1. / 6.)
-        slope = <real> 0 if x[i] <= -3 else slope
-        slope = <real> 1 if x[i] >= 3 else slope
-        dx[i] = dy[i] * slope
-
-
-# ---------------------------------------------------------------- sigmoid
-cdef void sigmoid_loop(
-    real* y, const real* x, const real* _, double __, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        y[i] = logistic(x[i])
-
-
-cdef void sigmoid_backward_loop(
-    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(count):
-        # In this order: dy * y may be beyond real where y is no probability, and dx not.
-        dx[i] = dy[i] * (<real> 1 - y[i]) * y[i]
-
-
-# ---------------------------------------------------------------- tanh
-cdef void tanh_loop(
-    real* y, const real* x, const real* _, double __, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real e, t
-    for i in range(count):
-        e = expm1_negative(<real> -2 * <real> fabs(x[i]))
-        t = e / (e + <real> 2)
-        y[i] = -t if x[i] > 0 else t
-
-
-cdef void tanh_backward_loop(
-    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real t
-    for i in range(count):
-        t = <real> fabs(y[i])   # 1 - t * t in two factors: no product is larger than the last
-        dx[i] = dy[i] * (<real> 1 - t) * (<real> 1 + t)
+    ReLU they have in line.
+    """
+    cdef Parameters p = as_pair(parameters)
+    cdef bint relu = op == "relu"
+    cdef Loop loop = NULL if relu else loops_of(op, p).forward
+    cdef Finish* finish = <Finish*> malloc(sizeof(Finish))
+    if finish is NULL:
+        raise MemoryError("no room for an activation")
+    finish[0] = Finish(True, relu, loop, p, NULL)
+    return PyCapsule_New(finish, "finish", let_go)

@@ -111,7 +111,7 @@ cpdef conv2d(
     const real[::1] b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t groups, int threads, bint packed=False,
-    activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
+    activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, G*C) with w (R, S, C, G*K) to y (N, P, Q, G*K).
 
@@ -119,7 +119,7 @@ cpdef conv2d(
     as y, is added to it; then comes the activation.
     """
     cdef Correlation op
-    op.bias, op.end = NULL, finishing(activation, parameter)
+    op.bias, op.end = NULL, finishing(activation)
     if b is not None:
         op.bias = &b[0]
     if residual is not None:
@@ -138,12 +138,12 @@ def bound_conv2d(
     const real[::1] b, real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
     Py_ssize_t groups, int threads, bint packed=False,
-    activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
+    activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of conv2d, its arrays looked at once."""
     return lambda: conv2d(
         y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w,
-        groups, threads, packed, activation, parameter, residual,
+        groups, threads, packed, activation, residual,
     )
 
 

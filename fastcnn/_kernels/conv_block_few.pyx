@@ -69,7 +69,7 @@ cdef void windows(
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, const real[::1] b, Py_ssize_t stride_h, Py_ssize_t stride_w,
-    int threads, activation=None, double parameter=0,
+    int threads, activation=None,
 ):
     """Write y and argmax (N, P, Q, K), K whole vectors, for x (N, H, W, 1) and w (3, 3, 1, K).
 
@@ -77,7 +77,7 @@ cpdef conv_block(
     argmax is left as it is.
     """
     cdef Py_ssize_t P = y.shape[1], Q = y.shape[2], K = y.shape[3], W = x.shape[2], i, k, n, p
-    cdef Finish end = finishing(activation, parameter)
+    cdef Finish end = finishing(activation)
     if 72.0 * y.shape[0] * P * Q * K < SERIAL_BELOW:
         threads = 1
     for i in prange(y.shape[0] * P, nogil=True, num_threads=threads, schedule="static"):
@@ -93,8 +93,7 @@ cpdef conv_block(
 def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, const real[::1] b, Py_ssize_t stride_h, Py_ssize_t stride_w,
-    int threads, activation=None, double parameter=0,
+    int threads, activation=None,
 ):
     """Return a function of nothing that is this call of conv_block, its arrays looked at once."""
-    return lambda: conv_block(y, argmax, x, w, b, stride_h, stride_w, threads, activation,
-                              parameter)
+    return lambda: conv_block(y, argmax, x, w, b, stride_h, stride_w, threads, activation)

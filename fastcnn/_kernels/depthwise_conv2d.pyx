@@ -29,7 +29,7 @@ cpdef depthwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
-    activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
+    activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (R, S, 1, C) to y (N, P, Q, C).
 
@@ -37,7 +37,7 @@ cpdef depthwise_conv2d(
     """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
-    op.bias, op.end = NULL, finishing(activation, parameter)
+    op.bias, op.end = NULL, finishing(activation)
     if b is not None:
         op.bias = &b[0]
     if residual is not None:
@@ -59,11 +59,11 @@ def bound_depthwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t pad_top, Py_ssize_t pad_left,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
-    activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
+    activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of depthwise_conv2d."""
     return lambda: depthwise_conv2d(y, x, w, b, stride_h, stride_w, pad_top, pad_left, dilation_h,
-                                    dilation_w, threads, activation, parameter, residual)
+                                    dilation_w, threads, activation, residual)
 
 
 def depthwise_conv2d_backward_input(

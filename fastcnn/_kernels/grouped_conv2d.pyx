@@ -229,8 +229,7 @@ cpdef grouped_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    int threads, bint packed=False, activation=None, double parameter=0,
-    const real[:, :, :, ::1] residual=None,
+    int threads, bint packed=False, activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (R, S, D, C) to y (N, P, Q, C).
 
@@ -239,7 +238,7 @@ cpdef grouped_conv2d(
     """
     cdef Correlation op
     cdef Py_ssize_t row, rows = y.shape[0] * y.shape[1]
-    op.bias, op.end = NULL, finishing(activation, parameter)
+    op.bias, op.end = NULL, finishing(activation)
     if b is not None:
         op.bias = &b[0]
     if residual is not None:
@@ -261,13 +260,11 @@ def bound_grouped_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w,
     Py_ssize_t pad_top, Py_ssize_t pad_left, Py_ssize_t dilation_h, Py_ssize_t dilation_w,
-    int threads, bint packed=False, activation=None, double parameter=0,
-    const real[:, :, :, ::1] residual=None,
+    int threads, bint packed=False, activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of grouped_conv2d."""
     return lambda: grouped_conv2d(y, x, w, b, workspace, stride_h, stride_w, pad_top, pad_left,
-                                  dilation_h, dilation_w, threads, packed, activation, parameter,
-                                  residual)
+                                  dilation_h, dilation_w, threads, packed, activation, residual)
 
 
 def grouped_conv2d_backward_input(

@@ -103,12 +103,12 @@ cdef void panel_task(
 
 cpdef linear_few(
     real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, const real[::1] b,
-    activation, double parameter, int threads,
+    activation, int threads,
 ):
     """Write y (N, K) for x (N, C) and w (C, K)."""
     cdef Py_ssize_t N = x.shape[0], C = w.shape[0], K = w.shape[1], panels, task
     cdef const real* b_0 = NULL
-    cdef Finish end = finishing(activation, parameter)
+    cdef Finish end = finishing(activation)
     if b is not None:
         b_0 = &b[0]
     if C * K < SERIAL_BELOW:
@@ -128,7 +128,7 @@ cpdef linear_few(
 
 def bound_linear_few(
     real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, const real[::1] b,
-    activation, double parameter, int threads,
+    activation, int threads,
 ):
     """Return a function of nothing that is this call of linear_few, its arrays looked at once."""
-    return lambda: linear_few(y, x, w, b, activation, parameter, threads)
+    return lambda: linear_few(y, x, w, b, activation, threads)

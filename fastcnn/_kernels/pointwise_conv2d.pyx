@@ -234,7 +234,7 @@ def pack_weights(real[::1] workspace, const real[:, ::1] w, b):
 cpdef pointwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
-    bint packed=False, activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
+    bint packed=False, activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (C, K) to y (N, P, Q, K).
 
@@ -242,7 +242,7 @@ cpdef pointwise_conv2d(
     then comes ReLU if asked for.
     """
     cdef Product op
-    op.bias, op.ready, op.end = NULL, packed, finishing(activation, parameter)
+    op.bias, op.ready, op.end = NULL, packed, finishing(activation)
     if b is not None:
         op.bias = &b[0]
     if residual is not None:
@@ -263,11 +263,11 @@ cpdef pointwise_conv2d(
 def bound_pointwise_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t stride_h, Py_ssize_t stride_w, int threads,
-    bint packed=False, activation=None, double parameter=0, const real[:, :, :, ::1] residual=None,
+    bint packed=False, activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call of pointwise_conv2d."""
     return lambda: pointwise_conv2d(
-        y, x, w, b, workspace, stride_h, stride_w, threads, packed, activation, parameter, residual)
+        y, x, w, b, workspace, stride_h, stride_w, threads, packed, activation, residual)
 
 
 def pointwise_conv2d_backward_input(

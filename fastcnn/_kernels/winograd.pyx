@@ -356,8 +356,7 @@ def transform_all_weights(real[::1] u, const real[:, :, :, ::1] w, real[::1] wor
 cpdef conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
-    const real[::1] u=None, activation=None, double parameter=0,
-    const real[:, :, :, ::1] residual=None,
+    const real[::1] u=None, activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Write the convolution of x (N, H, W, C) with w (3, 3, C, K) to y (N, P, Q, K).
 
@@ -372,7 +371,7 @@ cpdef conv2d(
         bias = &b[0]
     if u is not None:
         kept = &u[0]
-    g.end = finishing(activation, parameter)
+    g.end = finishing(activation)
     if residual is not None:
         add_residual(&g.end, &residual[0, 0, 0, 0])
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
@@ -384,18 +383,17 @@ cpdef conv2d(
 def bound_conv2d(
     real[:, :, :, ::1] y, const real[:, :, :, ::1] x, const real[:, :, :, ::1] w, const real[::1] b,
     real[::1] workspace, Py_ssize_t pad_top, Py_ssize_t pad_left, int threads,
-    const real[::1] u=None, activation=None, double parameter=0,
-    const real[:, :, :, ::1] residual=None,
+    const real[::1] u=None, activation=None, const real[:, :, :, ::1] residual=None,
 ):
     """Return a function of nothing that is this call."""
     return lambda: conv2d(y, x, w, b, workspace, pad_top, pad_left, threads, u, activation,
-                          parameter, residual)
+                          residual)
 
 
 cpdef conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, const real[::1] b, real[::1] workspace, Py_ssize_t pad_top,
-    Py_ssize_t pad_left, int threads, const real[::1] u=None, activation=None, double parameter=0,
+    Py_ssize_t pad_left, int threads, const real[::1] u=None, activation=None,
 ):
     """Write ReLU, max-pool 2x2 and argmax of such a convolution to y and argmax (N, P, Q, K).
 
@@ -410,7 +408,7 @@ cpdef conv_block(
         bias = &b[0]
     if u is not None:
         kept = &u[0]
-    g.argmax, g.end = &argmax[0, 0, 0, 0], finishing(activation, parameter)
+    g.argmax, g.end = &argmax[0, 0, 0, 0], finishing(activation)
     g.w_tap, g.w_inner, g.w_outer, g.flipped = g.C * g.K, g.K, 1, False
     with nogil:
         convolve(&g, &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], bias, kept, &workspace[0],
@@ -420,11 +418,11 @@ cpdef conv_block(
 def bound_conv_block(
     real[:, :, :, ::1] y, unsigned char[:, :, :, ::1] argmax, const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] w, const real[::1] b, real[::1] workspace, Py_ssize_t pad_top,
-    Py_ssize_t pad_left, int threads, const real[::1] u=None, activation=None, double parameter=0,
+    Py_ssize_t pad_left, int threads, const real[::1] u=None, activation=None,
 ):
     """Return a function of nothing that is this call of conv_block."""
     return lambda: conv_block(y, argmax, x, w, b, workspace, pad_top, pad_left, threads, u,
-                              activation, parameter)
+                              activation)
 
 
 def conv2d_backward_input(

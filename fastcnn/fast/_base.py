@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,11 +65,11 @@ class Base:
         """
         return None
 
-    def _loop(self, kernels: Any, activation: str | None, parameter: float) -> tuple[Any, float]:
-        """Return an activation, of one number or of 0, as the last write of a kernel takes it."""
-        if activation is None:
-            return None, 0.0
-        return kernels.activations.loop(activation, parameter), parameter
+    def _last(self, kernels: Any, activation: str | None, parameters: Sequence[float]) -> Any:
+        """Return an activation as the last write of a kernel takes it; None for none."""
+        return (
+            None if activation is None else kernels.activations.last_write(activation, parameters)
+        )
 
     def _weights(
         self, size: int, pack: Callable[..., None], w: Array, *more: Any

@@ -60,7 +60,7 @@ class Conv2D(ConvRules):
         r: Array | None = None,
         *,
         activation: str | None = None,
-        parameter: float = 0.0,
+        parameters: tuple[float, float] = (0.0, 0.0),
         stride: Size2D = 1,
         padding: Padding = 0,
         dilation: Size2D = 1,
@@ -69,8 +69,8 @@ class Conv2D(ConvRules):
         """Return conv2d(x, w, b), r added to it, and an activation of that, in one write."""
         geometry = geometry_of("conv2d", x, w, stride, padding, dilation, groups)
         y = self._empty((x.shape[0], *geometry.output, w.shape[3]), x.dtype)
-        loop = self._loop(self._load(x), activation, parameter)
-        self._convolve(y, x, w, b, geometry, *loop, r)
+        last = self._last(self._load(x), activation, parameters)
+        self._convolve(y, x, w, b, geometry, last, r)
         return y
 
     def _convolve(
@@ -82,7 +82,7 @@ class Conv2D(ConvRules):
         geometry: Geometry,
         *last: Any,
     ) -> None:
-        """Write a convolution to y; last: an activation, its number, and a residual before it."""
+        """Write a convolution to y; last: an activation, and a residual before it."""
         if y.size == 0:
             return
         kernels, algorithm = self._load(x), self._algorithm_of("y", x.shape, w, geometry)

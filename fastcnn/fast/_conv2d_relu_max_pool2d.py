@@ -136,7 +136,7 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         b: Array | None = None,
         *,
         activation: str = "relu",
-        parameter: float = 0.0,
+        parameters: tuple[float, float] = (0.0, 0.0),
         stride: Size2D = 1,
         padding: Padding = 0,
         dilation: Size2D = 1,
@@ -147,15 +147,15 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         """Return max_pool2d(activation(conv2d(x, w, b))) without the places of its winners."""
         pooled = _pooled_of(x, w, stride, padding, dilation, groups, pool_size, pool_stride)
         algorithm = self._algorithm(x, w, pooled)
-        last = self._loop(self._load(x), activation, parameter)
+        last = self._last(self._load(x), activation, parameters)
         if algorithm in _ANY_ACTIVATION or (activation == "relu" and algorithm != "plain"):
-            return self._fused(x, w, b, pooled, algorithm, *last)[0]
-        joined: dict[str, Any] = {"activation": activation, "parameter": parameter}
+            return self._fused(x, w, b, pooled, algorithm, last)[0]
+        joined: dict[str, Any] = {"activation": activation, "parameters": parameters}
         y = self._conv2d_product(x, w, b, **joined, **pooled.options)
         return self._max_pool2d_values(y, pool_size, stride=pool_stride)
 
     def _fused(
-        self, x: Array, w: Array, b: Array | None, pooled: _Pooled, algorithm: str, *last: Any
+        self, x: Array, w: Array, b: Array | None, pooled: _Pooled, algorithm: str, last: Any = None
     ) -> tuple[Array, Array]:
         """Return (y, argmax) by one kernel; last: an activation in place of ReLU."""
         y = self._empty((x.shape[0], *pooled.output, w.shape[3]), x.dtype)
@@ -168,12 +168,12 @@ class Conv2DReluMaxPool2D(Conv2D, Pool2D, Activations):
         if algorithm == "few":
             bias = self._zeros(w.shape[3:], w.dtype) if b is None else b
             kernel = kernels.conv_block_few
-            self._run(kernel.conv_block, y, argmax, x, w, bias, *pool_strides, threads, *last)
+            self._run(kernel.conv_block, y, argmax, x, w, bias, *pool_strides, threads, last)
         elif algorithm == "winograd":
             u = self._transformed(kernels.winograd, w, threads)
             size = _tiles_workspace(kernels.winograd, y, w, threads, u is not None)
             arrays = y, argmax, x, w, b, self._room(size, x.dtype)
-            self._run(kernels.winograd.conv_block, *arrays, *pads, threads, u, *last)
+            self._run(kernels.winograd.conv_block, *arrays, *pads, threads, u, last)
         elif algorithm == "columns":
             kernel = kernels.conv_block_columns
             strides = *pooled.window[:2], *pool_strides

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from fastcnn._options import BYTE_PLACES, pair
 from fastcnn.fast import FastBackend
+from fastcnn.fast._activations import Pair, pair_of
 from fastcnn.fast._batch_norm_add_relu import is_residual
 from fastcnn.fast._batch_norm_relu_conv2d import is_projection
 from fastcnn.fast._batch_norm_relu_unmasked import is_whole
@@ -21,7 +21,6 @@ from fastcnn.program.ops import parameters_of
 
 __all__ = ["ACTIVATIONS", "INFERENCE", "TRAINING"]
 
-_LARGEST = sys.float_info.max
 _NO_PADDING = (0, (0, 0), ((0, 0), (0, 0)), "valid")
 
 
@@ -245,17 +244,32 @@ register(TRAINING, FastBackend)
 
 # What the last write of a kernel computes: `loops_of` of activations.pyx has a line for each. In
 # front of a max-pool it must fall and then rise, or only rise (_four.pxd).
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
+ACTIVATIONS = (
+    "relu",
+    "leaky_relu",
+    "clip",
+    "hard_sigmoid",
+    "hard_swish",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "sigmoid",
+    "tanh",
+)
 
 _NORM_OF = "batch_norm_inference({}, gamma, beta, mean, variance)"
 
 
-def _activation(match: Match) -> tuple[str, Any] | None:
-    """Return the activation of a product and its parameter, 0 where it has none."""
+def _activation(match: Match) -> tuple[str, Pair] | None:
+    """Return the activation of a product and its parameters; the op's error for a wrong option."""
     for op in ACTIVATIONS:
         if op in match.nodes:
-            values = [match.option(op, name) for name in parameters_of(op).options]
-            return op, values[0] if values else 0.0
+            options = {name: match.option(op, name) for name in parameters_of(op).options}
+            return op, pair_of(op, options)
     return None
 
 
@@ -263,7 +277,7 @@ def _product_options(match: Match) -> dict[str, Any]:
     options: dict[str, Any] = {}
     activation = _activation(match)
     if activation is not None:
-        options = {"activation": activation[0], "parameter": float(activation[1])}
+        options = {"activation": activation[0], "parameters": activation[1]}
     for op in ("conv2d", "batch_norm_inference"):
         if op in match.nodes:
             options |= {**parameters_of(op).options, **match.nodes[op].attributes}
@@ -283,9 +297,10 @@ def _product_fits(match: Match) -> bool:
     weights = (value for name, value in match.values.items() if name not in "xr")
     if any(value is not None and value.kind in ("input", "result") for value in weights):
         return False
-    _, parameter = _activation(match) or ("", 0.0)
-    if type(parameter) not in (int, float) or not abs(parameter) <= _LARGEST:
-        return False  # the op says what is wrong with it
+    try:
+        _activation(match)
+    except (TypeError, ValueError):
+        return False  # the op says what is wrong
     x, r = match.values["x"], match.values.get("r")
     if r is not None and "add" in match.nodes:
         y = match.nodes["add"].results[0]

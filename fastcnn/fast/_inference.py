@@ -32,7 +32,7 @@ __all__ = ["compiled"]
 _MOST_SHAPES = 16  # of batches whose plans wait for the next
 _MOST_BYTES = 64 << 20  # that they keep: a batch that needs more gains nothing by it
 # Options that may be set at any time, and that inference reads:
-_SETTINGS = ("alpha", "epsilon", "negative_slope")
+_SETTINGS = ("alpha", "approximate", "beta", "epsilon", "high", "low", "negative_slope")
 _OF_ALL = frozenset(vars(Module()))  # attributes that every layer has
 
 

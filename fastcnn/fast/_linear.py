@@ -48,21 +48,21 @@ class Linear(Activations):
         b: Array | None = None,
         *,
         activation: str | None = None,
-        parameter: float = 0.0,
+        parameters: tuple[float, float] = (0.0, 0.0),
     ) -> Array:
         """Return linear(x, w, b), and an activation of it if asked for, in one write."""
         y = self._empty((x.shape[0], w.shape[1]), x.dtype)
         if y.size == 0:
             return y
         kernels, threads = self._load(x), self.num_threads
-        last = self._loop(kernels, activation, parameter)
+        last = self._last(kernels, activation, parameters)
         if len(x) <= FEW_ROWS:
-            self._run(kernels.linear_few.linear_few, y, x, w, b, *last, threads)
+            self._run(kernels.linear_few.linear_few, y, x, w, b, last, threads)
             return y
         kernel = kernels.pointwise_conv2d
         room, packed = self._weights(kernel.workspace_size(*w.shape), kernel.pack_weights, w, b)
         images = _as_image(y), _as_image(x)
-        self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, *last)
+        self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, last)
         return y
 
     def linear_backward(

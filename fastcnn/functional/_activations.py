@@ -8,7 +8,23 @@ from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.functional._call import backend_of, with_names
 
-__all__ = ["elu", "gelu", "hard_swish", "leaky_relu", "relu", "sigmoid", "silu", "softmax", "tanh"]
+__all__ = [
+    "celu",
+    "clip",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_swish",
+    "leaky_relu",
+    "mish",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
 
 
 @with_names()
@@ -26,15 +42,53 @@ def leaky_relu(
 
 
 @with_names()
+def clip(
+    x: ArrayLike,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Return min(max(x, low), high); None is no bound. ReLU6 is low=0, high=6."""
+    return backend_of(backend).clip(x, low=low, high=high)
+
+
+@with_names()
+def hard_sigmoid(
+    x: ArrayLike, *, alpha: float = 1 / 6, beta: float = 0.5, backend: str | Backend = "fast"
+) -> Array:
+    """Return min(max(alpha * x + beta, 0), 1)."""
+    return backend_of(backend).hard_sigmoid(x, alpha=alpha, beta=beta)
+
+
+@with_names()
+def hard_swish(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x * min(max(x + 3, 0), 6) / 6."""
+    return backend_of(backend).hard_swish(x)
+
+
+@with_names()
 def elu(x: ArrayLike, *, alpha: float = 1.0, backend: str | Backend = "fast") -> Array:
     """Return x where x > 0, else alpha * (exp(x) - 1)."""
     return backend_of(backend).elu(x, alpha=alpha)
 
 
 @with_names()
-def gelu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
-    """Return x * Phi(x), Phi the normal distribution function."""
-    return backend_of(backend).gelu(x)
+def selu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return 1.0507 * elu(x, alpha=1.67326), with the constants' 16 digits."""
+    return backend_of(backend).selu(x)
+
+
+@with_names()
+def celu(x: ArrayLike, *, alpha: float = 1.0, backend: str | Backend = "fast") -> Array:
+    """Return x where x > 0, else alpha * (exp(x / alpha) - 1)."""
+    return backend_of(backend).celu(x, alpha=alpha)
+
+
+@with_names()
+def gelu(x: ArrayLike, *, approximate: bool = False, backend: str | Backend = "fast") -> Array:
+    """Return x * Phi(x), Phi the normal distribution function, or its fit by tanh."""
+    return backend_of(backend).gelu(x, approximate=approximate)
 
 
 @with_names()
@@ -44,9 +98,15 @@ def silu(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
 
 
 @with_names()
-def hard_swish(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
-    """Return x * min(max(x + 3, 0), 6) / 6."""
-    return backend_of(backend).hard_swish(x)
+def mish(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x * tanh(softplus(x))."""
+    return backend_of(backend).mish(x)
+
+
+@with_names()
+def softplus(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return log(1 + exp(x)), without overflow for any x."""
+    return backend_of(backend).softplus(x)
 
 
 @with_names()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._options import choice, number
+from fastcnn._options import choice, flag, limit, limits, number
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
@@ -17,7 +18,13 @@ ArrayBackward = Callable[[Array], Array]
 
 
 class Activation(Module):
-    """A layer that keeps the shape of its input, has no parameters and always gives dx."""
+    """A layer that keeps the shape of its input, has no parameters and always gives dx.
+
+    Its settings are the options of its op.
+    """
+
+    _op: ClassVar[str]
+    _saves: ClassVar[str] = "x"  # what the backward op takes: x or y
 
     def declare(self, input_shape: Shape) -> Shape:
         return input_shape
@@ -31,28 +38,25 @@ class Activation(Module):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, ArrayBackward]:
-        raise NotImplementedError
+        op, options = self._op, self._options_of_op()
+        y = getattr(backend, op)(x, **options)
+        saved = x if self._saves == "x" else y
+        return y, lambda dy: getattr(backend, f"{op}_backward")(dy, saved, **options)
+
+    def _options_of_op(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._settings}
 
 
 class ReLU(Activation):
     """y = max(x, 0)."""
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.relu(x)
-        return y, lambda dy: backend.relu_backward(dy, y)
+    _op, _saves = "relu", "y"
 
 
 class LeakyReLU(Activation):
     """y = x where x > 0, else negative_slope * x."""
 
+    _op = "leaky_relu"
     _settings: ClassVar = {
         "negative_slope": partial(number, where="LeakyReLU: negative_slope", low=0.0)
     }
@@ -61,120 +65,134 @@ class LeakyReLU(Activation):
         super().__init__(name=name)
         self.negative_slope = negative_slope
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        slope = self.negative_slope
-        y = backend.leaky_relu(x, negative_slope=slope)
-        return y, lambda dy: backend.leaky_relu_backward(dy, x, negative_slope=slope)
+
+def _bound(value: Any, where: str, none: float) -> float | None:
+    """Return a bound; None for the infinity that is none, which a file could not hold."""
+    result = limit(value, where)
+    return None if result == none else result
+
+
+class Clip(Activation):
+    """y = min(max(x, low), high); None or an infinity is no bound, low <= high."""
+
+    _op, _saves = "clip", "y"
+    _settings: ClassVar = {
+        "low": partial(_bound, where="Clip: low", none=-math.inf),
+        "high": partial(_bound, where="Clip: high", none=math.inf),
+    }
+
+    def __init__(
+        self, low: float | None = None, high: float | None = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
+        limits(low, high, "Clip")
+        self.low = low
+        self.high = high
+
+
+class ReLU6(Activation):
+    """y = min(max(x, 0), 6) (Krizhevsky, 2010)."""
+
+    _op, _saves = "clip", "y"
+
+    def _options_of_op(self) -> dict[str, Any]:
+        return {"low": 0.0, "high": 6.0}
+
+
+class HardSigmoid(Activation):
+    """y = min(max(alpha * x + beta, 0), 1) (Courbariaux et al., 2015).
+
+    As in PyTorch and Keras 3; Keras 2 and ONNX have alpha=0.2.
+    """
+
+    _op, _saves = "hard_sigmoid", "y"
+    _settings: ClassVar = {
+        "alpha": partial(number, where="HardSigmoid: alpha"),
+        "beta": partial(number, where="HardSigmoid: beta"),
+    }
+
+    def __init__(self, alpha: float = 1 / 6, beta: float = 0.5, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.alpha = alpha
+        self.beta = beta
+
+
+class HardSwish(Activation):
+    """y = x * min(max(x + 3, 0), 6) / 6 (Howard et al., 2019), SiLU in straight pieces."""
+
+    _op = "hard_swish"
 
 
 class ELU(Activation):
     """y = x where x > 0, else alpha * (exp(x) - 1) (Clevert et al., 2016)."""
 
+    _op = "elu"
     _settings: ClassVar = {"alpha": partial(number, where="ELU: alpha", low=0.0)}
 
     def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None:
         super().__init__(name=name)
         self.alpha = alpha
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.elu(x, alpha=self.alpha)
-        return y, lambda dy: backend.elu_backward(dy, x, alpha=self.alpha)
+
+class SELU(Activation):
+    """y = 1.0507 * x where x > 0, else 1.75810 * (exp(x) - 1) (Klambauer et al., 2017)."""
+
+    _op = "selu"
+
+
+class CELU(Activation):
+    """y = x where x > 0, else alpha * (exp(x / alpha) - 1) (Barron, 2017)."""
+
+    _op = "celu"
+    _settings: ClassVar = {"alpha": partial(number, where="CELU: alpha", low=0.0, open_low=True)}
+
+    def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.alpha = alpha
 
 
 class GELU(Activation):
-    """y = x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, 2016)."""
+    """y = x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, 2016).
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.gelu(x)
-        return y, lambda dy: backend.gelu_backward(dy, x)
+    approximate: by a fit, Phi(x) = (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2.
+    """
+
+    _op = "gelu"
+    _settings: ClassVar = {"approximate": partial(flag, where="GELU: approximate")}
+
+    def __init__(self, approximate: bool = False, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.approximate = approximate
 
 
 class SiLU(Activation):
     """y = x * sigmoid(x)."""
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.silu(x)
-        return y, lambda dy: backend.silu_backward(dy, x)
+    _op = "silu"
 
 
-class HardSwish(Activation):
-    """y = x * min(max(x + 3, 0), 6) / 6 (Howard et al., 2019), SiLU in straight pieces."""
+class Mish(Activation):
+    """y = x * tanh(softplus(x)) (Misra, 2019)."""
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.hard_swish(x)
-        return y, lambda dy: backend.hard_swish_backward(dy, x)
+    _op = "mish"
+
+
+class Softplus(Activation):
+    """y = log(1 + exp(x)) (Dugas et al., 2001)."""
+
+    _op = "softplus"
 
 
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.sigmoid(x)
-        return y, lambda dy: backend.sigmoid_backward(dy, y)
+    _op, _saves = "sigmoid", "y"
 
 
 class Tanh(Activation):
     """y = tanh(x)."""
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.tanh(x)
-        return y, lambda dy: backend.tanh_backward(dy, y)
+    _op, _saves = "tanh", "y"
 
 
 class Softmax(Activation):
@@ -183,26 +201,22 @@ class Softmax(Activation):
     A classifier trained with cross-entropy ends without one: the loss takes logits.
     """
 
-    def forward(
-        self,
-        x: Array,
-        backend: Backend,
-        *,
-        training: bool = False,
-        rng: np.random.Generator | None = None,
-        input_gradient: bool = True,
-    ) -> tuple[Array, ArrayBackward]:
-        y = backend.softmax(x)
-        return y, lambda dy: backend.softmax_backward(dy, y)
+    _op, _saves = "softmax", "y"
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,
+    "relu6": ReLU6,
+    "hard_sigmoid": HardSigmoid,
+    "hard_swish": HardSwish,
     "elu": ELU,
+    "selu": SELU,
+    "celu": CELU,
     "gelu": GELU,
     "silu": SiLU,
-    "hard_swish": HardSwish,
+    "mish": Mish,
+    "softplus": Softplus,
     "sigmoid": Sigmoid,
     "tanh": Tanh,
     "softmax": Softmax,

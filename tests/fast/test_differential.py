@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import OPS, UPDATED, arguments, each, run
+from calls import ACTIVATIONS, OPS, UPDATED, arguments, each, run
 from compare import assert_results, assert_same_bits, untouched
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,12 +76,7 @@ def test_every_op_on_other_numbers(
     check(op, call, dtype, fast_backends, f"seed {seed}")
 
 
-ELEMENTWISE = [
-    op
-    for op in OPS
-    if op.removesuffix("_backward")
-    in ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh", "dropout")
-]
+ELEMENTWISE = [op for op in OPS if op.removesuffix("_backward") in (*ACTIVATIONS, "dropout")]
 
 
 def extremes(dtype: Any) -> Array:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import gamma
-from inferred import MODELS, assert_rounding, blocks, built, normalized, summed
+from inferred import MODELS, OPTIONS, assert_rounding, blocks, built, normalized, summed
 from kept import Kept
 from layers import IDS, LAYERS
 from trainers import every_kind, plain, striped_images, trainer_of
 
 import fastcnn
 from fastcnn import FastBackend, nn, reference
+from fastcnn.fast._activations import pair_of
 from fastcnn.fast._fusions import ACTIVATIONS
-from fastcnn.program.ops import parameters_of
 
 # ---------------------------------------------------------------------- the same results
 POOLS: list[dict[str, Any]] = [
@@ -140,8 +140,9 @@ def test_the_last_write(
     residual[0, 0, 0, 0], residual[-1, -1, -1, -1] = np.nan, np.inf
     kept = Kept(fast_backend.isa, fast_backend.num_threads)
     for activation in (None, *ACTIVATIONS):
-        given = dict.fromkeys(parameters_of(activation).options, 0.3) if activation else {}
-        joined = {"activation": activation, "parameter": sum(given.values())}
+        given = OPTIONS.get(activation, {}) if activation else {}
+        pair = pair_of(activation, given) if activation else (0.0, 0.0)
+        joined: dict[str, Any] = {"activation": activation, "parameters": pair}
         op = partial(kept._conv2d_product, **joined, **options)
         for added in (None, residual):
             expected = plain if added is None else plain + added

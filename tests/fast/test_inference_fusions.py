@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import assert_close
+from inferred import OPTIONS
 
 from fastcnn import FastBackend, Predictor, nn, reference
 from fastcnn.fast._fusions import ACTIVATIONS, INFERENCE
@@ -15,13 +16,10 @@ from fastcnn.nn import _activation
 from fastcnn.program import Interpreter, trace
 from fastcnn.program.match import Fusion, _parsed, fuse
 
-OPTIONS: dict[str, dict[str, Any]] = {  # that are not the defaults
-    "conv2d": {"padding": 1},
-    "batch_norm_inference": {"epsilon": 0.1},
-    "max_pool2d": {"pool_size": 2},
-    "leaky_relu": {"negative_slope": 0.3},
-    "elu": {"alpha": 1.7},
-}
+RISING = ("relu", "leaky_relu", "relu6", "hard_sigmoid")
+
+# The layers of single numbers, by name.
+NAMED = {name: make for name, make in _activation.ACTIVATIONS.items() if name != "softmax"}
 
 
 class Expression(nn.Module):
@@ -106,7 +104,7 @@ def not_exact(row: Fusion) -> bool:
     return "max_pool2d" in row.pattern
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", NAMED)
 @pytest.mark.parametrize(
     ("shape", "filters", "padding", "convolution"),
     [
@@ -142,15 +140,20 @@ def test_a_pool_takes_one_of_its_numbers(
     threaded = Predictor(model, FastBackend(fast_backend.isa, 3, convolution=convolution))
     assert threaded(x).tobytes() == y.tobytes()
     assert b"".join(threaded(x[i : i + 1]).tobytes() for i in range(3)) == y.tobytes()
-    z = getattr(backend, activation)(backend.conv2d(x, *weights_of(model), padding=padding))
+    z = NAMED[activation]()(backend.conv2d(x, *weights_of(model), padding=padding), backend)
     windows = np.stack([z[:, i::2, j::2][:, : y.shape[1], : y.shape[2]] for i, j in FOUR])
     expected = windows.max(axis=0)  # a NaN if there is one
     if all(size % 2 == 0 for size in z.shape[1:3]) or convolution == "auto":
         is_one = (windows == y).any(axis=0) | (np.isnan(y) & np.isnan(windows).any(axis=0))
         assert is_one.all()
-        if activation in ("relu", "leaky_relu"):  # which never fall, rounded as they are
+        if activation in (
+            "relu",
+            "leaky_relu",
+            "relu6",
+            "hard_sigmoid",
+        ):  # which never fall, rounded as they are
             np.testing.assert_array_equal(y, expected)
-        assert_close(y, expected, activation)
+        assert_close(y, expected, NAMED[activation]._op)
     else:  # the tiles of the convolution are others
         assert_close(y, expected, "conv2d")
     assert np.isnan(y[2]).any()
@@ -163,7 +166,7 @@ def weights_of(model: Any) -> tuple[Any, Any]:
     return model[0].weight.data, model[0].bias.data
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", NAMED)
 def test_an_argument_is_a_layer(activation: str, fast_backend: Any) -> None:
     """The same plan and the same bits, whichever way an activation is written."""
 
@@ -182,7 +185,7 @@ def test_an_argument_is_a_layer(activation: str, fast_backend: Any) -> None:
         made.build((12, 14, 1), seed=0)
         return made
 
-    one, other = model(activation), model(None, _activation.ACTIVATIONS[activation])
+    one, other = model(activation), model(None, NAMED[activation])
     plans = [fuse(trace(each, 2), INFERENCE) for each in (one, other)]
     ops = [[(node.op, node.attributes) for node in plan.nodes] for plan in plans]
     assert ops[0] == ops[1]
@@ -208,14 +211,14 @@ def test_a_parameter_that_its_op_refuses(alpha: Any, monkeypatch: pytest.MonkeyP
 def test_an_activation_falls_and_then_rises(activation: str, fast_backend: Any) -> None:
     """Else a max-pool behind it would need all numbers of a window, not two: see _four.pxd."""
     x = np.linspace(-40, 40, 800_001)
-    steps = np.diff(getattr(fast_backend, activation)(x))
+    steps = np.diff(getattr(fast_backend, activation)(x, **OPTIONS.get(activation, {})))
     steps[np.abs(steps) < 1e-13] = 0  # rounding, and the flat ends
     assert not (np.maximum.accumulate(steps > 0) & (steps < 0)).any()
 
 
 def test_every_activation_is_fused() -> None:
     """But for softmax, which is none of single numbers: its row or its kernel's line is missing."""
-    assert set(ACTIVATIONS) == set(_activation.ACTIVATIONS) - {"softmax"}
+    assert set(ACTIVATIONS) == {make._op for make in NAMED.values()}
 
 
 def test_every_activation_has_a_name() -> None:
@@ -224,4 +227,4 @@ def test_every_activation_has_a_name() -> None:
         for each in vars(nn).values()
         if isinstance(each, type) and issubclass(each, _activation.Activation)
     }
-    assert layers == set(_activation.ACTIVATIONS.values())
+    assert layers - {nn.Clip} == set(_activation.ACTIVATIONS.values())  # which bounds would it have

@@ -23,7 +23,12 @@ def network() -> Any:
         [
             nn.Conv2D(4, 3, padding=1, activation="relu"),
             nn.MaxPool2D(2),
-            nn.Sequential([nn.BatchNorm(), nn.LeakyReLU(), nn.Dropout(0.5)]),
+            nn.Sequential(
+                [
+                    *(nn.BatchNorm(), nn.LeakyReLU(), nn.Dropout(0.5)),
+                    *(nn.Clip(-1.5, 2.0), nn.GELU(), nn.HardSigmoid()),
+                ]
+            ),
             nn.Residual(nn.Conv2D(4, 3, padding=1), nn.Conv2D(4, 1)),
             nn.Tanh(),
             nn.BatchNorm(),
@@ -150,6 +155,10 @@ SETTINGS = [
     (lambda m: m[2][0], "running_variance", "biased", ("x", None, 1)),
     (lambda m: m[2][1], "negative_slope", 0.7, (-1, "x")),
     (lambda m: m[2][2], "rate", 0.1, (1.0, -0.1, "x", True)),
+    (lambda m: m[2][3], "low", None, ("x", True, np.nan)),
+    (lambda m: m[2][3], "high", 0.5, ("x", True, np.nan)),
+    (lambda m: m[2][4], "approximate", True, (1, None, "tanh")),
+    (lambda m: m[2][5], "beta", 0.25, (np.inf, None, "x")),
     (lambda m: m[5], "epsilon", 0.5, (0,)),
     (lambda m: m[6], "alpha", 0.3, (-1, None)),
 ]

@@ -159,6 +159,13 @@ CONSTRUCTORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.Dropout("x"), TypeError, "Dropout: rate: expected a number"),
     (lambda: nn.LeakyReLU(-0.1), ValueError, "LeakyReLU: negative_slope"),
     (lambda: nn.ELU(float("inf")), ValueError, "ELU: alpha"),
+    (lambda: nn.CELU(0), ValueError, r"CELU: alpha: .* in \(0, inf\], got 0"),
+    (lambda: nn.Clip(2, 1), ValueError, "Clip: low: expected at most high, which is 1, got 2"),
+    (lambda: nn.Clip(high=float("nan")), ValueError, "Clip: high: expected a number or None"),
+    (lambda: nn.Clip("x"), TypeError, "Clip: low: expected a number, got str"),
+    (lambda: nn.HardSigmoid(float("nan")), ValueError, "HardSigmoid: alpha"),
+    (lambda: nn.HardSigmoid(beta=None), TypeError, "HardSigmoid: beta"),
+    (lambda: nn.GELU("tanh"), TypeError, "GELU: approximate: expected True or False"),
 ]
 
 

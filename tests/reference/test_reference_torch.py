@@ -199,20 +199,30 @@ def test_linear(backend: Any, dtype: Any, bias: bool, rng: Any) -> None:
 ACTIVATIONS = {
     "relu": ("y", F.relu, {}),
     "leaky_relu": ("x", lambda t: F.leaky_relu(t, 0.3), {"negative_slope": 0.3}),
-    "elu": ("x", lambda t: F.elu(t, 1.7), {"alpha": 1.7}),
-    "gelu": ("x", F.gelu, {}),
-    "silu": ("x", F.silu, {}),
+    "clip": ("y", lambda t: torch.clamp(t, -0.7, 1.3), {"low": -0.7, "high": 1.3}),
+    "clip at one end": ("y", lambda t: torch.clamp(t, max=0.2), {"high": 0.2}),
+    "clip as relu6": ("y", F.relu6, {"low": 0, "high": 6}),
+    # Its hardsigmoid and celu round 1/6 and alpha to float32 on the way to a gradient of float64.
+    "hard_sigmoid": ("y", lambda t: F.relu6(t + 3) / 6, {}),
     "hard_swish": ("x", F.hardswish, {}),
+    "elu": ("x", lambda t: F.elu(t, 1.7), {"alpha": 1.7}),
+    "selu": ("x", F.selu, {}),
+    "celu": ("x", lambda t: F.celu(t, 1.75), {"alpha": 1.75}),
+    "gelu": ("x", F.gelu, {}),
+    "gelu by tanh": ("x", lambda t: F.gelu(t, approximate="tanh"), {"approximate": True}),
+    "silu": ("x", F.silu, {}),
+    "mish": ("x", F.mish, {}),
+    "softplus": ("x", lambda t: F.softplus(t, threshold=1000), {}),
     "sigmoid": ("y", torch.sigmoid, {}),
     "tanh": ("y", torch.tanh, {}),
     "softmax": ("y", lambda t: torch.softmax(t, -1), {}),
 }
 
 
-@pytest.mark.parametrize("op", ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("size", [0.1, 1, 30])
-def test_activations(backend: Any, dtype: Any, op: str, size: float, rng: Any) -> None:
-    saves, function, options = ACTIVATIONS[op]
+def test_activations(backend: Any, dtype: Any, name: str, size: float, rng: Any) -> None:
+    op, (saves, function, options) = name.partition(" ")[0], ACTIVATIONS[name]
     x, dy = draw(rng, dtype, 5, 37) * dtype.type(size), draw(rng, dtype, 5, 37)
     tx = leaf(x)
     ty = function(tx)

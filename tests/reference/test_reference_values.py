@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import ACTIVATIONS
 from compare import assert_close, assert_same
 
 INF, NAN = np.inf, np.nan
-ONE_INPUT = ["relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh"]
 
 
 # ---------------------------------------------------------------------- activations
@@ -28,22 +28,28 @@ def sigma(x: float) -> float:
 FORMULAS = {
     "relu": lambda x: max(x, 0),
     "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "clip": lambda x: x,
+    "hard_sigmoid": lambda x: min(max(x / 6 + 0.5, 0), 1),
+    "hard_swish": lambda x: x * min(max(x + 3, 0), 6) / 6,
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * math.expm1(x)),
+    "celu": lambda x: x if x > 0 else math.exp(x) - 1,
     "gelu": lambda x: x * phi(x),
     "silu": lambda x: x * sigma(x),
-    "hard_swish": lambda x: x * min(max(x + 3, 0), 6) / 6,
+    "mish": lambda x: x * math.tanh(math.log(1 + math.exp(x))),
+    "softplus": lambda x: math.log(1 + math.exp(x)),
     "sigmoid": sigma,
     "tanh": math.tanh,
 }
 
 
-@pytest.mark.parametrize("op", ONE_INPUT)
+@pytest.mark.parametrize("op", ACTIVATIONS)
 def test_activations_follow_their_formulas(backend: Any, dtype: Any, op: str) -> None:
     x = np.array(VALUES * 5, dtype)
     assert_close(getattr(backend, op)(x), [FORMULAS[op](v) for v in VALUES * 5])
 
 
-@pytest.mark.parametrize("op", ONE_INPUT)
+@pytest.mark.parametrize("op", ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (67,), (3, 5), (2, 3, 4, 5), (1, 2, 1, 2, 3)])
 def test_activations_take_any_rank(backend: Any, op: str, shape: tuple[int, ...], rng: Any) -> None:
     x = rng.standard_normal(shape).astype(np.float32)
@@ -53,7 +59,7 @@ def test_activations_take_any_rank(backend: Any, op: str, shape: tuple[int, ...]
     assert (dx.shape, dx.dtype) == (shape, np.float32)
 
 
-@pytest.mark.parametrize("op", [*ONE_INPUT, "softmax"])
+@pytest.mark.parametrize("op", [*ACTIVATIONS, "softmax"])
 def test_a_nan_stays_one(backend: Any, dtype: Any, op: str) -> None:
     for place in range(37):
         x = np.zeros((37, 2), dtype)
@@ -68,7 +74,12 @@ def test_a_nan_stays_one(backend: Any, dtype: Any, op: str) -> None:
     [
         ("relu", [0, 0, 1e38, INF]),
         ("leaky_relu", [-INF, -1e36, 1e38, INF]),
+        ("clip", [-INF, -1e38, 1e38, INF]),
+        ("hard_sigmoid", [0, 0, 1, 1]),
         ("elu", [-1, -1, 1e38, INF]),
+        ("selu", [-1.7580993408473769, -1.7580993408473769, 1.0507009873554805e38, INF]),
+        ("celu", [-1, -1, 1e38, INF]),
+        ("softplus", [0, 0, 1e38, INF]),
         ("sigmoid", [0, 0, 1, 1]),
         ("tanh", [-1, -1, 1, 1]),
     ],
@@ -78,7 +89,7 @@ def test_activations_of_extremes(backend: Any, dtype: Any, op: str, expected: li
     assert_close(getattr(backend, op)(x), np.array(expected * 9))
 
 
-@pytest.mark.parametrize("op", ["gelu", "silu", "hard_swish"])
+@pytest.mark.parametrize("op", ["gelu", "silu", "mish", "hard_swish"])
 def test_smooth_activations_of_large_numbers(backend: Any, dtype: Any, op: str) -> None:
     x = np.array([-1e30, -1e4, 1e4, 1e30] * 9, dtype)
     expected = np.array([0, 0, 1e4, 1e30] * 9)
