@@ -22,6 +22,7 @@ __all__ = [
     "Pads",
     "argmax_dtype",
     "choice",
+    "divides",
     "fits",
     "flag",
     "float_dtype",
@@ -31,6 +32,7 @@ __all__ = [
     "integer",
     "is_identifier",
     "kind_of",
+    "last_axes",
     "limit",
     "limits",
     "name_or_none",
@@ -224,6 +226,25 @@ def image_shape(input_shape: Shape, layer: str) -> tuple[int, int, int]:
         hint = "; nn.Flatten belongs after it" if len(input_shape) == 1 else ""
         raise ValueError(f"{layer}: expected an input of shape (H, W, C), got {input_shape}{hint}")
     return input_shape[0], input_shape[1], input_shape[2]
+
+
+def last_axes(axis: Any, where: str, rank: int) -> int:
+    """Return, as a number from 1, where the last axes begin; the first is not among them."""
+    first = integer(axis, where, -rank)
+    if first >= rank or first % rank == 0:
+        raise ValueError(
+            f"{where}: expected an axis of x of rank {rank} that is not the first, got "
+            f"{shown(axis)}"
+        )
+    return first % rank
+
+
+def divides(groups: Any, where: str, channels: int) -> int:
+    """Return a number of groups into which so many channels can be cut."""
+    count = integer(groups, where)
+    if channels % count:
+        raise ValueError(f"{where}: expected a divisor of {channels} channels, got {count}")
+    return count
 
 
 # ---------------------------------------------------------------------- windows

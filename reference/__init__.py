@@ -49,7 +49,10 @@ from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
 from .dropout import dropout, dropout_backward
+from .group_norm import group_norm, group_norm_backward
+from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
+from .local_response_norm import local_response_norm, local_response_norm_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
 from .multiply import multiply, multiply_backward
 from .optimizer import adam_step, sgd_step
@@ -93,14 +96,20 @@ __all__ = [
     "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
     "hard_sigmoid",
     "hard_sigmoid_backward",
     "hard_swish",
     "hard_swish_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mean_squared_error",

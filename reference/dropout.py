@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, arrays_alike, as_array, check_shape, fraction, rounded, silent
+from ._checks import Array, arrays_alike, as_array, fraction, rounded, silent
 
 
 @silent
 def dropout(x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
     """Return x / (1 - rate) where the mask is True, else 0.
 
-    x of any shape, float32 or float64; mask boolean of the same shape; 0 <= rate < 1.
-    TypeError for other dtypes, ValueError for shapes that differ and other rates.
+    x of any shape, float32 or float64; mask boolean of the same shape, or with axes of length 1,
+    along which it is repeated; 0 <= rate < 1. TypeError for other dtypes, ValueError for shapes
+    that do not fit and other rates.
     """
     dtype, [x] = arrays_alike("dropout", x=x)
     mask = _mask("dropout", mask, x.shape)
@@ -34,5 +35,11 @@ def _mask(op: str, mask: ArrayLike, shape: tuple[int, ...]) -> Array:
     mask = as_array(op, "mask", mask)
     if mask.dtype != np.bool_:
         raise TypeError(f"{op}: mask: expected dtype bool, got {mask.dtype}")
-    check_shape(op, "mask", mask.shape, shape)
+    if mask.ndim != len(shape) or any(
+        length not in (1, size) for length, size in zip(mask.shape, shape, strict=True)
+    ):
+        raise ValueError(
+            f"{op}: mask: expected shape {shape}, or 1 for axes along which it is repeated, got "
+            f"{mask.shape}"
+        )
     return mask

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
+from norm_calls import NORMS
 from step_calls import STEPS, softmax_of
 
 from fastcnn._contract.activations import ROWS
@@ -298,6 +299,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "dropout_backward": _dropout_backward,
     **STEPS,
     **BRANCHES,
+    **NORMS,
 }
 
 

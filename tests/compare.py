@@ -58,6 +58,10 @@ TOLERANCE = {
     # x - mean loses what the mean's rounding hides, and the backward terms cancel.
     "batch_norm": Tolerance(0, 160),
     "batch_norm_backward": Tolerance(0, 500, 160),
+    "layer_norm": Tolerance(0, 32),
+    "layer_norm_backward": Tolerance(0, 500, 160),
+    "group_norm": Tolerance(0, 32),
+    "group_norm_backward": Tolerance(0, 500, 160),
     "batch_norm_relu": Tolerance(0, 160),
     "batch_norm_relu_backward": Tolerance(0, 500, 160),
     "batch_norm_relu_max_pool2d": Tolerance(0, 160),
@@ -67,6 +71,9 @@ TOLERANCE = {
     # One product, or one quotient and one product.
     "leaky_relu": Tolerance(2, 0),
     "dropout": Tolerance(4, 0),
+    # A sum of squares, a power and a product; backward a sum of terms of either sign.
+    "local_response_norm": Tolerance(16, 0),
+    "local_response_norm_backward": Tolerance(0, 64),
     # exp and its kin are good to a few roundoffs; the rest of each formula adds some more.
     "elu": Tolerance(8, 0),
     "selu": Tolerance(8, 0),

@@ -19,6 +19,7 @@ import numpy as np
 from calls import Arguments, arguments
 from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
+from norm_terms import NORM_TERMS
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -365,6 +366,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "batch_norm_backward": _batch_norm_backward,
     "batch_norm_inference": _batch_norm_inference,
     "batch_norm_inference_backward": _batch_norm_inference_backward,
+    **NORM_TERMS,
     "elu_backward": _elu_backward,
     "selu_backward": _elu_backward,
     "gelu": _gelu,

@@ -68,6 +68,12 @@ CALLS: dict[str, dict[str, Any]] = {
         "mean": ones(4),
         "variance": ones(4),
     },
+    "layer_norm": {"x": IMAGES, "gamma": ones(4), "beta": ones(4)},
+    "layer_norm_backward": {"dy": IMAGES, "x": IMAGES, "gamma": ones(4)},
+    "group_norm": {"x": IMAGES, "gamma": ones(4), "beta": ones(4), "groups": 2},
+    "group_norm_backward": {"dy": IMAGES, "x": IMAGES, "gamma": ones(4), "groups": 2},
+    "local_response_norm": {"x": IMAGES},
+    "local_response_norm_backward": {"dy": IMAGES, "x": IMAGES},
     "add": {"a": IMAGES, "b": ones(4)},
     "add_backward": {"dy": IMAGES, "a_shape": IMAGES.shape, "b_shape": (4,)},
     "multiply": {"a": IMAGES, "b": ones(2, 1, 1, 4)},
@@ -123,7 +129,7 @@ for _saved, _ops in {
 TRANSPOSED = ("conv2d_transpose", "conv2d_transpose_backward")
 CONVS = tuple(op for op in CALLS if op.startswith("conv") and op not in TRANSPOSED)
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
-NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
+NORMS = tuple(op for op in CALLS if op.startswith(("batch_norm", "layer_norm", "group_norm")))
 BROADCAST = ("add", "multiply", "multiply_backward")
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")
 STEPS = ("sgd_step", "adam_step")

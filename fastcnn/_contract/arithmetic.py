@@ -63,7 +63,9 @@ class Arithmetic(Protocol):
     def dropout(self, x: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:
         """Return x / (1 - rate) where the mask is True, else 0 (inverted dropout).
 
-        x any shape, mask boolean and alike, 0 <= rate < 1. The caller draws the mask.
+        x any shape, 0 <= rate < 1. mask boolean and alike, or with axes of length 1, along which it
+        is repeated: (N, 1, 1, C) drops whole channels, (N, 1, 1, 1) whole samples. The caller draws
+        the mask.
         """
 
     def dropout_backward(self, dy: ArrayLike, mask: ArrayLike, *, rate: float) -> Array:

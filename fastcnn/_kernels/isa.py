@@ -64,6 +64,9 @@ MODULES = (
     "batch_norm_block",
     "batch_norm_relu",
     "batch_norm_add",
+    "layer_norm",
+    "group_norm",
+    "local_response_norm",
     "activations",
     "softmax",
     "losses",
@@ -90,7 +93,13 @@ TOGETHER = {
         "peak",
     ),
     "pooling": ("max_pool2d", "avg_pool2d"),
-    "norms": ("batch_norm", "batch_norm_block"),
+    "norms": (
+        "batch_norm",
+        "batch_norm_block",
+        "layer_norm",
+        "group_norm",
+        "local_response_norm",
+    ),
     "few_channels": ("conv_block_few", "conv_block_backward_few"),
 }
 _EXTENSIONS = {name: extension for extension, names in TOGETHER.items() for name in names}

@@ -8,7 +8,10 @@ from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
+from fastcnn.fast._group_norm import GroupNorm
+from fastcnn.fast._layer_norm import LayerNorm
 from fastcnn.fast._linear import Linear
+from fastcnn.fast._local_response_norm import LocalResponseNorm
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
@@ -21,6 +24,9 @@ __all__ = ["FastBackend"]
 class FastBackend(
     BatchNormReluUnmasked,
     Conv2DBatchNormReluDepthwise,
+    LayerNorm,
+    GroupNorm,
+    LocalResponseNorm,
     Linear,
     Softmax,
     Dropout,

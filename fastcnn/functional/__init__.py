@@ -34,6 +34,7 @@ from fastcnn.functional._arithmetic import (
     linear,
     multiply,
 )
+from fastcnn.functional._norms import group_norm, layer_norm, local_response_norm
 from fastcnn.functional._windows import (
     avg_pool2d,
     conv2d,
@@ -57,10 +58,13 @@ __all__ = [
     "elu",
     "gelu",
     "global_avg_pool2d",
+    "group_norm",
     "hard_sigmoid",
     "hard_swish",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "max_pool2d",
     "mish",
     "multiply",

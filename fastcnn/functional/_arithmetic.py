@@ -81,7 +81,7 @@ def concat(xs: Sequence[ArrayLike], axis: int = -1, *, backend: str | Backend = 
 def dropout(
     x: ArrayLike, mask: ArrayLike, *, rate: float = 0.5, backend: str | Backend = "fast"
 ) -> Array:
-    """Return x / (1 - rate) where the mask is True, else 0."""
+    """Return x / (1 - rate) where the mask, alike or with axes of length 1, is True, else 0."""
     if np.ndim(mask) == 0:
         raise TypeError(
             f"dropout: mask: expected an array of bool of x's shape, True where x is kept, got "

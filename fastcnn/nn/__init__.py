@@ -26,12 +26,13 @@ from fastcnn.nn._activation import (
 from fastcnn.nn._container import Residual, Sequential
 from fastcnn.nn._conv import Conv2D, DepthwiseConv2D
 from fastcnn.nn._dense import Dense, Flatten
-from fastcnn.nn._dropout import Dropout
+from fastcnn.nn._dropout import Dropout, SpatialDropout2D, StochasticDepth
 from fastcnn.nn._graph import Model
 from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -55,10 +56,14 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
+    "GroupNorm",
     "HardSigmoid",
     "HardSwish",
     "Input",
+    "InstanceNorm",
+    "LayerNorm",
     "LeakyReLU",
+    "LocalResponseNorm",
     "MaxPool2D",
     "Mish",
     "Model",
@@ -73,6 +78,8 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SpatialDropout2D",
+    "StochasticDepth",
     "Symbol",
     "Tanh",
     "UpSample2D",

@@ -202,9 +202,12 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "Dense": (2,),
     "DepthwiseConv2D": (3,),
     "Dropout": (0.5,),
+    "GroupNorm": (2,),
     "Model": (X0, X0),
     "Residual": (nn.ReLU(),),
     "Sequential": ([nn.ReLU()],),
+    "SpatialDropout2D": (0.5,),
+    "StochasticDepth": (0.5,),
 }
 
 
