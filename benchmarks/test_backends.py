@@ -75,6 +75,8 @@ def _calls() -> dict[str, Call]:
         "concat_backward": call(x, [(4, 12, 12, 4), (4, 12, 12, 12)]),
         "upsample2d": call(pooled, 2, method="bilinear"),
         "upsample2d_backward": call(x, pooled.shape, 2, method="bilinear"),
+        "resize2d": call(pooled, (9, 15), method="bilinear"),
+        "resize2d_backward": call(x, (4, 5, 7, 16), 12, method="bilinear"),
         "conv2d_transpose": call(pooled, draw(2, 2, 8, 16), draw(8), stride=2),
         "conv2d_transpose_backward": call(draw(4, 12, 12, 8), pooled, draw(2, 2, 8, 16), stride=2),
         "softmax": call(logits),

@@ -48,6 +48,9 @@ NAMES: Final[dict[str, str]] = {
     "nn.functional": "fastcnn.functional has the ops",
     "nn.mul": "nn.multiply",
     "reshape": _OWN_LAYER,
+    "interpolate": "functional.resize2d",
+    "resize": "functional.resize2d",
+    "resizing": "nn.Resize2D",
     "separableconv2d": "nn.DepthwiseConv2D and nn.Conv2D(filters, 1) after it are one",
     "swish": "nn.SiLU",
     # ops
@@ -155,7 +158,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "poolsize": ("kernel_size",),
     "restorebestweights": ("restore_best",),
     "savebestonly": ("monitor",),
-    "scalefactor": ("factor",),
+    "scalefactor": ("factor", "scale"),
     "scheduler": ("schedule",),
     "size": ("factor",),
     "smoothing": ("label_smoothing",),

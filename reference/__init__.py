@@ -49,6 +49,7 @@ from .pool2d import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .resize2d import resize2d, resize2d_backward
 from .softmax import softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from .upsample2d import upsample2d, upsample2d_backward
@@ -92,6 +93,8 @@ __all__ = [
     "name",
     "relu",
     "relu_backward",
+    "resize2d",
+    "resize2d_backward",
     "sgd_step",
     "sigmoid",
     "sigmoid_backward",

@@ -19,6 +19,7 @@ import numpy as np
 from calls import Arguments, arguments
 from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
+from resampling_calls import resized_terms
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -356,6 +357,8 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "multiply_backward": _sums("multiply_backward", limited=False),
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
+    "resize2d": resized_terms,
+    "resize2d_backward": resized_terms,
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),

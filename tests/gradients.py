@@ -264,6 +264,23 @@ CASES = [
             {"factor": (5, 4), "method": "bilinear"},
         ]
     ),
+    *(
+        Case(
+            "resize2d",
+            normal(IMAGES),
+            lambda backend, x, options=options: backend.resize2d(x, **options),
+            lambda backend, dy, y, x, options=options: [
+                backend.resize2d_backward(dy, x.shape, **options)
+            ],
+            options,
+        )
+        for options in [
+            {"size": (5, 11)},
+            {"size": (5, 11), "method": "bilinear"},
+            {"size": (3, 2), "method": "cubic", "coordinates": "asymmetric", "scale": 0.4},
+            {"size": 9, "method": "bilinear", "coordinates": "align_corners"},
+        ]
+    ),
     activation("relu", "y"),
     activation("leaky_relu", "x", negative_slope=0.2),
     activation("elu", "x", alpha=1.5),

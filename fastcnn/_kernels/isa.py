@@ -72,6 +72,7 @@ MODULES = (
     "multiply",
     "concat",
     "upsample2d",
+    "resample2d",
     "optimizer",
     "batches",
     "peak",
@@ -91,6 +92,7 @@ TOGETHER = {
     ),
     "pooling": ("max_pool2d", "avg_pool2d"),
     "norms": ("batch_norm", "batch_norm_block"),
+    "resizing": ("upsample2d", "resample2d"),
     "few_channels": ("conv_block_few", "conv_block_backward_few"),
 }
 _EXTENSIONS = {name: extension for extension, names in TOGETHER.items() for name in names}

@@ -12,6 +12,7 @@ from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._resize2d import Resize2D
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
 
@@ -28,6 +29,7 @@ class FastBackend(
     Multiply,
     Concat,
     Upsample2D,
+    Resize2D,
     Losses,
     Optimizer,
     Batches,

@@ -34,6 +34,7 @@ from fastcnn.functional._windows import (
     conv2d_transpose,
     global_avg_pool2d,
     max_pool2d,
+    resize2d,
     upsample2d,
 )
 
@@ -55,6 +56,7 @@ __all__ = [
     "max_pool2d",
     "multiply",
     "relu",
+    "resize2d",
     "sigmoid",
     "silu",
     "softmax",

@@ -26,7 +26,7 @@ from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
 from fastcnn.nn._symbol import Input, Symbol
-from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
+from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Residual",
+    "Resize2D",
     "Sequential",
     "SiLU",
     "Sigmoid",
