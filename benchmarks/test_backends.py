@@ -61,6 +61,8 @@ def _calls() -> dict[str, Call]:
         "avg_pool2d_backward": call(pooled, x.shape),
         "global_avg_pool2d": call(x),
         "global_avg_pool2d_backward": call(row, x.shape),
+        "adaptive_avg_pool2d": call(x, 5),
+        "adaptive_avg_pool2d_backward": call(draw(4, 5, 5, 16), x.shape, 5),
         "batch_norm": call(x, gamma, beta),
         "batch_norm_backward": call(dx, x, gamma, mean, variance),
         "batch_norm_inference": call(x, gamma, beta, mean, variance),

@@ -24,7 +24,7 @@ _OWN_LAYER = "a layer of your own is a subclass of nn.Module, with traceable = T
 NAMES: Final[dict[str, str]] = {
     # layers
     "activation": 'an activation is a layer such as nn.ReLU or an option, activation="relu"',
-    "adaptiveavgpool2d": f"{_AVERAGE} is the mean over the whole image",
+    "adaptiveaveragepooling2d": "nn.AdaptiveAvgPool2D",
     "adaptivemaxpool2d": "nn.GlobalMaxPool2D is the largest value of the whole image",
     "averagepooling2d": "nn.AvgPool2D",
     "batchnorm1d": "nn.BatchNorm",

@@ -26,6 +26,7 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .adaptive_avg_pool2d import adaptive_avg_pool2d, adaptive_avg_pool2d_backward
 from .add import add, add_backward
 from .batch_norm import (
     batch_norm,
@@ -56,6 +57,8 @@ from .upsample2d import upsample2d, upsample2d_backward
 
 __all__ = [
     "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",

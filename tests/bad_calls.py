@@ -17,7 +17,17 @@ from calls import UPDATED, arguments
 from fastcnn import reference
 
 HUGE = 2**62
-SIZES = ("stride", "dilation", "pool_size", "factor", "groups", "step", "output_padding", "size")
+SIZES = (
+    "stride",
+    "dilation",
+    "pool_size",
+    "factor",
+    "groups",
+    "step",
+    "output_padding",
+    "size",
+    "output_size",
+)
 Call = dict[str, Any]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from calls import Arguments, arguments
 from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
-from resampling_calls import resized_terms
+from resampling_calls import RESAMPLED_TERMS
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -357,8 +357,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "multiply_backward": _sums("multiply_backward", limited=False),
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
-    "resize2d": resized_terms,
-    "resize2d_backward": resized_terms,
+    **RESAMPLED_TERMS,
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),

@@ -266,6 +266,18 @@ CASES = [
     ),
     *(
         Case(
+            "adaptive_avg_pool2d",
+            normal(IMAGES),
+            lambda backend, x, size=size: backend.adaptive_avg_pool2d(x, size),
+            lambda backend, dy, y, x, size=size: [
+                backend.adaptive_avg_pool2d_backward(dy, x.shape, size)
+            ],
+            {"output_size": size},
+        )
+        for size in ((3, 4), 9)
+    ),
+    *(
+        Case(
             "resize2d",
             normal(IMAGES),
             lambda backend, x, options=options: backend.resize2d(x, **options),

@@ -76,6 +76,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "concat_backward": {"dy": IMAGES, "shapes": [(2, 6, 6, 1), (2, 6, 6, 3)]},
     "upsample2d": {"x": IMAGES, "factor": 2, "method": "bilinear"},
     "upsample2d_backward": {"dy": IMAGES, "x_shape": (2, 3, 2, 4), "factor": (2, 3)},
+    "adaptive_avg_pool2d": {"x": IMAGES, "output_size": (2, 4)},
+    "adaptive_avg_pool2d_backward": {"dy": IMAGES, "x_shape": (2, 3, 9, 4), "output_size": 6},
     "resize2d": {"x": IMAGES, "size": (4, 9), "method": "bilinear"},
     "resize2d_backward": {"dy": IMAGES, "x_shape": (2, 3, 2, 4), "size": 6},
     "linear": {"x": ROWS, "w": ones(4, 5), "b": ones(5)},

@@ -36,6 +36,7 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
         lambda: nn.AvgPool2D(3, stride=2, padding=1, ceil_mode=True, count_include_pad=True),
         (6, 4, 1),
     ),
+    (lambda: nn.AdaptiveAvgPool2D((2, 3)), (3, 5, 2)),
     (lambda: nn.GlobalAvgPool2D(), (3, 4, 2)),
     (lambda: nn.GlobalMaxPool2D(), (3, 4, 2)),
     (lambda: nn.BatchNorm(), (3, 2, 2)),

@@ -1,4 +1,7 @@
-"""Valid calls of the ops that resample rows and columns; tests/calls.py has the others."""
+"""Valid calls of the ops that resample rows and columns, and the terms of their sums.
+
+The other calls are in tests/calls.py, the other terms in tests/exponents.py.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +43,24 @@ def _resize2d_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(n, 7, 3, c), "x_shape": draw.shape, **arguments}
 
 
+def _adaptive_avg_pool2d(draw: Draw) -> Arguments:
+    return {"x": draw.normal(*draw.shape), "output_size": (2, 3)}
+
+
+def _adaptive_avg_pool2d_backward(draw: Draw) -> Arguments:
+    dy = draw.normal(draw.images, 2, 3, draw.channels)
+    return {"dy": dy, "x_shape": draw.shape, "output_size": (2, 3)}
+
+
 RESAMPLING: dict[str, Callable[[Any], Any]] = {
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "adaptive_avg_pool2d_backward": _adaptive_avg_pool2d_backward,
     "resize2d": _resize2d,
     "resize2d_backward": _resize2d_backward,
 }
 
 
-def resized_terms(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+def _resized_terms(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
     """Return the terms of resize2d or its gradient: some weights of "cubic" are below 0."""
     shape, dy = call.get("x_shape", np.shape(call.get("x"))), call.get("dy")
     rows, columns = (_weights_of(call, axis, shape[1 + axis]) for axis in range(2))
@@ -65,3 +79,19 @@ def _weights_of(call: Arguments, axis: int, length: int) -> Array:
     options = {name: call[name] for name in names}
     weights = reference.resize2d(pixels, (call["size"][axis], 1), scale=scale, **options)
     return np.abs(weights[0, :, 0])
+
+
+def _pooled_terms(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]:
+    """Return the terms of adaptive_avg_pool2d or its gradient, whose weights are above 0."""
+    if "dy" in call:
+        given = np.abs(call["dy"]), call["x_shape"], call["output_size"]
+        return (reference.adaptive_avg_pool2d_backward(*given),)
+    return (reference.adaptive_avg_pool2d(np.abs(call["x"]), call["output_size"]),)
+
+
+RESAMPLED_TERMS: dict[str, Callable[..., tuple[Array, ...]]] = {
+    "adaptive_avg_pool2d": _pooled_terms,
+    "adaptive_avg_pool2d_backward": _pooled_terms,
+    "resize2d": _resized_terms,
+    "resize2d_backward": _resized_terms,
+}

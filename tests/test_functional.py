@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "multiply": (IMAGES, {"b": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
     "upsample2d": (IMAGES, {"factor": (2, 3), "method": "bilinear"}),
+    "adaptive_avg_pool2d": (IMAGES, {"output_size": (4, 2)}),
     "resize2d": (
         IMAGES,
         {
@@ -183,6 +184,7 @@ def test_errors_are_those_of_the_op_in_the_functions_name(name: str, backend: An
         "max_pool2d",
         "avg_pool2d",
         "global_avg_pool2d",
+        "adaptive_avg_pool2d",
         "resize2d",
         "upsample2d",
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn.fast._adaptive_pool2d import AdaptivePool2D
 from fastcnn.fast._batch_norm_relu_unmasked import BatchNormReluUnmasked
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
@@ -30,6 +31,7 @@ class FastBackend(
     Concat,
     Upsample2D,
     Resize2D,
+    AdaptivePool2D,
     Losses,
     Optimizer,
     Batches,

@@ -1,6 +1,7 @@
-"""What outputs of a resampled axis are made of: lists of pixels and weights, as kernels read them.
+"""Resampling on the compiled kernel: outputs whose rows and columns are weighted sums of others.
 
-All of it depends on sizes and options alone; it is made once for each axis.
+What an output is made of stands in lists of pixels and weights for each axis. They depend on sizes
+and options alone, and are made once.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn._types import Array
+from fastcnn.fast._memory_bound import MemoryBound
 
-__all__ = ["Pixels", "Rule", "seen_by", "windows"]
+__all__ = ["Resample", "Rule", "seen_by", "windows"]
 
 _MOST_KNOWN = 128  # axes, of which a network has few
 
 
-class Pixels(NamedTuple):
+class _Pixels(NamedTuple):
     """Output p is made of `places[starts[p] : starts[p + 1]]`, with their weights, none of them 0.
 
-    In no order of a size: the arrays are shared by all who ask and are not written to.
+    The arrays are shared by all who ask: nobody writes to them.
     """
 
     starts: Array
@@ -39,7 +41,7 @@ class Rule(NamedTuple):
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> Pixels:
+def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> _Pixels:
     """Return the pixels, of `length`, that each of `size` outputs of resize2d is made of.
 
     backward: the outputs that each pixel is seen by.
@@ -57,7 +59,7 @@ def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> Pi
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def windows(size: int, length: int, *, backward: bool = False) -> Pixels:
+def windows(size: int, length: int, *, backward: bool = False) -> _Pixels:
     """Return the pixels, of `length`, in each of `size` windows of adaptive pooling.
 
     Their weights are 1. backward: the windows that hold each pixel, whose weights are one by the
@@ -71,7 +73,7 @@ def windows(size: int, length: int, *, backward: bool = False) -> Pixels:
     return _listed(np.minimum(taps, length - 1), weights, length, backward)
 
 
-def _listed(taps: Array, weights: Array, length: int, backward: bool) -> Pixels:
+def _listed(taps: Array, weights: Array, length: int, backward: bool) -> _Pixels:
     """Return lists of what is given in a row for each output."""
     seen = weights != 0
     outputs, places = np.nonzero(seen)[0], taps[seen]
@@ -80,7 +82,7 @@ def _listed(taps: Array, weights: Array, length: int, backward: bool) -> Pixels:
         order = np.argsort(places, kind="stable")
         outputs, places, flat, count = places[order], outputs[order], flat[order], length
     starts = np.searchsorted(outputs, np.arange(count + 1))
-    return Pixels(starts.astype(np.intp), places.astype(np.intp), flat)
+    return _Pixels(starts.astype(np.intp), places.astype(np.intp), flat)
 
 
 def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
@@ -131,3 +133,22 @@ def _keys(distance: Array, rule: Rule) -> Array:
     with np.errstate(all="ignore"):  # of a coefficient next to the largest number
         near = 1 - t * t * ((a + 3) - (a + 2) * t)
         return np.where(t <= 1, near, a * (t - 1) * (t - 2) * (t - 2))
+
+
+class Resample(MemoryBound):
+    """What the ops have in common that resample."""
+
+    def _resample(
+        self,
+        y: Array,
+        x: Array,
+        down: _Pixels,
+        right: _Pixels,
+        *,
+        narrow: bool = False,
+        means: bool = False,
+    ) -> None:
+        """Write y, made of x; narrow, means: see resample2d.pyx."""
+        kernel = self._load(x).resample2d.resample2d
+        team = self._team(y if y.size > x.size else x)
+        self._run(kernel, y, x, *down, *right, narrow, means, team)

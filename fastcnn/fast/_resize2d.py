@@ -18,9 +18,8 @@ from fastcnn._options import (
     size2d,
 )
 from fastcnn._types import Array, Scale2D, Size2D
-from fastcnn.fast._memory_bound import MemoryBound
 from fastcnn.fast._pool2d import _shape4
-from fastcnn.fast._resample import Pixels, Rule, seen_by
+from fastcnn.fast._resample import Resample, Rule, seen_by
 
 __all__ = ["Resize2D"]
 
@@ -39,7 +38,7 @@ def _rules(
     return vertical, horizontal
 
 
-class Resize2D(MemoryBound):
+class Resize2D(Resample):
     """resize2d and its gradient."""
 
     def resize2d(
@@ -93,18 +92,3 @@ class Resize2D(MemoryBound):
             right = seen_by(columns, width, horizontal, backward=True)
             self._resample(dx, dy, down, right)
         return dx
-
-    def _resample(
-        self,
-        y: Array,
-        x: Array,
-        down: Pixels,
-        right: Pixels,
-        *,
-        narrow: bool = False,
-        means: bool = False,
-    ) -> None:
-        """Run the kernel of all that makes rows and columns of others; see resample2d.pyx."""
-        kernel = self._load(x).resample2d.resample2d
-        team = self._team(y if y.size > x.size else x)
-        self._run(kernel, y, x, *down, *right, narrow, means, team)

@@ -29,6 +29,7 @@ from fastcnn.functional._arithmetic import (
     multiply,
 )
 from fastcnn.functional._windows import (
+    adaptive_avg_pool2d,
     avg_pool2d,
     conv2d,
     conv2d_transpose,
@@ -39,6 +40,7 @@ from fastcnn.functional._windows import (
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",
     "batch_norm",

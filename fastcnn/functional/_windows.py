@@ -9,6 +9,7 @@ from fastcnn.backend import Backend
 from fastcnn.functional._call import backend_of, on_batch, with_names
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "avg_pool2d",
     "conv2d",
     "conv2d_transpose",
@@ -121,6 +122,18 @@ def avg_pool2d(
         )
 
     return on_batch("avg_pool2d", op, x)
+
+
+@with_names()
+def adaptive_avg_pool2d(
+    x: ArrayLike, output_size: Size2D, *, backend: str | Backend = "fast"
+) -> Array:
+    """Return the mean of each of as many windows as are asked for, (height, width)."""
+
+    def op(batch: Array) -> Array:
+        return backend_of(backend).adaptive_avg_pool2d(batch, output_size)
+
+    return on_batch("adaptive_avg_pool2d", op, x)
 
 
 @with_names()

@@ -24,7 +24,13 @@ from fastcnn.nn._graph import Model
 from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
-from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._pool import (
+    AdaptiveAvgPool2D,
+    AvgPool2D,
+    GlobalAvgPool2D,
+    GlobalMaxPool2D,
+    MaxPool2D,
+)
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -32,6 +38,7 @@ from fastcnn.nn._variable import Buffer, Parameter
 __all__ = [
     "ELU",
     "GELU",
+    "AdaptiveAvgPool2D",
     "Add",
     "AvgPool2D",
     "BatchNorm",
