@@ -24,7 +24,7 @@ _OWN_LAYER = "a layer of your own is a subclass of nn.Module, with traceable = T
 NAMES: Final[dict[str, str]] = {
     # layers
     "activation": 'an activation is a layer such as nn.ReLU or an option, activation="relu"',
-    "adaptiveavgpool2d": f"{_AVERAGE} is the mean over the whole image",
+    "adaptiveaveragepooling2d": "nn.AdaptiveAvgPool2D",
     "adaptivemaxpool2d": "nn.GlobalMaxPool2D is the largest value of the whole image",
     "averagepooling2d": "nn.AvgPool2D",
     "batchnorm1d": "nn.BatchNorm",
@@ -48,6 +48,9 @@ NAMES: Final[dict[str, str]] = {
     "nn.functional": "fastcnn.functional has the ops",
     "nn.mul": "nn.multiply",
     "reshape": _OWN_LAYER,
+    "interpolate": "functional.resize2d",
+    "resize": "functional.resize2d",
+    "resizing": "nn.Resize2D",
     "separableconv2d": "nn.DepthwiseConv2D and nn.Conv2D(filters, 1) after it are one",
     "swish": "nn.SiLU",
     # ops
@@ -155,7 +158,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "poolsize": ("kernel_size",),
     "restorebestweights": ("restore_best",),
     "savebestonly": ("monitor",),
-    "scalefactor": ("factor",),
+    "scalefactor": ("factor", "scale"),
     "scheduler": ("schedule",),
     "size": ("factor",),
     "smoothing": ("label_smoothing",),

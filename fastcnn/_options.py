@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastcnn._sentences import did_you_mean
-from fastcnn._types import Padding, Shape, Size2D
+from fastcnn._types import Padding, Scale2D, Shape, Size2D
 
 __all__ = [
     "BYTE_PLACES",
+    "COORDINATES",
+    "RESIZE_METHODS",
+    "ROUNDINGS",
     "Pads",
     "argmax_dtype",
     "choice",
@@ -43,6 +46,7 @@ __all__ = [
     "padding2d",
     "pads_of",
     "pair",
+    "scale2d",
     "shape_of",
     "shown",
     "size2d",
@@ -55,6 +59,11 @@ _LARGEST = 2**62  # sizes and their sums stay below the largest Py_ssize_t
 _LONGEST_NAME = 100
 
 BYTE_PLACES = 256  # of a window, which the place of its winner tells apart in a byte
+
+# Of resize2d.
+RESIZE_METHODS = ("nearest", "bilinear", "cubic")
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
 # ---------------------------------------------------------------------- what came
@@ -257,6 +266,20 @@ def size2d(value: Any, where: str, minimum: int = 1) -> Size2D:
             )
         return integer(value[0], where, minimum), integer(value[1], where, minimum)
     return integer(value, where, minimum)
+
+
+def scale2d(value: Any, where: str) -> Scale2D | None:
+    """Return a number above 0, a (height, width) pair of them, or None, as it was given."""
+    if value is None:
+        return None
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):
+        if len(value) != 2:
+            raise ValueError(
+                f"{where}: expected a number or a (height, width) pair, got {shown(value)}"
+            )
+        height, width = (number(each, where, 0, open_low=True) for each in value)
+        return height, width
+    return number(value, where, 0, open_low=True)
 
 
 def pair(size: Size2D) -> tuple[int, int]:

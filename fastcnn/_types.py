@@ -6,9 +6,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Padding", "Shape", "Size2D"]
+__all__ = ["Array", "Padding", "Scale2D", "Shape", "Size2D"]
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Size2D = int | tuple[int, int]
+Scale2D = float | tuple[float, float]
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]

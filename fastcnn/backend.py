@@ -35,6 +35,7 @@ from fastcnn._contract.convolution import Convolution
 from fastcnn._contract.losses import Losses
 from fastcnn._contract.normalization import Normalization
 from fastcnn._contract.pooling import Pooling
+from fastcnn._contract.resizing import Resizing
 from fastcnn._contract.steps import Steps
 from fastcnn._types import Array, Padding, Size2D
 
@@ -50,6 +51,7 @@ __all__ = [
 class Backend(
     Convolution,
     Pooling,
+    Resizing,
     Normalization,
     Arithmetic,
     Activations,

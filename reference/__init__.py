@@ -38,6 +38,7 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .adaptive_avg_pool2d import adaptive_avg_pool2d, adaptive_avg_pool2d_backward
 from .add import add, add_backward
 from .batch_norm import (
     batch_norm,
@@ -64,12 +65,15 @@ from .pool2d import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .resize2d import resize2d, resize2d_backward
 from .softmax import softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from .upsample2d import upsample2d, upsample2d_backward
 
 __all__ = [
     "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -121,6 +125,8 @@ __all__ = [
     "name",
     "relu",
     "relu_backward",
+    "resize2d",
+    "resize2d_backward",
     "selu",
     "selu_backward",
     "sgd_step",

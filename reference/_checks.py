@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 Size2D = int | tuple[int, int]
+Scale2D = float | tuple[float, float]
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 # Infinities and NaN follow IEEE 754 without a word, as they do in a compiled kernel, whatever
@@ -223,6 +224,16 @@ def shape4(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
         raise ValueError(f"{op}: {name}: expected four sizes (N, H, W, C), got {shown(value)}")
     n, h, w, c = (integer(op, name, size, int(axis > 0)) for axis, size in enumerate(value))
     return n, h, w, c
+
+
+def choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return one of some names."""
+    listed = ", ".join(f'"{each}"' for each in choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{op}: {name}: expected one of {listed}, got {kind_of(value)}")
+    if value not in choices:
+        raise ValueError(f"{op}: {name}: expected one of {listed}, got {shown(value)}")
+    return value
 
 
 def flag(op: str, name: str, value: Any) -> bool:

@@ -17,7 +17,17 @@ from calls import UPDATED, arguments
 from fastcnn import reference
 
 HUGE = 2**62
-SIZES = ("stride", "dilation", "pool_size", "factor", "groups", "step", "output_padding")
+SIZES = (
+    "stride",
+    "dilation",
+    "pool_size",
+    "factor",
+    "groups",
+    "step",
+    "output_padding",
+    "size",
+    "output_size",
+)
 Call = dict[str, Any]
 
 
@@ -197,7 +207,7 @@ def bad_values(op: str, name: str, good: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"one: {label}", [good[0], bad]) for label, bad in SHAPES.items())
     if name.endswith("_shape"):
         yield from SHAPES.items()
-    if name in SIZES or name == "padding":
+    if name in (*SIZES, "padding", "scale"):
         yield from ((f"pair: {key}", value) for key, value in PAIRS.items())
 
 

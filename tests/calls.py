@@ -16,6 +16,7 @@ import numpy as np
 from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
 from norm_calls import NORMS
+from resampling_calls import RESAMPLING
 from step_calls import STEPS, softmax_of
 
 from fastcnn._contract.activations import ROWS
@@ -300,6 +301,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     **STEPS,
     **BRANCHES,
     **NORMS,
+    **RESAMPLING,
 }
 
 

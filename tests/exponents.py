@@ -20,6 +20,7 @@ from calls import Arguments, arguments
 from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
 from norm_terms import NORM_TERMS
+from resampling_calls import RESAMPLED_TERMS
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -358,6 +359,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "multiply_backward": _sums("multiply_backward", limited=False),
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
+    **RESAMPLED_TERMS,
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),

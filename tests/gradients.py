@@ -308,6 +308,35 @@ CASES = [
             {"factor": (5, 4), "method": "bilinear"},
         ]
     ),
+    *(
+        Case(
+            "adaptive_avg_pool2d",
+            normal(IMAGES),
+            lambda backend, x, size=size: backend.adaptive_avg_pool2d(x, size),
+            lambda backend, dy, y, x, size=size: [
+                backend.adaptive_avg_pool2d_backward(dy, x.shape, size)
+            ],
+            {"output_size": size},
+        )
+        for size in ((3, 4), 9)
+    ),
+    *(
+        Case(
+            "resize2d",
+            normal(IMAGES),
+            lambda backend, x, options=options: backend.resize2d(x, **options),
+            lambda backend, dy, y, x, options=options: [
+                backend.resize2d_backward(dy, x.shape, **options)
+            ],
+            options,
+        )
+        for options in [
+            {"size": (5, 11)},
+            {"size": (5, 11), "method": "bilinear"},
+            {"size": (3, 2), "method": "cubic", "coordinates": "asymmetric", "scale": 0.4},
+            {"size": 9, "method": "bilinear", "coordinates": "align_corners"},
+        ]
+    ),
     activation("relu", "y"),
     activation("leaky_relu", "x", negative_slope=0.2),
     activation("clip", "y", low=-1.22, high=0.72),

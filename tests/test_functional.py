@@ -42,6 +42,18 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "multiply": (IMAGES, {"b": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
     "upsample2d": (IMAGES, {"factor": (2, 3), "method": "bilinear"}),
+    "adaptive_avg_pool2d": (IMAGES, {"output_size": (4, 2)}),
+    "resize2d": (
+        IMAGES,
+        {
+            "size": (9, 4),
+            "method": "cubic",
+            "coordinates": "align_corners",
+            "rounding": "floor",
+            "scale": (1.5, 0.5),
+            "cubic_coefficient": -0.5,
+        },
+    ),
     "conv2d_transpose": (
         IMAGES,
         {
@@ -181,6 +193,8 @@ def test_errors_are_those_of_the_op_in_the_functions_name(name: str, backend: An
         "max_pool2d",
         "avg_pool2d",
         "global_avg_pool2d",
+        "adaptive_avg_pool2d",
+        "resize2d",
         "upsample2d",
     ):
         for shape in [(), (3,), (3, 4), (1, 1, 6, 7, 4), (2, 0, 3, 4)]:

@@ -9,6 +9,7 @@ from fastcnn._contract import (
     losses,
     normalization,
     pooling,
+    resizing,
     steps,
 )
 from fastcnn._contract.op import Op, same
@@ -19,6 +20,7 @@ __all__ = ["PARTS", "ROWS", "Op", "same"]
 PARTS = (
     convolution.Convolution,
     pooling.Pooling,
+    resizing.Resizing,
     normalization.Normalization,
     arithmetic.Arithmetic,
     activations.Activations,
@@ -29,6 +31,7 @@ PARTS = (
 ROWS = {
     **convolution.ROWS,
     **pooling.ROWS,
+    **resizing.ROWS,
     **normalization.ROWS,
     **arithmetic.ROWS,
     **activations.ROWS,

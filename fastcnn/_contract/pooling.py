@@ -84,6 +84,19 @@ class Pooling(Protocol):
     def global_avg_pool2d_backward(self, dy: ArrayLike, x_shape: tuple[int, ...]) -> Array:
         """Return dx of shape `x_shape`: dy / (H * W) at every pixel."""
 
+    def adaptive_avg_pool2d(self, x: ArrayLike, output_size: Size2D) -> Array:
+        """Take the mean of as many windows as are asked for: `output_size` is (P, Q).
+
+        Output p is the mean of the rows floor(p * H / P) to ceil((p + 1) * H / P), that one not
+        included, columns alike: PyTorch's windows, which may overlap. x (N, H, W, C). Returns y
+        (N, P, Q, C).
+        """
+
+    def adaptive_avg_pool2d_backward(
+        self, dy: ArrayLike, x_shape: tuple[int, ...], output_size: Size2D
+    ) -> Array:
+        """Return dx of shape `x_shape`: each gradient is shared evenly by its window."""
+
     def upsample2d(self, x: ArrayLike, factor: Size2D, *, method: str = "nearest") -> Array:
         """Make images larger by a whole factor, a number or a (height, width) pair.
 
@@ -113,6 +126,10 @@ def _max_pool2d(x: Shape, **options: Any) -> Sequence[Shape]:
     return y, y
 
 
+def _adaptive_avg_pool2d(x: Shape, output_size: Any) -> Sequence[Shape]:
+    return ((x[0], *pair(output_size), x[3]),)
+
+
 def _upsample2d(x: Shape, factor: Any = 2, **options: Any) -> Sequence[Shape]:
     rows, columns = pair(factor)
     return ((x[0], x[1] * rows, x[2] * columns, x[3]),)
@@ -122,5 +139,6 @@ ROWS = {
     "max_pool2d": Op(("y", "argmax"), ("x",), _max_pool2d),
     "avg_pool2d": Op(("y",), ("x",), lambda x, **options: (_pool2d(x, **options),)),
     "global_avg_pool2d": Op(("y",), ("x",), lambda x: ((x[0], x[3]),)),
+    "adaptive_avg_pool2d": Op(("y",), ("x",), _adaptive_avg_pool2d),
     "upsample2d": Op(("y",), ("x",), _upsample2d),
 }

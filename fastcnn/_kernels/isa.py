@@ -75,6 +75,7 @@ MODULES = (
     "multiply",
     "concat",
     "upsample2d",
+    "resample2d",
     "optimizer",
     "batches",
     "peak",
@@ -100,6 +101,8 @@ TOGETHER = {
         "group_norm",
         "local_response_norm",
     ),
+    "norms": ("batch_norm", "batch_norm_block"),
+    "resizing": ("upsample2d", "resample2d"),
     "few_channels": ("conv_block_few", "conv_block_backward_few"),
 }
 _EXTENSIONS = {name: extension for extension, names in TOGETHER.items() for name in names}

@@ -9,8 +9,9 @@ where its terms are few.
 
 from cython.parallel cimport prange
 
+from fastcnn._kernels._blend cimport blend_four, blend_two
 from fastcnn._kernels._copy cimport copy
-from fastcnn._kernels._stream cimport past_caches, put
+from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport (
     LANES, any_nonzero, drain, load, real, real_out, splat, store, vec
 )
@@ -26,38 +27,6 @@ cdef struct Sizes:
 
 
 # ---------------------------------------------------------------- forward
-cdef inline void blend_two(
-    real* y, const real* a, const real* b, real a_weight, real b_weight, Py_ssize_t count,
-    bint streaming,
-) noexcept nogil:
-    cdef Py_ssize_t i = 0
-    cdef vec wa = splat(a_weight), wb = splat(b_weight)
-    while i + LANES <= count:
-        put(y + i, load(a + i) * wa + load(b + i) * wb, streaming)
-        i += LANES
-    while i < count:
-        y[i] = a[i] * a_weight + b[i] * b_weight
-        i += 1
-
-
-cdef inline void blend_four(
-    real* y, const real* a, const real* b, const real* c, const real* d, real a_weight,
-    real b_weight, real c_weight, real d_weight, Py_ssize_t count, bint streaming,
-) noexcept nogil:
-    cdef Py_ssize_t i = 0
-    cdef vec wa = splat(a_weight), wb = splat(b_weight), wc = splat(c_weight), wd = splat(d_weight)
-    while i + LANES <= count:
-        put(
-            y + i,
-            (load(a + i) * wa + load(b + i) * wb) + (load(c + i) * wc + load(d + i) * wd),
-            streaming,
-        )
-        i += LANES
-    while i < count:
-        y[i] = (a[i] * a_weight + b[i] * b_weight) + (c[i] * c_weight + d[i] * d_weight)
-        i += 1
-
-
 cdef void bilinear_row(real* y, const real* x_n, const Sizes* s, Py_ssize_t p) noexcept nogil:
     cdef Py_ssize_t place = min(max(2 * p + 1 - s.F, 0), 2 * s.F * (s.H - 1))
     cdef Py_ssize_t whole = 2 * s.G, rest = 0, q

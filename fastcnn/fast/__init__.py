@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn.fast._adaptive_pool2d import AdaptivePool2D
 from fastcnn.fast._batch_norm_relu_unmasked import BatchNormReluUnmasked
 from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
@@ -15,6 +16,7 @@ from fastcnn.fast._local_response_norm import LocalResponseNorm
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._resize2d import Resize2D
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
 
@@ -34,6 +36,8 @@ class FastBackend(
     Multiply,
     Concat,
     Upsample2D,
+    Resize2D,
+    AdaptivePool2D,
     Losses,
     Optimizer,
     Batches,

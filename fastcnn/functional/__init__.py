@@ -36,15 +36,18 @@ from fastcnn.functional._arithmetic import (
 )
 from fastcnn.functional._norms import group_norm, layer_norm, local_response_norm
 from fastcnn.functional._windows import (
+    adaptive_avg_pool2d,
     avg_pool2d,
     conv2d,
     conv2d_transpose,
     global_avg_pool2d,
     max_pool2d,
+    resize2d,
     upsample2d,
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",
     "batch_norm",
@@ -69,6 +72,7 @@ __all__ = [
     "mish",
     "multiply",
     "relu",
+    "resize2d",
     "selu",
     "sigmoid",
     "silu",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastcnn._types import Array, Padding, Size2D
+from fastcnn._types import Array, Padding, Scale2D, Size2D
 from fastcnn.backend import Backend
 from fastcnn.functional._call import backend_of, on_batch, with_names
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "avg_pool2d",
     "conv2d",
     "conv2d_transpose",
     "global_avg_pool2d",
     "max_pool2d",
+    "resize2d",
     "upsample2d",
 ]
 
@@ -123,6 +125,18 @@ def avg_pool2d(
 
 
 @with_names()
+def adaptive_avg_pool2d(
+    x: ArrayLike, output_size: Size2D, *, backend: str | Backend = "fast"
+) -> Array:
+    """Return the mean of each of as many windows as are asked for, (height, width)."""
+
+    def op(batch: Array) -> Array:
+        return backend_of(backend).adaptive_avg_pool2d(batch, output_size)
+
+    return on_batch("adaptive_avg_pool2d", op, x)
+
+
+@with_names()
 def upsample2d(
     x: ArrayLike,
     factor: Size2D,
@@ -136,6 +150,37 @@ def upsample2d(
         return backend_of(backend).upsample2d(batch, factor, method=method)
 
     return on_batch("upsample2d", op, x)
+
+
+@with_names()
+def resize2d(
+    x: ArrayLike,
+    size: Size2D,
+    *,
+    method: str = "nearest",
+    coordinates: str = "half_pixel",
+    rounding: str = "round_prefer_floor",
+    scale: Scale2D | None = None,
+    cubic_coefficient: float = -0.75,
+    backend: str | Backend = "fast",
+) -> Array:
+    """Return images of any size (height, width); method: "nearest", "bilinear" or "cubic".
+
+    See `fastcnn.backend.Backend.resize2d` for the options.
+    """
+
+    def op(batch: Array) -> Array:
+        return backend_of(backend).resize2d(
+            batch,
+            size,
+            method=method,
+            coordinates=coordinates,
+            rounding=rounding,
+            scale=scale,
+            cubic_coefficient=cubic_coefficient,
+        )
+
+    return on_batch("resize2d", op, x)
 
 
 @with_names()

@@ -31,10 +31,16 @@ from fastcnn.nn._graph import Model
 from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
-from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._pool import (
+    AdaptiveAvgPool2D,
+    AvgPool2D,
+    GlobalAvgPool2D,
+    GlobalMaxPool2D,
+    MaxPool2D,
+)
 from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from fastcnn.nn._symbol import Input, Symbol
-from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
+from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
 
 __all__ = [
@@ -42,6 +48,7 @@ __all__ = [
     "ELU",
     "GELU",
     "SELU",
+    "AdaptiveAvgPool2D",
     "Add",
     "AvgPool2D",
     "BatchNorm",
@@ -73,6 +80,7 @@ __all__ = [
     "ReLU",
     "ReLU6",
     "Residual",
+    "Resize2D",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -146,6 +146,36 @@ class AvgPool2D(_Pool2D):
         return y, backward
 
 
+class AdaptiveAvgPool2D(Module):
+    """The mean value of each of as many windows as are asked for: (H, W, C) -> (P, Q, C).
+
+    output_size: P and Q, a number or (height, width). The windows are those of PyTorch.
+    """
+
+    def __init__(self, output_size: Size2D, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.output_size = size2d(output_size, "AdaptiveAvgPool2D: output_size")
+
+    def declare(self, input_shape: Shape) -> Shape:
+        channels = image_shape(input_shape, "AdaptiveAvgPool2D")[2]
+        return *pair(self.output_size), channels
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        x_shape, size = x.shape, self.output_size
+        return (
+            backend.adaptive_avg_pool2d(x, size),
+            lambda dy: backend.adaptive_avg_pool2d_backward(dy, x_shape, size),
+        )
+
+
 class GlobalAvgPool2D(Module):
     """The mean over the whole image: (H, W, C) -> (C,)."""
 

@@ -1,4 +1,4 @@
-"""Layers that make images larger: upsampling and transposed convolution."""
+"""Layers that make images of another size: resizing, upsampling and transposed convolution."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 
 from fastcnn._options import (
+    COORDINATES,
+    RESIZE_METHODS,
+    ROUNDINGS,
     choice,
     image_shape,
     integer,
+    number,
     output_padding2d,
     pair,
+    scale2d,
     size2d,
     transposed_size,
 )
-from fastcnn._types import Array, Padding, Shape, Size2D
+from fastcnn._types import Array, Padding, Scale2D, Shape, Size2D
 from fastcnn.backend import Backend
 from fastcnn.nn._conv import ConvBase
 from fastcnn.nn._module import Backward, Module
@@ -54,6 +59,82 @@ class UpSample2D(Module):
             backend.upsample2d(x, factor, method=method),
             lambda dy: backend.upsample2d_backward(dy, x_shape, factor, method=method),
         )
+
+
+class Resize2D(Module):
+    """Images of another size, by interpolation: (H, W, C) -> (P, Q, C).
+
+    size: P and Q, a number or (height, width). scale: instead of a size, a number or (height,
+    width) by which images become larger, P = floor(H * scale); beside a size, the ratio by which
+    places are worked out. method: "nearest", "bilinear" or "cubic". coordinates, rounding,
+    cubic_coefficient: see `fastcnn.backend.Backend.resize2d`.
+    """
+
+    _hint = "; size or scale says how large images become"
+
+    def __init__(
+        self,
+        size: Size2D | None = None,
+        *,
+        scale: Scale2D | None = None,
+        method: str = "nearest",
+        coordinates: str = "half_pixel",
+        rounding: str = "round_prefer_floor",
+        cubic_coefficient: float = -0.75,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.size = None if size is None else size2d(size, "Resize2D: size")
+        self.scale = scale2d(scale, "Resize2D: scale")
+        if self.size is None and self.scale is None:
+            raise ValueError("Resize2D: size: expected a size or a scale, got neither")
+        self.method = choice(method, "Resize2D: method", RESIZE_METHODS)
+        self.coordinates = choice(coordinates, "Resize2D: coordinates", COORDINATES)
+        self.rounding = choice(rounding, "Resize2D: rounding", ROUNDINGS)
+        self.cubic_coefficient = number(cubic_coefficient, "Resize2D: cubic_coefficient")
+
+    def declare(self, input_shape: Shape) -> Shape:
+        height, width, channels = image_shape(input_shape, "Resize2D")
+        return *self._size((height, width)), channels
+
+    def _size(self, image: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that an image becomes."""
+        if self.size is not None:
+            return pair(self.size)
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,) * 2
+        # In float32, as files have scales: ten times 0.7 is 7.
+        sizes = [np.float32(n) * np.float32(each) for n, each in zip(image, scales, strict=True)]
+        if not all(1 <= size <= 2**62 for size in sizes):
+            raise ValueError(
+                f"Resize2D: scale: expected one that leaves at least one pixel of an image of "
+                f"{image[0]} x {image[1]}, got {self.scale}"
+            )
+        return int(sizes[0]), int(sizes[1])
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        x_shape = x.shape
+        size, options = self._size((x_shape[1], x_shape[2])), self._call_options()
+        return (
+            backend.resize2d(x, size, **options),
+            lambda dy: backend.resize2d_backward(dy, x_shape, size, **options),
+        )
+
+    def _call_options(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "coordinates": self.coordinates,
+            "rounding": self.rounding,
+            "scale": self.scale,
+            "cubic_coefficient": self.cubic_coefficient,
+        }
 
 
 class Conv2DTranspose(ConvBase):

@@ -197,6 +197,7 @@ KINDS = [
     if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module
 ]
 GIVEN: dict[str, tuple[Any, ...]] = {
+    "AdaptiveAvgPool2D": (2,),
     "Conv2D": (2, 3),
     "Conv2DTranspose": (2, 3),
     "Dense": (2,),
@@ -205,6 +206,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "GroupNorm": (2,),
     "Model": (X0, X0),
     "Residual": (nn.ReLU(),),
+    "Resize2D": (2,),
     "Sequential": ([nn.ReLU()],),
     "SpatialDropout2D": (0.5,),
     "StochasticDepth": (0.5,),
