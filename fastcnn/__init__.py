@@ -41,7 +41,7 @@ from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, reference
+    from fastcnn import datasets, pytorch, reference
 
 __version__ = "0.1.0"
 
@@ -62,6 +62,7 @@ __all__ = [
     "metrics",
     "nn",
     "optim",
+    "pytorch",
     "reference",
     "register",
     "schedules",
@@ -90,7 +91,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
 
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
-        if name in ("datasets", "reference"):
+        if name in ("datasets", "pytorch", "reference"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 
