@@ -21,6 +21,7 @@ from fastcnn.pytorch._tensors import (
     Tensor,
     count,
     require_apart,
+    require_inside,
     width_of,
 )
 from fastcnn.pytorch._zip import data_of, parts_of
@@ -53,7 +54,7 @@ def contents_of(file: BinaryIO, size: int) -> tuple[Any, dict[str, Place]]:
     start = file.read(4)
     if header is not None:
         return _safetensors(header, size)
-    if start == b"PK\x03\x04":
+    if start.startswith(b"PK"):
         return _archive(file, size)
     if start.startswith(b"\x80"):
         return _pickles(file, size)
@@ -67,7 +68,7 @@ def _archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, Place]]:
         raise ValueError(f"got a TorchScript archive, which is a program; {SAVE_THE_STATE}")
     pickles = [name for name in parts if f"/{name}".endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ValueError(f"got {kind_of(file)}" if not pickles else "it holds several pickles")
+        raise ValueError(f"got a zip archive with {len(pickles)} parts data.pkl, expected one")
     root = pickles[0].removesuffix("data.pkl")
     where = {name: data_of(file, part, size) for name, part in parts.items()}
     require_apart((parts[name].header, end) for name, (_, end) in where.items())
@@ -78,7 +79,7 @@ def _archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, Place]]:
     start, end = where[f"{root}data.pkl"]
     file.seek(start)
     # Read as it comes: a pickle that is too large for a state dict is never in memory.
-    value = Machine(file, end - start, NAMES, storage_of).read()
+    value = Machine(file, end - start, size // 4, NAMES, storage_of).read()
     data = f"{root}data/"
     return value, {
         name.removeprefix(data): Place(start, end - start, order)
@@ -97,7 +98,7 @@ def _pickles(file: BinaryIO, size: int) -> tuple[Any, dict[str, Place]]:
         return storage
 
     file.seek(0)
-    machine = Machine(file, size, NAMES, persistent)
+    machine = Machine(file, size, size // 4, NAMES, persistent)
     if machine.read() != _MAGIC:
         raise ValueError("got a pickle of Python, which torch.save did not write")
     if machine.read() != _PROTOCOL:
@@ -138,11 +139,12 @@ def _safetensors(header: bytes, size: int) -> tuple[Any, dict[str, Place]]:
         length = end - start
         if not 0 <= start <= end <= size - len(header):
             raise ValueError(f"{name!r:.80} lies outside of the file")
-        count, rest = divmod(length, width_of(dtype))
-        if rest or math.prod(shape) != count:
+        many, rest = divmod(length, width_of(dtype))
+        if rest or math.prod(shape) != many:
             raise ValueError(f"{name!r:.80}: expected numbers of shape {shape}, got {length} bytes")
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-        tensors[name] = Tensor(Storage(name, dtype, 0, count, count), dtype, 0, shape, strides)
+        storage = Storage(name, dtype, 0, many, many)
+        tensors[name] = require_inside(Tensor(storage, dtype, 0, shape, strides))
         places[name] = Place(len(header) + start, length)
     require_apart((place.start, place.start + place.size) for place in places.values())
     return tensors, places

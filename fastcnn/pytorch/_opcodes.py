@@ -18,7 +18,7 @@ __all__ = ["READ_OVER", "SAVE_THE_STATE", "Function", "Machine"]
 SAVE_THE_STATE = "save its state_dict() instead: torch.save(model.state_dict(), path)"
 READ_OVER = object()  # in the place of objects that nobody asks for, such as an optimizer's options
 
-_BUDGET = 32 << 20  # bytes of all that the pickles of a file make: enough for 10,000 tensors
+BUDGET = 32 << 20  # bytes of all that the pickles of a small file make: enough for 7,000 tensors
 _LONGEST_NAME = 200
 _LONGEST_INTEGER = 64  # bytes: Python needs the square of its digits to write one down
 _OPCODE, _CONTAINER, _TEXT, _ITEM = 32, 256, 64, 96  # what each takes, about
@@ -45,20 +45,22 @@ class Function:
 class Machine:
     """Reads the pickles of a file, one after another.
 
-    names: what each "module.name" stands for. persistent: called with what stands for data that
-    lie outside of the pickle. Raises ValueError for what is no such pickle.
+    They may make objects of BUDGET and `room` bytes. names: what each "module.name" stands for.
+    persistent: called with what stands for data that lie outside of the pickle. Raises ValueError
+    for what is no such pickle.
     """
 
     def __init__(
         self,
         file: BinaryIO,
         size: int,
+        room: int,
         names: Mapping[str, Any],
         persistent: Callable[[Any], Any],
     ) -> None:
         self._file, self._left = file, size
         self._names, self._persistent = names, persistent
-        self._budget = _BUDGET
+        self._budget = BUDGET + room
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # the stacks below the marks
         self._memo: dict[int, Any] = {}

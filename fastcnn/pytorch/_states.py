@@ -18,13 +18,13 @@ def state_in(value: Any, key: str | None) -> dict[str, Tensor]:
     key: in which item of the dict it is.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"it holds a {_kind(value)}, expected a dict; save model.state_dict()")
+        raise ValueError(f"expected a dict, got {_kind(value)}; save model.state_dict()")
     if key is not None:
         if key not in value:
             hint = did_you_mean(key, [each for each in value if isinstance(each, str)])
             raise ValueError(f"it holds {_listed(value)}, and no {key!r:.80}{hint}")
         if not _is_state(value[key]):
-            raise ValueError(f"{key!r:.80} is of kind {_kind(value[key])}, expected a dict of tensors")
+            raise ValueError(f"{key!r:.80}: expected a dict of tensors, got {_kind(value[key])}")
         return _tensors(value[key])
     if not value or _is_state(value):
         return _tensors(value)

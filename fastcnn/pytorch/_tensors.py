@@ -6,6 +6,7 @@ bytes somewhere in the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -83,6 +84,8 @@ def count(value: Any, what: str) -> int:
 def require_inside(tensor: Tensor) -> Tensor:
     """Return a tensor that lies in its storage; ValueError for others."""
     storage, dtype, start, shape, strides = tensor
+    if math.prod(max(n, 1) for n in shape) * 8 > _LARGEST:
+        raise ValueError(f"it holds a tensor of shape {shape}, which no memory holds")
     size = storage.size * width_of(storage.dtype) // width_of(dtype)
     last = start + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= size:
