@@ -126,7 +126,7 @@ def _safetensors(header: bytes, size: int) -> tuple[Any, dict[str, Place]]:
     if len(header) > _LARGEST_HEADER:
         raise ValueError(f"it has a header of {len(header)} bytes")
     try:
-        said = json.loads(header[8:])
+        said = json.loads(header[8:].decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its header is damaged: {brief(error, 100)}") from None
     metadata = said.pop("__metadata__", {})

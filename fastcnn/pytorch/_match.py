@@ -62,13 +62,13 @@ def load_into(
     unexpected = [name for name in arrays if name not in used]
     if strict and (missing or unexpected):
         raise ValueError(_misfits(missing, unexpected, arrays))
-    for twin in twins:
-        if twin.name in found:
-            _require_floats(arrays[found[twin.name]], found[twin.name])
-    for twin in twins:
-        if twin.name in found:
-            here = twin.from_there(arrays[found[twin.name]])
-            np.copyto(twin.variable.data, here, casting="same_kind")
+    here = [
+        (twin, _cast(arrays[found[twin.name]], found[twin.name], twin.variable.data.dtype))
+        for twin in twins
+        if twin.name in found
+    ]
+    for twin, array in here:
+        np.copyto(twin.variable.data, twin.from_there(array))
     return Loaded(found, tuple(twin.name for twin in missing), tuple(unexpected))
 
 
@@ -81,9 +81,7 @@ def _arrays(state: Any) -> dict[str, Array]:
         if not isinstance(name, str):
             raise TypeError(f"{_WHO}: expected names that are strings, got {type(name).__name__}")
     arrays = {
-        name: as_array(state[name], f"{_WHO}: {name:.80}")
-        for name in names
-        if name.rpartition(".")[2] != BATCHES
+        name: _array(state[name], name) for name in names if name.rpartition(".")[2] != BATCHES
     }
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in arrays):
@@ -91,9 +89,25 @@ def _arrays(state: Any) -> dict[str, Array]:
     return arrays
 
 
-def _require_floats(array: Array, name: str) -> None:
+def _array(value: ArrayLike, name: str) -> Array:
+    where = f"{_WHO}: {name:.80}"
+    try:
+        return as_array(value, where)
+    except (RuntimeError, TypeError) as error:  # of a tensor that NumPy cannot take
+        kind = type(value).__name__
+        raise TypeError(f"{where}: expected an array, got {kind}: {error}") from None
+
+
+def _cast(array: Array, name: str, dtype: np.dtype[Any]) -> Array:
     if array.dtype.kind != "f":
         raise TypeError(f"{_WHO}: {name:.80}: expected floats, got {array.dtype}")
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        raise ValueError(
+            f"{_WHO}: {name:.80}: expected numbers that {dtype} holds, got larger ones"
+        ) from None
 
 
 # ---------------------------------------------------------------------- which is which

@@ -32,8 +32,10 @@ def state_in(value: Any, key: str | None) -> dict[str, Tensor]:
     if len(found) == 1:
         return _tensors(value[found[0]])
     if found:
-        choices = " or ".join(f"key={name!r:.80}" for name in found[:5])
-        raise ValueError(f"it holds {len(found)} dicts of tensors; say {choices}")
+        choices = " or ".join(f"{name!r:.80}" for name in found[:5])
+        raise ValueError(
+            f"it holds {len(found)} dicts of tensors; load_state(path, key=...) takes {choices}"
+        )
     raise ValueError(f"it holds {_listed(value)}, and no dict of tensors alone")
 
 
