@@ -42,6 +42,7 @@ from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
     from fastcnn import datasets, onnx, reference
+    from fastcnn import datasets, pytorch, reference
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "nn",
     "onnx",
     "optim",
+    "pytorch",
     "reference",
     "register",
     "schedules",
@@ -92,6 +94,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
         if name in ("datasets", "onnx", "reference"):
+        if name in ("datasets", "pytorch", "reference"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 

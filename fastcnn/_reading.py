@@ -11,11 +11,12 @@ __all__ = ["brief", "header_of", "kind_of", "open_regular"]
 
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors allows
 
+_OF_PYTORCH = "a file of PyTorch (.pt), whose weights model.load_pytorch_state takes"
 _BY_CONTENT = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it (.h5)"),
     (b"\x93NUMPY", "an array of NumPy (.npy)"),
     # Before Python's other pickles: the number that torch.save put in front of its own.
-    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a file of PyTorch (.pt)"),
+    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _OF_PYTORCH),
     *((b"\x80" + bytes([protocol]), "a pickle of Python (.pkl)") for protocol in range(2, 6)),
     (b"GGUF", "a GGUF file"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -96,7 +97,7 @@ def _kind_of_zip(file: BinaryIO) -> str:
         names = []
     ends = {name.rpartition("/")[2] for name in names}
     if ends & {"data.pkl", "constants.pkl", "archive_format"}:
-        return "a file of PyTorch (.pt)"
+        return _OF_PYTORCH
     if "config.json" in ends and any(end.endswith(".h5") for end in ends):
         return "a model of Keras (.keras)"
     if names and all(name.endswith(".npy") for name in names):

@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.nn": {
         "fastcnn.nn",
         "fastcnn.program",
+        "fastcnn.pytorch",
         "fastcnn.serialization",
         "fastcnn._arrays",
         "fastcnn._memory",
@@ -91,6 +92,18 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn.program": {"fastcnn.program", "fastcnn._contract", "fastcnn.nn", *OPTIONS, *BACKEND},
     # Module.program shows what the fast backend makes of a program.
     "fastcnn.program.show": {"fastcnn.program", "fastcnn.fast", *MODEL},
+    "fastcnn.pytorch": {
+        "fastcnn.pytorch",
+        "fastcnn.program",
+        "fastcnn.nn",
+        "fastcnn._arrays",
+        "fastcnn._files",
+        "fastcnn._reading",
+        "safetensors",
+        *OPTIONS,
+        *WORDS,
+        *BACKEND,
+    },
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._several": {"fastcnn.nn", *BACKEND},

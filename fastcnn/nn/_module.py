@@ -25,6 +25,7 @@ from fastcnn.nn._variable import Buffer, Draw, Parameter
 
 if TYPE_CHECKING:
     from fastcnn.program import Program
+    from fastcnn.pytorch import Loaded
 
 Backward = Callable[[Array], "Array | None"]
 
@@ -278,6 +279,36 @@ class Module(Tree, metaclass=_LayerType):
         arrays = check_state(self.shapes(), state, self.dtype)
         for name, variable in self.variables().items():
             np.copyto(variable.data, arrays[name])
+
+    def load_pytorch_state(
+        self,
+        state: Mapping[str, ArrayLike] | str | os.PathLike[str],
+        *,
+        strict: bool = True,
+        names: Mapping[str, str] | None = None,
+        flatten: str = "CHW",
+    ) -> Loaded:
+        """Copy the weights of a PyTorch model of the same layers into this built model.
+
+        state: a state dict of PyTorch (arrays, or tensors), or a file of one, which
+        fastcnn.pytorch.load_state reads. Arrays are brought into the axes that layers have here,
+        and into the model's dtype; the rows of a dense layer behind Flatten into the order of
+        features here. flatten: in which order the other network flattens images, where it permutes
+        them before, such as "WHC".
+
+        Arrays go by name where each of the model's finds its own, names of wrappers ("module.")
+        left aside. Else they go in order: each layer takes the next of PyTorch's with arrays of the
+        same names and shapes; look at `loaded` where a network lists layers in another order than
+        it runs them. names: names of layers here, and of modules there, as {"0": "features.0",
+        "1": "layer1"}; what is in a layer goes with it, the others go by their own name.
+
+        Returns (loaded, missing, unexpected); with strict a ValueError tells what is missing or
+        unexpected, and nothing changes on any error.
+        """
+        from fastcnn.pytorch._match import load_into
+
+        self._require_built()
+        return load_into(self, state, strict, names, flatten)
 
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> None:
         """Write architecture, weights and notes to a safetensors file; fastcnn.load reads it.
