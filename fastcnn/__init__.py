@@ -41,8 +41,7 @@ from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, onnx, reference
-    from fastcnn import datasets, pytorch, reference
+    from fastcnn import datasets, onnx, pytorch, reference
 
 __version__ = "0.1.0"
 
@@ -93,8 +92,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
 
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
-        if name in ("datasets", "onnx", "reference"):
-        if name in ("datasets", "pytorch", "reference"):
+        if name in ("datasets", "onnx", "pytorch", "reference"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 

@@ -101,7 +101,6 @@ TOGETHER = {
         "group_norm",
         "local_response_norm",
     ),
-    "norms": ("batch_norm", "batch_norm_block"),
     "resizing": ("upsample2d", "resample2d"),
     "few_channels": ("conv_block_few", "conv_block_backward_few"),
 }
