@@ -38,6 +38,7 @@ __all__ = [
     "padding2d",
     "pads_of",
     "pair",
+    "real",
     "shape_of",
     "shown",
     "size2d",
@@ -108,6 +109,18 @@ def number(
         limits = "" if low == -math.inf and high == math.inf else f" in {interval}"
         raise ValueError(f"{where}: expected a finite number{limits}, got {value}")
     return result
+
+
+def real(value: Any, where: str) -> float:
+    """Return `value` as a float: an infinite one and NaN too."""
+    if type(value) is not float and (
+        isinstance(value, bool) or not isinstance(value, numbers.Real)
+    ):
+        raise TypeError(f"{where}: expected a number, got {kind_of(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf if operator.gt(value, 0) else -math.inf
 
 
 def flag(value: object, where: str) -> bool:

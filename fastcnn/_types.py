@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Padding", "Shape", "Size2D"]
+__all__ = ["Array", "Axis", "Padding", "Shape", "Size2D"]
 
 Array = NDArray[Any]
+Axis = int | Sequence[int] | None  # one, several, or all
 Shape = tuple[int, ...]
 Size2D = int | tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]

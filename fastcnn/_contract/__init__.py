@@ -6,9 +6,12 @@ from fastcnn._contract import (
     activations,
     arithmetic,
     convolution,
+    functions,
     losses,
     normalization,
     pooling,
+    reductions,
+    shapes,
     steps,
 )
 from fastcnn._contract.op import Op, same
@@ -21,6 +24,9 @@ PARTS = (
     pooling.Pooling,
     normalization.Normalization,
     arithmetic.Arithmetic,
+    reductions.Reductions,
+    shapes.Shapes,
+    functions.Functions,
     activations.Activations,
     losses.Losses,
     steps.Steps,
@@ -31,6 +37,9 @@ ROWS = {
     **pooling.ROWS,
     **normalization.ROWS,
     **arithmetic.ROWS,
+    **reductions.ROWS,
+    **shapes.ROWS,
+    **functions.ROWS,
     **activations.ROWS,
     **losses.ROWS,
 }

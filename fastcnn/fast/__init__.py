@@ -8,10 +8,14 @@ from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
-from fastcnn.fast._linear import Linear
+from fastcnn.fast._elementwise import Elementwise
+from fastcnn.fast._functions import Functions
 from fastcnn.fast._losses import Losses
+from fastcnn.fast._matmul import MatMul
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._reductions import Reductions
+from fastcnn.fast._shapes import Shapes
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
 
@@ -21,12 +25,16 @@ __all__ = ["FastBackend"]
 class FastBackend(
     BatchNormReluUnmasked,
     Conv2DBatchNormReluDepthwise,
-    Linear,
+    MatMul,
     Softmax,
     Dropout,
     Conv2DTranspose,
     Multiply,
+    Elementwise,
     Concat,
+    Shapes,
+    Reductions,
+    Functions,
     Upsample2D,
     Losses,
     Optimizer,
