@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._broadcast import sum_to
+from ._broadcast import broadcast, sum_to
 from ._checks import (
     Array,
     array,
@@ -64,8 +64,8 @@ def matmul_backward(dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, A
                 da[(*at, m, k)] = np.sum(dy[(*at, m)] * wide_b[(*at, k)])
                 db[(*at, k)] += wide_a[(*at, m, k)] * dy[(*at, m)]
     return (
-        rounded(_folded(da, a.shape), dtype),
-        rounded(_folded(db, b.shape), dtype),
+        rounded(sum_to(da, a.shape), dtype),
+        rounded(sum_to(db, b.shape), dtype),
     )
 
 
@@ -74,27 +74,18 @@ def _sizes(
 ) -> tuple[tuple[int, ...], int, int, int]:
     """Return the axes in front of the matrices of the product, M, K and N."""
     fits = len(a_shape) > 1 and len(b_shape) > 1 and a_shape[-1] == b_shape[-2]
-    rank = max(len(a_shape), len(b_shape)) - 2
-    lead: list[int] = []
-    for at in range(rank if fits else 0):
-        sizes = {
-            shape[at - rank - 2] for shape in (a_shape, b_shape) if len(shape) >= rank + 2 - at
-        } - {1}
-        fits = fits and len(sizes) < 2
-        lead.append(min(sizes, default=1))
+    lead: tuple[int, ...] = ()
+    try:
+        lead = broadcast(op, a_shape[:-2], b_shape[:-2])
+    except ValueError:
+        fits = False
     if not fits:
         raise ValueError(
             f"{op}: a, b: expected matrices (..., M, K) and (..., K, N) whose other axes "
             f"broadcast, got shapes {shown(a_shape)} and {shown(b_shape)}"
         )
-    return tuple(lead), a_shape[-2], a_shape[-1], b_shape[-1]
+    return lead, a_shape[-2], a_shape[-1], b_shape[-1]
 
 
 def _repeated(matrices: Array, lead: tuple[int, ...]) -> Array:
     return np.broadcast_to(matrices, (*lead, *matrices.shape[-2:]))
-
-
-def _folded(gradient: Array, shape: tuple[int, ...]) -> Array:
-    """Return the gradients summed over the matrices that were repeated, and over nothing else."""
-    lead = sum_to(gradient.reshape(*gradient.shape[:-2], -1), (*shape[:-2], shape[-2] * shape[-1]))
-    return lead.reshape(shape)
