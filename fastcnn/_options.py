@@ -46,6 +46,7 @@ __all__ = [
     "padding2d",
     "pads_of",
     "pair",
+    "real",
     "scale2d",
     "shape_of",
     "shown",
@@ -102,8 +103,8 @@ def integer(value: Any, where: str, minimum: int = 1, *, any_size: bool = False)
     return result
 
 
-def _real(value: Any, where: str) -> float:
-    """Return `value` as any float, infinities and NaN included."""
+def real(value: Any, where: str) -> float:
+    """Return `value` as a float: an infinite one and NaN too."""
     if type(value) is not float and (
         isinstance(value, bool) or not isinstance(value, numbers.Real)
     ):
@@ -119,7 +120,7 @@ def number(
     open_low: bool = False, open_high: bool = False,
 ) -> float:  # fmt: skip
     """Return `value` as a finite float between `low` and `high`."""
-    result = _real(value, where)
+    result = real(value, where)
     above = result > low if open_low else result >= low
     below = result < high if open_high else result <= high
     if not (math.isfinite(result) and above and below):
@@ -131,7 +132,7 @@ def number(
 
 def limit(value: Any, where: str) -> float | None:
     """Return a bound as a float, which may be infinite, or None for none."""
-    result = None if value is None else _real(value, where)
+    result = None if value is None else real(value, where)
     if result is not None and math.isnan(result):
         raise ValueError(f"{where}: expected a number or None, got nan")
     return result

@@ -32,10 +32,13 @@ from typing import Protocol, runtime_checkable
 from fastcnn._contract.activations import Activations
 from fastcnn._contract.arithmetic import Arithmetic
 from fastcnn._contract.convolution import Convolution
+from fastcnn._contract.functions import Functions
 from fastcnn._contract.losses import Losses
 from fastcnn._contract.normalization import Normalization
 from fastcnn._contract.pooling import Pooling
+from fastcnn._contract.reductions import Reductions
 from fastcnn._contract.resizing import Resizing
+from fastcnn._contract.shapes import Shapes
 from fastcnn._contract.steps import Steps
 from fastcnn._types import Array, Padding, Size2D
 
@@ -54,6 +57,9 @@ class Backend(
     Resizing,
     Normalization,
     Arithmetic,
+    Reductions,
+    Shapes,
+    Functions,
     Activations,
     Losses,
     Steps,

@@ -49,14 +49,51 @@ from .batch_norm import (
 from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
+from .depth_to_space import (
+    depth_to_space,
+    depth_to_space_backward,
+    space_to_depth,
+    space_to_depth_backward,
+)
 from .dropout import dropout, dropout_backward
+from .elementwise import (
+    divide,
+    divide_backward,
+    maximum,
+    maximum_backward,
+    minimum,
+    minimum_backward,
+    power,
+    power_backward,
+    subtract,
+    subtract_backward,
+)
+from .expand import expand, expand_backward
+from .functions import (
+    abs,
+    abs_backward,
+    erf,
+    erf_backward,
+    exp,
+    exp_backward,
+    log,
+    log_backward,
+    negative,
+    negative_backward,
+    reciprocal,
+    reciprocal_backward,
+    sqrt,
+    sqrt_backward,
+)
 from .group_norm import group_norm, group_norm_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .local_response_norm import local_response_norm, local_response_norm_backward
+from .matmul import matmul, matmul_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
 from .multiply import multiply, multiply_backward
 from .optimizer import adam_step, sgd_step
+from .pad import pad, pad_backward
 from .pool2d import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -65,12 +102,28 @@ from .pool2d import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .reduce import (
+    reduce_max,
+    reduce_max_backward,
+    reduce_mean,
+    reduce_mean_backward,
+    reduce_min,
+    reduce_min_backward,
+    reduce_sum,
+    reduce_sum_backward,
+)
+from .reshape import reshape, reshape_backward
 from .resize2d import resize2d, resize2d_backward
 from .softmax import softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from .strided_slice import strided_slice, strided_slice_backward
+from .take import take, take_backward
+from .transpose import transpose, transpose_backward
 from .upsample2d import upsample2d, upsample2d_backward
 
 __all__ = [
+    "abs",
+    "abs_backward",
     "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
@@ -92,10 +145,20 @@ __all__ = [
     "conv2d_backward",
     "conv2d_transpose",
     "conv2d_transpose_backward",
+    "depth_to_space",
+    "depth_to_space_backward",
+    "divide",
+    "divide_backward",
     "dropout",
     "dropout_backward",
     "elu",
     "elu_backward",
+    "erf",
+    "erf_backward",
+    "exp",
+    "exp_backward",
+    "expand",
+    "expand_backward",
     "gelu",
     "gelu_backward",
     "global_avg_pool2d",
@@ -114,17 +177,43 @@ __all__ = [
     "linear_backward",
     "local_response_norm",
     "local_response_norm_backward",
+    "log",
+    "log_backward",
+    "matmul",
+    "matmul_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "maximum",
+    "maximum_backward",
     "mean_squared_error",
     "mean_squared_error_backward",
+    "minimum",
+    "minimum_backward",
     "mish",
     "mish_backward",
     "multiply",
     "multiply_backward",
     "name",
+    "negative",
+    "negative_backward",
+    "pad",
+    "pad_backward",
+    "power",
+    "power_backward",
+    "reciprocal",
+    "reciprocal_backward",
+    "reduce_max",
+    "reduce_max_backward",
+    "reduce_mean",
+    "reduce_mean_backward",
+    "reduce_min",
+    "reduce_min_backward",
+    "reduce_sum",
+    "reduce_sum_backward",
     "relu",
     "relu_backward",
+    "reshape",
+    "reshape_backward",
     "resize2d",
     "resize2d_backward",
     "selu",
@@ -140,8 +229,20 @@ __all__ = [
     "softmax_cross_entropy_backward",
     "softplus",
     "softplus_backward",
+    "space_to_depth",
+    "space_to_depth_backward",
+    "sqrt",
+    "sqrt_backward",
+    "strided_slice",
+    "strided_slice_backward",
+    "subtract",
+    "subtract_backward",
+    "take",
+    "take_backward",
     "tanh",
     "tanh_backward",
+    "transpose",
+    "transpose_backward",
     "upsample2d",
     "upsample2d_backward",
 ]

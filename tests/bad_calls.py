@@ -190,6 +190,52 @@ SHAPES: dict[str, Any] = {
     "a dict": {},
 }
 
+# Of an array of four axes.
+FOURS: dict[str, Any] = {
+    "of each axis": (0, 1, 2, 3),
+    "counted from the end": (-1, -2, -3, -4),
+    "one twice": (0, 1, 1, 3),
+    "one too far": (0, 1, 2, 4),
+    "one too low": (0, 1, 2, -5),
+    "a None": (0, None, 1, 2),
+    "zeros": (0, 0, 0, 0),
+    "floats": (0.0, 1.0, 2.0, 3.0),
+    "a float": (0, 1, 2, 3.0),
+    "a bool": (0, True, 2, 3),
+    "a string": (0, "1", 2, 3),
+    "huge": (0, 1, 2, HUGE),
+    "gigantic": (0, 1, 2, 2**100),
+    "far below": (0, 1, 2, -(2**100)),
+    "an array": np.arange(4),
+    "a float array": np.arange(4.0),
+    "a range": range(4),
+    "pads": ((0, 1), (1, 0), (0, 0), (1, 1)),
+    "pads as lists": [[0, 1], [1, 0], [0, 0], [1, 1]],
+    "an array of pads": np.ones((4, 2), int),
+    "a float among pads": ((0, 1), (1, 0), (0, 0.0), (1, 1)),
+    "a bool among pads": ((0, 1), (1, 0), (0, True), (1, 1)),
+    "a triple among pads": ((0, 1), (1, 0), (0, 0, 0), (1, 1)),
+    "a number among pads": ((0, 1), (1, 0), 1, (1, 1)),
+    "a minus among pads": ((0, 1), (1, 0), (0, -1), (1, 1)),
+    "wide pads": ((0, 9), (9, 0), (0, 0), (1, 1)),
+    "a huge pad": ((0, 1), (HUGE, 0), (0, 0), (1, 1)),
+    "huge pads": ((HUGE, HUGE),) * 4,
+}
+SEVERAL = ("axis", "axes", "shape", "widths", "starts", "stops", "steps", "indices", "block")
+WORDS = (
+    "",
+    "constant",
+    "CONSTANT",
+    "edge",
+    "reflect",
+    "wrap",
+    "DCR",
+    "CRD",
+    "dcr",
+    b"DCR",
+    ["DCR"],
+)
+
 
 def bad_values(op: str, name: str, good: Any) -> Iterator[tuple[str, Any]]:
     """Everything that an argument is replaced with."""
@@ -207,7 +253,11 @@ def bad_values(op: str, name: str, good: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"one: {label}", [good[0], bad]) for label, bad in SHAPES.items())
     if name.endswith("_shape"):
         yield from SHAPES.items()
-    if name in (*SIZES, "padding", "scale"):
+    if name in SEVERAL:
+        yield from ((f"four: {key}", value) for key, value in FOURS.items())
+    if name == "mode":
+        yield from ((f"mode {value!r}", value) for value in WORDS)
+    if name in (*SIZES, *SEVERAL, "padding", "scale"):
         yield from ((f"pair: {key}", value) for key, value in PAIRS.items())
 
 

@@ -17,6 +17,7 @@ from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
 from norm_calls import NORMS
 from resampling_calls import RESAMPLING
+from shape_calls import SHAPES
 from step_calls import STEPS, softmax_of
 
 from fastcnn._contract.activations import ROWS
@@ -302,6 +303,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     **BRANCHES,
     **NORMS,
     **RESAMPLING,
+    **SHAPES,
 }
 
 

@@ -21,6 +21,7 @@ from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
 from norm_terms import NORM_TERMS
 from resampling_calls import RESAMPLED_TERMS
+from shape_exponents import REPEATED, SUMS
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -360,6 +361,8 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
     **RESAMPLED_TERMS,
+    **{op: _sums(op, limited=op.startswith("matmul")) for op in SUMS},
+    **REPEATED,
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),

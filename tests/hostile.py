@@ -130,11 +130,58 @@ for _saved, _ops in {
     for _op in _ops.split():
         CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
+CALLS |= {
+    "reshape": {"x": IMAGES, "shape": (2, -1)},
+    "reshape_backward": {"dy": ROWS, "x_shape": (12,)},
+    "transpose": {"x": IMAGES, "axes": (0, 3, 1, 2)},
+    "transpose_backward": {"dy": IMAGES, "axes": (0, 3, 1, 2)},
+    "expand": {"x": ones(6, 1), "shape": (2, 1, 4)},
+    "expand_backward": {"dy": ones(2, 6, 4), "x_shape": (6, 1), "shape": (2, 1, 4)},
+    "pad": {"x": ROWS, "widths": ((0, 1), (2, 2)), "mode": "reflect"},
+    "pad_backward": {"dy": ones(4, 8), "x_shape": (3, 4), "widths": ((0, 1), (2, 2))},
+    "strided_slice": {"x": ROWS, "starts": (1, 0), "stops": (3, None)},
+    "strided_slice_backward": {
+        "dy": ones(2, 4),
+        "x_shape": (3, 4),
+        "starts": (1, 0),
+        "stops": (3, None),
+    },
+    "take": {"x": ROWS, "indices": (3, 0)},
+    "take_backward": {"dy": ones(3, 2), "x_shape": (3, 4), "indices": (3, 0)},
+    "depth_to_space": {"x": IMAGES, "block": 2},
+    "depth_to_space_backward": {"dy": IMAGES, "block": 2},
+    "space_to_depth": {"x": IMAGES, "block": 2},
+    "space_to_depth_backward": {"dy": IMAGES, "block": 2},
+    "subtract": {"a": IMAGES, "b": ones(4)},
+    "subtract_backward": {"dy": IMAGES, "a_shape": IMAGES.shape, "b_shape": (4,)},
+    "matmul": {"a": ones(2, 3, 4), "b": ones(4, 5)},
+    "matmul_backward": {"dy": ones(2, 3, 5), "a": ones(2, 3, 4), "b": ones(4, 5)},
+    "negative": {"x": ROWS},
+    "negative_backward": {"dy": ROWS},
+}
+for _op in ("reduce_sum", "reduce_mean"):
+    CALLS |= {_op: {"x": ROWS, "axis": 1}}
+    CALLS |= {f"{_op}_backward": {"dy": ones(3), "x_shape": (3, 4), "axis": 1}}
+for _op in ("reduce_max", "reduce_min"):
+    CALLS |= {_op: {"x": ROWS, "axis": 1}, f"{_op}_backward": {"dy": ones(3), "x": ROWS, "axis": 1}}
+for _op in ("divide", "power", "maximum", "minimum"):
+    CALLS |= {_op: {"a": IMAGES, "b": ones(4)}}
+    CALLS |= {f"{_op}_backward": {"dy": IMAGES, "a": IMAGES, "b": ones(4)}}
+for _op, _saved in {"exp": "y", "log": "x", "sqrt": "y", "abs": "x"}.items():
+    CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
+for _op, _saved in {"reciprocal": "y", "erf": "x"}.items():
+    CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
+
 TRANSPOSED = ("conv2d_transpose", "conv2d_transpose_backward")
 CONVS = tuple(op for op in CALLS if op.startswith("conv") and op not in TRANSPOSED)
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
 NORMS = tuple(op for op in CALLS if op.startswith(("batch_norm", "layer_norm", "group_norm")))
-BROADCAST = ("add", "multiply", "multiply_backward")
+BROADCAST = ("add", "multiply", "multiply_backward", "subtract", "divide", "divide_backward")
+BROADCAST += ("power", "power_backward", "maximum", "maximum_backward")
+BROADCAST += ("minimum", "minimum_backward")
+# Whose options say what shape fits, and are named with it.
+OF_OPTIONS = ("pad", "take", "strided_slice", "reshape", "transpose", "expand")
+OF_OPTIONS += ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "matmul")
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")
 STEPS = ("sgd_step", "adam_step")
 

@@ -6,10 +6,13 @@ from fastcnn._contract import (
     activations,
     arithmetic,
     convolution,
+    functions,
     losses,
     normalization,
     pooling,
+    reductions,
     resizing,
+    shapes,
     steps,
 )
 from fastcnn._contract.op import Op, same
@@ -23,6 +26,9 @@ PARTS = (
     resizing.Resizing,
     normalization.Normalization,
     arithmetic.Arithmetic,
+    reductions.Reductions,
+    shapes.Shapes,
+    functions.Functions,
     activations.Activations,
     losses.Losses,
     steps.Steps,
@@ -34,6 +40,9 @@ ROWS = {
     **resizing.ROWS,
     **normalization.ROWS,
     **arithmetic.ROWS,
+    **reductions.ROWS,
+    **shapes.ROWS,
+    **functions.ROWS,
     **activations.ROWS,
     **losses.ROWS,
 }

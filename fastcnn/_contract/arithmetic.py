@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from fastcnn._contract.op import Op, broadcast, same
+from fastcnn._shapes import multiplied
 from fastcnn._types import Array, Shape
 
 __all__ = ["ROWS", "Arithmetic"]
@@ -49,6 +50,53 @@ class Arithmetic(Protocol):
     def multiply_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
         """Return (da, db): dy * b and dy * a, summed over the axes of a repetition as in add."""
 
+    def subtract(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return a - b, of shapes that broadcast."""
+
+    def subtract_backward(
+        self, dy: ArrayLike, a_shape: tuple[int, ...], b_shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Return (da, db): dy and -dy, summed over the axes of a repetition as in add."""
+
+    def divide(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return a / b, of shapes that broadcast; what is divided by 0 is infinite or NaN."""
+
+    def divide_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+        """Return (da, db): dy / b and -dy * a / b**2, summed as in add."""
+
+    def power(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return a**b, of shapes that broadcast; NaN for a below 0 and b that is no integer."""
+
+    def power_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+        """Return (da, db): dy * b * a**(b-1) and dy * a**b * log(a), summed as in add.
+
+        Where b is 0, a has none; where a is 0 and b is not below 0, b has none.
+        """
+
+    def maximum(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return the larger of a and b, of shapes that broadcast; NaN where one of them is."""
+
+    def maximum_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+        """Return (da, db): dy where that is the result, a where both are, else 0; summed as in add.
+
+        The first of two equal numbers takes all of it, as in max_pool2d.
+        """
+
+    def minimum(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return the smaller of a and b, of shapes that broadcast; NaN where one of them is."""
+
+    def minimum_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+        """Return (da, db) as maximum_backward does."""
+
+    def matmul(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """Return the products of matrices, a (..., M, K) and b (..., K, N) -> y (..., M, N).
+
+        The axes in front of the matrices, which may be none, broadcast.
+        """
+
+    def matmul_backward(self, dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+        """Return (da, db): dy @ b^T and a^T @ dy, summed over matrices that were repeated."""
+
     def concat(self, xs: Sequence[ArrayLike], axis: int = -1) -> Array:
         """Return a list of arrays joined along an axis: the last, of channels, by default.
 
@@ -87,6 +135,10 @@ ROWS = {
     "linear": Op(("y",), ("x", "w", "b"), _linear),
     "add": Op(("y",), ("a", "b"), broadcast),
     "multiply": Op(("y",), ("a", "b"), broadcast),
+    **dict.fromkeys(
+        ("subtract", "divide", "power", "maximum", "minimum"), Op(("y",), ("a", "b"), broadcast)
+    ),
+    "matmul": Op(("y",), ("a", "b"), lambda a, b: (multiplied(a, b, "matmul: a, b"),)),
     "concat": Op(("y",), ("xs",), _concat),
     "dropout": Op(("y",), ("x",), same),
 }

@@ -19,7 +19,7 @@ class Op(NamedTuple):
     one, in the order in which the backward op returns them. shapes: a function of the arguments'
     shapes (None for an argument that is not given) and the options, which returns one shape a
     result; None for an op that only fusion makes. run: what computes an op that no backend has, as
-    NumPy's reshape.
+    the mask of dropout.
     """
 
     results: tuple[str, ...]

@@ -68,6 +68,7 @@ MODULES = (
     "group_norm",
     "local_response_norm",
     "activations",
+    "erf",
     "softmax",
     "losses",
     "dropout",
@@ -86,6 +87,7 @@ DOUBLE = ("conv_norm_block", "pointwise_moments")
 TOGETHER = {
     "elementwise": (
         "activations",
+        "erf",
         "softmax",
         "losses",
         "dropout",

@@ -9,14 +9,18 @@ from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
+from fastcnn.fast._elementwise import Elementwise
+from fastcnn.fast._functions import Functions
 from fastcnn.fast._group_norm import GroupNorm
 from fastcnn.fast._layer_norm import LayerNorm
-from fastcnn.fast._linear import Linear
 from fastcnn.fast._local_response_norm import LocalResponseNorm
 from fastcnn.fast._losses import Losses
+from fastcnn.fast._matmul import MatMul
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._reductions import Reductions
 from fastcnn.fast._resize2d import Resize2D
+from fastcnn.fast._shapes import Shapes
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
 
@@ -29,12 +33,16 @@ class FastBackend(
     LayerNorm,
     GroupNorm,
     LocalResponseNorm,
-    Linear,
+    MatMul,
     Softmax,
     Dropout,
     Conv2DTranspose,
     Multiply,
+    Elementwise,
     Concat,
+    Shapes,
+    Reductions,
+    Functions,
     Upsample2D,
     Resize2D,
     AdaptivePool2D,

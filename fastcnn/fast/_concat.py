@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, shape
-from fastcnn._options import integer, shape_of, shown
+from fastcnn._options import shape_of, shown
+from fastcnn._shapes import axis_of
 from fastcnn._types import Array
 from fastcnn.fast._broadcast import operands
 from fastcnn.fast._memory_bound import MemoryBound
@@ -32,10 +33,7 @@ def _joined(
     rank = len(first)
     if rank == 0:
         raise ValueError(f"{op}: {name}: expected arrays of rank 1 at least, got rank 0")
-    axis = integer(axis, f"{op}: axis", -rank)
-    if axis >= rank:
-        raise ValueError(f"{op}: axis: expected an integer from {-rank} to {rank - 1}, got {axis}")
-    axis %= rank
+    axis = axis_of(axis, f"{op}: axis", rank)
     before, behind = first[:axis], first[axis + 1 :]
     for i, one in enumerate(shapes):
         if len(one) != rank or one[:axis] != before or one[axis + 1 :] != behind:

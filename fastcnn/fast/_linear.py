@@ -52,18 +52,31 @@ class Linear(Activations):
     ) -> Array:
         """Return linear(x, w, b), and an activation of it if asked for, in one write."""
         y = self._empty((x.shape[0], w.shape[1]), x.dtype)
-        if y.size == 0:
-            return y
-        kernels, threads = self._load(x), self.num_threads
+        if y.size:
+            self._linear_into(y, x, w, b, activation, parameters)
+        return y
+
+    def _linear_into(
+        self,
+        y: Array,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        activation: str | None = None,
+        parameters: tuple[float, float] = (0.0, 0.0),
+        room: Array | None = None,
+    ) -> None:
+        """Write the same to y; room: for the weights, where several calls share it."""
+        kernels, threads, packed = self._load(x), self.num_threads, False
         last = self._last(kernels, activation, parameters)
         if len(x) <= FEW_ROWS:
             self._run(kernels.linear_few.linear_few, y, x, w, b, last, threads)
-            return y
+            return
         kernel = kernels.pointwise_conv2d
-        room, packed = self._weights(kernel.workspace_size(*w.shape), kernel.pack_weights, w, b)
+        if room is None:
+            room, packed = self._weights(kernel.workspace_size(*w.shape), kernel.pack_weights, w, b)
         images = _as_image(y), _as_image(x)
         self._run(kernel.pointwise_conv2d, *images, w, b, room, 1, 1, threads, packed, last)
-        return y
 
     def linear_backward(
         self,
@@ -84,27 +97,30 @@ class Linear(Activations):
             if not weight_gradient:
                 return dx, None, None
             return dx, self._zeros(w.shape, w.dtype), self._zeros(w.shape[1:], w.dtype)
-        n, (c, k), kernels = x.shape[0], w.shape, self._load(x)
         if dx is not None:
-            room = self._room(kernels.pointwise_conv2d.workspace_size(k, c), x.dtype)
-            self._run(
-                kernels.pointwise_conv2d.pointwise_conv2d_backward_input,
-                _as_image(dx),
-                _as_image(dy),
-                w,
-                room,
-                1,
-                1,
-                self.num_threads,
-            )
+            self._linear_dx_into(dx, dy, w)
         if not weight_gradient:
             return dx, None, None
         dw, db = self._empty(w.shape, w.dtype), self._empty(w.shape[1:], w.dtype)
-        kernel, options = kernels.conv2d_backward_weights, (*_WINDOW, 1, self.num_threads)
+        self._linear_dw_into(dw, db, dy, x)
+        return dx, dw, db
+
+    def _linear_dx_into(self, dx: Array, dy: Array, w: Array, room: Array | None = None) -> None:
+        """Write dy @ w^T to dx; room: for the weights, where several calls share it."""
+        kernel = self._load(dy).pointwise_conv2d
+        if room is None:
+            room = self._room(kernel.workspace_size(*w.shape[::-1]), dy.dtype)
+        images = _as_image(dx), _as_image(dy)
+        run = kernel.pointwise_conv2d_backward_input
+        self._run(run, *images, w, room, 1, 1, self.num_threads)
+
+    def _linear_dw_into(self, dw: Array, db: Array, dy: Array, x: Array) -> None:
+        """Write x^T @ dy to dw and the sums of dy to db."""
+        (n, c), k = x.shape, dy.shape[1]
+        kernel, options = self._load(x).conv2d_backward_weights, (*_WINDOW, 1, self.num_threads)
         room = self._room(kernel.workspace_size(1, n, 1, c, n, 1, k, 1, 1, *options), x.dtype)
         arrays = dw[None, None], db, _as_image(dy), _as_image(x), room
         self._run(kernel.conv2d_backward_weights, *arrays, *options)
-        return dx, dw, db
 
     # Fused; see _fusions.py.
     def _linear_relu(self, x: Array, w: Array, b: Array | None = None) -> Array:

@@ -123,6 +123,7 @@ class Plan:
                 arena.hold(name, array)
         arena.release(last_uses)
 
+    # What the ops copy is a view here: nobody but the plan writes to it.
     def _bind_reshape(self, node: Node, **given: Array) -> Any:
         (x,) = given.values()
         return x.reshape(self.program.values[str(node.results[0])].shape)

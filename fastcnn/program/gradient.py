@@ -69,7 +69,7 @@ class _Walk:
     def _differentiate(self, node: Node) -> None:
         """Add what makes the gradients of a node's arguments of those of its result."""
         y = str(node.results[0])
-        is_loss = not self._values[y].shape
+        is_loss = y == self._forward.outputs[-1] and not self._values[y].shape
         if y not in self._needed or not (is_loss or y in self._parts):
             return
         row = OPS[node.op]

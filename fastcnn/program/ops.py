@@ -11,8 +11,7 @@ of the first argument that it adds its own to.
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -35,21 +34,7 @@ __all__ = [
 ]
 
 
-def _reshape(x: Shape, shape: Shape) -> Sequence[Shape]:
-    if math.prod(x) != math.prod(shape):
-        raise ValueError(f"reshape: expected a shape of {math.prod(x)} numbers, got {shape}")
-    return (shape,)
-
-
 # ---------------------------------------------------------------------- NumPy's
-def _run_reshape(x: Array, *, shape: Shape) -> Array:
-    return x.reshape(shape)
-
-
-def _run_reshape_backward(dy: Array, x_shape: Shape) -> Array:
-    return dy.reshape(x_shape)
-
-
 def _run_dropout_mask(rng: np.random.Generator, *, shape: Shape, rate: float) -> Array:
     """Return which values stay."""
     return rng.random(shape, dtype=np.float32) >= rate
@@ -57,8 +42,6 @@ def _run_dropout_mask(rng: np.random.Generator, *, shape: Shape, rate: float) ->
 
 OPS = {
     **ROWS,
-    "reshape": Op(("y",), ("x",), _reshape, _run_reshape),
-    "reshape_backward": Op(("dx",), (), lambda dy, x_shape: (x_shape,), _run_reshape_backward),
     "dropout_mask": Op(("mask",), (), lambda shape, **options: (shape,), _run_dropout_mask),
     "running_statistics": Op(
         ("mean", "variance"),

@@ -13,6 +13,7 @@ import pytest
 from calls import OPS as CONTRACT
 from calls import UPDATED, arguments, each, run
 from gradients import CASES, Case
+from shape_gradients import SHAPE_CASES
 
 from fastcnn import nn
 from fastcnn.program import Interpreter, Program, differentiate
@@ -83,7 +84,7 @@ def test_winners_are_of_the_dtype_that_the_row_says(pool_size: Any, reference: A
     assert_described(symbols, reference.max_pool2d(x, pool_size))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *SHAPE_CASES], ids=str)
 def test_gradients_are_as_the_row_says(
     case: Case, reference: Any, rng: np.random.Generator
 ) -> None:

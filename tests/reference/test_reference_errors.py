@@ -15,6 +15,7 @@ from hostile import (
     I8,
     LOSSES,
     NORMS,
+    OF_OPTIONS,
     POOLS,
     STATE,
     STEPS,
@@ -88,6 +89,8 @@ def test_dtypes_that_are_no_numbers(backend: Any, op: str, name: str) -> None:
 def test_shapes_that_do_not_fit(backend: Any, op: str, name: str) -> None:
     value = CALLS[op][name]
     others = "|".join(n for o, n in ARRAYS if o == op)
+    if op.removesuffix("_backward") in OF_OPTIONS:
+        return  # most shapes will do, and test_contract.py tries these
     if len([n for o, n in ARRAYS if o == op]) > 1:
         longer = np.concatenate([value, value[..., :1]], axis=-1)
         # A sample more or less may as well be told of the argument that it disagrees with.

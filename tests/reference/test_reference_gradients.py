@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from gradients import CASES, FUSED_CASES, Arrays, Case
+from shape_gradients import SHAPE_CASES
 
 from fastcnn.backend import Backend
+
+ALL_CASES = [*CASES, *SHAPE_CASES]
+KINKS = ("pool", "relu", "max", "min", "abs")
 
 
 def first(result: Any) -> Any:
@@ -35,12 +39,12 @@ def check(case: Case, backend: Any, rng: np.random.Generator) -> None:
         return float(np.sum(v * first(case.forward(backend, *moved))))
 
     # The fourth-order difference: its own error is h**4, far below rounding / h.
-    h = 1e-6 if any(kink in case.op for kink in ("pool", "relu")) else 1e-3
+    h = 1e-6 if any(kink in case.op for kink in KINKS) else 1e-3
     near, far = projected(h) - projected(-h), projected(2 * h) - projected(-2 * h)
     assert (8 * near - far) / (12 * h) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", ALL_CASES, ids=str)
 def test_gradients(backend: Any, case: Case, rng: np.random.Generator) -> None:
     check(case, backend, rng)
 
@@ -52,10 +56,10 @@ def test_gradients_of_fused_ops(fast_backend: Any, case: Case, rng: np.random.Ge
 
 def test_every_op_with_a_backward_is_checked() -> None:
     ops = {name.removesuffix("_backward") for name in dir(Backend) if "_backward" in name}
-    assert {case.op for case in CASES} == ops
+    assert {case.op for case in ALL_CASES} == ops
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", ALL_CASES, ids=str)
 def test_a_wrong_gradient_would_be_seen(
     reference: Any, case: Case, rng: np.random.Generator
 ) -> None:
