@@ -103,15 +103,20 @@ def integer(value: Any, where: str, minimum: int = 1, *, any_size: bool = False)
     return result
 
 
-def real(value: Any, where: str) -> float:
-    """Return `value` as a float: an infinite one and NaN too."""
+def real(value: Any, where: str, *, any_size: bool = False) -> float:
+    """Return `value` as a float: an infinite one and NaN too.
+
+    any_size: an integer that no float holds is infinite, rather than refused.
+    """
     if type(value) is not float and (
         isinstance(value, bool) or not isinstance(value, numbers.Real)
     ):
         raise TypeError(f"{where}: expected a number, got {kind_of(value)}")
     try:
         return float(value)
-    except OverflowError:
+    except OverflowError:  # an integer of more than 308 digits
+        if any_size:
+            return math.inf if operator.gt(value, 0) else -math.inf
         raise ValueError(f"{where}: expected a number that fits a float, got more") from None
 
 

@@ -31,6 +31,7 @@ from typing import Protocol, runtime_checkable
 
 from fastcnn._contract.activations import Activations
 from fastcnn._contract.arithmetic import Arithmetic
+from fastcnn._contract.choices import Choices
 from fastcnn._contract.convolution import Convolution
 from fastcnn._contract.functions import Functions
 from fastcnn._contract.losses import Losses
@@ -60,6 +61,7 @@ class Backend(
     Reductions,
     Shapes,
     Functions,
+    Choices,
     Activations,
     Losses,
     Steps,

@@ -46,6 +46,7 @@ from .batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
+from .choices import ceil, equal, floor, less, round, sign, where, where_backward
 from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
@@ -135,6 +136,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "ceil",
     "celu",
     "celu_backward",
     "clip",
@@ -153,12 +155,14 @@ __all__ = [
     "dropout_backward",
     "elu",
     "elu_backward",
+    "equal",
     "erf",
     "erf_backward",
     "exp",
     "exp_backward",
     "expand",
     "expand_backward",
+    "floor",
     "gelu",
     "gelu_backward",
     "global_avg_pool2d",
@@ -173,6 +177,7 @@ __all__ = [
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "less",
     "linear",
     "linear_backward",
     "local_response_norm",
@@ -216,11 +221,13 @@ __all__ = [
     "reshape_backward",
     "resize2d",
     "resize2d_backward",
+    "round",
     "selu",
     "selu_backward",
     "sgd_step",
     "sigmoid",
     "sigmoid_backward",
+    "sign",
     "silu",
     "silu_backward",
     "softmax",
@@ -245,6 +252,8 @@ __all__ = [
     "transpose_backward",
     "upsample2d",
     "upsample2d_backward",
+    "where",
+    "where_backward",
 ]
 
 name = "reference"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from branch_calls import BRANCHES
+from choice_calls import CHOICES
 from fused_calls import FUSED_BUILDERS
 from norm_calls import NORMS
 from resampling_calls import RESAMPLING
@@ -304,6 +305,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     **NORMS,
     **RESAMPLING,
     **SHAPES,
+    **CHOICES,
 }
 
 

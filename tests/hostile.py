@@ -172,13 +172,27 @@ for _op, _saved in {"exp": "y", "log": "x", "sqrt": "y", "abs": "x"}.items():
 for _op, _saved in {"reciprocal": "y", "erf": "x"}.items():
     CALLS |= {_op: {"x": ROWS}, f"{_op}_backward": {"dy": ROWS, _saved: ROWS}}
 
+for _op in ("equal", "less"):
+    CALLS |= {_op: {"a": IMAGES, "b": ones(4)}}
+for _op in ("floor", "ceil", "round", "sign"):
+    CALLS |= {_op: {"x": ROWS}}
+CALLS |= {
+    "where": {"condition": IMAGES, "a": ones(4), "b": IMAGES},
+    "where_backward": {
+        "dy": IMAGES,
+        "condition": IMAGES,
+        "a_shape": IMAGES.shape,
+        "b_shape": (4,),
+    },
+}
+
 TRANSPOSED = ("conv2d_transpose", "conv2d_transpose_backward")
 CONVS = tuple(op for op in CALLS if op.startswith("conv") and op not in TRANSPOSED)
 POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
 NORMS = tuple(op for op in CALLS if op.startswith(("batch_norm", "layer_norm", "group_norm")))
 BROADCAST = ("add", "multiply", "multiply_backward", "subtract", "divide", "divide_backward")
 BROADCAST += ("power", "power_backward", "maximum", "maximum_backward")
-BROADCAST += ("minimum", "minimum_backward")
+BROADCAST += ("minimum", "minimum_backward", "equal", "less", "where", "where_backward")
 # Whose options say what shape fits, and are named with it.
 OF_OPTIONS = ("pad", "take", "strided_slice", "reshape", "transpose", "expand")
 OF_OPTIONS += ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "matmul")

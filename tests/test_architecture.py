@@ -105,6 +105,17 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS,
         *BACKEND,
     },
+    # Reading and writing are for ONNX models alone, and import the package then.
+    "fastcnn.onnx": {
+        "fastcnn.onnx",
+        "fastcnn.program",
+        "fastcnn.nn",
+        "onnx",
+        *FILES,
+        *WORDS,
+        *OPTIONS,
+        *BACKEND,
+    },
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._several": {"fastcnn.nn", *BACKEND},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastcnn._contract import (
     activations,
     arithmetic,
+    choices,
     convolution,
     functions,
     losses,
@@ -29,6 +30,7 @@ PARTS = (
     reductions.Reductions,
     shapes.Shapes,
     functions.Functions,
+    choices.Choices,
     activations.Activations,
     losses.Losses,
     steps.Steps,
@@ -43,6 +45,7 @@ ROWS = {
     **reductions.ROWS,
     **shapes.ROWS,
     **functions.ROWS,
+    **choices.ROWS,
     **activations.ROWS,
     **losses.ROWS,
 }

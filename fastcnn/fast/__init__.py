@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastcnn.fast._adaptive_pool2d import AdaptivePool2D
 from fastcnn.fast._batch_norm_relu_unmasked import BatchNormReluUnmasked
 from fastcnn.fast._batches import Batches
+from fastcnn.fast._choices import Choices
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
@@ -43,6 +44,7 @@ class FastBackend(
     Shapes,
     Reductions,
     Functions,
+    Choices,
     Upsample2D,
     Resize2D,
     AdaptivePool2D,

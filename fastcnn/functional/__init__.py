@@ -34,6 +34,7 @@ from fastcnn.functional._arithmetic import (
     linear,
     multiply,
 )
+from fastcnn.functional._choices import ceil, equal, floor, less, round, sign, where
 from fastcnn.functional._functions import (
     abs,
     divide,
@@ -81,6 +82,7 @@ __all__ = [
     "add",
     "avg_pool2d",
     "batch_norm",
+    "ceil",
     "celu",
     "clip",
     "concat",
@@ -91,9 +93,11 @@ __all__ = [
     "divide",
     "dropout",
     "elu",
+    "equal",
     "erf",
     "exp",
     "expand",
+    "floor",
     "gelu",
     "global_avg_pool2d",
     "group_norm",
@@ -101,6 +105,7 @@ __all__ = [
     "hard_swish",
     "layer_norm",
     "leaky_relu",
+    "less",
     "linear",
     "local_response_norm",
     "log",
@@ -121,8 +126,10 @@ __all__ = [
     "relu",
     "reshape",
     "resize2d",
+    "round",
     "selu",
     "sigmoid",
+    "sign",
     "silu",
     "softmax",
     "softplus",
@@ -134,4 +141,5 @@ __all__ = [
     "tanh",
     "transpose",
     "upsample2d",
+    "where",
 ]

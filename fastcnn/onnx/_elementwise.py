@@ -161,18 +161,49 @@ def _step(c: Call) -> Tensor:
     return c.apply(c.op.lower())
 
 
+@operator("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
+def _compare(c: Call) -> Tensor:
+    """Return 1 where it holds, else 0; floats stand for truth values."""
+    a, b = c.inputs
+    if c.op == "Equal":
+        return c.meet("equal", a, b)
+    strict = c.op in ("Less", "Greater")
+    if c.op in ("Greater", "GreaterOrEqual"):
+        a, b = b, a
+    below = c.meet("less", a, b)
+    return below if strict else c.meet("maximum", below, c.meet("equal", a, b))
+
+
+@operator("And", "Or", "Not")
+def _logic(c: Call) -> Tensor:
+    if c.op == "Not":
+        return c.meet("equal", c.x, np.zeros(1))
+    return c.meet("minimum" if c.op == "And" else "maximum")
+
+
+@operator("ThresholdedRelu")
+def _thresholded(c: Call) -> Tensor:
+    """Return x where it is more than alpha, else 0."""
+    above = c.meet("less", np.full(1, c.get("alpha", 1.0)), c.x)
+    return _picked(c, above, c.x, np.zeros(1))
+
+
+def _picked(c: Call, *values: Any) -> Tensor:
+    arrays, order = meeting(c.backend, c.dtype, *values)
+    return Tensor(c.backend.where(*arrays), order)
+
+
 @operator("Where")
 def _where(c: Call) -> Tensor:
-    """Of a condition that is known: a * (condition) + b * (1 - condition)."""
-    condition = c.constant(0)
-    assert condition is not None
-    a, b = c.inputs[1:3]
+    condition, a, b = c.inputs
+    if isinstance(condition, Tensor):
+        return _picked(c, condition, a, b)
+    condition = np.asarray(condition, np.bool_)
     if condition.all():
         return _expanded(c, a, condition)
     if not condition.any():
         return _expanded(c, b, condition)
-    chosen = np.asarray(condition, c.dtype)
-    return c.meet("add", c.meet("multiply", a, chosen), c.meet("multiply", b, 1 - chosen))
+    return _picked(c, condition, a, b)
 
 
 def _expanded(c: Call, value: Any, condition: Any) -> Tensor:

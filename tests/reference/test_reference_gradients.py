@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choice_calls import picked
 from gradients import CASES, FUSED_CASES, Arrays, Case
 from shape_gradients import SHAPE_CASES
 
 from fastcnn.backend import Backend
 
-ALL_CASES = [*CASES, *SHAPE_CASES]
+CHOICE_CASES = [
+    picked((2, 3, 1), (2, 3, 4), (4,)),
+    picked((4,), (3, 1), (2, 3, 4)),
+]
+ALL_CASES = [*CASES, *SHAPE_CASES, *CHOICE_CASES]
 KINKS = ("pool", "relu", "max", "min", "abs")
 
 
