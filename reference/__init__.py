@@ -61,6 +61,7 @@ from .pool2d import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .prelu import prelu, prelu_backward
 from .softmax import softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from .upsample2d import upsample2d, upsample2d_backward
@@ -110,6 +111,8 @@ __all__ = [
     "multiply",
     "multiply_backward",
     "name",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu_backward",
     "selu",

@@ -52,9 +52,11 @@ TOLERANCE = {
     # One rounding.
     "add": ROUNDED_ONCE,
     "multiply": ROUNDED_ONCE,
+    "prelu": ROUNDED_ONCE,
     # Sums of terms of either sign.
     "add_backward": Tolerance(0, 64),
     "multiply_backward": Tolerance(0, 64),
+    "prelu_backward": Tolerance(0, 64),
     # x - mean loses what the mean's rounding hides, and the backward terms cancel.
     "batch_norm": Tolerance(0, 160),
     "batch_norm_backward": Tolerance(0, 500, 160),

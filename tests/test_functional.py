@@ -37,6 +37,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "linear": (ROWS, {"w": ROWS.T, "b": VECTOR[:3]}),
     "add": (IMAGES, {"b": VECTOR}),
     "multiply": (IMAGES, {"b": VECTOR}),
+    "prelu": (IMAGES, {"slope": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
     "upsample2d": (IMAGES, {"factor": (2, 3), "method": "bilinear"}),
     "conv2d_transpose": (

@@ -1,6 +1,7 @@
 """Kernels that go over arrays by numbers or by rows, compiled together (isa.py says why)."""
 
 include "activations.pyx"
+include "prelu.pyx"
 include "softmax.pyx"
 include "losses.pyx"
 include "dropout.pyx"

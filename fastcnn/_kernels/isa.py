@@ -65,6 +65,7 @@ MODULES = (
     "batch_norm_relu",
     "batch_norm_add",
     "activations",
+    "prelu",
     "softmax",
     "losses",
     "dropout",
@@ -82,6 +83,7 @@ DOUBLE = ("conv_norm_block", "pointwise_moments")
 TOGETHER = {
     "elementwise": (
         "activations",
+        "prelu",
         "softmax",
         "losses",
         "dropout",

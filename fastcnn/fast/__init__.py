@@ -12,6 +12,7 @@ from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._prelu import PReLU
 from fastcnn.fast._softmax import Softmax
 from fastcnn.fast._upsample2d import Upsample2D
 
@@ -26,6 +27,7 @@ class FastBackend(
     Dropout,
     Conv2DTranspose,
     Multiply,
+    PReLU,
     Concat,
     Upsample2D,
     Losses,
