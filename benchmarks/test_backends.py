@@ -98,6 +98,8 @@ def _calls() -> dict[str, Call]:
             draw(4096), draw(4096), draw(4096), draw(4096) ** 2, step=2, learning_rate=0.1
         ),
     }
+    calls["prelu"] = call(x, draw(x.shape[-1]))
+    calls["prelu_backward"] = call(dx, x, draw(x.shape[-1]))
     for name in TAKE_X:
         calls |= {name: call(x), f"{name}_backward": call(dx, x)}
     for name in TAKE_Y:

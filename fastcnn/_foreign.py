@@ -35,6 +35,7 @@ NAMES: Final[dict[str, str]] = {
     "batchnormalization": "nn.BatchNorm",
     "globalaveragepooling2d": _AVERAGE,
     "globalmaxpooling2d": "nn.GlobalMaxPool2D",
+    "hardtanh": "nn.Clip(-1, 1) is it",
     "layer": "nn.Module",
     "layers": "nn",
     "inputlayer": "nn.Input",
@@ -58,6 +59,8 @@ NAMES: Final[dict[str, str]] = {
     "avgpool": "functional.avg_pool2d",
     "batchnorm": "functional.batch_norm",
     "cat": "functional.concat",
+    "clamp": "functional.clip",
+    "nn.clamp": "nn.Clip",
     "concatenate": "functional.concat",
     "conv": "functional.conv2d",
     "functional.dense": "functional.linear",
@@ -164,7 +167,11 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "ksize": ("pool_size", "kernel_size"),
     "labels": ("y",),
     "lr": ("learning_rate",),
+    "max": ("high",),
     "maxnorm": ("clip_norm",),
+    "maxval": ("high",),
+    "min": ("low",),
+    "minval": ("low",),
     "mode": ("method",),
     "outchannels": ("filters",),
     "outfeatures": ("units",),
@@ -191,6 +198,7 @@ _LASTS = "it goes over the last axis"
 _OPTIMIZER = "the optimizer has it, as in optim.SGD(learning_rate=0.05, momentum=0.9)"
 _FIT = "Trainer.fit takes it"
 _TRAINER = "Trainer takes it"
+_SLOPES = "each channel has its slope, or with shared=True all have one"
 _INPUTS = "build or the first call of the trainer finds the shape of inputs"
 
 # What else there is to say of an argument that a function doesn't have.
@@ -212,6 +220,8 @@ ELSEWHERE: Final[dict[str, str]] = {
     "infeatures": _INPUTS,
     "inputshape": _INPUTS,
     "numfeatures": _INPUTS,
+    "numparameters": _SLOPES,
+    "sharedaxes": _SLOPES,
     "lr": _OPTIMIZER,
     "learningrate": _OPTIMIZER,
     "momentum": _OPTIMIZER,

@@ -103,6 +103,7 @@ from .pool2d import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .prelu import prelu, prelu_backward
 from .reduce import (
     reduce_max,
     reduce_max_backward,
@@ -205,6 +206,8 @@ __all__ = [
     "pad_backward",
     "power",
     "power_backward",
+    "prelu",
+    "prelu_backward",
     "reciprocal",
     "reciprocal_backward",
     "reduce_max",

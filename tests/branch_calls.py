@@ -52,6 +52,14 @@ def _multiply_backward(draw: Draw) -> Arguments:
     return {"dy": draw.normal(*draw.shape), **_multiply(draw)}
 
 
+def _prelu(draw: Draw) -> Arguments:
+    return {"x": draw.normal(*draw.shape), "slope": draw.normal(draw.channels)}
+
+
+def _prelu_backward(draw: Draw) -> Arguments:
+    return {"dy": draw.normal(*draw.shape), **_prelu(draw)}
+
+
 def _concat(draw: Draw) -> Arguments:
     xs = [draw.normal(*draw.shape), draw.normal(*draw.shape[:3], 3)]
     return {"xs": [*xs, draw.normal(*draw.shape)], "axis": -1}
@@ -81,6 +89,8 @@ BRANCHES: dict[str, Callable[[Any], Any]] = {
     "add_backward": _add_backward,
     "multiply": _multiply,
     "multiply_backward": _multiply_backward,
+    "prelu": _prelu,
+    "prelu_backward": _prelu_backward,
     "concat": _concat,
     "concat_backward": _concat_backward,
     "upsample2d": _upsample2d,

@@ -72,9 +72,11 @@ TOLERANCE = {
     "erf": Tolerance(8, 0),
     "erf_backward": Tolerance(4, 0),
     "matmul_backward": Tolerance(0, 500),
+    "prelu": ROUNDED_ONCE,
     # Sums of terms of either sign.
     "add_backward": Tolerance(0, 64),
     "multiply_backward": Tolerance(0, 64),
+    "prelu_backward": Tolerance(0, 64),
     # x - mean loses what the mean's rounding hides, and the backward terms cancel.
     "batch_norm": Tolerance(0, 160),
     "batch_norm_backward": Tolerance(0, 500, 160),

@@ -157,6 +157,11 @@ def _elu_backward(call: Arguments, expected: tuple[Any, ...], largest: float) ->
     return (np.abs(expected[0]) + lost,)
 
 
+def _prelu_backward(call: Arguments, expected: Any, largest: float) -> tuple[Array, ...]:
+    products = reference.multiply_backward(*_absolute(call).values())
+    return np.abs(expected[0]), products[1]
+
+
 def _tanh_backward(call: Arguments, expected: Any, largest: float) -> tuple[Array, ...]:
     return (np.abs(call["dy"]) * (1 + call["y"] ** 2),)
 
@@ -358,6 +363,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "conv2d_transpose_backward": _sums("conv2d_transpose_backward", limited=True),
     "add_backward": _sums("add_backward", limited=False),
     "multiply_backward": _sums("multiply_backward", limited=False),
+    "prelu_backward": _prelu_backward,
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
     **RESAMPLED_TERMS,

@@ -131,6 +131,16 @@ def multiplied(a: tuple[int, ...], b: tuple[int, ...]) -> Case:
     )
 
 
+def sloped(x: tuple[int, ...], slope: tuple[int, ...]) -> Case:
+    return Case(
+        "prelu",
+        lambda rng: [*away_from_kinks(x)(rng), *normal(slope)(rng)],
+        lambda backend, x, slope: backend.prelu(x, slope),
+        lambda backend, dy, y, x, slope: backend.prelu_backward(dy, x, slope),
+        {"x": x, "slope": slope},
+    )
+
+
 def joined(axis: int, *shapes: tuple[int, ...]) -> Case:
     return Case(
         "concat",
@@ -285,6 +295,20 @@ CASES = [
             ((4, 1), (5,)),
             ((2, 3, 4), (1, 3, 1)),
             ((), (3, 2)),
+        ]
+    ),
+    *(
+        sloped(x, slope)
+        for x, slope in [
+            (IMAGES, (3,)),
+            (IMAGES, (1,)),
+            (IMAGES, (7, 6, 3)),
+            (IMAGES, (6, 1)),
+            (IMAGES, (2, 1, 1, 3)),
+            (IMAGES, (7, 1, 3)),
+            (IMAGES, (2, 1, 6, 1)),
+            (IMAGES, ()),
+            ((5,), (5,)),
         ]
     ),
     joined(-1, IMAGES, (2, 7, 6, 5), IMAGES),

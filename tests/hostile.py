@@ -78,6 +78,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "add_backward": {"dy": IMAGES, "a_shape": IMAGES.shape, "b_shape": (4,)},
     "multiply": {"a": IMAGES, "b": ones(2, 1, 1, 4)},
     "multiply_backward": {"dy": IMAGES, "a": IMAGES, "b": ones(2, 1, 1, 4)},
+    "prelu": {"x": IMAGES, "slope": ones(4)},
+    "prelu_backward": {"dy": IMAGES, "x": IMAGES, "slope": ones(4)},
     "concat": {"xs": [IMAGES, IMAGES]},
     "concat_backward": {"dy": IMAGES, "shapes": [(2, 6, 6, 1), (2, 6, 6, 3)]},
     "upsample2d": {"x": IMAGES, "factor": 2, "method": "bilinear"},
@@ -196,6 +198,8 @@ BROADCAST += ("minimum", "minimum_backward", "equal", "less", "where", "where_ba
 # Whose options say what shape fits, and are named with it.
 OF_OPTIONS = ("pad", "take", "strided_slice", "reshape", "transpose", "expand")
 OF_OPTIONS += ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "matmul")
+NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
+BROADCAST = ("add", "multiply", "multiply_backward", "prelu", "prelu_backward")
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")
 STEPS = ("sgd_step", "adam_step")
 

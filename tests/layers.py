@@ -57,6 +57,8 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.StochasticDepth(0.4), (3, 2, 2)),
     (lambda: nn.ReLU(), (3, 2)),
     (lambda: nn.LeakyReLU(0.2), (3, 2)),
+    (lambda: nn.PReLU(), (3, 2)),
+    (lambda: nn.PReLU(shared=True), (3, 2, 2)),
     (lambda: nn.Clip(-0.5, 0.75), (3, 2)),
     (lambda: nn.Clip(high=0.25), (3, 2)),
     (lambda: nn.ReLU6(), (3, 2)),

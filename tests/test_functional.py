@@ -40,6 +40,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "linear": (ROWS, {"w": ROWS.T, "b": VECTOR[:3]}),
     "add": (IMAGES, {"b": VECTOR}),
     "multiply": (IMAGES, {"b": VECTOR}),
+    "prelu": (IMAGES, {"slope": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),
     "upsample2d": (IMAGES, {"factor": (2, 3), "method": "bilinear"}),
     "adaptive_avg_pool2d": (IMAGES, {"output_size": (4, 2)}),

@@ -29,6 +29,18 @@ class Activations(Protocol):
     ) -> Array:
         """Return dy where x > 0, else negative_slope * dy."""
 
+    def prelu(self, x: ArrayLike, slope: ArrayLike) -> Array:
+        """Return x where x > 0, else slope * x, shaped like x (He et al., 2015).
+
+        slope: a shape that broadcasts to that of x: (C,), one a channel, (1,), or any other.
+        """
+
+    def prelu_backward(self, dy: ArrayLike, x: ArrayLike, slope: ArrayLike) -> tuple[Array, Array]:
+        """Return (dx, dslope): dy where x > 0, else slope * dy; and dy * x, but 0 where x > 0.
+
+        dslope is summed over the axes along which slope was repeated.
+        """
+
     def clip(self, x: ArrayLike, *, low: float | None = None, high: float | None = None) -> Array:
         """Return min(max(x, low), high); None or an infinite bound is none, low <= high.
 
@@ -121,23 +133,26 @@ class Activations(Protocol):
         """Return y * (dy - sum(dy * y)) over the last axis; y is what softmax returned."""
 
 
-ROWS = dict.fromkeys(
-    (
-        "relu",
-        "leaky_relu",
-        "clip",
-        "hard_sigmoid",
-        "hard_swish",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "softplus",
-        "sigmoid",
-        "tanh",
-        "softmax",
+ROWS = {
+    **dict.fromkeys(
+        (
+            "relu",
+            "leaky_relu",
+            "clip",
+            "hard_sigmoid",
+            "hard_swish",
+            "elu",
+            "selu",
+            "celu",
+            "gelu",
+            "silu",
+            "mish",
+            "softplus",
+            "sigmoid",
+            "tanh",
+            "softmax",
+        ),
+        Op(("y",), ("x",), same),
     ),
-    Op(("y",), ("x",), same),
-)
+    "prelu": Op(("y",), ("x", "slope"), same),
+}

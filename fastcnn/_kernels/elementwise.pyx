@@ -2,6 +2,7 @@
 
 include "activations.pyx"
 include "erf.pyx"
+include "prelu.pyx"
 include "softmax.pyx"
 include "losses.pyx"
 include "dropout.pyx"

@@ -69,6 +69,7 @@ MODULES = (
     "local_response_norm",
     "activations",
     "erf",
+    "prelu",
     "softmax",
     "losses",
     "dropout",
@@ -88,6 +89,7 @@ TOGETHER = {
     "elementwise": (
         "activations",
         "erf",
+        "prelu",
         "softmax",
         "losses",
         "dropout",

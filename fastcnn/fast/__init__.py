@@ -19,6 +19,7 @@ from fastcnn.fast._losses import Losses
 from fastcnn.fast._matmul import MatMul
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
+from fastcnn.fast._prelu import PReLU
 from fastcnn.fast._reductions import Reductions
 from fastcnn.fast._resize2d import Resize2D
 from fastcnn.fast._shapes import Shapes
@@ -40,6 +41,7 @@ class FastBackend(
     Conv2DTranspose,
     Multiply,
     Elementwise,
+    PReLU,
     Concat,
     Shapes,
     Reductions,

@@ -17,6 +17,7 @@ __all__ = [
     "hard_swish",
     "leaky_relu",
     "mish",
+    "prelu",
     "relu",
     "selu",
     "sigmoid",
@@ -39,6 +40,12 @@ def leaky_relu(
 ) -> Array:
     """Return x where x > 0, else negative_slope * x."""
     return backend_of(backend).leaky_relu(x, negative_slope=negative_slope)
+
+
+@with_names()
+def prelu(x: ArrayLike, slope: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x where x > 0, else slope * x; slope is (C,), (1,) or any that broadcasts to x."""
+    return backend_of(backend).prelu(x, slope)
 
 
 @with_names()

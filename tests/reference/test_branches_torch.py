@@ -36,6 +36,18 @@ def test_sums_and_products(
         assert_close(gradient, numpy(t.grad))
 
 
+@pytest.mark.parametrize("slopes", [1, 5])
+def test_prelu(slopes: int, backend: Any, dtype: Any, rng: Any) -> None:
+    x, dy = draw(rng, dtype, 2, 3, 4, 5), draw(rng, dtype, 2, 3, 4, 5)
+    slope = draw(rng, dtype, slopes)
+    tx, tslope = leaf(x), leaf(slope)
+    ty = nhwc(F.prelu(nchw(tx), tslope))
+    assert_close(backend.prelu(x, slope), numpy(ty), "prelu")
+    ty.backward(torch.tensor(dy.astype(np.float64)))
+    for gradient, t in zip(backend.prelu_backward(dy, x, slope), (tx, tslope), strict=True):
+        assert_close(gradient, numpy(t.grad), "prelu_backward")
+
+
 @pytest.mark.parametrize("axis", [-1, 0, 2])
 def test_concat(axis: int, backend: Any, dtype: Any, rng: Any) -> None:
     shapes = [[2, 3, 4, 5], [2, 3, 4, 5]]
