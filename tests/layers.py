@@ -31,6 +31,7 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.MaxPool2D(), (5, 4, 2)),
     (lambda: nn.MaxPool2D((3, 2), stride=2, padding=(1, 0), ceil_mode=True), (6, 5, 2)),
     (lambda: nn.MaxPool2D(2, stride=(3, 4), padding=1, ceil_mode=True), (4, 6, 1)),
+    (lambda: nn.MaxPool2D(2, stride=1, padding=(0, 1), dilation=(2, 3)), (4, 6, 2)),
     (lambda: nn.AvgPool2D(2, padding=1), (4, 5, 2)),
     (
         lambda: nn.AvgPool2D(3, stride=2, padding=1, ceil_mode=True, count_include_pad=True),
