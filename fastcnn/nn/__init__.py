@@ -31,6 +31,7 @@ from fastcnn.nn._pool import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from fastcnn.nn._sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, MaxPool1D
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -40,21 +41,25 @@ __all__ = [
     "GELU",
     "AdaptiveAvgPool2D",
     "Add",
+    "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
     "Buffer",
     "Concat",
+    "Conv1D",
     "Conv2D",
     "Conv2DTranspose",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool1D",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "HardSwish",
     "Input",
     "LeakyReLU",
+    "MaxPool1D",
     "MaxPool2D",
     "Model",
     "Module",

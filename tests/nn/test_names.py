@@ -198,6 +198,7 @@ KINDS = [
 ]
 GIVEN: dict[str, tuple[Any, ...]] = {
     "AdaptiveAvgPool2D": (2,),
+    "Conv1D": (2, 3),
     "Conv2D": (2, 3),
     "Conv2DTranspose": (2, 3),
     "Dense": (2,),
