@@ -14,6 +14,13 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.Conv2D(3, 1, activation="leaky_relu", in_channels=2, padding="valid"), (3, 2, 2)),
     (lambda: nn.DepthwiseConv2D(3, padding=1, depth_multiplier=2), (4, 3, 2)),
     (lambda: nn.DepthwiseConv2D((1, 2), stride=2, activation="tanh"), (3, 5, 3)),
+    (lambda: nn.SeparableConv2D(3, (3, 2), padding="same", use_bias=False), (4, 3, 2)),
+    (
+        lambda: nn.SeparableConv2D(
+            2, 3, stride=(1, 2), dilation=(2, 1), depth_multiplier=2, activation="relu"
+        ),
+        (6, 5, 3),
+    ),
     (lambda: nn.Conv1D(3, 3), (6, 2)),
     (lambda: nn.Conv1D(4, 2, stride=2, padding="same", groups=2, activation="elu"), (7, 4)),
     (lambda: nn.Conv1D(2, 3, dilation=2, padding=(4, 0), use_bias=False, in_channels=3), (5, 3)),

@@ -31,6 +31,7 @@ from fastcnn.nn._pool import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from fastcnn.nn._separable import SeparableConv2D
 from fastcnn.nn._sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, MaxPool1D
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
@@ -68,6 +69,7 @@ __all__ = [
     "ReLU",
     "Residual",
     "Resize2D",
+    "SeparableConv2D",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -207,6 +207,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "Model": (X0, X0),
     "Residual": (nn.ReLU(),),
     "Resize2D": (2,),
+    "SeparableConv2D": (2, 3),
     "Sequential": ([nn.ReLU()],),
 }
 
