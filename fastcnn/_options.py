@@ -24,6 +24,7 @@ __all__ = [
     "ROUNDINGS",
     "Pads",
     "argmax_dtype",
+    "check_pool",
     "choice",
     "divides",
     "fits",
@@ -370,6 +371,25 @@ def output_size(
             )
         result.append(count)
     return result[0], result[1]
+
+
+def check_pool(
+    sizes: Shape, where: str, window: Shape, pads: Pads, dilation: Shape = (1, 1)
+) -> None:
+    """Refuse a pooling of which a window may see no pixel, by its padding or its dilation."""
+    for axis, name in enumerate(("height", "width")):
+        n, d, (before, after) = sizes[axis], dilation[axis], pads[axis]
+        span = (window[axis] - 1) * d + 1
+        if 2 * max(before, after) > span:
+            raise ValueError(
+                f"{where}: padding: expected at most half the window's {name} of {span}, got "
+                f"{before} and {after}"
+            )
+        if before and d > n > 0:
+            raise ValueError(
+                f"{where}: dilation: expected at most the input's {name} of {n}, before which "
+                f"there is padding, got {d}"
+            )
 
 
 def output_padding2d(value: Any, where: str, stride: Shape, padding: Padding) -> Size2D:

@@ -74,27 +74,40 @@ def conv_size(
 
 
 def pool_size(
-    op: str, axis: str, n: int, k: int, s: int, before_after: tuple[int, int], ceil_mode: bool
+    op: str,
+    axis: str,
+    n: int,
+    k: int,
+    s: int,
+    d: int,
+    before_after: tuple[int, int],
+    ceil_mode: bool,
 ) -> int:
     """Return how many windows of `k` fit, with one that hangs over the end in `ceil_mode`.
 
-    Padding is at most half the window, and a window that would start in the padding after the
-    image is dropped: so every window holds at least one pixel.
+    Padding is at most half the window, a window that would start in the padding after the image is
+    dropped, and one that starts before it does not step over it: so each holds at least one pixel.
     """
     before, after = before_after
-    if 2 * max(before, after) > k:
+    span = (k - 1) * d + 1
+    if 2 * max(before, after) > span:
         raise ValueError(
-            f"{op}: padding: expected at most half the window's {axis} of {k}, "
+            f"{op}: padding: expected at most half the window's {axis} of {span}, "
             f"got {before} and {after}"
         )
+    if before > 0 and d > n > 0:
+        raise ValueError(
+            f"{op}: dilation: expected at most the input's {axis} of {n}, before which there is "
+            f"padding, got {d}"
+        )
     if not ceil_mode:
-        return conv_size(op, axis, n, k, s, 1, before_after)
-    size = -(-(n + before + after - k) // s) + 1
+        return conv_size(op, axis, n, k, s, d, before_after)
+    size = -(-(n + before + after - span) // s) + 1
     if (size - 1) * s >= n + before:
         size -= 1
     if size < 1:
         raise ValueError(
             f"{op}: x: expected an output {axis} of at least 1, got "
-            f"ceil(({n} + {before} + {after} - {k}) / {s}) + 1 = {size}"
+            f"ceil(({n} + {before} + {after} - {span}) / {s}) + 1 = {size}"
         )
     return size

@@ -38,18 +38,20 @@ def max_pool2d(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
     """Return (y, argmax), both (N, P, Q, C), of x (N, H, W, C), float32 or float64.
 
     argmax is the place r*S + s of the winner in its window, uint8 for windows of up to 256
     places, else int32. The first maximum in row-major order wins, the first NaN over every
-    number. TypeError for other dtypes, ValueError for shapes and options that do not fit.
+    number. A window's pixels are `dilation` apart. TypeError for other dtypes, ValueError for
+    shapes and options that do not fit.
     """
     op = "max_pool2d"
     dtype = float_dtype(op, x=x)
     x = array(op, "x", x, dtype, ("N", "H", "W", "C"))
-    place = _places(op, x.shape, pool_size, stride, padding, ceil_mode)
+    place = _places(op, x.shape, pool_size, stride, padding, ceil_mode, dilation)
     N, P, Q, C = place.y_shape
 
     y = zeros(op, place.y_shape)
@@ -63,7 +65,8 @@ def max_pool2d(
                     # NumPy's argmax is the first maximum, or the first NaN if there is one.
                     r, s = divmod(int(np.argmax(window)), window.shape[1])
                     y[n, p, q, c] = window[r, s]
-                    argmax[n, p, q, c] = place.number(p, q, rows.start + r, columns.start + s)
+                    h, w = rows.start + r * rows.step, columns.start + s * columns.step
+                    argmax[n, p, q, c] = place.number(p, q, h, w)
     return rounded(y, dtype), argmax
 
 
@@ -76,6 +79,7 @@ def max_pool2d_backward(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
 ) -> Array:
     """Return dx of shape `x_shape`: each gradient goes to its window's winner, sums add up.
@@ -85,7 +89,8 @@ def max_pool2d_backward(
     """
     op = "max_pool2d_backward"
     dtype = float_dtype(op, dy=dy)
-    place = _places(op, shape4(op, "x_shape", x_shape), pool_size, stride, padding, ceil_mode)
+    x_shape = shape4(op, "x_shape", x_shape)
+    place = _places(op, x_shape, pool_size, stride, padding, ceil_mode, dilation)
     dy = array(op, "dy", dy, dtype, place.y_shape)
     argmax = as_array(op, "argmax", argmax)
     expected = _argmax_dtype(op, place)
@@ -206,29 +211,36 @@ class _Places(NamedTuple):
     pads: Pads
     window: tuple[int, int]
     stride: tuple[int, int]
+    dilation: tuple[int, int]
 
     def rows(self, p: int) -> slice:
         """Return the rows of the image in the windows of output row p."""
-        first = p * self.stride[0] - self.pads[0][0]
-        return slice(max(first, 0), min(first + self.window[0], self.x_shape[1]))
+        return self._inside(p, 0)
 
     def columns(self, q: int) -> slice:
         """Return the columns of the image in the windows of output column q."""
-        first = q * self.stride[1] - self.pads[1][0]
-        return slice(max(first, 0), min(first + self.window[1], self.x_shape[2]))
+        return self._inside(q, 1)
+
+    def _inside(self, p: int, axis: int) -> slice:
+        step = self.dilation[axis]
+        first = p * self.stride[axis] - self.pads[axis][0]
+        end = first + (self.window[axis] - 1) * step + 1
+        if first < 0:  # the window's first pixel in the image
+            first -= first // step * step
+        return slice(first, min(end, self.x_shape[1 + axis]), step)
 
     def number(self, p: int, q: int, h: int, w: int) -> int:
         """Return the place r*S + s that pixel (h, w) has in the window of output (p, q)."""
         r = h - (p * self.stride[0] - self.pads[0][0])
         s = w - (q * self.stride[1] - self.pads[1][0])
-        return r * self.window[1] + s
+        return r // self.dilation[0] * self.window[1] + s // self.dilation[1]
 
     def pixel(self, p: int, q: int, number: int) -> tuple[int, int]:
         """Return (h, w) of a place: the inverse of `number`."""
         r, s = divmod(number, self.window[1])
         return (
-            p * self.stride[0] - self.pads[0][0] + r,
-            q * self.stride[1] - self.pads[1][0] + s,
+            p * self.stride[0] - self.pads[0][0] + r * self.dilation[0],
+            q * self.stride[1] - self.pads[1][0] + s * self.dilation[1],
         )
 
     def divisor(self, p: int, q: int, include_pad: bool) -> float:
@@ -250,16 +262,22 @@ def _places(
     stride: Size2D | None,
     padding: Padding,
     ceil_mode: bool,
+    dilation: Size2D = 1,
 ) -> _Places:
     """Check the options of a pooling and return what they mean for this image."""
     N, H, W, C = x_shape
     window = pair(op, "pool_size", pool_size)
     strides = window if stride is None else pair(op, "stride", stride)
     ceil_mode = flag(op, "ceil_mode", ceil_mode)
-    sides = pads(op, padding, (H, W), window, strides)
-    P = windows_that_fit(op, "height", H, window[0], strides[0], sides[0], ceil_mode)
-    Q = windows_that_fit(op, "width", W, window[1], strides[1], sides[1], ceil_mode)
-    return _Places((N, H, W, C), (N, P, Q, C), sides, window, strides)
+    steps = pair(op, "dilation", dilation)
+    sides = pads(op, padding, (H, W), window, strides, steps)
+    P, Q = (
+        windows_that_fit(op, axis, n, k, s, d, side, ceil_mode)
+        for axis, n, k, s, d, side in zip(
+            ("height", "width"), (H, W), window, strides, steps, sides, strict=True
+        )
+    )
+    return _Places((N, H, W, C), (N, P, Q, C), sides, window, strides, steps)
 
 
 def _argmax_dtype(op: str, place: _Places) -> np.dtype[np.uint8] | np.dtype[np.int32]:

@@ -130,6 +130,10 @@ def _pool(draw: Draw) -> Arguments:
     }
 
 
+def _max_pool(draw: Draw) -> Arguments:
+    return {**_pool(draw), "dilation": (1, 2), "padding": ((1, 1), (2, 2))}
+
+
 def _pooled(draw: Draw) -> tuple[int, int, int, int]:
     n, h, w, c = draw.shape
     return n, h // 2 + 1, w, c
@@ -137,14 +141,14 @@ def _pooled(draw: Draw) -> tuple[int, int, int, int]:
 
 def _max_pool2d(draw: Draw) -> Arguments:
     # Rounded, so that windows hold ties.
-    return {"x": np.round(2 * draw.normal(*draw.shape)), **_pool(draw)}
+    return {"x": np.round(2 * draw.normal(*draw.shape)), **_max_pool(draw)}
 
 
 def _max_pool2d_backward(draw: Draw) -> Arguments:
     forward = _max_pool2d(draw)
     _, argmax = draw.backend.max_pool2d(**forward)
     dy = draw.normal(*_pooled(draw))
-    return {"dy": dy, "argmax": argmax, "x_shape": draw.shape, **_pool(draw)}
+    return {"dy": dy, "argmax": argmax, "x_shape": draw.shape, **_max_pool(draw)}
 
 
 def _avg_pool2d(draw: Draw) -> Arguments:

@@ -14,6 +14,21 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.Conv2D(3, 1, activation="leaky_relu", in_channels=2, padding="valid"), (3, 2, 2)),
     (lambda: nn.DepthwiseConv2D(3, padding=1, depth_multiplier=2), (4, 3, 2)),
     (lambda: nn.DepthwiseConv2D((1, 2), stride=2, activation="tanh"), (3, 5, 3)),
+    (lambda: nn.SeparableConv2D(3, (3, 2), padding="same", use_bias=False), (4, 3, 2)),
+    (
+        lambda: nn.SeparableConv2D(
+            2, 3, stride=(1, 2), dilation=(2, 1), depth_multiplier=2, activation="relu"
+        ),
+        (6, 5, 3),
+    ),
+    (lambda: nn.Conv1D(3, 3), (6, 2)),
+    (lambda: nn.Conv1D(4, 2, stride=2, padding="same", groups=2, activation="elu"), (7, 4)),
+    (lambda: nn.Conv1D(2, 3, dilation=2, padding=(4, 0), use_bias=False, in_channels=3), (5, 3)),
+    (lambda: nn.MaxPool1D(), (5, 2)),
+    (lambda: nn.MaxPool1D(3, stride=2, padding=1, dilation=2, ceil_mode=True), (8, 2)),
+    (lambda: nn.AvgPool1D(3, stride=2, padding=(0, 1), count_include_pad=True), (6, 2)),
+    (lambda: nn.AvgPool1D(2, padding="same", ceil_mode=True), (5, 3)),
+    (lambda: nn.GlobalAvgPool1D(), (5, 3)),
     (lambda: nn.Conv2DTranspose(3, 2, stride=2), (3, 2, 2)),
     (lambda: nn.Conv2DTranspose(4, (3, 2), stride=(2, 3), padding="same", groups=2), (3, 2, 4)),
     (
@@ -31,6 +46,7 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.MaxPool2D(), (5, 4, 2)),
     (lambda: nn.MaxPool2D((3, 2), stride=2, padding=(1, 0), ceil_mode=True), (6, 5, 2)),
     (lambda: nn.MaxPool2D(2, stride=(3, 4), padding=1, ceil_mode=True), (4, 6, 1)),
+    (lambda: nn.MaxPool2D(2, stride=1, padding=(0, 1), dilation=(2, 3)), (4, 6, 2)),
     (lambda: nn.AvgPool2D(2, padding=1), (4, 5, 2)),
     (
         lambda: nn.AvgPool2D(3, stride=2, padding=1, ceil_mode=True, count_include_pad=True),

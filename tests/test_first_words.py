@@ -51,7 +51,7 @@ ABSENT = [
     ("functional", "mse_loss", "did you mean fastcnn.losses.MeanSquaredError?"),
     ("functional", "maxpool2d", "did you mean functional.max_pool2d?"),
     ("functional", "max_pool", "did you mean functional.max_pool2d?"),
-    ("functional", "conv1d", "did you mean functional.conv2d?"),
+    ("functional", "conv1d", "did you mean fastcnn.nn.Conv1D?"),
     ("functional", "cat", "did you mean functional.concat?"),
     ("functional", "mul", "did you mean functional.multiply?"),
     ("functional", "swish", "did you mean functional.silu?"),
@@ -260,7 +260,7 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
     ),
     (
         lambda: nn.MaxPool2D(kernel_size=2),
-        "MaxPool2D(pool_size=2, *, stride=None, padding=0, ceil_mode=False, name=None)",
+        "MaxPool2D(pool_size=2, *, stride=None, padding=0, dilation=1, ceil_mode=False, name=None)",
         unknown("kernel_size", "did you mean pool_size?"),
     ),
     (lambda: nn.Dropout(p=0.5), "Dropout(rate, *, name=None)", unknown("p", "did you mean rate?")),

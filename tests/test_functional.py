@@ -27,7 +27,10 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
         IMAGES,
         {"filters": W, "bias": B, "stride": (1, 2), "padding": "same", "dilation": 2, "groups": 2},
     ),
-    "max_pool2d": (IMAGES, {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    "max_pool2d": (
+        IMAGES,
+        {"pool_size": 3, "stride": 2, "padding": 1, "dilation": (1, 2), "ceil_mode": True},
+    ),
     "avg_pool2d": (
         IMAGES,
         {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": True},

@@ -180,6 +180,20 @@ POOLS: list[tuple[tuple[int, int, int, int], Any, dict[str, Any]]] = [
 ]
 
 
+# Of max pooling alone.
+DILATED_POOLS: list[tuple[tuple[int, int, int, int], Any, dict[str, Any]]] = [
+    ((2, 6, 7, 3), 2, {"dilation": 2}),
+    ((1, 9, 8, 2), (3, 2), {"dilation": (2, 3), "stride": 1, "padding": (2, 1)}),
+    ((1, 9, 8, 17), 3, {"dilation": 2, "stride": 2, "padding": ((2, 1), (0, 2))}),
+    ((1, 9, 8, 33), 3, {"dilation": 3, "stride": 3, "padding": "same"}),
+    ((1, 8, 9, 2), (2, 3), {"dilation": (5, 3), "stride": (3, 2), "ceil_mode": True}),
+    ((1, 7, 7, 40), 2, {"dilation": 6, "stride": 1, "padding": 3, "ceil_mode": True}),
+    ((1, 3, 40, 2), (1, 3), {"dilation": (9, 11), "stride": 7}),
+    ((2, 5, 5, 1), 1, {"dilation": 4}),
+    ((1, 1, 700, 2), (1, 258), {"dilation": (1, 2), "stride": 5, "ceil_mode": True}),
+]
+
+
 @st.composite
 def pools(choose: st.DrawFn) -> tuple[Any, ...]:
     """Shapes and options of pooling that fit."""

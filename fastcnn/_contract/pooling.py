@@ -24,6 +24,7 @@ class Pooling(Protocol):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
     ) -> tuple[Array, Array]:
         """Take the largest value of each window; pads count as -infinity.
@@ -33,6 +34,8 @@ class Pooling(Protocol):
         The first maximum in row-major order wins; a NaN wins over every number, the first NaN
         over later ones. `stride` defaults to `pool_size`; padding is at most half the window.
         With `ceil_mode` a window may hang over the end, but none starts in the padding there.
+        `dilation` is the distance between the pixels of a window, which is then (R - 1) * dilation
+        + 1 high; where there is padding before an image, it is at least as large as the dilation.
         """
 
     def max_pool2d_backward(
@@ -44,6 +47,7 @@ class Pooling(Protocol):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
     ) -> Array:
         """Return dx of shape `x_shape`: each gradient goes to its window's winner, sums add up."""
@@ -115,9 +119,10 @@ class Pooling(Protocol):
 def _pool2d(x: Shape, pool_size: Any = 2, **options: Any) -> Shape:
     stride, window = options.get("stride"), pair(pool_size)
     strides = window if stride is None else pair(stride)
-    pads = pads_of(options.get("padding", 0), x[1:3], window, strides)
+    dilation = pair(options.get("dilation", 1))
+    pads = pads_of(options.get("padding", 0), x[1:3], window, strides, dilation)
     ceil_mode = options.get("ceil_mode", False)
-    size = output_size(x[1:3], "pool2d", window, strides, pads, ceil_mode=ceil_mode)
+    size = output_size(x[1:3], "pool2d", window, strides, pads, dilation, ceil_mode)
     return (x[0], *size, x[3])
 
 

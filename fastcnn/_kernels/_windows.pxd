@@ -17,11 +17,13 @@ cdef enum:
 cdef struct Pool:
     Py_ssize_t N, H, W, C, P, Q, R, S
     Py_ssize_t stride_h, stride_w, top, left    # top, left: padding
+    Py_ssize_t dilation_h, dilation_w           # of max pooling, else 1
 
 
 cdef inline Py_ssize_t columns_from(Pool* g, Py_ssize_t q) noexcept nogil:
     """Return how many columns of output, from q on, make a block of forward."""
-    cdef Py_ssize_t inside = (g.W + g.left - g.S) // g.stride_w + 1 - q
+    cdef Py_ssize_t span = (g.S - 1) * g.dilation_w + 1
+    cdef Py_ssize_t inside = (g.W + g.left - span) // g.stride_w + 1 - q
     if q * g.stride_w < g.left or (g.stride_w > 1 and g.C >= FEW_CHANNELS):
         return 1                # a window cut by the edge has a block of its own
     return max(1, min(inside, BLOCK // g.C))
@@ -61,9 +63,13 @@ cdef inline Py_ssize_t end_window(
     return min((i + pad) // stride + 1, count)
 
 
+cdef inline bint undilated(const Pool* g) noexcept nogil:
+    return g.dilation_h == 1 and g.dilation_w == 1
+
+
 cdef inline bint apart(Pool* g) noexcept nogil:
     """Return whether no two windows overlap: then a pixel's gradient is one number, not a sum."""
-    return g.stride_h >= g.R and g.stride_w >= g.S
+    return g.stride_h >= g.R and g.stride_w >= g.S and undilated(g)
 
 
 cdef inline Py_ssize_t only_window(

@@ -116,7 +116,7 @@ def avg_pool2d(
     """Pads count if bottom and right, those at the end, are not -1."""
     cdef Pool g = Pool(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], R, S,
-        stride_h, stride_w, top, left,
+        stride_h, stride_w, top, left, 1, 1,
     )
     cdef Py_ssize_t row
     for row in prange(g.N * g.P, nogil=True, num_threads=threads, schedule="static"):
@@ -233,7 +233,7 @@ def avg_pool2d_backward(
 ):
     cdef Pool g = Pool(
         dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2], R, S,
-        stride_h, stride_w, top, left,
+        stride_h, stride_w, top, left, 1, 1,
     )
     cdef Py_ssize_t row
     cdef bint streaming = past_caches(&dx[0, 0, 0, 0], g.N * g.H * g.W * g.C, g.C)

@@ -13,7 +13,8 @@ from fastcnn._kernels._types cimport (
     where,
 )
 from fastcnn._kernels._windows cimport (
-    BLOCK, FEW_CHANNELS, Pool, apart, columns_from, end_window, first_window, only_window, tap
+    BLOCK, FEW_CHANNELS, Pool, apart, columns_from, end_window, first_window, only_window, tap,
+    undilated,
 )
 
 ctypedef fused place_t:         # a place r*S + s in a window
@@ -70,6 +71,18 @@ cdef inline void max_2x2(
         y[c] = v if takes_over(v, best) else best
 
 
+cdef inline Py_ssize_t inside_from(Py_ssize_t first, Py_ssize_t dilation) noexcept nogil:
+    """Return the first place of a window that starts at `first` which is no padding before."""
+    return (max(-first, 0) + dilation - 1) // dilation
+
+
+cdef inline Py_ssize_t inside_to(
+    Py_ssize_t first, Py_ssize_t kernel, Py_ssize_t size, Py_ssize_t dilation
+) noexcept nogil:
+    """Return one past its last place which is no padding behind."""
+    return min(kernel, (size - first + dilation - 1) // dilation)
+
+
 cdef inline void max_block(
     real* y, place_t* argmax, const real* x_n, Pool* g, Py_ssize_t p, Py_ssize_t q,
     Py_ssize_t columns, Py_ssize_t channels,
@@ -79,14 +92,16 @@ cdef inline void max_block(
     cdef real[BLOCK] gathered
     cdef int32_t[BLOCK] places
     cdef Py_ssize_t top = p * g.stride_h - g.top, left = q * g.stride_w - g.left
-    cdef Py_ssize_t r_0 = max(-top, 0), r_last = min(g.R, g.H - top) - 1
-    cdef Py_ssize_t s_0 = max(-left, 0), s_last = min(g.S, g.W - left) - 1
-    cdef Py_ssize_t count = columns * channels, r, s, i
+    cdef Py_ssize_t r_0 = inside_from(top, g.dilation_h), s_0 = inside_from(left, g.dilation_w)
+    cdef Py_ssize_t r_last = inside_to(top, g.R, g.H, g.dilation_h) - 1
+    cdef Py_ssize_t s_last = inside_to(left, g.S, g.W, g.dilation_w) - 1
+    cdef Py_ssize_t count = columns * channels, r, s, i, at
     cdef const real* x
     cdef int32_t place
     for r in range(r_last, r_0 - 1, -1):
         for s in range(s_last, s_0 - 1, -1):
-            x = tap(gathered, x_n + ((top + r) * g.W + left + s) * g.C, columns, channels, g)
+            at = (top + r * g.dilation_h) * g.W + left + s * g.dilation_w
+            x = tap(gathered, x_n + at * g.C, columns, channels, g)
             place = <int32_t> (r * g.S + s)
             if r == r_last and s == s_last:
                 for i in range(count):
@@ -107,7 +122,7 @@ cdef void max_row(
 ) noexcept nogil:
     cdef Py_ssize_t h = p * g.stride_h - g.top, q = 0, w, c, columns
     cdef bint rows_of_2x2 = (
-        g.R == 2 and g.S == 2 and h >= 0 and h + 2 <= g.H and g.C >= FEW_CHANNELS
+        g.R == 2 and g.S == 2 and h >= 0 and h + 2 <= g.H and g.C >= FEW_CHANNELS and undilated(g)
     )
     cdef const real* x
     while q < g.Q:
@@ -142,13 +157,13 @@ cdef void max_rows(
 # Where nobody asks which pixel was the largest. In row-major order the first maximum wins here
 # too, and so does the first NaN.
 cdef inline vec max_of_window(
-    const real* x, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t row, Py_ssize_t C
+    const real* x, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t row, Py_ssize_t column
 ) noexcept nogil:
     cdef vec best = load(x), v
     cdef Py_ssize_t r, s
     for r in range(rows):
         for s in range(columns):
-            v = load(x + r * row + s * C)
+            v = load(x + r * row + s * column)
             best = where(beats(v, best), v, best)
     return best
 
@@ -156,42 +171,43 @@ cdef inline vec max_of_window(
 cdef void values_row(real* y, const real* x_n, Pool* g, Py_ssize_t p) noexcept nogil:
     """A row of outputs; the last two vectors of channels may overlap."""
     cdef Py_ssize_t top = p * g.stride_h - g.top, left, r_0, s_0, rows, columns, q, c
-    cdef Py_ssize_t row = g.W * g.C, i
+    cdef Py_ssize_t row = g.dilation_h * g.W * g.C, column = g.dilation_w * g.C, i
     cdef const real* x
     cdef real v
-    r_0 = max(-top, 0)
-    rows = min(g.R, g.H - top) - r_0
+    r_0 = inside_from(top, g.dilation_h)
+    rows = inside_to(top, g.R, g.H, g.dilation_h) - r_0
     for q in range(g.Q):
         left = q * g.stride_w - g.left
-        s_0 = max(-left, 0)
-        columns = min(g.S, g.W - left) - s_0
-        x = x_n + ((top + r_0) * g.W + left + s_0) * g.C
+        s_0 = inside_from(left, g.dilation_w)
+        columns = inside_to(left, g.S, g.W, g.dilation_w) - s_0
+        x = x_n + (top * g.W + left) * g.C + r_0 * row + s_0 * column
         c = 0
         while c < g.C and g.C >= LANES:
             c = min(c, g.C - LANES)
             if rows == 3 and columns == 3:      # constants: the loops are unrolled
-                store(y + c, max_of_window(x + c, 3, 3, row, g.C))
+                store(y + c, max_of_window(x + c, 3, 3, row, column))
             elif rows == 2 and columns == 2:
-                store(y + c, max_of_window(x + c, 2, 2, row, g.C))
+                store(y + c, max_of_window(x + c, 2, 2, row, column))
             else:
-                store(y + c, max_of_window(x + c, rows, columns, row, g.C))
+                store(y + c, max_of_window(x + c, rows, columns, row, column))
             c += LANES
         for c in range(c, g.C):
             y[c] = x[c]
             for i in range(1, rows * columns):
-                v = x[i // columns * row + i % columns * g.C + c]
+                v = x[i // columns * row + i % columns * column + c]
                 y[c] = y[c] if v <= y[c] or y[c] != y[c] else v
         y += g.C
 
 
 def max_pool2d(
     real[:, :, :, ::1] y, argmax, const real[:, :, :, ::1] x, Py_ssize_t R, Py_ssize_t S,
-    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left, int threads,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
 ):
     """argmax holds uint8 or int32, or is None: then it is not computed."""
     cdef Pool g = Pool(
         x.shape[0], x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2], R, S,
-        stride_h, stride_w, top, left,
+        stride_h, stride_w, top, left, dilation_h, dilation_w,
     )
     cdef uint8_t[:, :, :, ::1] small
     cdef int32_t[:, :, :, ::1] large
@@ -214,17 +230,18 @@ cdef inline bint is_place(
     Py_ssize_t place, Pool* g, Py_ssize_t top, Py_ssize_t left
 ) noexcept nogil:
     """Return whether a place lies in the window that starts at (top, left) and in the image."""
-    cdef Py_ssize_t h = top + place // g.S, w = left + place % g.S
+    cdef Py_ssize_t h = top + place // g.S * g.dilation_h, w = left + place % g.S * g.dilation_w
     return 0 <= place < g.R * g.S and 0 <= h < g.H and 0 <= w < g.W
 
 
 cdef Py_ssize_t wrong_places(const place_t* argmax, Pool* g, Py_ssize_t p) noexcept nogil:
     """Return how many of a row of outputs hold no place of their window."""
     cdef Py_ssize_t top = p * g.stride_h - g.top, left, q, c, wrong = 0
+    cdef Py_ssize_t tall = (g.R - 1) * g.dilation_h + 1, wide = (g.S - 1) * g.dilation_w + 1
     cdef place_t highest = <place_t> (g.R * g.S - 1), beyond
     for q in range(g.Q):
         left = q * g.stride_w - g.left
-        if top >= 0 and left >= 0 and top + g.R <= g.H and left + g.S <= g.W:
+        if top >= 0 and left >= 0 and top + tall <= g.H and left + wide <= g.W:
             beyond = 0          # as wide as a place, so that vectors of places are compared
             for c in range(q * g.C, (q + 1) * g.C):
                 beyond |= (argmax[c] < 0) | (argmax[c] > highest)
@@ -246,15 +263,17 @@ cdef inline void max_backward_windows(
 
     Unlike `max_backward_runs` this is never slow where windows are gigantic.
     """
-    cdef Py_ssize_t q, left, i, c
+    cdef Py_ssize_t q, left, i, c, wide = (g.S - 1) * g.dilation_w + 1
     cdef place_t place
     for q in range(
-        first_window(w, g.stride_w, g.left, g.S),
+        first_window(w, g.stride_w, g.left, wide),
         end_window(w + columns - 1, g.stride_w, g.left, g.Q),
     ):
         left = q * g.stride_w - g.left
-        for i in range(max(left, w), min(left + g.S, w + columns)):
-            place = <place_t> (r * g.S + i - left)
+        for i in range(max(left, w), min(left + wide, w + columns)):
+            if (i - left) % g.dilation_w:
+                continue
+            place = <place_t> (r * g.S + (i - left) // g.dilation_w)
             for c in range(channels):
                 total[(i - w) * channels + c] += (
                     dy[q * g.C + c] if argmax[q * g.C + c] == place else 0
@@ -267,18 +286,18 @@ cdef inline void max_backward_runs(
 ) noexcept nogil:
     """Do the same, but take all outputs that see the pixels through one place at once."""
     cdef real[BLOCK] won
-    cdef Py_ssize_t s, q, q_0, q_end, i, to
-    cdef Py_ssize_t s_0 = max(w + g.left - (g.Q - 1) * g.stride_w, 0)
-    cdef Py_ssize_t s_last = min(w + g.left + columns, g.S) - 1
+    cdef Py_ssize_t s, q, q_0, q_end, i, to, d = g.dilation_w
+    cdef Py_ssize_t s_0 = inside_from((g.Q - 1) * g.stride_w - w - g.left, d)
+    cdef Py_ssize_t s_last = min((w + g.left + columns + d - 1) // d, g.S) - 1
     cdef place_t place
     for s in range(s_last, s_0 - 1, -1):        # so that a pixel's windows come in order
-        q_0 = first_window(w - s, g.stride_w, g.left, 1)
-        q_end = end_window(w - s + columns - 1, g.stride_w, g.left, g.Q)
+        q_0 = first_window(w - s * d, g.stride_w, g.left, 1)
+        q_end = end_window(w - s * d + columns - 1, g.stride_w, g.left, g.Q)
         place = <place_t> (r * g.S + s)
         for i in range((q_end - q_0) * g.C):
             won[i] = dy[q_0 * g.C + i] if argmax[q_0 * g.C + i] == place else 0
         for q in range(q_0, q_end):
-            to = (q * g.stride_w + s - g.left - w) * g.C
+            to = (q * g.stride_w + s * d - g.left - w) * g.C
             for i in range(g.C):
                 total[to + i] += won[(q - q_0) * g.C + i]
 
@@ -289,13 +308,16 @@ cdef inline void max_backward_block(
 ) noexcept nogil:
     """Pixels from w on; dx, dy_n and argmax_n start at the block's first channel."""
     cdef real[BLOCK] total
-    cdef Py_ssize_t p, r, i
+    cdef Py_ssize_t p, r, i, tall = (g.R - 1) * g.dilation_h + 1
     for i in range(columns * channels):
         total[i] = 0
     for p in range(
-        first_window(h, g.stride_h, g.top, g.R), end_window(h, g.stride_h, g.top, g.P)
+        first_window(h, g.stride_h, g.top, tall), end_window(h, g.stride_h, g.top, g.P)
     ):
         r = h - p * g.stride_h + g.top
+        if r % g.dilation_h:
+            continue
+        r //= g.dilation_h
         i = p * g.Q * g.C
         if g.stride_w < columns:
             max_backward_runs(total, dy_n + i, argmax_n + i, g, r, w, columns)
@@ -380,12 +402,13 @@ cdef Py_ssize_t max_backward_rows(
 
 def max_pool2d_backward(
     real[:, :, :, ::1] dx, const real[:, :, :, ::1] dy, argmax, Py_ssize_t R, Py_ssize_t S,
-    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left, int threads,
+    Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t top, Py_ssize_t left,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, int threads,
 ):
     """Return how many entries of argmax are no place of their window: dx counts if none is."""
     cdef Pool g = Pool(
         dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2], R, S,
-        stride_h, stride_w, top, left,
+        stride_h, stride_w, top, left, dilation_h, dilation_w,
     )
     cdef const uint8_t[:, :, :, ::1] small
     cdef const int32_t[:, :, :, ::1] large

@@ -29,12 +29,13 @@ def _always(match: Match) -> bool:
 
 
 def _pool_fits(match: Match) -> bool:
-    """Whether the pool has no padding and a window whose places a byte can tell."""
+    """Whether the pool has no padding, no dilation and a window whose places a byte can tell."""
     rows, columns = pair(match.option("max_pool2d", "pool_size"))
     padding = match.option("max_pool2d", "padding")
     # Of the places that a byte tells apart one is for "none".
     fits = not match.option("max_pool2d", "ceil_mode") and rows * columns < BYTE_PLACES
-    return fits and padding in _NO_PADDING
+    dilation = match.option("max_pool2d", "dilation")
+    return fits and padding in _NO_PADDING and pair(dilation) == (1, 1)
 
 
 def _is_image(match: Match) -> bool:

@@ -12,6 +12,7 @@ from fastcnn._checks import float_arrays, rank, shape
 from fastcnn._options import (
     Pads,
     argmax_dtype,
+    check_pool,
     flag,
     integer,
     output_size,
@@ -37,6 +38,7 @@ class _Geometry(NamedTuple):
     window: tuple[int, int]
     stride: tuple[int, int]
     pads: Pads
+    dilation: tuple[int, int]
 
     @property
     def options(self) -> tuple[int, int, int, int, int, int]:
@@ -60,6 +62,7 @@ def _geometry(
     stride: Size2D | None,
     padding: Padding,
     ceil_mode: bool,
+    dilation: Size2D = 1,
 ) -> _Geometry:
     window = pair(size2d(pool_size, f"{op}: pool_size"))
     strides = window if stride is None else pair(size2d(stride, f"{op}: stride"))
@@ -67,15 +70,12 @@ def _geometry(
     n, height, width, channels = x_shape
     if channels == 0:
         raise ValueError(f"{op}: x: expected at least one channel, got shape {x_shape}")
-    pads = pads_of(padding2d(padding, f"{op}: padding"), (height, width), window, strides)
-    for axis, size, side in zip(("height", "width"), window, pads, strict=True):
-        if 2 * max(side) > size:
-            raise ValueError(
-                f"{op}: padding: expected at most half the window's {axis} of {size}, "
-                f"got {side[0]} and {side[1]}"
-            )
-    p, q = output_size((height, width), f"{op}: x", window, strides, pads, ceil_mode=ceil_mode)
-    return _Geometry(x_shape, (n, p, q, channels), window, strides, pads)
+    dilations = pair(size2d(dilation, f"{op}: dilation"))
+    padding = padding2d(padding, f"{op}: padding")
+    pads = pads_of(padding, (height, width), window, strides, dilations)
+    check_pool((height, width), op, window, pads, dilations)
+    size = output_size((height, width), f"{op}: x", window, strides, pads, dilations, ceil_mode)
+    return _Geometry(x_shape, (n, *size, channels), window, strides, pads, dilations)
 
 
 def _shape4(op: str, x_shape: Any) -> Shape4:
@@ -98,17 +98,18 @@ class Pool2D(MemoryBound):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
     ) -> tuple[Array, Array]:
         op = "max_pool2d"
         (x,) = float_arrays(op, x=x)
         rank(x, f"{op}: x", "N, H, W, C")
-        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
+        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode, dilation)
         argmax = self._empty(geometry.y_shape, geometry.argmax_dtype(op))
         y = self._empty(geometry.y_shape, x.dtype)
         if y.size:
             kernel = self._load(x).max_pool2d.max_pool2d
-            self._run(kernel, y, argmax, x, *geometry.options, self._team(x))
+            self._run(kernel, y, argmax, x, *geometry.options, *geometry.dilation, self._team(x))
         return y, argmax
 
     def _max_pool2d_values(
@@ -118,14 +119,16 @@ class Pool2D(MemoryBound):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
     ) -> Array:
         """Return max_pool2d(x) without the places of its winners."""
-        geometry = _geometry("max_pool2d", x.shape, pool_size, stride, padding, ceil_mode)
+        op = "max_pool2d"
+        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode, dilation)
         y = self._empty(geometry.y_shape, x.dtype)
         if y.size:
             kernel = self._load(x).max_pool2d.max_pool2d
-            self._run(kernel, y, None, x, *geometry.options, self._team(x))
+            self._run(kernel, y, None, x, *geometry.options, *geometry.dilation, self._team(x))
         return y
 
     def max_pool2d_backward(
@@ -137,11 +140,13 @@ class Pool2D(MemoryBound):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
     ) -> Array:
         op = "max_pool2d_backward"
         (dy,) = float_arrays(op, dy=dy)
-        geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
+        x_shape = _shape4(op, x_shape)
+        geometry = _geometry(op, x_shape, pool_size, stride, padding, ceil_mode, dilation)
         shape(dy, f"{op}: dy", geometry.y_shape, "that of max_pool2d's result")
         argmax = as_array(argmax, f"{op}: argmax")
         dtype = geometry.argmax_dtype(op)
@@ -152,7 +157,16 @@ class Pool2D(MemoryBound):
         if dx.size:
             kernel = self._load(dy).max_pool2d.max_pool2d_backward
             argmax = np.require(argmax, dtype, ("C", "A"))
-            self._run(_scatter, kernel, dx, dy, argmax, *geometry.options, self._team(dx))
+            self._run(
+                _scatter,
+                kernel,
+                dx,
+                dy,
+                argmax,
+                *geometry.options,
+                *geometry.dilation,
+                self._team(dx),
+            )
         return dx
 
     def avg_pool2d(

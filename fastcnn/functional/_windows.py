@@ -85,6 +85,7 @@ def max_pool2d(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
     backend: str | Backend = "fast",
 ) -> Array:
@@ -92,7 +93,12 @@ def max_pool2d(
 
     def op(batch: Array) -> Array:
         return backend_of(backend).max_pool2d(
-            batch, pool_size, stride=stride, padding=padding, ceil_mode=ceil_mode
+            batch,
+            pool_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            ceil_mode=ceil_mode,
         )[0]
 
     return on_batch("max_pool2d", op, x)

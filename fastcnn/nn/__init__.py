@@ -40,6 +40,8 @@ from fastcnn.nn._pool import (
     MaxPool2D,
 )
 from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
+from fastcnn.nn._separable import SeparableConv2D
+from fastcnn.nn._sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, MaxPool1D
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -51,17 +53,20 @@ __all__ = [
     "SELU",
     "AdaptiveAvgPool2D",
     "Add",
+    "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
     "Buffer",
     "Clip",
     "Concat",
+    "Conv1D",
     "Conv2D",
     "Conv2DTranspose",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool1D",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "GroupNorm",
@@ -72,6 +77,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "LocalResponseNorm",
+    "MaxPool1D",
     "MaxPool2D",
     "Mish",
     "Model",
@@ -83,6 +89,7 @@ __all__ = [
     "ReLU6",
     "Residual",
     "Resize2D",
+    "SeparableConv2D",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -58,10 +58,14 @@ class ConvBase(Module):
         self.initializer = choice(initializer, f"{who}: initializer", INITIALIZERS)
         self.bias = None
 
+    def _checked(self, input_shape: Shape) -> Shape:
+        """Return the shape of an input, which the layer takes."""
+        return image_shape(input_shape, type(self).__name__)
+
     def _channels(self, input_shape: Shape) -> int:
         """Return the input's channels, checked."""
         who = type(self).__name__
-        channels = image_shape(input_shape, who)[2]
+        channels = self._checked(input_shape)[-1]
         if self.in_channels not in (None, channels):
             raise ValueError(
                 f"{who}: in_channels: expected {self.in_channels} channels, got an input of "

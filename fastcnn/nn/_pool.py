@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn._options import flag, image_shape, output_size, padding2d, pads_of, pair, size2d
+from fastcnn._options import (
+    check_pool,
+    flag,
+    image_shape,
+    output_size,
+    padding2d,
+    pads_of,
+    pair,
+    size2d,
+)
 from fastcnn._types import Array, Padding, Shape, Size2D
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
@@ -20,12 +29,14 @@ class _Pool2D(Module):
         padding: Padding,
         ceil_mode: bool,
         name: str | None,
+        dilation: Size2D = 1,
     ) -> None:
         super().__init__(name=name)
         who = type(self).__name__
         self.pool_size = size2d(pool_size, f"{who}: pool_size")
         self.stride = None if stride is None else size2d(stride, f"{who}: stride")
         self.padding = padding2d(padding, f"{who}: padding")
+        self._dilation = size2d(dilation, f"{who}: dilation")
         self.ceil_mode = flag(ceil_mode, f"{who}: ceil_mode")
 
     def declare(self, input_shape: Shape) -> Shape:
@@ -33,13 +44,10 @@ class _Pool2D(Module):
         channels = image_shape(input_shape, who)[2]
         sizes, window = input_shape[:2], pair(self.pool_size)
         strides = window if self.stride is None else pair(self.stride)
-        pads = pads_of(self.padding, sizes, window, strides)
-        for size, ends in zip(window, pads, strict=True):
-            if 2 * max(ends) > size:
-                raise ValueError(
-                    f"{who}: padding: expected at most half of the window {window}, got {pads}"
-                )
-        height, width = output_size(sizes, who, window, strides, pads, ceil_mode=self.ceil_mode)
+        dilation = pair(self._dilation)
+        pads = pads_of(self.padding, sizes, window, strides, dilation)
+        check_pool(sizes, who, window, pads, dilation)
+        height, width = output_size(sizes, who, window, strides, pads, dilation, self.ceil_mode)
         return height, width, channels
 
 
@@ -47,7 +55,8 @@ class MaxPool2D(_Pool2D):
     """The largest value of each window: (H, W, C) -> (P, Q, C).
 
     pool_size, stride: a number or (height, width); stride defaults to pool_size. padding: as in
-    Conv2D, at most half a window. ceil_mode: let the last window hang over the end.
+    Conv2D, at most half a window. dilation: the distance between the pixels of a window, as in
+    Conv2D. ceil_mode: let the last window hang over the end.
     """
 
     def __init__(
@@ -56,10 +65,12 @@ class MaxPool2D(_Pool2D):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
         name: str | None = None,
     ) -> None:
-        super().__init__(pool_size, stride, padding, ceil_mode, name)
+        super().__init__(pool_size, stride, padding, ceil_mode, name, dilation)
+        self.dilation = self._dilation
 
     def forward(
         self,
@@ -75,6 +86,7 @@ class MaxPool2D(_Pool2D):
             self.pool_size,
             stride=self.stride,
             padding=self.padding,
+            dilation=self.dilation,
             ceil_mode=self.ceil_mode,
         )
         x_shape = x.shape
@@ -87,6 +99,7 @@ class MaxPool2D(_Pool2D):
                 self.pool_size,
                 stride=self.stride,
                 padding=self.padding,
+                dilation=self.dilation,
                 ceil_mode=self.ceil_mode,
             )
 

@@ -15,7 +15,7 @@ import pytest
 from compare import assert_results, assert_same_bits, assert_within, gamma, untouched
 from hypothesis import given
 from hypothesis import strategies as st
-from windows import CONVOLUTIONS, POOLS, convolutions, pools
+from windows import CONVOLUTIONS, DILATED_POOLS, POOLS, convolutions, pools
 
 from fastcnn import FastBackend, reference
 from fastcnn.backend import Array
@@ -253,7 +253,11 @@ def check_pools(
             results = backend.max_pool2d(given[0], pool_size, **options)
             assert_results(results, (y, argmax), "max_pool2d", dtype, told)
             result = backend.max_pool2d_backward(given[1], argmax, *back, **options)
+            values = backend._max_pool2d_values(given[0], pool_size, **options)
         assert_within(result, dx, sums * dx_size, dtype, told)
+        assert_same_bits((values,), results[:1], told)
+    if "dilation" in options:
+        return
     for count in (False, True):
         options["count_include_pad"] = count
         mean = reference.avg_pool2d(x, pool_size, **options)
@@ -275,6 +279,17 @@ def test_pools(number: int, dtype: str, fast_backends: list[Any]) -> None:
     x_shape, pool_size, options = POOLS[number]
     (x,) = draw(number, dtype, x_shape)
     check_pools(np.round(2 * x) / 2, number, dtype, fast_backends, pool_size, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("number", range(len(DILATED_POOLS)))
+def test_dilated_pools(number: int, dtype: str, fast_backends: list[Any]) -> None:
+    x_shape, pool_size, options = DILATED_POOLS[number]
+    (x,) = draw(number, dtype, x_shape)
+    for special in (0, NAN, -INF):
+        x = np.round(2 * x) / 2
+        x[x == 0] = special
+        check_pools(x, number, dtype, fast_backends, pool_size, **options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

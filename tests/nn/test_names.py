@@ -198,6 +198,7 @@ KINDS = [
 ]
 GIVEN: dict[str, tuple[Any, ...]] = {
     "AdaptiveAvgPool2D": (2,),
+    "Conv1D": (2, 3),
     "Conv2D": (2, 3),
     "Conv2DTranspose": (2, 3),
     "Dense": (2,),
@@ -207,6 +208,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "Model": (X0, X0),
     "Residual": (nn.ReLU(),),
     "Resize2D": (2,),
+    "SeparableConv2D": (2, 3),
     "Sequential": ([nn.ReLU()],),
     "SpatialDropout2D": (0.5,),
     "StochasticDepth": (0.5,),

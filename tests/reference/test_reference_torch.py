@@ -111,7 +111,16 @@ POOLS = [
 ]
 
 
-@pytest.mark.parametrize(("pool_size", "options"), POOLS)
+# PyTorch 2.13 takes less padding: half a window without its dilation.
+DILATED = [
+    (2, {"dilation": 2}),
+    (3, {"stride": 1, "dilation": (3, 2), "padding": 1}),
+    ((3, 2), {"stride": (2, 1), "dilation": (2, 5), "padding": 1, "ceil_mode": True}),
+    ((2, 4), {"stride": (3, 4), "dilation": 3, "ceil_mode": True}),
+]
+
+
+@pytest.mark.parametrize(("pool_size", "options"), [*POOLS, *DILATED])
 @pytest.mark.parametrize("channels", [1, 5, 33])
 def test_max_pool2d(
     backend: Any, dtype: Any, pool_size: Any, options: Any, channels: int, rng: Any
