@@ -302,6 +302,13 @@ def test_batch_normalization_of_a_flattened_image() -> None:
         np.testing.assert_array_equal(array, HWC)
 
 
+def test_biases_are_over_outputs_where_they_are_as_many_as_features() -> None:
+    model = nn.Sequential([nn.Flatten(), nn.Dense(12)])
+    model.build((2, 3, 2))
+    model.load_pytorch_state({"1.weight": np.zeros((12, 12)), "1.bias": np.arange(12.0)})
+    np.testing.assert_array_equal(model.state_dict()["1.bias"], np.arange(12))
+
+
 def test_joined_features() -> None:
     x = nn.Input((2, 3, 2))
     joined = nn.concat([nn.Flatten()(x), nn.GlobalAvgPool2D()(x), nn.Flatten()(nn.ReLU()(x))])
