@@ -84,13 +84,18 @@ def state(arrays: Mapping[str, np.ndarray], *, old: bool = False) -> bytes:
 
 # ---------------------------------------------------------------------- files
 def archive(
-    pickle: bytes, storages: Mapping[str, bytes], *, root: str = "archive", method: int = 0
+    pickle: bytes,
+    storages: Mapping[str, bytes],
+    *,
+    root: str = "archive",
+    method: int = 0,
+    order: str = "little",
 ) -> bytes:
     """A file as PyTorch writes it since 1.6."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as parts:
         parts.writestr(f"{root}/data.pkl", pickle)
-        parts.writestr(f"{root}/byteorder", "little")
+        parts.writestr(f"{root}/byteorder", order)
         for key, data in storages.items():
             parts.writestr(f"{root}/data/{key}", data)
         parts.writestr(f"{root}/version", "3\n")

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastcnn import nn
 from fastcnn._types import Array, Shape
-from fastcnn.nn import Buffer, Parameter
-from fastcnn.program.trace import trace
+from fastcnn.nn._variable import Variable
+from fastcnn.program import Node, Program, Value, trace
 
 __all__ = ["BATCHES", "ORDERS", "Layer", "Twin", "layers_of"]
 
@@ -37,18 +37,22 @@ _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
 )
 
 
+Orders = tuple["Array | None", ...]  # of an array's first axis, or its first two
+_ORDERED = "expected features of one order in PyTorch"
+
+
 class Twin(NamedTuple):
     """An array of a layer, and what it is in PyTorch.
 
-    order: of an array whose first axis is over the features of a flattened image, which place each
-    of them has there; None where it is the same.
+    orders: of each axis that is over the features of an image, which place each of them has there;
+    None where it is the same.
     """
 
-    variable: Parameter | Buffer
+    variable: Variable
     name: str
     name_there: str
     axes: tuple[int, ...]
-    order: Array | None
+    orders: Orders
 
     @property
     def shape_there(self) -> Shape:
@@ -58,13 +62,17 @@ class Twin(NamedTuple):
     def from_there(self, array: Array) -> Array:
         """Return PyTorch's array as it is here, perhaps as a view."""
         here = array.reshape(self.shape_there).transpose(np.argsort(self.axes))
-        return here if self.order is None else here[self.order]
+        for axis, order in enumerate(self.orders):
+            if order is not None:
+                here = np.take(here, order, axis)
+        return here
 
     def to_there(self) -> Array:
         """Return a copy as PyTorch has it."""
         here = self.variable.data
-        if self.order is not None:
-            here = here[np.argsort(self.order)]
+        for axis, order in enumerate(self.orders):
+            if order is not None:
+                here = np.take(here, np.argsort(order), axis)
         return np.array(here.transpose(self.axes), order="C")
 
 
@@ -81,71 +89,86 @@ def layers_of(model: nn.Module, flatten: str = "CHW") -> list[Layer]:
 
     flatten: in which order the network in PyTorch flattens images.
     """
-    orders = _orders(model, flatten)
+    orders = _orders(trace(model, 1), flatten)
     found = []
     for prefix, module in model._named():
         there = next((names for kind, names in _THERE if isinstance(module, kind)), {})
         twins = []
-        for name, variable in module._own().items():
-            plain = name, tuple(range(len(variable.shape)))
-            name_there, axes = there.get(name, plain)
-            order = orders.get(f"{prefix}{name}")
-            twins.append(Twin(variable, f"{prefix}{name}", name_there, axes, order))  # type: ignore[arg-type]
+        for own, variable in module._own().items():
+            name = f"{prefix}{own}"
+            name_there, axes = there.get(own, (own, tuple(range(len(variable.shape)))))
+            twins.append(Twin(variable, name, name_there, axes, orders.get(name, ())))
         if twins:
             found.append(Layer(prefix, module, tuple(twins)))
     return found
 
 
-# ---------------------------------------------------------------------- flattened images
-def _orders(model: nn.Module, flatten: str) -> dict[str, Array]:
-    """Return the order of each array that is over the features of a flattened image, by its name.
+# ---------------------------------------------------------------------- images and features
+def _orders(program: Program, flatten: str) -> dict[str, Orders]:
+    """Return the orders of arrays that are over the features of an image, by their names.
 
-    The program says where an image is flattened. Ops that leave the number of features as it is
-    (activations, normalization) hand their order on, a dense layer ends it.
+    The program says where an image is flattened, and where one is made of features. Ops that leave
+    the number of features as it is (activations, normalization) hand their order on. A dense layer
+    takes features in any order, and gives them in the one that is wanted behind it.
     """
-    program = trace(model, 1)
-    features: dict[str, Array | None] = {}  # of values: the order of their features in PyTorch
-    found: dict[str, Array | None] = {}
+    wanted = _wanted(program, flatten)
+    order_of: dict[str, Array | None] = {
+        name: wanted.get(name)
+        for name in program.inputs  # in whose order they come is no matter
+    }
+    found: dict[str, Orders] = {}
     for node in program.nodes:
-        given = [program.values[name] for name in node.reads()]
-        arrays = [value for value in given if value.kind in ("input", "result")]
-        shape = program.values[str(node.results[0])].shape
-        orders = [features.get(value.name) for value in arrays]
-        order = next((each for each in orders if each is not None), None)
-        if node.op == "reshape" and len(shape) == 2 < len(arrays[0].shape):
-            order = _flattened(arrays[0].shape[1:], flatten)
-        elif node.op == "concat" and len(shape) == 2 and order is not None:
-            order = _joined(orders, [value.shape[1] for value in arrays])
-        for value in given:
-            if value.kind not in ("input", "result"):
-                # A dense layer's weights have a row a feature, its biases are of its outputs.
-                sees = value.name != node.arguments.get("b") if node.op == "linear" else True
-                fits = order is not None and sees and value.shape[:1] == order.shape
-                _note(found, value.name, order if fits else None, node.layer)
-        if node.op == "linear" or order is None or shape[1:] != order.shape:
-            order = None
-        features[str(node.results[0])] = order
-    return {name: order for name, order in found.items() if order is not None}
+        arrays, weights = _read(program, node)
+        result = program.values[str(node.results[0])]
+        orders = [order_of.get(value.name) for value in arrays]
+        before = next((order for order in orders if order is not None), None)
+        after = before if before is not None and result.shape[1:] == before.shape else None
+        if node.op == "linear":
+            after = wanted.get(result.name)
+        elif node.op == "reshape" and len(result.shape) == 2 and len(arrays[0].shape) == 4:
+            after = _flattened(arrays[0].shape[1:], flatten)
+        elif node.op == "concat" and len(result.shape) == 2 and before is not None:
+            after = _joined(orders, [value.shape[1] for value in arrays])
+        for value in weights:
+            fits = after is not None and value.shape == after.shape
+            of_axes: Orders = (after if fits else None,)
+            if node.op == "linear" and value.name == node.arguments["w"]:
+                of_axes = before, after
+            if not all(map(_same, found.setdefault(value.name, of_axes), of_axes)):
+                raise ValueError(f"{node.layer}: {_ORDERED} at all of its places")
+        if not _same(wanted.get(result.name, after), after):
+            raise ValueError(f"{node.layer}: {_ORDERED} of the image that is made of them")
+        order_of[result.name] = after
+    return found
 
 
-def _note(found: dict[str, Array | None], name: str, order: Array | None, layer: str) -> None:
-    """Note the order of an array, which is the same at all places at which its layer is called."""
-    if name in found and not np.array_equal(found[name], order):  # type: ignore[arg-type]
-        raise ValueError(
-            f"{layer}: expected features in one order at all of its places, got those of a "
-            "flattened image at some, which PyTorch has in another order"
-        )
-    found[name] = order
+def _wanted(program: Program, flatten: str) -> dict[str, Array]:
+    """Return the order of values of which an image is made, before it ops that hand it on."""
+    wanted: dict[str, Array] = {}
+    for node in reversed(program.nodes):
+        arrays, _ = _read(program, node)
+        result = program.values[str(node.results[0])]
+        order = None if node.op == "linear" else wanted.get(result.name)
+        if node.op == "reshape" and len(result.shape) == 4 and len(arrays[0].shape) == 2:
+            order = _flattened(result.shape[1:], flatten)
+        if order is not None:
+            wanted |= {each.name: order for each in arrays if each.shape[1:] == order.shape}
+    return wanted
+
+
+def _read(program: Program, node: Node) -> tuple[list[Value], list[Value]]:
+    """Return the values that an op reads: what is computed, and what the model holds."""
+    given = [program.values[name] for name in node.reads()]
+    arrays = [value for value in given if value.kind in ("input", "result")]
+    return arrays, [value for value in given if value.kind in ("parameter", "buffer")]
 
 
 def _flattened(shape: Shape, flatten: str) -> Array | None:
-    """Return of each feature of an image (..., C) its place in PyTorch, which has (C, ...)."""
-    axes = [len(shape) - 1, *range(len(shape) - 1)]
-    if len(shape) == 3:
-        axes = ["HWC".index(letter) for letter in flatten]
+    """Return of each feature of an image (H, W, C) its place in PyTorch; None if it is the same."""
+    axes = ["HWC".index(letter) for letter in flatten]
     there = np.arange(math.prod(shape)).reshape([shape[axis] for axis in axes])
     order = there.transpose(np.argsort(axes)).ravel()
-    return None if np.array_equal(order, np.arange(len(order))) else order
+    return None if _same(order, np.arange(len(order))) else order
 
 
 def _joined(orders: list[Array | None], sizes: list[int]) -> Array:
@@ -153,3 +176,9 @@ def _joined(orders: list[Array | None], sizes: list[int]) -> Array:
     parts = [np.arange(n) if each is None else each for each, n in zip(orders, sizes, strict=True)]
     starts = np.cumsum([0, *sizes[:-1]])
     return np.concatenate([part + start for part, start in zip(parts, starts, strict=True)])
+
+
+def _same(one: Array | None, other: Array | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)

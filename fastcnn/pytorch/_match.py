@@ -53,7 +53,7 @@ def load_into(
     if names is None:
         found = _by_name(layers, arrays, lambda prefix: prefix)
         if len(found) < sum(len(layer.twins) for layer in layers):
-            found = _in_order(layers, arrays)
+            found = max(found, _in_order(layers, arrays), key=len)  # if by name there are as many
     else:
         found = _by_name(layers, arrays, _renaming(model, names))
     twins = [twin for layer in layers for twin in layer.twins]
@@ -173,19 +173,28 @@ def _renaming(model: nn.Module, names: Mapping[str, str]) -> Callable[[str], str
     return renamed
 
 
+def _called(twin: Twin) -> str:
+    """Return PyTorch's name of an array where the layers are called as here."""
+    prefix, dot, _ = twin.name.rpartition(".")
+    return f"{prefix}{dot}{twin.name_there}"
+
+
 def _misfits(missing: list[Twin], unexpected: list[str], arrays: Mapping[str, Array]) -> str:
     """Return what to say of arrays that found none, beside what was left there at that place."""
-    count = max(len(missing), len(unexpected))
+    left = dict.fromkeys(unexpected)
     pairs = []
-    for at in range(min(count, _SHOWN)):
-        here = other = "nothing"
-        if at < len(missing):
-            here = f"{missing[at].name} {missing[at].shape_there}"
-        if at < len(unexpected):
-            other = f"{unexpected[at]:.80} {arrays[unexpected[at]].shape}"
-        pairs.append(f"{here} here and {other} there")
+    for twin in sorted(missing, key=lambda twin: _called(twin) not in left):  # of one name first
+        name = _called(twin) if _called(twin) in left else next(iter(left), "")
+        left.pop(name, None)
+        pairs.append((f"{twin.name} {twin.shape_there}", name))
+    pairs += [("nothing", name) for name in left]
+    count = len(pairs)
+    shown = "; ".join(
+        f"{here} here and {f'{name:.80} {arrays[name].shape}' if name else 'nothing'} there"
+        for here, name in pairs[:_SHOWN]
+    )
     more = f"; {count - _SHOWN} more" if count > _SHOWN else ""
     return (
         f"{_WHO}: expected an array of PyTorch's for each of the model's, and none besides; left "
-        f"are (shapes are PyTorch's) {'; '.join(pairs)}{more}"
+        f"are (shapes are PyTorch's) {shown}{more}"
     )

@@ -140,6 +140,7 @@ NAMES: Mapping[str, Any] = {
     "torch._utils._rebuild_parameter": Function(_first, 3, 3),
     "torch._utils._rebuild_parameter_with_state": Function(_first, 4, 4),
     "torch._tensor._rebuild_from_type_v2": Function(_rebuild_from_type, 4, 4),
+    "torch._tensor._rebuild_from_type": Function(_rebuild_from_type, 4, 4),
     "torch.Size": Function(_first, 1, 1),
     **{f"torch.{name}": Dtype(name) for name in (*STORED, *_REFUSED)},
     **{

@@ -238,7 +238,6 @@ def test_pickles_that_grow(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
         b"]" * 1_000_000,
         b"\x8b" + struct.pack("<i", 1_000_000) + bytes(1_000_000),
         b"\x8b" + struct.pack("<i", -1),
-        b"T" + struct.pack("<i", -5),
         b"\x8d" + struct.pack("<Q", 2**63),
         b"B" + struct.pack("<I", 2**31),
         b"\x80\xff",
@@ -246,6 +245,11 @@ def test_pickles_that_grow(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_counts_that_are_too_large(value: bytes, tmp_path: Path) -> None:
     assert refused(zipped(value), tmp_path)
+
+
+def test_a_text_of_less_than_nothing(tmp_path: Path) -> None:
+    value = b"T" + struct.pack("<i", -5)
+    assert refused(zipped(value), tmp_path) == "its pickle holds a text of less than no bytes"
 
 
 def test_a_header_that_grows(tmp_path: Path) -> None:
