@@ -88,6 +88,11 @@ def integer(value: Any, where: str, minimum: int = 1, *, any_size: bool = False)
     return result
 
 
+def integer_or_none(value: object, where: str) -> int | None:
+    """Return an int of either sign, or None."""
+    return None if value is None else integer(value, where, -_LARGEST)
+
+
 def number(
     value: Any, where: str, low: float = -math.inf, high: float = math.inf, *,
     open_low: bool = False, open_high: bool = False,

@@ -182,9 +182,10 @@ def _shares(call: Arguments, classes: int) -> Array:
     """Return the weight (N, C) of each class of each sample in a cross-entropy."""
     labels = call["labels"]
     target = labels if labels.ndim == 2 else np.eye(classes)[labels]
+    counted = np.ones(len(labels)) if labels.ndim == 2 else labels != call.get("ignore_label")
     of_class = call.get("class_weights", np.ones(classes))
-    of_sample = call.get("sample_weights", np.ones(len(labels)))
-    total = np.sum(of_sample * np.sum(of_class * target, axis=1))
+    of_sample = call.get("sample_weights", np.ones(len(labels))) * counted
+    total = np.sum(of_sample * np.sum(of_class * target, axis=1)) or np.inf
     a = call["label_smoothing"]
     return np.asarray(of_class * (target * (1 - a) + a / classes) * of_sample[:, None] / total)
 

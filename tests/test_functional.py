@@ -67,6 +67,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
             "label_smoothing": 0.1,
             "class_weights": VECTOR,
             "sample_weights": VECTOR[:3],
+            "ignore_label": 0,
         },
     ),
 }

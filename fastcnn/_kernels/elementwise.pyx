@@ -3,6 +3,7 @@
 include "activations.pyx"
 include "softmax.pyx"
 include "losses.pyx"
+include "costs.pyx"
 include "dropout.pyx"
 include "optimizer.pyx"
 include "batches.pyx"

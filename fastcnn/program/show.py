@@ -48,7 +48,7 @@ def program_of(
             )
         target = ((batch_size, *model.output_shape), model.dtype or np.dtype(np.float32))
         if isinstance(function, CrossEntropy):
-            target = ((batch_size,), np.dtype(np.int64))
+            target = ((batch_size, *model.output_shape[:-1]), np.dtype(np.int64))
     program = trace(model, batch_size, training=training, loss=function, target=target)
     if fused:
         from fastcnn.fast._fusions import INFERENCE, TRAINING
