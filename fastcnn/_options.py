@@ -115,6 +115,13 @@ def number(
     return result
 
 
+def number_or_each(value: Any, where: str, low: float = -math.inf) -> float | tuple[float, ...]:
+    """Return a finite number of at least `low`, or several of them, one for each channel."""
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):
+        return tuple(number(one, where, low) for one in value)
+    return number(value, where, low)
+
+
 def flag(value: object, where: str) -> bool:
     """Return a truth value; TypeError for anything but True and False."""
     if not isinstance(value, (bool, np.bool_)):

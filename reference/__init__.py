@@ -33,11 +33,16 @@ from .batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
+from .binary_cross_entropy import binary_cross_entropy, binary_cross_entropy_backward
 from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
 from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
+from .dice import dice, dice_backward
 from .dropout import dropout, dropout_backward
+from .focal import focal, focal_backward
+from .huber import huber, huber_backward
 from .linear import linear, linear_backward
+from .mean_absolute_error import mean_absolute_error, mean_absolute_error_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
 from .multiply import multiply, multiply_backward
 from .optimizer import adam_step, sgd_step
@@ -63,28 +68,38 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
     "concat",
     "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv2d_transpose",
     "conv2d_transpose_backward",
+    "dice",
+    "dice_backward",
     "dropout",
     "dropout_backward",
     "elu",
     "elu_backward",
+    "focal",
+    "focal_backward",
     "gelu",
     "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "hard_swish",
     "hard_swish_backward",
+    "huber",
+    "huber_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "mean_absolute_error",
+    "mean_absolute_error_backward",
     "mean_squared_error",
     "mean_squared_error_backward",
     "multiply",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
+from loss_calls import LOSSES
 from step_calls import STEPS, softmax_of
 
 from fastcnn.backend import Array, Backend
@@ -274,6 +275,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     "dropout_backward": _dropout_backward,
     **STEPS,
     **BRANCHES,
+    **LOSSES,
 }
 
 

@@ -51,28 +51,29 @@ def mean_cost(
     cdef Cost cost = costs_of(op).cost
     cdef Py_ssize_t count = x.shape[0], i
     cdef const real* weights = NULL
-    cdef double total = 0
+    cdef double total = 0, size = M * total_weight
     if sample_weights is not None:
         weights = &sample_weights[0]
     for i in prange(parts.shape[0], nogil=True, num_threads=threads, schedule="static"):
         parts[i] = cost_of_part(
-            cost, &x[0], &t[0], weights, M, &a[0], a.shape[0], b, c,
+            cost, &x[0], &t[0], weights, M, size, &a[0], a.shape[0], b, c,
             i * COSTS, min((i + 1) * COSTS, count),
         )
     for i in range(parts.shape[0]):
         total += parts[i]
-    return total / (M * total_weight)
+    return total if weights else total / size
 
 
 cdef double cost_of_part(
-    Cost cost, const real* x, const real* t, const real* weights, Py_ssize_t M,
+    Cost cost, const real* x, const real* t, const real* weights, Py_ssize_t M, double size,
     const double* a, Py_ssize_t channels, double b, double c, Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
+    """Return a part of the sum; with weights, of the mean: a weight by itself may be tiny."""
     cdef double total = 0, one
     cdef Py_ssize_t i
     for i in range(first, last):
         one = cost(x[i], t[i], a[i % channels] if channels > 1 else a[0], b, c)
-        total += weights[i // M] * one if weights else one
+        total += weights[i // M] / size * one if weights else one
     return total
 
 
@@ -101,8 +102,8 @@ cdef void slope_of_part(
     cdef double one
     cdef Py_ssize_t i
     for i in range(first, last):
-        one = scale * slope(x[i], t[i], a[i % channels] if channels > 1 else a[0], b, c)
-        dx[i] = <real> (weights[i // M] * one if weights else one)
+        one = slope(x[i], t[i], a[i % channels] if channels > 1 else a[0], b, c)
+        dx[i] = <real> ((weights[i // M] * scale if weights else scale) * one)
 
 
 # ---------------------------------------------------------------- labels by logits

@@ -7,6 +7,8 @@ from fastcnn.fast._batches import Batches
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
+from fastcnn.fast._costs import Costs
+from fastcnn.fast._dice import Dice
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
@@ -22,6 +24,7 @@ class FastBackend(
     BatchNormReluUnmasked,
     Conv2DBatchNormReluDepthwise,
     Linear,
+    Dice,
     Softmax,
     Dropout,
     Conv2DTranspose,
@@ -29,6 +32,7 @@ class FastBackend(
     Concat,
     Upsample2D,
     Losses,
+    Costs,
     Optimizer,
     Batches,
 ):

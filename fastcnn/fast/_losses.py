@@ -15,7 +15,7 @@ from fastcnn._options import integer_or_none, number, shown
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "check_weights", "integer_labels", "require_labels"]
 
 
 class _Samples(NamedTuple):
@@ -63,8 +63,8 @@ def _samples(
     smoothing = number(label_smoothing, f"{op}: label_smoothing", 0, 1)
     ignored = integer_or_none(ignore_label, f"{op}: ignore_label")
     places, classes = array.shape[:-1], array.shape[-1]
-    _check_weights(op, "class_weights", class_weights, (classes,))
-    _check_weights(op, "sample_weights", sample_weights, places[:1])
+    check_weights(op, "class_weights", class_weights, (classes,))
+    check_weights(op, "sample_weights", sample_weights, places[:1])
     if soft:
         if ignored is not None:
             raise ValueError(f"{op}: ignore_label: expected None with probabilities, got {ignored}")
@@ -72,8 +72,9 @@ def _samples(
         check(_require_probabilities, op, targets)
         integers, targets = None, targets.reshape(-1, classes)
     else:
-        integers = _integers(op, labels, places)
-        check(_require_labels, op, integers, labels, classes, ignored)
+        where = f"{op}: labels"
+        integers = integer_labels(where, labels, places)
+        check(require_labels, where, integers, labels, classes, ignored)
     count = math.prod(places)
     total = 0.0
     if ignored is None:
@@ -93,7 +94,8 @@ def _samples(
     )
 
 
-def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
+def check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
+    """Refuse weights of another shape, and those that are negative or not finite."""
     if weights is None:
         return
     shape(weights, f"{op}: {name}", expected)
@@ -108,20 +110,21 @@ def _require_probabilities(op: str, targets: Array) -> None:
         raise ValueError(f"{op}: labels: expected finite probabilities of at least 0")
 
 
-def _integers(op: str, labels: Array, places: tuple[int, ...]) -> Array:
+def integer_labels(where: str, labels: Array, places: tuple[int, ...]) -> Array:
     """Return integer labels as int64, one for each row of logits."""
     if labels.dtype.kind not in "iu":
         raise TypeError(
-            f"{op}: labels: expected integers {places} or probabilities, one more a class, "
+            f"{where}: expected integers {places} or probabilities, one more a class, "
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
-    shape(labels, f"{op}: labels", places, "one for each row of logits")
+    shape(labels, where, places, "one for each row of logits")
     return np.ascontiguousarray(labels, np.int64).reshape(-1)
 
 
-def _require_labels(
-    op: str, integers: Array, labels: Array, classes: int, ignored: int | None
+def require_labels(
+    where: str, integers: Array, labels: Array, classes: int, ignored: int | None
 ) -> None:
+    """Refuse labels that are neither classes nor ignored; `integers` are they as int64."""
     if integers.view(np.uint64).max() < classes:  # so are no negative ones
         return
     wrong = (labels < 0) | (labels >= classes)
@@ -131,7 +134,7 @@ def _require_labels(
         place = np.unravel_index(int(np.argmax(wrong)), labels.shape)
         at = ", ".join(map(str, place))
         raise ValueError(
-            f"{op}: labels: expected integers from 0 to {classes - 1}, got {labels[place]} at {at}"
+            f"{where}: expected integers from 0 to {classes - 1}, got {labels[place]} at {at}"
         )
 
 
