@@ -15,6 +15,7 @@ __all__ = ["ARGUMENTS", "ELSEWHERE", "NAMES", "VALUES"]
 _AVERAGE = "nn.GlobalAvgPool2D"
 _CLASSES = "losses.CrossEntropy"
 _SQUARES = "losses.MeanSquaredError"
+_YES_NO = "losses.BinaryCrossEntropy"
 _SAVING = "model.save(path) writes a model, trainer.save_state(path) a training"
 _OPTIMIZERS = "optim has SGD, Adam and AdamW"
 _ARRAYS = "arrays are NumPy's"
@@ -70,13 +71,22 @@ NAMES: Final[dict[str, str]] = {
     "softmaxcrossentropywithlogits": "functional.cross_entropy",
     "sparsesoftmaxcrossentropywithlogits": "functional.cross_entropy",
     # losses
-    "binarycrossentropy": f"{_CLASSES}, of a model with two outputs, is it",
-    "bceloss": f"{_CLASSES}, of a model with two outputs, is it",
-    "bcewithlogitsloss": f"{_CLASSES}, of a model with two outputs, is it",
+    "bce": _YES_NO,
+    "bceloss": _YES_NO,
+    "bcewithlogitsloss": _YES_NO,
+    "binarycrossentropywithlogits": "functional.binary_cross_entropy",
+    "binaryfocalcrossentropy": "losses.Focal",
     "categoricalcrossentropy": _CLASSES,
     "crossentropyloss": _CLASSES,
+    "diceloss": "losses.Dice",
+    "focalloss": "losses.Focal",
+    "huberloss": "losses.Huber",
+    "l1loss": "losses.MeanAbsoluteError",
+    "mae": "losses.MeanAbsoluteError",
     "mse": _SQUARES,
     "mseloss": _SQUARES,
+    "sigmoidfocalloss": "functional.focal",
+    "smoothl1loss": "losses.Huber",
     "nllloss": _CLASSES,
     "sparsecategoricalcrossentropy": _CLASSES,
     # optimizers, schedules, callbacks, measures
@@ -224,13 +234,13 @@ ELSEWHERE: Final[dict[str, str]] = {
 
 # ---------------------------------------------------------------------- values of options
 VALUES: Final[dict[str, str]] = {
-    "binarycrossentropy": "cross_entropy",
-    "bce": "cross_entropy",
+    "binarycrossentropy": "binary_cross_entropy",
     "categoricalcrossentropy": "cross_entropy",
     "nll": "cross_entropy",
     "softmaxcrossentropy": "cross_entropy",
     "sparsecategoricalcrossentropy": "cross_entropy",
     "l2": "mean_squared_error",
+    "smoothl1": "huber",
     "swish": "silu",
     "xavier": "glorot_uniform",
     "kaiming": "he_normal",

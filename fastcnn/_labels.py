@@ -17,6 +17,7 @@ __all__ = [
     "balanced_weights",
     "class_labels",
     "class_weights_of",
+    "fractions",
     "numbers",
     "sample_weights",
     "shares",
@@ -116,6 +117,27 @@ def _probabilities(labels: Array, dtype: np.dtype[Any], where: str) -> Array:
     if not np.all(table >= 0) or not np.all(np.abs(sums - 1.0) <= 1e-3):
         raise ValueError(f"{where}: expected probabilities, each row adding up to 1, got others")
     return table
+
+
+def fractions(
+    y: ArrayLike, count: int, output_shape: Shape, dtype: np.dtype[Any], where: str
+) -> Array:
+    """Return targets of yes and no, numbers from 0 to 1 (count, *output_shape), in the dtype.
+
+    A last axis of length 1 may be left out.
+    """
+    target, shape = numbers(y, where), (count, *output_shape)
+    if shape[-1] == 1 and target.shape == shape[:-1]:
+        target = target[..., np.newaxis]
+    if target.shape != shape:
+        raise ValueError(f"{where}: expected targets of shape {shape}, got {target.shape}")
+    low, high = target.min(), target.max()
+    if not (low >= 0 and high <= 1):  # nor is NaN
+        hint = "; masks of bytes are y / 255 or y > 127" if target.dtype == np.uint8 else ""
+        raise ValueError(
+            f"{where}: expected numbers from 0, for no, to 1, for yes, got {low} to {high}{hint}"
+        )
+    return target.astype(dtype, copy=False)
 
 
 # ---------------------------------------------------------------------- weights of classes

@@ -12,21 +12,22 @@ from ._checks import Array, array, arrays_alike, float_dtype
 
 def alike(
     op: str, name: str, values: ArrayLike, target: ArrayLike, sample_weights: ArrayLike | None
-) -> tuple[np.dtype[Any], Array, Array, Array]:
-    """Return the dtype, `values` and target of one shape, and the share of each in the mean.
+) -> tuple[np.dtype[Any], Array, Array, Array, int]:
+    """Return the dtype, `values` and target of one shape, and by what their costs become a mean.
 
-    Shares add up to 1: all are the same without weights, else each sample's in proportion.
+    That is a weight for each, of samples that add up to 1, and the size of a sample, by which the
+    sum is divided; or ones and the size of all without weights, where sums of integers are exact.
     """
     dtype = float_dtype(op, **{name: values}, target=target, sample_weights=sample_weights)
     _, [x, t] = arrays_alike(op, **{name: values}, target=target)
     if x.size == 0:
         raise ValueError(f"{op}: {name}: expected at least one value, got shape {x.shape}")
     if sample_weights is None:
-        return dtype, x, t, np.full(x.shape, 1 / x.size)
+        return dtype, x, t, np.ones(x.shape), x.size
     samples = x.shape[0] if x.ndim else 1
     weights = weights_of(op, sample_weights, dtype, samples)
-    each = (weights / np.sum(weights) / (x.size // samples)).reshape(-1, *[1] * (x.ndim - 1))
-    return dtype, x, t, np.broadcast_to(each, x.shape) if x.ndim else np.full((), 1.0)
+    each = (weights / np.sum(weights)).reshape(x.shape[:1] + (1,) * (x.ndim - 1))
+    return dtype, x, t, each, x.size // samples
 
 
 def weights_of(op: str, weights: ArrayLike, dtype: np.dtype[Any], samples: int) -> Array:

@@ -29,10 +29,10 @@ def binary_cross_entropy(
     for numbers that are none of these.
     """
     op = "binary_cross_entropy"
-    _, logits, target, share = alike(op, "logits", logits, target, sample_weights)
+    _, logits, target, share, size = alike(op, "logits", logits, target, sample_weights)
     check_fractions(op, target)
     weight = _pos_weight(op, pos_weight, logits)
-    return float(np.sum(share * costs(logits, target, weight)))
+    return float(np.sum(share * costs(logits, target, weight)) / size)
 
 
 def costs(x: Array, t: Array, pos_weight: Array | float = 1.0) -> Array:
@@ -58,10 +58,10 @@ def binary_cross_entropy_backward(
     """
     op = "binary_cross_entropy_backward"
     dloss = finite(op, "dloss", dloss)
-    dtype, logits, target, share = alike(op, "logits", logits, target, sample_weights)
+    dtype, logits, target, share, size = alike(op, "logits", logits, target, sample_weights)
     check_fractions(op, target)
     weight = _pos_weight(op, pos_weight, logits)
-    return rounded(dloss * share * slopes(logits, target, weight), dtype)
+    return rounded(dloss * share * slopes(logits, target, weight) / size, dtype)
 
 
 def slopes(x: Array, t: Array, pos_weight: Array | float = 1.0) -> Array:
@@ -72,9 +72,9 @@ def slopes(x: Array, t: Array, pos_weight: Array | float = 1.0) -> Array:
 
 def _pos_weight(op: str, value: Any, logits: Array) -> Array:
     if value is None:
-        return np.ones(1)
+        return np.ones(())
     if not is_sequence(value):
-        return np.array([not_negative(op, "pos_weight", value)])
+        return np.array(not_negative(op, "pos_weight", value))
     weights = np.array([not_negative(op, "pos_weight", each) for each in value])
     if not len(weights) or logits.shape[-1:] != weights.shape:
         raise ValueError(

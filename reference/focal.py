@@ -26,13 +26,13 @@ def focal(
     and of at least 0. Arrays, weights and errors as in binary_cross_entropy.
     """
     op = "focal"
-    _, logits, target, share = alike(op, "logits", logits, target, sample_weights)
+    _, logits, target, share, size = alike(op, "logits", logits, target, sample_weights)
     check_fractions(op, target)
     balance, gamma = _balance(op, alpha, target), not_negative(op, "gamma", gamma)
     factor = balance * _miss(logits, target) ** gamma
     # Where a factor vanishes so does the cost, though its logarithm be infinite.
     cost = np.where(factor == 0, 0.0, factor * costs(logits, target))
-    return float(np.sum(share * cost))
+    return float(np.sum(share * cost) / size)
 
 
 @silent
@@ -51,14 +51,15 @@ def focal_backward(
     """
     op = "focal_backward"
     dloss = finite(op, "dloss", dloss)
-    dtype, logits, target, share = alike(op, "logits", logits, target, sample_weights)
+    dtype, logits, target, share, size = alike(op, "logits", logits, target, sample_weights)
     check_fractions(op, target)
     balance, gamma = _balance(op, alpha, target), not_negative(op, "gamma", gamma)
     m = _miss(logits, target)
     # Over m, and times m**gamma below: m**(gamma - 1) by itself may be infinite.
     slope = (1 - 2 * target) * (sigmoid_of(logits) * sigmoid_of(-logits) / m)
     slope = gamma * slope * costs(logits, target) + slopes(logits, target)
-    return rounded(dloss * share * np.where(m == 0, 0.0, balance * m**gamma * slope), dtype)
+    slope = np.where(m == 0, 0.0, balance * m**gamma * slope)
+    return rounded(dloss * share * slope / size, dtype)
 
 
 def _miss(x: Array, t: Array) -> Array:

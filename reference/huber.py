@@ -22,10 +22,13 @@ def huber(
     d = prediction - target; delta is finite and above 0. Weights and errors as in
     mean_absolute_error.
     """
-    _, prediction, target, share = alike("huber", "prediction", prediction, target, sample_weights)
+    _, prediction, target, share, size = alike(
+        "huber", "prediction", prediction, target, sample_weights
+    )
     delta = positive("huber", "delta", delta)
     d = np.abs(prediction - target)
-    return float(np.sum(share * np.where(d > delta, delta * (d - delta / 2), d * d / 2)))
+    cost = np.where(d > delta, delta * (d - delta / 2), d * d / 2)
+    return float(np.sum(share * cost) / size)
 
 
 @silent
@@ -43,8 +46,10 @@ def huber_backward(
     """
     op = "huber_backward"
     dloss = finite(op, "dloss", dloss)
-    dtype, prediction, target, share = alike(op, "prediction", prediction, target, sample_weights)
+    dtype, prediction, target, share, size = alike(
+        op, "prediction", prediction, target, sample_weights
+    )
     delta = positive(op, "delta", delta)
     d = prediction - target
     slope = np.where(np.abs(d) > delta, delta * np.sign(d), d)
-    return rounded(dloss * share * slope, dtype)
+    return rounded(dloss * share * slope / size, dtype)

@@ -21,8 +21,8 @@ def mean_absolute_error(
     or not finite or all 0.
     """
     op = "mean_absolute_error"
-    _, prediction, target, share = alike(op, "prediction", prediction, target, sample_weights)
-    return float(np.sum(share * np.abs(prediction - target)))
+    _, prediction, target, share, size = alike(op, "prediction", prediction, target, sample_weights)
+    return float(np.sum(share * np.abs(prediction - target)) / size)
 
 
 @silent
@@ -39,5 +39,7 @@ def mean_absolute_error_backward(
     """
     op = "mean_absolute_error_backward"
     dloss = finite(op, "dloss", dloss)
-    dtype, prediction, target, share = alike(op, "prediction", prediction, target, sample_weights)
-    return rounded(dloss * share * np.sign(prediction - target), dtype)
+    dtype, prediction, target, share, size = alike(
+        op, "prediction", prediction, target, sample_weights
+    )
+    return rounded(dloss * share * np.sign(prediction - target) / size, dtype)

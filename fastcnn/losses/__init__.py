@@ -12,17 +12,39 @@ from collections.abc import Callable
 from fastcnn._loss import FunctionLoss, Loss, LossFunction
 from fastcnn._options import choice
 from fastcnn._sentences import takes
+from fastcnn.losses._binary import BinaryCrossEntropy, Focal
 from fastcnn.losses._call import called as called
 from fastcnn.losses._cross_entropy import CrossEntropy
-from fastcnn.losses._regression import MeanSquaredError
+from fastcnn.losses._dice import Dice
+from fastcnn.losses._regression import Huber, MeanAbsoluteError, MeanSquaredError
 
-__all__ = ["CrossEntropy", "FunctionLoss", "Loss", "MeanSquaredError", "get_loss"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Dice",
+    "Focal",
+    "FunctionLoss",
+    "Huber",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "get_loss",
+]
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "cross_entropy": CrossEntropy,
     "mean_squared_error": MeanSquaredError,
     "mse": MeanSquaredError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mae": MeanAbsoluteError,
+    "l1": MeanAbsoluteError,
+    "huber": Huber,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "bce": BinaryCrossEntropy,
+    "focal": Focal,
+    "dice": Dice,
 }
+OWN = frozenset(LOSSES.values())  # the library's classes; not those derived from them
 
 
 def get_loss(loss: Loss | LossFunction | str) -> Loss:
@@ -46,7 +68,7 @@ def is_op(loss: object) -> bool:
     """Return whether a loss calls an op and nothing else."""
     if type(loss) is CrossEntropy:
         return loss.class_weights is None  # else it is divided by the batch's weight
-    return type(loss) is MeanSquaredError
+    return type(loss) in OWN
 
 
 _CALL = (

@@ -1,4 +1,4 @@
-"""A loss is called, and what one of a user's own returns is looked at."""
+"""How a loss calls its op; and how losses are called, of which one's own may return anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ from fastcnn._loss import Loss, LossBackward
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 
-__all__ = ["called"]
+__all__ = ["called", "weighted"]
+
+
+def weighted(
+    op: str,
+    prediction: Array,
+    target: Array,
+    backend: Backend,
+    sample_weight: Array | None,
+    **options: Any,
+) -> tuple[float, LossBackward]:
+    """Call a loss that is an op which takes sample_weights; return (loss, backward)."""
+    if sample_weight is not None:
+        if not sample_weight.any():  # no mean of nothing: the batch counts for nothing
+            return 0.0, lambda: np.zeros_like(prediction)
+        options["sample_weights"] = sample_weight.astype(prediction.dtype, copy=False)
+    result: Any = getattr(backend, op)(prediction, target, **options)
+    loss, saved = result if isinstance(result, tuple) else (result, prediction)
+    back = f"{op}_backward"  # which a tracer has not
+    return loss, lambda: getattr(backend, back)(1.0, saved, target, **options)
 
 
 def called(
