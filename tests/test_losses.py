@@ -72,6 +72,34 @@ def test_it_learns_and_any_batch_size_measures_the_same(name: str) -> None:
         assert found == pytest.approx(weighted, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("loss", "op", "options"),
+    [
+        (losses.BinaryCrossEntropy(), "binary_cross_entropy", {}),
+        (
+            losses.BinaryCrossEntropy(pos_weight=[2, 0.5]),
+            "binary_cross_entropy",
+            {"pos_weight": (2.0, 0.5)},
+        ),
+        (losses.Focal(alpha=0.6, gamma=1), "focal", {"alpha": 0.6, "gamma": 1.0}),
+        (losses.Huber(delta=0.25), "huber", {"delta": 0.25}),
+        (losses.MeanAbsoluteError(), "mean_absolute_error", {}),
+        (losses.Dice(smooth=0.2), "dice", {"smooth": 0.2}),
+    ],
+    ids=str,
+)
+def test_a_loss_is_its_op(loss: Any, op: str, options: Any, backend: Any) -> None:
+    x, target = RNG.standard_normal((4, 5, 2)), RNG.random((4, 5, 2))
+    for weights in (None, WEIGHTS[7:11]):
+        given = options if weights is None else {**options, "sample_weights": weights}
+        result = getattr(backend, op)(x, target, **given)
+        expected, saved = result if isinstance(result, tuple) else (result, x)
+        value, gradient = loss(x, target, backend, *([] if weights is None else [weights]))
+        assert value == expected
+        back = getattr(backend, f"{op}_backward")(1.0, saved, target, **given)
+        np.testing.assert_array_equal(gradient(), back)
+
+
 def test_float32_and_the_names(backend: Any) -> None:
     for name, kind in losses.LOSSES.items():
         made = losses.get_loss(name)
