@@ -15,7 +15,7 @@ from fastcnn._several import Arrays, each, listed
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 
-__all__ = ["Samples", "batches", "floats"]
+__all__ = ["Samples", "batches", "floats", "require_batches"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,25 @@ class Samples:
             return self.targets, self.weights
         weights = None if self.weights is None else self.weights[self.rows]
         return each(lambda array: array[self.rows], self.targets), weights
+
+
+def require_batches(
+    count: int, batch_size: int, drop_last: bool, steps: int, min_batch: int
+) -> None:
+    """Refuse a division into batches that would fail at its end, before it starts."""
+    if steps == 0:
+        raise ValueError(
+            f"fit: batch_size: expected at most {count}, the number of images, with "
+            f"drop_last, got {batch_size}"
+        )
+    smallest = batch_size if drop_last else count - (steps - 1) * batch_size
+    if smallest < min_batch:
+        raise ValueError(
+            f"fit: batch_size: expected every batch to have at least {min_batch} "
+            f"images, which this model's batch normalization needs, got {count} images in "
+            f"batches of {batch_size}, the last with {smallest}; choose another batch_size "
+            "or pass drop_last=True"
+        )
 
 
 _FEW_CHANNELS = 16  # that are copied one after another where they do not lie side by side

@@ -25,8 +25,8 @@ from fastcnn._several import (
     outputs_of,
     under,
 )
+from fastcnn._tally import Tally, tally_of
 from fastcnn._types import Array
-from fastcnn._weighted import tally_of
 from fastcnn.backend import Backend
 from fastcnn.inference import Predictor, Run, compiled
 from fastcnn.losses import called
@@ -61,9 +61,10 @@ class Evaluation(Setup):
     ) -> dict[str, float]:
         """Return {"loss": ..., "accuracy": ...} over the data; nothing is trained.
 
-        The loss is that of all samples together, whatever the batch size. There is no accuracy
-        with mean_squared_error and functions, nor of several outputs: their own losses are
-        "loss_0" and so on, or "loss_digit" where the outputs have names.
+        The numbers are those of all samples together, whatever the batch size. Behind the loss come
+        the trainer's metrics: by default the accuracy, of labels of pixels that of pixels; there is
+        none with losses of numbers, as mean_squared_error, and functions, nor of several outputs:
+        their own losses are "loss_0" and so on, or "loss_digit" where the outputs have names.
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
         samples = self._samples(given(x, y, sample_weight, self._sides()))
@@ -74,7 +75,7 @@ class Evaluation(Setup):
 
     def _measure(self, samples: Samples, fitted: Loss, batch_size: int) -> dict[str, float]:
         run = self._compiled().run
-        tally = tally_of(fitted, output_ends(self.model).names)
+        tally = self._tally(fitted, samples.targets)
         for start in range(0, len(samples), batch_size):
             images, target, of_samples = samples.part(start, batch_size)
             prediction = run(*(floats(one, self.dtype) for one in listed(images)))
@@ -82,6 +83,13 @@ class Evaluation(Setup):
             loss, _ = called(fitted, prediction, target, self.backend, of_samples)
             tally.add(loss, prediction, target, of_samples)
         return tally.numbers()
+
+    def _tally(self, fitted: Loss, targets: Arrays | None = None) -> Tally:
+        """Return what is measured beside a loss; of targets, it is found out whether that fits."""
+        tally = tally_of(fitted, output_ends(self.model).names, self.metrics)
+        if targets is not None and self.metrics:
+            tally.require_fit(self.model.output_shape, self.dtype, targets[:1])
+        return tally
 
     @explained
     def predict(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
@@ -126,8 +134,9 @@ class Evaluation(Setup):
     def predict_proba(self, x: ArraysLike, *, batch_size: int = 128) -> Array:
         """Return probabilities (n, classes): the softmax of `predict`.
 
-        Of a model that ends in a softmax or sigmoid they are what `predict` returns; sigmoids are
-        probabilities each by itself and do not add up to 1.
+        With a loss of yes and no, as binary_cross_entropy, its sigmoid. Of a model that ends in a
+        softmax or sigmoid they are what `predict` returns; sigmoids are probabilities each by
+        itself and do not add up to 1.
         """
         if outputs_of(self.model):
             raise ValueError(
@@ -137,7 +146,8 @@ class Evaluation(Setup):
         outputs: Any = self.predict(x, batch_size=batch_size)
         (outputs,) = outputs.values() if isinstance(outputs, dict) else (outputs,)
         is_one: bool = ends_in(self.model, "softmax", "sigmoid")
-        probabilities: Array = outputs if is_one else self.backend.softmax(outputs)
+        apply = getattr(self.backend, self.loss.activation or "softmax")
+        probabilities: Array = outputs if is_one else apply(outputs)
         return probabilities
 
     def predictor(self) -> Predictor:

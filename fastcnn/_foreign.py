@@ -15,6 +15,7 @@ __all__ = ["ARGUMENTS", "ELSEWHERE", "NAMES", "VALUES"]
 _AVERAGE = "nn.GlobalAvgPool2D"
 _CLASSES = "losses.CrossEntropy"
 _SQUARES = "losses.MeanSquaredError"
+_YES_NO = "losses.BinaryCrossEntropy"
 _SAVING = "model.save(path) writes a model, trainer.save_state(path) a training"
 _OPTIMIZERS = "optim has SGD, Adam and AdamW"
 _ARRAYS = "arrays are NumPy's"
@@ -92,13 +93,22 @@ NAMES: Final[dict[str, str]] = {
     "softmaxcrossentropywithlogits": "functional.cross_entropy",
     "sparsesoftmaxcrossentropywithlogits": "functional.cross_entropy",
     # losses
-    "binarycrossentropy": f"{_CLASSES}, of a model with two outputs, is it",
-    "bceloss": f"{_CLASSES}, of a model with two outputs, is it",
-    "bcewithlogitsloss": f"{_CLASSES}, of a model with two outputs, is it",
+    "bce": _YES_NO,
+    "bceloss": _YES_NO,
+    "bcewithlogitsloss": _YES_NO,
+    "binarycrossentropywithlogits": "functional.binary_cross_entropy",
+    "binaryfocalcrossentropy": "losses.Focal",
     "categoricalcrossentropy": _CLASSES,
     "crossentropyloss": _CLASSES,
+    "diceloss": "losses.Dice",
+    "focalloss": "losses.Focal",
+    "huberloss": "losses.Huber",
+    "l1loss": "losses.MeanAbsoluteError",
+    "mae": "losses.MeanAbsoluteError",
     "mse": _SQUARES,
     "mseloss": _SQUARES,
+    "sigmoidfocalloss": "functional.focal",
+    "smoothl1loss": "losses.Huber",
     "nllloss": _CLASSES,
     "sparsecategoricalcrossentropy": _CLASSES,
     # optimizers, schedules, callbacks, measures
@@ -117,6 +127,15 @@ NAMES: Final[dict[str, str]] = {
     "reducelronplateau": "Trainer(model, schedule=...) takes a schedule",
     "steplr": "schedules.Step",
     "accuracyscore": "metrics.accuracy",
+    "binaryaccuracy": "metrics.Accuracy",
+    "categoricalaccuracy": "metrics.Accuracy",
+    "f1": "metrics.F1Score",
+    "iou": "metrics.MeanIoU",
+    "jaccardscore": "metrics.MeanIoU",
+    "rmse": "metrics.RootMeanSquaredError",
+    "sparsecategoricalaccuracy": "metrics.Accuracy",
+    "topkcategoricalaccuracy": "metrics.TopKAccuracy",
+    "topkaccuracyscore": "metrics.TopKAccuracy",
     # data and files
     "cifar10": "datasets has strokes, mnist and fashion-mnist",
     "dataloader": "Trainer.fit(x, y, batch_size=...) makes the batches",
@@ -233,7 +252,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     "schedule": _TRAINER,
     "backend": _TRAINER,
     "seed": _TRAINER,
-    "metrics": "the accuracy is measured wherever targets are classes",
+    "metrics": _TRAINER,
     "numthreads": "fastcnn.FastBackend(num_threads=...) has it",
     "threads": "fastcnn.FastBackend(num_threads=...) has it",
     "reduction": "the loss is the mean over the batch",
@@ -244,13 +263,13 @@ ELSEWHERE: Final[dict[str, str]] = {
 
 # ---------------------------------------------------------------------- values of options
 VALUES: Final[dict[str, str]] = {
-    "binarycrossentropy": "cross_entropy",
-    "bce": "cross_entropy",
+    "binarycrossentropy": "binary_cross_entropy",
     "categoricalcrossentropy": "cross_entropy",
     "nll": "cross_entropy",
     "softmaxcrossentropy": "cross_entropy",
     "sparsecategoricalcrossentropy": "cross_entropy",
     "l2": "mean_squared_error",
+    "smoothl1": "huber",
     "swish": "silu",
     "xavier": "glorot_uniform",
     "kaiming": "he_normal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +11,13 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array, require_unmasked
 from fastcnn._options import number
-from fastcnn._types import Array
+from fastcnn._types import Array, Shape
 
 __all__ = [
     "balanced_weights",
     "class_labels",
     "class_weights_of",
+    "fractions",
     "numbers",
     "sample_weights",
     "shares",
@@ -33,30 +35,68 @@ def numbers(y: ArrayLike, where: str) -> Array:
 
 
 # ---------------------------------------------------------------------- classes
-def class_labels(y: ArrayLike, count: int, classes: int, dtype: np.dtype[Any], where: str) -> Array:
-    """Return integer labels (count,) as int64, or probabilities (count, classes) in the dtype."""
+def class_labels(
+    y: ArrayLike,
+    count: int,
+    output_shape: Shape,
+    dtype: np.dtype[Any],
+    where: str,
+    ignore_label: int | None = None,
+) -> Array:
+    """Return labels of a model that gives logits (*places, classes), one at each place.
+
+    They are integers (count, *places), or probabilities (count, *places, classes) in the dtype.
+    Labels of images come as int64; those of pixels, of which there are many, as they are.
+    """
     labels = as_array(y, where)
-    if labels.shape == (count, classes) and labels.dtype.kind in "biuf":
+    classes, shape = output_shape[-1], (count, *output_shape[:-1])
+    one, pixels = "one an image", len(shape) > 1
+    if pixels:
+        one = "one a pixel"
+    if labels.shape == (*shape, classes) and labels.dtype.kind in "biuf":
+        if ignore_label is not None:
+            raise ValueError(
+                f"{where}: expected integer labels {shape} with ignore_label={ignore_label}, got "
+                f"{labels.dtype} of shape {labels.shape}"
+            )
         return _probabilities(labels, dtype, where)
     if labels.dtype.kind not in "iu":
         raise TypeError(
-            f"{where}: expected integer labels ({count},) or probabilities "
-            f"({count}, {classes}), got {labels.dtype} of shape {labels.shape}{_hint(labels)}"
+            f"{where}: expected integer labels {shape} or probabilities "
+            f"{(*shape, classes)}, got {labels.dtype} of shape {labels.shape}{_hint(labels)}"
         )
-    if labels.shape != (count,):
-        flat = "; flatten them: y.ravel()" if labels.size == count else ""
+    if labels.shape != shape:
+        hint = ""
+        if labels.size == math.prod(shape):
+            hint = "; take its last axis away: y[..., 0]" if pixels else "; flatten them: y.ravel()"
         raise ValueError(
-            f"{where}: expected labels of shape ({count},), one an image, or probabilities "
-            f"({count}, {classes}), got {labels.shape}{flat}"
+            f"{where}: expected labels of shape {shape}, {one}, or probabilities "
+            f"{(*shape, classes)}, got {labels.shape}{hint}"
         )
     low, high = labels.min(), labels.max()
     if low < 0 or high >= classes:
-        hint = "; two classes take two outputs" if classes == 1 else ""
-        raise ValueError(
-            f"{where}: expected labels from 0 to {classes - 1} for a model with {classes} "
-            f"outputs, got {low if low < 0 else high}{hint}"
-        )
-    return labels.astype(np.int64)
+        wrong = (labels < 0) | (labels >= classes)
+        if ignore_label is not None:
+            wrong &= labels != ignore_label
+        if wrong.any():
+            raise _no_class(labels[wrong], classes, where, ignore_label, pixels)
+    return labels if pixels else labels.astype(np.int64)
+
+
+def _no_class(
+    wrong: Array, classes: int, where: str, ignore_label: int | None, pixels: bool
+) -> ValueError:
+    """Return the error of integers that are no classes."""
+    low, high = wrong.min(), wrong.max()
+    hint, ignored = "", "" if ignore_label is None else f", or {ignore_label}, which is ignored,"
+    if classes == 1:
+        hint = "; two classes take two outputs, or binary_cross_entropy"
+    elif pixels and ignore_label is None and low == high:
+        hint = f"; if it marks what counts for nothing: losses.CrossEntropy(ignore_label={high})"
+    return ValueError(
+        f"{where}: expected labels from 0 to {classes - 1}{ignored} for a model with {classes} "
+        f"outputs, got {low if low < 0 else high}{hint}"
+    )
 
 
 def _hint(labels: Array) -> str:
@@ -73,10 +113,31 @@ def _hint(labels: Array) -> str:
 
 def _probabilities(labels: Array, dtype: np.dtype[Any], where: str) -> Array:
     table = labels.astype(dtype)
-    sums = table.sum(axis=1, dtype=np.float64)
+    sums = table.sum(axis=-1, dtype=np.float64)
     if not np.all(table >= 0) or not np.all(np.abs(sums - 1.0) <= 1e-3):
         raise ValueError(f"{where}: expected probabilities, each row adding up to 1, got others")
     return table
+
+
+def fractions(
+    y: ArrayLike, count: int, output_shape: Shape, dtype: np.dtype[Any], where: str
+) -> Array:
+    """Return targets of yes and no, numbers from 0 to 1 (count, *output_shape), in the dtype.
+
+    A last axis of length 1 may be left out.
+    """
+    target, shape = numbers(y, where), (count, *output_shape)
+    if shape[-1] == 1 and target.shape == shape[:-1]:
+        target = target[..., np.newaxis]
+    if target.shape != shape:
+        raise ValueError(f"{where}: expected targets of shape {shape}, got {target.shape}")
+    low, high = target.min(), target.max()
+    if not (low >= 0 and high <= 1):  # nor is NaN
+        hint = "; masks of bytes are y / 255 or y > 127" if target.dtype == np.uint8 else ""
+        raise ValueError(
+            f"{where}: expected numbers from 0, for no, to 1, for yes, got {low} to {high}{hint}"
+        )
+    return target.astype(dtype, copy=False)
 
 
 # ---------------------------------------------------------------------- weights of classes
@@ -111,19 +172,30 @@ def class_weights_of(given: object, where: str) -> ClassWeights:
     return array
 
 
-def balanced_weights(targets: Array, classes: int) -> Array:
+def balanced_weights(targets: Array, classes: int, ignore_label: int | None = None) -> Array:
     """Return n / (classes that occur * count) for each class, and 1 for one that does not.
 
-    targets: labels (n,), or probabilities (n, classes), whose sums are the counts.
+    targets: n labels, or probabilities of a row of classes each, whose sums are the counts. Labels
+    that are ignored are not counted.
     """
-    if targets.ndim == 1:
-        counts = np.bincount(targets, minlength=classes).astype(np.float64)
-    else:
-        counts = targets.sum(axis=0, dtype=np.float64)
+    if targets.dtype.kind == "f":
+        counts = targets.reshape(-1, classes).sum(axis=0, dtype=np.float64)
+    else:  # an image at a time: pixels are many
+        images = targets if targets.ndim > 1 else (targets,)
+        counts = np.sum(
+            [_counts(labels, classes, ignore_label) for labels in images], axis=0, dtype=np.float64
+        )
     there = counts > 0
+    total = targets.size / classes if targets.dtype.kind == "f" else counts.sum()
     weights = np.ones(classes)
-    weights[there] = len(targets) / (np.count_nonzero(there) * counts[there])
+    weights[there] = total / (np.count_nonzero(there) * counts[there])
     return weights
+
+
+def _counts(labels: Array, classes: int, ignore_label: int | None) -> Array:
+    """Return how many labels each class has."""
+    counted = labels.ravel() if ignore_label is None else labels[labels != ignore_label]
+    return np.bincount(counted, minlength=classes)
 
 
 # ---------------------------------------------------------------------- weights of samples
@@ -149,10 +221,35 @@ def sample_weights(
     return weights
 
 
-def shares(target: Array, class_weights: Array | None, sample_weight: Array | None) -> Array:
-    """Return how much each sample counts: its weight times that of its class, in float64."""
-    weights = np.ones(len(target))
-    if class_weights is not None:
-        weights = class_weights.astype(np.float64)
-        weights = weights[target] if target.ndim == 1 else (weights * target).sum(axis=1)
+def shares(
+    target: Array,
+    class_weights: Array | None,
+    sample_weight: Array | None,
+    ignore_label: int | None = None,
+) -> Array:
+    """Return how much each sample counts, in float64.
+
+    That is its weight times that of its class, or times the sum of those of its pixels' classes,
+    but for what is ignored; without class weights they weigh 1.
+    """
+    if target.dtype.kind == "f":
+        rows = target.reshape(len(target), -1, target.shape[-1])
+        if class_weights is None:
+            weights = np.full(len(target), float(rows.shape[1]))
+        else:
+            weights = (class_weights.astype(np.float64) * rows).sum(axis=(1, 2))
+    elif target.ndim == 1:
+        counted = np.ones(len(target)) if ignore_label is None else target != ignore_label
+        weights = counted.astype(np.float64)
+        if class_weights is not None:
+            weights[weights > 0] = class_weights.astype(np.float64)[target[weights > 0]]
+    elif class_weights is None:
+        weights = np.full(len(target), float(math.prod(target.shape[1:])))
+        if ignore_label is not None:
+            axes = tuple(range(1, target.ndim))
+            weights = np.count_nonzero(target != ignore_label, axis=axes).astype(np.float64)
+    else:
+        of_classes = class_weights.astype(np.float64)
+        counts = [_counts(labels, len(of_classes), ignore_label) for labels in target]
+        weights = np.array([float(np.sum(of_classes * each)) for each in counts])
     return weights if sample_weight is None else weights * sample_weight

@@ -73,9 +73,14 @@ class Loss(OptionsRepr):
         return takes(self, 4)
 
     @property
+    def activation(self) -> str | None:
+        """What makes probabilities of the logits that it takes: "softmax", "sigmoid" or None."""
+        return None
+
+    @property
     def measures_accuracy(self) -> bool:
-        """Whether targets are classes, so that accuracy has a meaning."""
-        return False
+        """Whether targets are classes, or yes and no, so that accuracy has a meaning."""
+        return self.activation is not None
 
 
 def bytes_or_counts(where: str) -> TypeError:

@@ -109,6 +109,18 @@ def real(value: Any, where: str, *, any_size: bool = False) -> float:
 
     any_size: an integer that no float holds is infinite, rather than refused.
     """
+
+
+def integer_or_none(value: object, where: str) -> int | None:
+    """Return an int of either sign, or None."""
+    return None if value is None else integer(value, where, -_LARGEST)
+
+
+def number(
+    value: Any, where: str, low: float = -math.inf, high: float = math.inf, *,
+    open_low: bool = False, open_high: bool = False,
+) -> float:  # fmt: skip
+    """Return `value` as a finite float between `low` and `high`."""
     if type(value) is not float and (
         isinstance(value, bool) or not isinstance(value, numbers.Real)
     ):
@@ -151,6 +163,13 @@ def limits(low: Any, high: Any, where: str) -> tuple[float, float]:
     if not lower <= upper:
         raise ValueError(f"{where}: low: expected at most high, which is {upper:g}, got {lower:g}")
     return lower, upper
+
+
+def number_or_each(value: Any, where: str, low: float = -math.inf) -> float | tuple[float, ...]:
+    """Return a finite number of at least `low`, or several of them, one for each channel."""
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):
+        return tuple(number(one, where, low) for one in value)
+    return number(value, where, low)
 
 
 def flag(value: object, where: str) -> bool:

@@ -13,7 +13,7 @@ from fastcnn._several import Arrays, listed
 from fastcnn._types import Array
 from fastcnn._weighted import Losses
 from fastcnn.backend import Backend
-from fastcnn.losses import CrossEntropy, Loss, MeanSquaredError, called, is_op
+from fastcnn.losses import OWN, Loss, called, is_op
 from fastcnn.nn._places import is_several, shapes_of
 from fastcnn.nn._variable import Buffer, Parameter
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer
@@ -97,9 +97,7 @@ class Passes:
         self.same_gradients = self._fast is not None
         self._keeps_gradients = type(optimizer) not in _OPTIMIZERS
         losses = loss.losses if isinstance(loss, Losses) else (loss,)
-        self._same_arrays = self._fast is not None and all(
-            type(each) in (CrossEntropy, MeanSquaredError) for each in losses
-        )
+        self._same_arrays = self._fast is not None and all(type(each) in OWN for each in losses)
         self.arrays = kept.arrays if self._same_arrays else None
         self._gives_several = is_several(model.output_shape)
         self._kept = kept.plans

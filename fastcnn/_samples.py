@@ -90,6 +90,11 @@ def require_weight(targets: Arrays, weights: Array | None, loss: Loss, where: st
         return
     if weights is not None and not weights.any():
         raise ValueError(f"{where}sample_weight: expected one above zero, got zero for all")
+    ignored = getattr(loss, "ignore_label", None)
+    if ignored is not None and np.all(targets == ignored):
+        raise ValueError(
+            f"{where}y: expected a label that counts, got {ignored}, which is ignored, everywhere"
+        )
     raise ValueError(
         f"{where}class_weights: expected a weight above zero for a class that occurs in y"
         f"{'' if weights is None else ' with a sample_weight above zero'}, got zero for all"

@@ -17,6 +17,7 @@ from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
 from fastcnn._labels import sample_weights
 from fastcnn._loss import AnyLoss, Loss
+from fastcnn._metric import Metric
 from fastcnn._options import flag, float_dtype, integer
 from fastcnn._samples import Given, Sides, Split, require_weight
 from fastcnn._sentences import no_attribute
@@ -32,6 +33,7 @@ from fastcnn._several import (
     require_same_count,
 )
 from fastcnn._step_lock import StepLock
+from fastcnn._tally import metrics_of, require_metrics
 from fastcnn._types import Array
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
 from fastcnn.backend import Backend
@@ -75,7 +77,6 @@ _ELSEWHERE = {
     "load": "fastcnn.load(path) reads a model, load_state(path) what save_state wrote",
     "load_weights": "fastcnn.load(path) reads a model",
     "lr": "optimizer.learning_rate is it",
-    "metrics": "history and evaluate(x, y) have the accuracy",
     "predict_classes": "predict(x).argmax(axis=1) gives labels",
     "get_weights": "model.state_dict() returns the weights by name",
     "weights": "model.state_dict() returns the weights by name",
@@ -95,6 +96,7 @@ class Setup:
         optimizer: Optimizer | str | None,
         loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss],
         loss_weights: Sequence[float] | Mapping[str, float] | None,
+        metrics: Sequence[Metric | str] | None,
         backend: Backend | str,
         seed: int,
         schedule: Schedule | str | None,
@@ -107,8 +109,10 @@ class Setup:
         self._forget_steps()
         self.optimizer = SGD(0.05, momentum=0.9) if optimizer is None else optimizer
         self._loss_weights: tuple[float, ...] | None = None
+        self._metrics: tuple[Metric, ...] | None = None
         self.loss = loss
         self.loss_weights = loss_weights
+        self.metrics = metrics
         self.backend = backend
         self.seed = seed
         self.schedule = schedule
@@ -155,6 +159,7 @@ class Setup:
         model = self._model
         checked = loss_of(loss, self._loss_weights, outputs_of(model), output_ends(model))
         require_logits(self._model, checked)
+        require_metrics(self._metrics, checked)
         self._loss = checked
         self._fitted_to: Arrays | None = None  # the targets of the last epoch
 
@@ -169,6 +174,18 @@ class Setup:
         if isinstance(self._loss, Losses):
             self._loss = Losses(self._loss.losses, checked)
         self._loss_weights = checked
+
+    @property
+    def metrics(self) -> tuple[Metric, ...] | None:
+        """What is measured beside the loss; None for the accuracy, where targets are classes."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: Sequence[Metric | str] | None) -> None:
+        checked = metrics_of(metrics, self._loss)
+        if checked != vars(self)["_metrics"]:
+            self._require_no_epoch("metrics")
+            self._metrics = checked
 
     @property
     def backend(self) -> Backend:
@@ -349,7 +366,9 @@ class Setup:
     def _kind(self, targets: Array, output_shape: tuple[int, ...]) -> np.dtype[Any]:
         """Return the dtype of a batch's targets of one output."""
         like_images = targets.dtype == np.uint8 and targets.shape[1:] == output_shape
-        return self.dtype if like_images or targets.dtype.kind == "f" else targets.dtype
+        if like_images or targets.dtype.kind == "f":
+            return self.dtype
+        return np.dtype(np.int64) if targets.dtype.kind in "iu" else targets.dtype
 
     def _epoch_data(
         self, data: Given, other: Given | None, parts: Split | None
@@ -367,22 +386,6 @@ class Setup:
             where = "validation_split: " if other is None else other.where
             require_weight(*validation.all_targets(), fitted, where)
         return train, validation, fitted
-
-    def _require_batches(self, count: int, batch_size: int, drop_last: bool, steps: int) -> None:
-        """Refuse a division into batches that would fail at its end, before it starts."""
-        if steps == 0:
-            raise ValueError(
-                f"fit: batch_size: expected at most {count}, the number of images, with "
-                f"drop_last, got {batch_size}"
-            )
-        smallest = batch_size if drop_last else count - (steps - 1) * batch_size
-        if smallest < self.model.min_batch:
-            raise ValueError(
-                f"fit: batch_size: expected every batch to have at least {self.model.min_batch} "
-                f"images, which this model's batch normalization needs, got {count} images in "
-                f"batches of {batch_size}, the last with {smallest}; choose another batch_size "
-                "or pass drop_last=True"
-            )
 
 
 def _module(model: object) -> nn.Module:

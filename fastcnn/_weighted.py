@@ -1,7 +1,8 @@
-"""The loss of a model with several outputs; and the means that training shows."""
+"""The loss of a model with several outputs, and what goes with a model's outputs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,7 @@ from fastcnn._options import number
 from fastcnn._several import Ends, is_any, last_layers, places
 from fastcnn._types import Array
 from fastcnn.backend import Backend
-from fastcnn.losses import CrossEntropy, Loss, called, get_loss
-from fastcnn.metrics import hits as correct
+from fastcnn.losses import Loss, called, get_loss
 
 __all__ = [
     "Losses",
@@ -22,7 +22,6 @@ __all__ = [
     "loss_weights_of",
     "require_logits",
     "require_one_each",
-    "tally_of",
 ]
 
 
@@ -171,76 +170,17 @@ def _called(ends: Ends, where: str, count: int) -> tuple[str, ...]:
 
 
 def require_logits(model: nn.Module, loss: Loss) -> None:
-    """Refuse cross-entropy of an output that a softmax makes."""
+    """Refuse a loss of logits for an output that its softmax or sigmoid makes already."""
     losses = loss.losses if isinstance(loss, Losses) else (loss,)
     for one, layer in zip(losses, last_layers(model), strict=False):
-        if isinstance(one, CrossEntropy) and is_any(layer, "softmax"):
+        if one.activation is not None and is_any(layer, one.activation):
+            name = _snake(type(one).__name__)
             raise ValueError(
-                "model: expected one that gives logits, which cross_entropy takes, got one that "
-                "ends in a softmax; leave it out (predict_proba applies it)"
+                f"model: expected one that gives logits, which {name} takes, got one that "
+                f"ends in a {one.activation}; leave it out (predict_proba applies it)"
             )
 
 
-# ---------------------------------------------------------------------- means
-class Tally:
-    """The mean loss of the batches so far, and their accuracy where targets are classes."""
-
-    def __init__(self, loss: Loss) -> None:
-        self._loss, self._has_accuracy = loss, loss.measures_accuracy
-        self._total, self._weights, self._hits, self._count = 0.0, 0.0, 0, 0
-
-    def add(self, value: float, prediction: Any, target: Any, sample_weight: Array | None) -> None:
-        """Count a batch with its loss."""
-        weight = self._loss.weight(target, sample_weight)
-        self._total += value * weight
-        self._weights += weight
-        if self._has_accuracy:
-            self._hits += correct(prediction, target)
-            self._count += len(target)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `numbers` are called."""
-        return ("loss", "accuracy") if self._has_accuracy else ("loss",)
-
-    @property
-    def mean(self) -> float:
-        """The mean loss."""
-        return self._total / self._weights if self._weights else 0.0
-
-    def numbers(self) -> dict[str, float]:
-        """Return the means by their names."""
-        numbers = {"loss": self.mean}
-        if self._has_accuracy:
-            numbers["accuracy"] = self._hits / self._count
-        return numbers
-
-
-class _Tallies(Tally):
-    """A mean for each of several losses, and their weighted sum."""
-
-    _loss: Losses
-
-    def __init__(self, loss: Losses, names: Sequence[str] | None) -> None:
-        super().__init__(loss)
-        self._each = [Tally(one) for one in loss.losses]
-        self._names = tuple(map(str, names or range(len(self._each))))
-
-    def add(self, value: Any, prediction: Any, target: Any, sample_weight: Array | None) -> None:
-        parts = zip(self._each, value.terms, prediction, target, strict=True)
-        for tally, term, output, wanted in parts:
-            tally.add(term, output, wanted, sample_weight)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return "loss", *(f"loss_{name}" for name in self._names)
-
-    def numbers(self) -> dict[str, float]:
-        means = [tally.mean for tally in self._each]
-        total = float(Terms.of(means, self._loss.weights))
-        return dict(zip(self.names, [total, *means], strict=True))
-
-
-def tally_of(loss: Loss, names: Sequence[str] | None) -> Tally:
-    """Return a tally that suits a loss; names: those of the outputs, if they have some."""
-    return _Tallies(loss, names) if isinstance(loss, Losses) else Tally(loss)
+def _snake(name: str) -> str:
+    """Return a class's name as that of a function."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -14,6 +14,7 @@ from fastcnn._files import name_of, require_writable
 from fastcnn._interrupt import Interrupts
 from fastcnn._options import choice, flag, integer, number
 from fastcnn._settings import Checks, Settings
+from fastcnn.metrics import METRICS, is_metric_name, rises
 from fastcnn.nn._repr import OptionsRepr
 from fastcnn.serialization import OF_AN_OUTPUT, require_saveable
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "called_around"]
 
-MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
+MONITORS = tuple(f"{of}{name}" for of in ("", "val_") for name in ("loss", *METRICS))
 
 
 def _is_monitor(name: str) -> bool:
     """Whether a training may measure it: of several outputs, each has a loss, too."""
-    return name in MONITORS or OF_AN_OUTPUT.fullmatch(name) is not None
+    metric = is_metric_name(name.removeprefix("val_"))
+    return metric or name in MONITORS or OF_AN_OUTPUT.fullmatch(name) is not None
 
 
 def _keras_hint(name: str) -> str:
@@ -103,9 +105,10 @@ def called_around(
 class EarlyStopping(Callback, Settings):
     """Stop when the monitored number has not become better for `patience` epochs.
 
-    monitor: "loss", "accuracy", "val_loss" or "val_accuracy", or of a model with several outputs
-    the loss of one, as the history calls it: "val_loss_0", "val_loss_digit". Losses should fall,
-    accuracies rise, by more than min_delta to count; a NaN never counts. restore_best: at the end
+    monitor: "loss", "accuracy", "val_loss" or "val_accuracy", another of the trainer's metrics, or
+    of a model with several outputs the loss of one, as the history calls it: "val_f1",
+    "val_loss_0", "val_loss_digit". Losses and errors should fall, accuracies and the like rise, by
+    more than min_delta to count; a NaN never counts. restore_best: at the end
     put back the weights of the best epoch, after an error or Ctrl-C too, if an epoch was finished.
     Each call of fit starts to count anew.
     """
@@ -224,7 +227,7 @@ class _Best:
     """The best value of a monitored number so far."""
 
     def __init__(self, monitor: str, min_delta: float = 0.0) -> None:
-        self._sign = 1.0 if monitor in ("accuracy", "val_accuracy") else -1.0
+        self._sign = 1.0 if rises(monitor) else -1.0
         self._min_delta = min_delta
         self._value: float | None = None
 
@@ -244,7 +247,7 @@ def _fields_of(path: str) -> set[str]:
     """Return the names that are filled in in a path; ValueError for those that cannot be."""
     from string import Formatter  # takes time, and few training runs need it
 
-    known = ("epoch", *MONITORS)
+    known = ("epoch", "loss", *METRICS)
     in_name = "braces of the name itself are doubled"
     try:
         parts = [part[1:3] for part in Formatter().parse(path) if part[1] is not None]
@@ -260,7 +263,8 @@ def _fields_of(path: str) -> set[str]:
         ) from None
     if unknown:
         raise ValueError(
-            f"Checkpoint: path: expected {', '.join(known)} in braces, got {unknown[0]!r:.80}"
+            f"Checkpoint: path: expected {', '.join(known)}, or val_loss and so on, in braces, got "
+            f"{unknown[0]!r:.80}"
             f"{_keras_hint(unknown[0]) or f'; {in_name}'}"
         )
     if in_folder or any("{" in str(form) for _, form in parts):

@@ -25,6 +25,7 @@ from fastcnn._options import float_dtype, input_shape_of, integer, one_or_severa
 from fastcnn._reading import brief, header_of, kind_of, open_regular
 from fastcnn._sentences import explained
 from fastcnn._types import Array, Shape
+from fastcnn.metrics import is_metric_name
 from fastcnn.nn._state import check_state
 from fastcnn.optim import Optimizer
 
@@ -219,7 +220,8 @@ def read_state(
             state = check_state(optimizer.state_shapes(planned.trained_parameters()), state, dtype)
         history: dict[str, list[float]] = {name: [] for name in HISTORY}
         for name, values in _part(tensors, "history.").items():
-            known = name in history or OF_AN_OUTPUT.fullmatch(name)
+            metric = is_metric_name(name.removeprefix("val_"))
+            known = metric or name in history or OF_AN_OUTPUT.fullmatch(name)
             if not known or values.ndim != 1 or values.dtype != np.float64:
                 raise ValueError(f"history: expected rows of float64, got {name!r:.80}")
             history[name] = values.tolist()

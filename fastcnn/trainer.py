@@ -14,23 +14,23 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastcnn import nn
 from fastcnn._backends import packed_backend, unpacked_backend
-from fastcnn._batches import batches
+from fastcnn._batches import batches, require_batches
 from fastcnn._evaluation import Evaluation
 from fastcnn._finite import wild_update
 from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
+from fastcnn._metric import Metric
 from fastcnn._options import flag, integer, number
 from fastcnn._passes import Kept, Passes
 from fastcnn._progress import ProgressBar
 from fastcnn._samples import ArraysLike, Split, given, given_pair, split
 from fastcnn._sentences import explained
-from fastcnn._several import Arrays, output_ends
+from fastcnn._several import Arrays
 from fastcnn._stream import Stream
 from fastcnn._types import Array
 from fastcnn._update import Update
-from fastcnn._weighted import tally_of
 from fastcnn.backend import Backend
 from fastcnn.callbacks import Callback, called_around
 from fastcnn.nn._places import count_of
@@ -91,12 +91,14 @@ class Trainer(Evaluation):
         optimizer: Optimizer | str | None = None,
         loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss] = "cross_entropy",
         loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+        metrics: Sequence[Metric | str] | None = None,
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__(model, optimizer, loss, loss_weights, backend, seed, schedule, dtype)
+        parts = model, optimizer, loss, loss_weights, metrics, backend, seed, schedule, dtype
+        super().__init__(*parts)
         self.epoch = 0
         self.step = 0
         self.stop = False
@@ -179,8 +181,8 @@ class Trainer(Evaluation):
         train, validation, _ = self._epoch_data(data, other, parts)
         count = len(train)
         steps = count // batch_size if drop_last else -(-count // batch_size)
-        self._require_batches(count, batch_size, drop_last, steps)
-        names = tally_of(self.loss, sides.outputs.names).names
+        require_batches(count, batch_size, drop_last, steps, self.model.min_batch)
+        names = self._tally(self.loss, train.targets).names
         self.measured = names + tuple(f"val_{name}" for name in names if validation is not None)
 
         total_steps = self.step + epochs * steps
@@ -243,7 +245,7 @@ class Trainer(Evaluation):
         bar: ProgressBar | None,
     ) -> dict[str, float]:
         """Take a step a batch; return the epoch's mean loss and accuracy."""
-        tally = tally_of(fitted, output_ends(self.model).names)
+        tally = self._tally(fitted)
         passes = Passes(
             self.model,
             self._parameters,

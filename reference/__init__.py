@@ -46,6 +46,7 @@ from .batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
+from .binary_cross_entropy import binary_cross_entropy, binary_cross_entropy_backward
 from .choices import ceil, equal, floor, less, round, sign, where, where_backward
 from .concat import concat, concat_backward
 from .conv2d import conv2d, conv2d_backward
@@ -56,6 +57,7 @@ from .depth_to_space import (
     space_to_depth,
     space_to_depth_backward,
 )
+from .dice import dice, dice_backward
 from .dropout import dropout, dropout_backward
 from .elementwise import (
     divide,
@@ -70,6 +72,7 @@ from .elementwise import (
     subtract_backward,
 )
 from .expand import expand, expand_backward
+from .focal import focal, focal_backward
 from .functions import (
     abs,
     abs_backward,
@@ -87,10 +90,12 @@ from .functions import (
     sqrt_backward,
 )
 from .group_norm import group_norm, group_norm_backward
+from .huber import huber, huber_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .local_response_norm import local_response_norm, local_response_norm_backward
 from .matmul import matmul, matmul_backward
+from .mean_absolute_error import mean_absolute_error, mean_absolute_error_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
 from .multiply import multiply, multiply_backward
 from .optimizer import adam_step, sgd_step
@@ -137,6 +142,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
     "ceil",
     "celu",
     "celu_backward",
@@ -150,6 +157,8 @@ __all__ = [
     "conv2d_transpose_backward",
     "depth_to_space",
     "depth_to_space_backward",
+    "dice",
+    "dice_backward",
     "divide",
     "divide_backward",
     "dropout",
@@ -164,6 +173,8 @@ __all__ = [
     "expand",
     "expand_backward",
     "floor",
+    "focal",
+    "focal_backward",
     "gelu",
     "gelu_backward",
     "global_avg_pool2d",
@@ -174,6 +185,8 @@ __all__ = [
     "hard_sigmoid_backward",
     "hard_swish",
     "hard_swish_backward",
+    "huber",
+    "huber_backward",
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
@@ -191,6 +204,8 @@ __all__ = [
     "max_pool2d_backward",
     "maximum",
     "maximum_backward",
+    "mean_absolute_error",
+    "mean_absolute_error_backward",
     "mean_squared_error",
     "mean_squared_error_backward",
     "minimum",

@@ -1,7 +1,7 @@
 """The cross-entropy of softmax(logits) with labels. N batch, C classes.
 
 Label smoothing: Szegedy et al., 2016, arXiv:1512.00567. Weighted means divide by the sum of
-the weights.
+the weights. Of images it is that of all pixels, each a row of C logits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ._checks import (
     finite,
     float_dtype,
     fraction,
+    integer,
     rounded,
     silent,
 )
@@ -32,34 +33,45 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: ArrayLike | None = None,
     sample_weights: ArrayLike | None = None,
+    ignore_label: int | None = None,
 ) -> tuple[float, Array]:
-    """Return (loss, probabilities), a Python float and an array (N, C), of logits (N, C).
+    """Return (loss, probabilities), a Python float and an array of the shape of logits.
 
-    labels (N,) are integers from 0 to C - 1, or (N, C) probabilities; class_weights (C,) and
-    sample_weights (N,). With t' = t * (1 - a) + a / C one sample costs
+    logits (N, C), or (N, ..., C) with a row of C at each place; labels without the last axis are
+    integers from 0 to C - 1, or of the logits' shape probabilities t; class_weights (C,) and
+    sample_weights (N,). With t' = t * (1 - a) + a / C one place costs
     -sum over c of class_weights[c] * t'[c] * log softmax(logits)[c]; the loss is the sum of
     costs times sample_weights, divided by the sum of sample_weights times class_weights[label]
-    (for probabilities: times sum of class_weights * t). float32 or float64 and N at least 1.
+    (for probabilities: times sum of class_weights * t). A place whose label is ignore_label
+    counts for nothing, in both sums; the loss is 0 where that leaves nothing. float32 or float64
+    and N at least 1.
 
     TypeError for other or mixed dtypes; ValueError for shapes that do not fit, labels out of
-    range, smoothing outside [0, 1], weights that are negative or not finite or add up to zero.
+    range, smoothing outside [0, 1], an ignore_label with probabilities, weights that are negative
+    or not finite or, without ignore_label, add up to zero.
     """
     op = "softmax_cross_entropy"
     dtype, logits, target = _arguments(
-        op, "logits", logits, labels, label_smoothing, class_weights, sample_weights
+        op,
+        "logits",
+        logits,
+        labels,
+        label_smoothing,
+        class_weights,
+        sample_weights,
+        ignore_label,
     )
-    N, C = logits.shape
     loss = 0.0
-    probabilities = np.zeros((N, C))
-    for n in range(N):
+    probabilities = np.zeros(logits.shape)
+    for place in np.ndindex(logits.shape[:-1]):
         # Shifted so that the largest exponent is 0: nothing overflows, the sum is at least 1.
-        shifted = logits[n] - np.max(logits[n])
+        shifted = logits[place] - np.max(logits[place])
         total = np.sum(np.exp(shifted))
-        probabilities[n] = np.exp(shifted) / total
+        probabilities[place] = np.exp(shifted) / total
         log_probabilities = shifted - np.log(total)
         # Only the classes that count: 0 * log(0) is 0 here, as entropy has it.
-        counted = target[n] != 0
-        loss -= float(np.sum(target[n][counted] * log_probabilities[counted]))
+        counted = target[place] != 0
+        loss -= float(np.sum(target[place][counted] * log_probabilities[counted]))
     return loss, rounded(probabilities, dtype)
 
 
@@ -72,20 +84,28 @@ def softmax_cross_entropy_backward(
     label_smoothing: float = 0.0,
     class_weights: ArrayLike | None = None,
     sample_weights: ArrayLike | None = None,
+    ignore_label: int | None = None,
 ) -> Array:
-    """Return dlogits (N, C) for a finite number dloss and the probabilities that forward returned.
+    """Return dlogits for a finite number dloss and the probabilities that forward returned.
 
     With g[n] the share of each class in the loss (weights, smoothing and mean included),
-    dlogits[n] = dloss * (probabilities[n] * sum(g[n]) - g[n]). Errors as in
+    dlogits[n] = dloss * (probabilities[n] * sum(g[n]) - g[n]) at each place. Errors as in
     softmax_cross_entropy.
     """
     op = "softmax_cross_entropy_backward"
     dloss = finite(op, "dloss", dloss)
     dtype, probabilities, target = _arguments(
-        op, "probabilities", probabilities, labels, label_smoothing, class_weights, sample_weights
+        op,
+        "probabilities",
+        probabilities,
+        labels,
+        label_smoothing,
+        class_weights,
+        sample_weights,
+        ignore_label,
     )
     dlogits = np.zeros(probabilities.shape)
-    for n in range(len(probabilities)):
+    for n in np.ndindex(probabilities.shape[:-1]):
         dlogits[n] = dloss * (probabilities[n] * np.sum(target[n]) - target[n])
     return rounded(dlogits, dtype)
 
@@ -98,10 +118,12 @@ def _arguments(
     label_smoothing: float,
     class_weights: ArrayLike | None,
     sample_weights: ArrayLike | None,
+    ignore_label: int | None,
 ) -> tuple[np.dtype[Any], Array, Array]:
-    """Return the dtype, `values` (N, C) and the targets (N, C) with every weight worked in."""
+    """Return the dtype, `values` (N, ..., C) and targets like it with every weight worked in."""
     labels = as_array(op, "labels", labels)
-    soft = labels.ndim == 2
+    rank = max(as_array(op, name, values).ndim, 2)
+    soft = labels.ndim == rank
     dtype = float_dtype(
         op,
         **{name: values},
@@ -109,45 +131,58 @@ def _arguments(
         class_weights=class_weights,
         sample_weights=sample_weights,
     )
-    values = array(op, name, values, dtype, ("N", "C"))
-    N, C = values.shape
-    if N == 0:
+    values = array(op, name, values, dtype, ("N", *["P"] * (rank - 2), "C"))
+    *places, C = values.shape
+    if places[0] == 0:
         raise ValueError(f"{op}: {name}: expected at least one sample, got shape {values.shape}")
     smoothing = fraction(op, "label_smoothing", label_smoothing, one=True)
+    if ignore_label is not None:
+        ignore_label = integer(op, "ignore_label", ignore_label, -(2**62))
     class_weight = _weights(op, "class_weights", class_weights, dtype, C)
-    sample_weight = _weights(op, "sample_weights", sample_weights, dtype, N)
+    sample_weight = _weights(op, "sample_weights", sample_weights, dtype, places[0])
+    sample_weight = sample_weight.reshape(-1, *[1] * (rank - 1))
     if soft:
-        target = array(op, "labels", labels, dtype, (N, C))
+        if ignore_label is not None:
+            raise ValueError(
+                f"{op}: ignore_label: expected None with probabilities, got {ignore_label}"
+            )
+        target = array(op, "labels", labels, dtype, values.shape)
         _check_not_negative(op, "labels", "probabilities", target)
-        if class_weights is None:
-            weight = sample_weight
-        else:
-            weight = sample_weight * np.sum(class_weight * target, axis=1)
     else:
-        target = _one_hot(op, labels, N, C)
-        weight = sample_weight * np.sum(class_weight * target, axis=1)
-    total = np.sum(weight)
-    if not total > 0:
-        raise ValueError(f"{op}: labels: expected weights with a sum above 0, got {total}")
+        target = _one_hot(op, labels, tuple(places), C, ignore_label)
+    weight = np.ones(())
+    if not (soft and class_weights is None):
+        weight = np.sum(class_weight * target, axis=-1, keepdims=True)
+    total = np.sum(sample_weight * np.broadcast_to(weight, (*places, 1)))
     smooth = target * (1 - smoothing) + smoothing / C
-    return dtype, values, class_weight * smooth * sample_weight[:, None] / total
+    if ignore_label is not None:
+        if total == 0:
+            return dtype, values, np.zeros(values.shape)
+        smooth[labels == ignore_label] = 0
+    elif not total > 0:
+        raise ValueError(f"{op}: labels: expected weights with a sum above 0, got {total}")
+    return dtype, values, class_weight * smooth * sample_weight / total
 
 
-def _one_hot(op: str, labels: Array, N: int, C: int) -> Array:
-    """Return (N, C) targets with a one at each label."""
+def _one_hot(
+    op: str, labels: Array, places: tuple[int, ...], C: int, ignore_label: int | None
+) -> Array:
+    """Return (*places, C) targets with a one at each label, with none where it is ignored."""
     if labels.dtype.kind not in "iu":
         raise TypeError(
-            f"{op}: labels: expected integers (N,) or probabilities (N, C), "
+            f"{op}: labels: expected integers {places} or probabilities {(*places, C)}, "
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
-    check_shape(op, "labels", labels.shape, (N,))
-    target = np.zeros((N, C))
-    for n in range(N):
-        if not 0 <= labels[n] < C:
+    check_shape(op, "labels", labels.shape, places)
+    target = np.zeros((*places, C))
+    for place in np.ndindex(places):
+        if int(labels[place]) == ignore_label:
+            continue
+        if not 0 <= labels[place] < C:
             raise ValueError(
-                f"{op}: labels: expected integers from 0 to {C - 1}, got {labels[n]} at {n}"
+                f"{op}: labels: expected integers from 0 to {C - 1}, got {labels[place]} at {place}"
             )
-        target[n, labels[n]] = 1
+        target[(*place, labels[place])] = 1
     return target
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from branch_calls import BRANCHES
 from choice_calls import CHOICES
 from fused_calls import FUSED_BUILDERS
+from loss_calls import LOSSES
 from norm_calls import NORMS
 from resampling_calls import RESAMPLING
 from shape_calls import SHAPES
@@ -310,6 +311,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     **RESAMPLING,
     **SHAPES,
     **CHOICES,
+    **LOSSES,
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from calls import Arguments, arguments
 from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
+from loss_exponents import LOSS_TERMS
 from norm_terms import NORM_TERMS
 from resampling_calls import RESAMPLED_TERMS
 from shape_exponents import REPEATED, SUMS
@@ -30,6 +31,8 @@ from fastcnn.backend import Array
 # for the products of its formulas: they have no wider float.
 EXPONENTS = {"float32": (-149, 127), "float64": (-240, 240)}
 OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "beta", "dloss")
+OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "dloss")
+FRACTIONS = ("binary_cross_entropy", "focal", "dice")  # ops
 NOT_NEGATIVE = ("variance", "v", "class_weights", "sample_weights", "probabilities")
 
 
@@ -44,10 +47,14 @@ def wide_call(op: str, rng: np.random.Generator, dtype: str, channels: int) -> A
     call = arguments(op, rng, dtype, oracle_of(op), images=2, channels=channels)
     low, high = EXPONENTS[dtype]
     for name, value in call.items():
+        if op.startswith(FRACTIONS) and name in ("target", "alpha"):  # from 0 to 1
+            continue
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             call[name] = _resized(rng, value, dtype)
             if name in NOT_NEGATIVE or (op.startswith("softmax_cross") and name == "labels"):
                 call[name] = np.abs(call[name])
+            if op == "dice_backward" and name == "probabilities":
+                call[name] = np.minimum(call[name], 1)
         elif name in OPTIONS and rng.random() < 1 / 3:
             call[name] = float(value * 2.0 ** rng.uniform(2.2 * low, 2.2 * high))
         elif name == "weight_decay" and rng.random() < 1 / 2:
@@ -191,9 +198,10 @@ def _shares(call: Arguments, classes: int) -> Array:
     """Return the weight (N, C) of each class of each sample in a cross-entropy."""
     labels = call["labels"]
     target = labels if labels.ndim == 2 else np.eye(classes)[labels]
+    counted = np.ones(len(labels)) if labels.ndim == 2 else labels != call.get("ignore_label")
     of_class = call.get("class_weights", np.ones(classes))
-    of_sample = call.get("sample_weights", np.ones(len(labels)))
-    total = np.sum(of_sample * np.sum(of_class * target, axis=1))
+    of_sample = call.get("sample_weights", np.ones(len(labels))) * counted
+    total = np.sum(of_sample * np.sum(of_class * target, axis=1)) or np.inf
     a = call["label_smoothing"]
     return np.asarray(of_class * (target * (1 - a) + a / classes) * of_sample[:, None] / total)
 
@@ -389,6 +397,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "softmax_cross_entropy_backward": _cross_entropy_backward,
     "mean_squared_error": _squares,
     "mean_squared_error_backward": _squares_backward,
+    **LOSS_TERMS,
     "sgd_step": _sgd_step,
     "adam_step": _adam_step,
     "_conv2d_relu_max_pool2d": _conv2d_relu_max_pool2d,

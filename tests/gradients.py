@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from loss_cases import loss_cases
 
 Arrays = list[Any]
 
@@ -397,6 +398,7 @@ CASES = [
             -backend.mean_squared_error_backward(dy, prediction, target),
         ],
     ),
+    *loss_cases(Case),
 ]
 
 # The fused ops of the fast backend. That of a convolution with a norm is for float32 alone.

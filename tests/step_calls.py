@@ -26,6 +26,7 @@ def _softmax_cross_entropy(draw: Draw) -> Arguments:
         "label_smoothing": 0.1,
         "class_weights": draw.uniform(c),
         "sample_weights": draw.uniform(n),
+        "ignore_label": (None, 1)[int(draw.rng.integers(2))],
     }
 
 

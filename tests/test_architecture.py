@@ -30,7 +30,7 @@ MODEL = {
     "fastcnn.schedules",
 }
 TRAINER = {*MODEL, "fastcnn.serialization", "fastcnn.callbacks", "fastcnn.metrics"}
-SEVERAL = {"fastcnn._several", "fastcnn._weighted"}
+SEVERAL = {"fastcnn._several", "fastcnn._weighted", "fastcnn._tally", "fastcnn._metric"}
 PROGRAMS = {"fastcnn.fast", "fastcnn.program", "fastcnn.nn", *OPS, *OPTIONS, *BACKEND}
 ALLOWED: dict[str, set[str]] = {
     "fastcnn.reference": {"fastcnn.reference"},
@@ -74,10 +74,11 @@ ALLOWED: dict[str, set[str]] = {
         *WORDS,
         *BACKEND,
     },
-    "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", *WORDS, *MODEL},
+    "fastcnn.losses": {"fastcnn._settings", "fastcnn._labels", "fastcnn._arrays", *WORDS, *MODEL},
     "fastcnn.optim": {"fastcnn._settings", "fastcnn._memory", *FAST, *MODEL},
     "fastcnn.schedules": {"fastcnn._settings", *WORDS, *MODEL},
-    "fastcnn.metrics": {"fastcnn._arrays", *MODEL},
+    "fastcnn._metric": {"fastcnn.nn", *BACKEND},
+    "fastcnn.metrics": {"fastcnn._metric", "fastcnn._arrays", "fastcnn._settings", *MODEL},
     "fastcnn.serialization": {*TRAINER, *FILES, *WORDS, "safetensors"},
     "fastcnn._architecture": {"fastcnn.nn", "fastcnn._json", *BACKEND},
     "fastcnn._files": set(),
@@ -119,7 +120,8 @@ ALLOWED: dict[str, set[str]] = {
     # What runs programs on the fast backend, and so knows both.
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._several": {"fastcnn.nn", *BACKEND},
-    "fastcnn._weighted": {"fastcnn._several", "fastcnn.metrics", *MODEL},
+    "fastcnn._weighted": {"fastcnn._several", *MODEL},
+    "fastcnn._tally": {"fastcnn._metric", "fastcnn._weighted", "fastcnn.metrics", *MODEL},
     "fastcnn._batches": {"fastcnn._memory", "fastcnn._several", *FAST},
     "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *SEVERAL, *FAST, *MODEL},
     "fastcnn._finite": {*FAST, *MODEL},
@@ -310,7 +312,7 @@ def test_imports_run_in_no_circle() -> None:
         ("fastcnn/nn/_variable.py", "from fastcnn import nn"),
         ("fastcnn/nn/_variable.py", "from . import _module"),
         ("fastcnn/_samples.py", "import fastcnn.trainer"),
-        ("fastcnn/losses.py", "class A:\n    from fastcnn._weighted import Losses"),
+        ("fastcnn/losses/__init__.py", "class A:\n    from fastcnn._weighted import Losses"),
     ],
 )
 def test_a_circle_would_be_seen(file: str, line: str) -> None:

@@ -157,7 +157,7 @@ def test_errors(reference: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="EarlyStopping: min_delta"):
         callbacks.EarlyStopping(min_delta=-1)
     with pytest.raises(ValueError, match="Checkpoint: monitor"):
-        callbacks.Checkpoint("x", monitor="f1")
+        callbacks.Checkpoint("x", monitor="f2")
 
 
 def test_checkpoint_that_cannot_be_written_is_an_error_before_the_first_epoch(
@@ -222,7 +222,7 @@ def test_numbers_in_the_path_of_a_checkpoint(reference: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("{f1}.st", "expected epoch, loss, .* in braces, got 'f1'; braces of the name"),
+        ("{f2}.st", "expected epoch, loss, .* in braces, got 'f2'; braces of the name"),
         ("{}.st", "in braces, got ''"),
         ("{0}.st", "in braces, got '0'"),
         ("{epoch.real}", "in braces, got 'epoch.real'"),

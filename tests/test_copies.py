@@ -17,7 +17,7 @@ import pytest
 from layers import IDS, LAYERS, sample_network
 
 import fastcnn
-from fastcnn import FastBackend, _kernels, callbacks, losses, nn, optim, schedules
+from fastcnn import FastBackend, _kernels, callbacks, losses, metrics, nn, optim, schedules
 from fastcnn._memory import is_pooled
 
 
@@ -110,6 +110,19 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "CrossEntropy": lambda: losses.CrossEntropy(label_smoothing=0.1, class_weights=[1, 2, 3]),
     "FunctionLoss": lambda: losses.FunctionLoss(absolute),
     "MeanSquaredError": losses.MeanSquaredError,
+    "BinaryCrossEntropy": lambda: losses.BinaryCrossEntropy(pos_weight=[1, 2]),
+    "Dice": lambda: losses.Dice("softmax", smooth=0.1, ignore_label=255),
+    "Focal": lambda: losses.Focal(alpha=None, gamma=1),
+    "Huber": lambda: losses.Huber(delta=0.5),
+    "MeanAbsoluteError": losses.MeanAbsoluteError,
+    "Accuracy": metrics.Accuracy,
+    "F1Score": lambda: metrics.F1Score("micro"),
+    "MeanAbsoluteError metric": metrics.MeanAbsoluteError,
+    "MeanIoU": metrics.MeanIoU,
+    "Precision": lambda: metrics.Precision(threshold=0.25),
+    "Recall": metrics.Recall,
+    "RootMeanSquaredError": metrics.RootMeanSquaredError,
+    "TopKAccuracy": lambda: metrics.TopKAccuracy(3),
     "Constant": schedules.Constant,
     "Step": lambda: schedules.Step((0.1, 0.2), factor=0.5),
     "Cosine": lambda: schedules.Cosine(final=0.1),
@@ -118,7 +131,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "EarlyStopping": lambda: callbacks.EarlyStopping("loss", restore_best=True),
     "Checkpoint": lambda: callbacks.Checkpoint("{epoch}", monitor="loss"),
 }  # fmt: skip
-MODULES = [fastcnn, nn, optim, losses, schedules, callbacks]
+MODULES = [fastcnn, nn, optim, losses, schedules, callbacks, metrics]
 PROTOCOLS = [fastcnn.Backend]  # nothing is made of them
 
 

@@ -66,8 +66,8 @@ ABSENT = [
     ("losses", "CrossEntropyLoss", "did you mean losses.CrossEntropy?"),
     ("losses", "SparseCategoricalCrossentropy", "did you mean losses.CrossEntropy?"),
     ("losses", "MSELoss", "did you mean losses.MeanSquaredError?"),
-    ("losses", "BCELoss", "losses.CrossEntropy, of a model with two outputs, is it"),
-    ("losses", "Huber", "it has CrossEntropy, FunctionLoss, Loss, MeanSquaredError, get_loss"),
+    ("losses", "BCELoss", "did you mean losses.BinaryCrossEntropy?"),
+    ("losses", "SmoothL1Loss", "did you mean losses.Huber?"),
     ("optim", "adam", "did you mean optim.Adam?"),
     ("optim", "Adamax", "optim has SGD, Adam and AdamW"),
     ("optim", "RMSprop", "it has SGD, Adam, AdamW, Optimizer, clip_gradients, get_optimizer"),
@@ -78,8 +78,8 @@ ABSENT = [
     ("callbacks", "ModelCheckpoint", "did you mean callbacks.Checkpoint?"),
     ("callbacks", "ReduceLROnPlateau", "Trainer(model, schedule=...) takes a schedule"),
     ("callbacks", "TensorBoard", "it has Callback, Checkpoint, EarlyStopping, called_around"),
-    ("metrics", "Accuracy", "did you mean metrics.accuracy?"),
-    ("metrics", "f1_score", "it has accuracy, correct"),
+    ("metrics", "accuracy_score", "did you mean metrics.accuracy?"),
+    ("metrics", "f1_score", "did you mean metrics.F1Score?"),
     ("datasets", "cifar10", "datasets has strokes, mnist and fashion-mnist"),
     ("trainer", "Trainr", "did you mean trainer.Trainer?"),
     ("inference", "Predictr", "did you mean inference.Predictor?"),
@@ -172,8 +172,8 @@ ADAM = (
     "clip_norm=None, layer_rates=None)"
 )
 TRAINER = (
-    "Trainer(model, *, optimizer=None, loss='cross_entropy', loss_weights=None, backend='fast', "
-    "seed=0, schedule=None, dtype=None)"
+    "Trainer(model, *, optimizer=None, loss='cross_entropy', loss_weights=None, metrics=None, "
+    "backend='fast', seed=0, schedule=None, dtype=None)"
 )
 FIT = (
     "fit(x, y, *, epochs=1, batch_size=128, sample_weight=None, validation_data=None, "
@@ -213,11 +213,7 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
         unknown("threads", "did you mean num_threads?"),
     ),
     (lambda: fastcnn.FastBackend(device=0), FAST, unknown("device", "fastcnn runs on CPUs")),
-    (
-        lambda: trainer(metrics=["accuracy"]),
-        TRAINER,
-        unknown("metrics", "the accuracy is measured wherever targets are classes"),
-    ),
+    (lambda: trainer().fit(X, Y, metrics=["f1"]), FIT, unknown("metrics", "Trainer takes it")),
     (
         lambda: trainer(lr=0.1),
         TRAINER,
@@ -271,7 +267,7 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
     ),
     (
         lambda: losses.CrossEntropy(from_logits=True),
-        "CrossEntropy(*, label_smoothing=0.0, class_weights=None)",
+        "CrossEntropy(*, label_smoothing=0.0, class_weights=None, ignore_label=None)",
         unknown("from_logits", "the model gives logits, always"),
     ),
     (

@@ -112,6 +112,25 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
             "label_smoothing": 0.1,
             "class_weights": VECTOR,
             "sample_weights": VECTOR[:3],
+            "ignore_label": 0,
+        },
+    ),
+}
+FRACTIONS = np.array([[0, 1, 0.5, 0], [1, 1, 0, 0.25], [0, 0, 0, 1]], np.float32)
+WEIGHED = {"sample_weights": VECTOR[:3]}
+CALLS |= {
+    "mean_absolute_error": (ROWS, {"target": ROWS[::-1], **WEIGHED}),
+    "huber": (ROWS, {"target": ROWS[::-1], "delta": 0.5, **WEIGHED}),
+    "binary_cross_entropy": (ROWS, {"target": FRACTIONS, "pos_weight": [1, 2, 0, 3], **WEIGHED}),
+    "focal": (ROWS, {"target": FRACTIONS, "alpha": None, "gamma": 1.5, **WEIGHED}),
+    "dice": (
+        ROWS,
+        {
+            "target": LABELS,
+            "activation": "softmax",
+            "smooth": 0.5,
+            **WEIGHED,
+            "ignore_label": 1,
         },
     ),
 }

@@ -1,11 +1,11 @@
-"""Losses. N samples, C classes.
+"""Losses. N labels, C classes.
 
 A sum over samples or elements is made of parts that the shape alone fixes, added in order, so
 that the number of threads changes no bit of it.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport fabs
+from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 
 from fastcnn._kernels._rows cimport (
@@ -24,16 +24,21 @@ cdef struct Samples:
     const real* targets         # (N, C)
     const real* class_weights   # or NULL
     const real* sample_weights  # or NULL
+    Py_ssize_t places           # labels of a sample
     double smoothing
     double total_weight
+    bint ignores
+    int64_t ignore_label
 
 
 cdef Samples samples(
     const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
-    const real[::1] sample_weights, double smoothing, double total_weight, Py_ssize_t C,
+    const real[::1] sample_weights, Py_ssize_t places, double smoothing, double total_weight,
+    bint ignores, int64_t ignore_label, Py_ssize_t C,
 ):
     cdef Samples s
-    s.C, s.smoothing, s.total_weight = C, smoothing, total_weight
+    s.C, s.places, s.smoothing, s.total_weight = C, places, smoothing, total_weight
+    s.ignores, s.ignore_label = ignores, ignore_label
     s.labels, s.targets, s.class_weights, s.sample_weights = NULL, NULL, NULL, NULL
     if labels is not None:
         s.labels = &labels[0]
@@ -43,15 +48,35 @@ cdef Samples samples(
         s.class_weights = &class_weights[0]
     if sample_weights is not None:
         s.sample_weights = &sample_weights[0]
+    if ignores:
+        s.total_weight = weight_of_others(&s, labels.shape[0])
     return s
 
 
+cdef double weight_of_others(Samples* s, Py_ssize_t N) noexcept nogil:
+    """Return what the labels weigh that are not ignored; infinity for nothing, so all share 0."""
+    cdef double total = 0
+    cdef Py_ssize_t n
+    for n in range(N):
+        if s.labels[n] != s.ignore_label:
+            total += sample_weight(s, n) * class_weight(s, s.labels[n])
+    return total if total else INFINITY
+
+
+cdef inline double sample_weight(Samples* s, Py_ssize_t n) noexcept nogil:
+    return s.sample_weights[n // s.places] if s.sample_weights else 1.
+
+
 cdef inline double sample_share(Samples* s, Py_ssize_t n) noexcept nogil:
-    return (s.sample_weights[n] if s.sample_weights else 1.) / s.total_weight
+    return sample_weight(s, n) / s.total_weight
 
 
 cdef inline double class_weight(Samples* s, Py_ssize_t c) noexcept nogil:
     return s.class_weights[c] if s.class_weights else 1.
+
+
+cdef inline bint is_ignored(Samples* s, Py_ssize_t n) noexcept nogil:
+    return s.ignores and s.labels[n] == s.ignore_label
 
 
 cdef inline double share(Samples* s, Py_ssize_t n, Py_ssize_t c) noexcept nogil:
@@ -75,6 +100,8 @@ cdef double cost(
     """
     cdef double sample = sample_share(s, n), result = 0, g
     cdef Py_ssize_t c
+    if is_ignored(s, n):            # its label may be no class
+        return 0
     cdef Py_ssize_t first = s.labels[n] if only_label(s) else 0
     cdef Py_ssize_t last = first if only_label(s) else s.C - 1
     for c in range(first, last + 1):
@@ -87,8 +114,8 @@ cdef double cost(
 def softmax_cross_entropy(
     real[:, ::1] probabilities, double[::1] costs, const real[:, ::1] logits,
     const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
-    const real[::1] sample_weights, double smoothing, double total_weight, bint gradient,
-    int threads,
+    const real[::1] sample_weights, Py_ssize_t places, double smoothing, double total_weight,
+    bint ignores, int64_t ignore_label, bint gradient, int threads,
 ):
     """Fill the probabilities and the costs of the samples; return their sum, the loss.
 
@@ -96,7 +123,8 @@ def softmax_cross_entropy(
     """
     cdef Py_ssize_t N = logits.shape[0], C = logits.shape[1]
     cdef Samples s = samples(
-        labels, targets, class_weights, sample_weights, smoothing, total_weight, C
+        labels, targets, class_weights, sample_weights, places, smoothing, total_weight,
+        ignores, ignore_label, C,
     )
     cdef Py_ssize_t rows = rows_in_block(C), n
     cdef double loss = 0
@@ -130,6 +158,10 @@ cdef void softmax_cross_entropy_backward_row(
     """Write the gradient of a sample, which may take the place of the probabilities."""
     cdef double sample = dloss * sample_share(s, n), total = 0, at_label
     cdef Py_ssize_t c, label
+    if is_ignored(s, n):
+        for c in range(s.C):
+            dlogits[c] = 0
+        return
     # In double: next to a probability of 1 the difference is all that is left.
     if only_label(s):
         label = s.labels[n]
@@ -148,11 +180,13 @@ cdef void softmax_cross_entropy_backward_row(
 def softmax_cross_entropy_backward(
     real[:, ::1] dlogits, double dloss, const real[:, ::1] probabilities,
     const int64_t[::1] labels, const real[:, ::1] targets, const real[::1] class_weights,
-    const real[::1] sample_weights, double smoothing, double total_weight, int threads,
+    const real[::1] sample_weights, Py_ssize_t places, double smoothing, double total_weight,
+    bint ignores, int64_t ignore_label, int threads,
 ):
     cdef Py_ssize_t N = dlogits.shape[0], C = dlogits.shape[1], n
     cdef Samples s = samples(
-        labels, targets, class_weights, sample_weights, smoothing, total_weight, C
+        labels, targets, class_weights, sample_weights, places, smoothing, total_weight,
+        ignores, ignore_label, C,
     )
     for n in prange(N, nogil=True, num_threads=threads, schedule="static"):
         softmax_cross_entropy_backward_row(

@@ -9,6 +9,8 @@ from fastcnn.fast._choices import Choices
 from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
+from fastcnn.fast._costs import Costs
+from fastcnn.fast._dice import Dice
 from fastcnn.fast._dropout import Dropout
 from fastcnn.fast._elementwise import Elementwise
 from fastcnn.fast._functions import Functions
@@ -36,6 +38,8 @@ class FastBackend(
     GroupNorm,
     LocalResponseNorm,
     MatMul,
+    Linear,
+    Dice,
     Softmax,
     Dropout,
     Conv2DTranspose,
@@ -51,6 +55,7 @@ class FastBackend(
     Resize2D,
     AdaptivePool2D,
     Losses,
+    Costs,
     Optimizer,
     Batches,
 ):

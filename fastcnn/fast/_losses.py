@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,22 +11,25 @@ from numpy.typing import ArrayLike
 
 from fastcnn._arrays import as_array
 from fastcnn._checks import float_arrays, rank, same_shape, shape
-from fastcnn._options import number, shown
+from fastcnn._options import integer_or_none, number, shown
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "check_weights", "integer_labels", "require_labels"]
 
 
 class _Samples(NamedTuple):
-    """The checked arguments of a cross-entropy, as the kernels take them."""
+    """The checked arguments of a cross-entropy, as the kernels take them: a row a place."""
 
-    labels: Array | None  # (N,) int64, or else
-    targets: Array | None  # (N, C)
+    labels: Array | None  # (rows,) int64, or else
+    targets: Array | None  # (rows, C)
     class_weights: Array | None
     sample_weights: Array | None
+    places: int  # rows of a sample
     label_smoothing: float
-    total_weight: float
+    total_weight: float  # with ignored labels the kernels count it
+    ignores: bool
+    ignore_label: int
 
 
 def _samples(
@@ -37,10 +41,12 @@ def _samples(
     label_smoothing: float,
     class_weights: ArrayLike | None,
     sample_weights: ArrayLike | None,
+    ignore_label: int | None,
 ) -> tuple[Array, _Samples]:
     """Return `values` (logits or probabilities) and the samples, checked."""
     labels = as_array(labels, f"{op}: labels")
-    soft = labels.ndim == 2
+    values = as_array(values, f"{op}: {name}")
+    soft = labels.ndim == max(values.ndim, 2)
     array, targets, class_weights, sample_weights = float_arrays(
         op,
         **{name: values},
@@ -48,28 +54,48 @@ def _samples(
         class_weights=class_weights,
         sample_weights=sample_weights,
     )
-    rank(array, f"{op}: {name}", "N, C")
+    if array.ndim < 2:
+        rank(array, f"{op}: {name}", "N, C")
     if array.size == 0:
         raise ValueError(
             f"{op}: {name}: expected at least one sample and one class, got shape {array.shape}"
         )
     smoothing = number(label_smoothing, f"{op}: label_smoothing", 0, 1)
-    _check_weights(op, "class_weights", class_weights, array.shape[1:])
-    _check_weights(op, "sample_weights", sample_weights, array.shape[:1])
+    ignored = integer_or_none(ignore_label, f"{op}: ignore_label")
+    places, classes = array.shape[:-1], array.shape[-1]
+    check_weights(op, "class_weights", class_weights, (classes,))
+    check_weights(op, "sample_weights", sample_weights, places[:1])
     if soft:
+        if ignored is not None:
+            raise ValueError(f"{op}: ignore_label: expected None with probabilities, got {ignored}")
         same_shape(targets, f"{op}: labels", name, array)
         check(_require_probabilities, op, targets)
-        integers = None
+        integers, targets = None, targets.reshape(-1, classes)
     else:
-        integers = _integers(op, labels, len(array))
-        check(_require_labels, op, integers, labels, array.shape[1])
-    total = _total_weight(len(array), integers, targets, class_weights, sample_weights)
-    if not total > 0:
-        raise ValueError(f"{op}: labels: expected weights with a sum above 0, got {total}")
-    return array, _Samples(integers, targets, class_weights, sample_weights, smoothing, total)
+        where = f"{op}: labels"
+        integers = integer_labels(where, labels, places)
+        check(require_labels, where, integers, labels, classes, ignored)
+    count = math.prod(places)
+    total = 0.0
+    if ignored is None:
+        total = _total_weight(places, integers, targets, class_weights, sample_weights)
+        if not total > 0:
+            raise ValueError(f"{op}: labels: expected weights with a sum above 0, got {total}")
+    return array, _Samples(
+        integers,
+        targets,
+        class_weights,
+        sample_weights,
+        count // places[0],
+        smoothing,
+        total,
+        ignored is not None,
+        ignored or 0,
+    )
 
 
-def _check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
+def check_weights(op: str, name: str, weights: Array | None, expected: tuple[int, ...]) -> None:
+    """Refuse weights of another shape, and those that are negative or not finite."""
     if weights is None:
         return
     shape(weights, f"{op}: {name}", expected)
@@ -84,39 +110,48 @@ def _require_probabilities(op: str, targets: Array) -> None:
         raise ValueError(f"{op}: labels: expected finite probabilities of at least 0")
 
 
-def _integers(op: str, labels: Array, samples: int) -> Array:
-    """Return integer labels as int64."""
+def integer_labels(where: str, labels: Array, places: tuple[int, ...]) -> Array:
+    """Return integer labels as int64, one for each row of logits."""
     if labels.dtype.kind not in "iu":
         raise TypeError(
-            f"{op}: labels: expected integers (N,) or probabilities (N, C), "
+            f"{where}: expected integers {places} or probabilities, one more a class, "
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
-    shape(labels, f"{op}: labels", (samples,), "one for each sample")
-    return np.ascontiguousarray(labels, np.int64)
+    shape(labels, where, places, "one for each row of logits")
+    return np.ascontiguousarray(labels, np.int64).reshape(-1)
 
 
-def _require_labels(op: str, integers: Array, labels: Array, classes: int) -> None:
-    if integers.view(np.uint64).max() >= classes:  # so are negative ones
-        place = int(np.argmax((labels < 0) | (labels >= classes)))
+def require_labels(
+    where: str, integers: Array, labels: Array, classes: int, ignored: int | None
+) -> None:
+    """Refuse labels that are neither classes nor ignored; `integers` are they as int64."""
+    if integers.view(np.uint64).max() < classes:  # so are no negative ones
+        return
+    wrong = (labels < 0) | (labels >= classes)
+    if ignored is not None:
+        wrong &= labels != ignored
+    if wrong.any():
+        place = np.unravel_index(int(np.argmax(wrong)), labels.shape)
+        at = ", ".join(map(str, place))
         raise ValueError(
-            f"{op}: labels: expected integers from 0 to {classes - 1}, "
-            f"got {labels[place]} at {place}"
+            f"{where}: expected integers from 0 to {classes - 1}, got {labels[place]} at {at}"
         )
 
 
 def _total_weight(
-    samples: int,
+    places: tuple[int, ...],
     labels: Array | None,
     targets: Array | None,
     class_weights: Array | None,
     sample_weights: Array | None,
 ) -> float:
     """Return what the loss is divided by."""
+    count = math.prod(places)
     if sample_weights is None and class_weights is None:
-        return float(samples)
-    weights: Any = np.ones(samples)
+        return float(count)
+    weights: Any = np.ones(count)
     if sample_weights is not None:
-        weights = sample_weights.astype(np.float64)
+        weights = np.repeat(sample_weights.astype(np.float64), count // places[0])
     if class_weights is not None:
         of_classes = class_weights.astype(np.float64)
         if labels is not None:
@@ -137,6 +172,7 @@ class Losses(MemoryBound):
         label_smoothing: float = 0.0,
         class_weights: ArrayLike | None = None,
         sample_weights: ArrayLike | None = None,
+        ignore_label: int | None = None,
     ) -> tuple[float, Array]:
         x, samples = _samples(
             self._check,
@@ -147,25 +183,32 @@ class Losses(MemoryBound):
             label_smoothing,
             class_weights,
             sample_weights,
+            ignore_label,
         )
         return self._cross_entropy(x, samples, gradient=False)
 
     def _cross_entropy(self, x: Array, samples: _Samples, *, gradient: bool) -> tuple[float, Array]:
         """Return (loss, probabilities), or (loss, dlogits) for a dloss of 1."""
         result = self._empty(x.shape, x.dtype)
-        costs = self._empty(x.shape[:1], np.dtype(np.float64))
+        rows, y = (array.reshape(-1, x.shape[-1]) for array in (x, result))
+        costs = self._empty((len(rows),), np.dtype(np.float64))
         kernel = self._load(x).losses.softmax_cross_entropy
-        loss: float = self._run(kernel, result, costs, x, *samples, gradient, self._team(x))
+        loss: float = self._run(kernel, y, costs, rows, *samples, gradient, self._team(x))
         return loss, result
 
     # Fused; see _fusions.py.
     def _cross_entropy_with_gradient(
-        self, logits: Array, labels: Array, *, label_smoothing: float = 0.0
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        label_smoothing: float = 0.0,
+        ignore_label: int | None = None,
     ) -> tuple[float, Array]:
         """Return (loss, dlogits) of softmax_cross_entropy without weights."""
         op = "softmax_cross_entropy"
         x, samples = _samples(
-            self._check, op, "logits", logits, labels, label_smoothing, None, None
+            self._check, op, "logits", logits, labels, label_smoothing, None, None, ignore_label
         )
         return self._cross_entropy(x, samples, gradient=True)
 
@@ -178,6 +221,7 @@ class Losses(MemoryBound):
         label_smoothing: float = 0.0,
         class_weights: ArrayLike | None = None,
         sample_weights: ArrayLike | None = None,
+        ignore_label: int | None = None,
     ) -> Array:
         op = "softmax_cross_entropy_backward"
         dloss = number(dloss, f"{op}: dloss")
@@ -190,10 +234,12 @@ class Losses(MemoryBound):
             label_smoothing,
             class_weights,
             sample_weights,
+            ignore_label,
         )
         dlogits = self._empty(y.shape, y.dtype)
         kernel = self._load(y).losses.softmax_cross_entropy_backward
-        self._run(kernel, dlogits, dloss, y, *samples, self._team(y))
+        dy, rows = (array.reshape(-1, y.shape[-1]) for array in (dlogits, y))
+        self._run(kernel, dy, dloss, rows, *samples, self._team(y))
         return dlogits
 
     def mean_squared_error(self, prediction: ArrayLike, target: ArrayLike) -> float:

@@ -98,10 +98,13 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: ArrayLike | None = None,
     sample_weights: ArrayLike | None = None,
+    ignore_label: int | None = None,
     backend: str | Backend = "fast",
 ) -> float:
-    """Return the mean cross-entropy of softmax(logits) (N, C) with the labels (N,)."""
+    """Return the mean cross-entropy of softmax(logits) (N, C) with the labels (N,).
+
+    Or of each pixel, (N, H, W, C) with (N, H, W); one whose label is ignore_label doesn't count.
+    """
     options: dict[str, Any] = {"class_weights": class_weights, "sample_weights": sample_weights}
-    return backend_of(backend).softmax_cross_entropy(
-        logits, labels, label_smoothing=label_smoothing, **options
-    )[0]
+    options |= {"label_smoothing": label_smoothing, "ignore_label": ignore_label}
+    return backend_of(backend).softmax_cross_entropy(logits, labels, **options)[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn._options import flag, integer
-from fastcnn.losses import CrossEntropy, get_loss, is_op
+from fastcnn.losses import get_loss, is_op
 from fastcnn.nn._places import is_several
 from fastcnn.program.gradient import differentiate
 from fastcnn.program.match import fuse
@@ -38,8 +38,8 @@ def program_of(
         function = get_loss(loss)
         if not is_op(function):
             raise ValueError(
-                "program: loss: expected one that is an op, cross_entropy without class weights or "
-                f"mean_squared_error, got {type(function).__name__}"
+                "program: loss: expected one that is an op, as cross_entropy without class weights "
+                f"is, got {type(function).__name__}"
             )
         if is_several(model.output_shape):
             raise ValueError(
@@ -47,8 +47,8 @@ def program_of(
                 f"{len(model.output_shape)}"
             )
         target = ((batch_size, *model.output_shape), model.dtype or np.dtype(np.float32))
-        if isinstance(function, CrossEntropy):
-            target = ((batch_size,), np.dtype(np.int64))
+        if function.activation == "softmax":
+            target = ((batch_size, *model.output_shape[:-1]), np.dtype(np.int64))
     program = trace(model, batch_size, training=training, loss=function, target=target)
     if fused:
         from fastcnn.fast._fusions import INFERENCE, TRAINING

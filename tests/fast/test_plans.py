@@ -69,6 +69,16 @@ LOSSES: dict[str, tuple[Any, Any]] = {
     "of classes that weigh": (lambda: losses.CrossEntropy(class_weights=[1, 2, 0, 3]), None),
     "of probabilities": (losses.CrossEntropy, lambda y: np.eye(CLASSES)[y] * 0.7 + 0.075),
     "squared": (losses.MeanSquaredError, lambda y: np.eye(CLASSES)[y]),
+    "absolute": (losses.MeanAbsoluteError, lambda y: np.eye(CLASSES)[y]),
+    "huber": (lambda: losses.Huber(delta=0.3), lambda y: np.eye(CLASSES)[y]),
+    "of yes and no": (
+        lambda: losses.BinaryCrossEntropy(pos_weight=list(range(CLASSES))),
+        lambda y: np.eye(CLASSES)[y],
+    ),
+    "focal": (losses.Focal, lambda y: np.eye(CLASSES)[y]),
+    "of overlaps": (losses.Dice, lambda y: np.eye(CLASSES)[y]),
+    "of overlaps of labels": (lambda: losses.Dice("softmax", ignore_label=1), None),
+    "that ignores": (lambda: losses.CrossEntropy(ignore_label=1), None),
     "of one's own": (Halved, None),
 }
 

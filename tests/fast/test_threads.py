@@ -153,7 +153,7 @@ def test_omp_num_threads_as_gcc_reads_it(
 # ---------------------------------------------------------------------- batch and memory
 BATCH_WIDE = (
     "batch_norm",
-    "mean_squared_error",
+    *("mean_squared_error", "mean_absolute_error", "huber", "binary_cross_entropy", "focal"),
     *("_cross_entropy_with_gradient", *(op for op in FUSED if "batch_norm" in op)),
 )
 PER_IMAGE = [op for op in ALL if not op.endswith(("_backward", "_step")) and op not in BATCH_WIDE]
@@ -167,8 +167,7 @@ def test_a_batch_is_its_images_one_by_one(
 ) -> None:
     call = arguments(op, rng, dtype, fast_backend, **size)
     per_image: tuple[str, ...] = ("x", "xs", "a", "logits", "labels", "mask", "sample_weights")
-    if op == "multiply":
-        per_image += ("b",)
+    per_image += {"multiply": ("b",), "dice": ("target",)}.get(op, ())
     together = run(fast_backend, op, call)
     step = size["height"] if op in PER_ROW else 1
     count = size["images"]

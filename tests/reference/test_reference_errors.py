@@ -38,6 +38,11 @@ NUMBER_OPTIONS = {
     "hard_sigmoid_backward": "beta",
     "mean_squared_error_backward": "dloss",
     "softmax_cross_entropy_backward": "dloss",
+    **dict.fromkeys(("huber", "huber_backward"), "delta"),
+    **dict.fromkeys(("dice", "dice_backward"), "smooth"),
+    **dict.fromkeys(("focal", "focal_backward"), "gamma"),
+    "binary_cross_entropy_backward": "dloss",
+    "mean_absolute_error_backward": "dloss",
     "sgd_step": "learning_rate",
     "adam_step": "learning_rate",
 } | dict.fromkeys(NORMS, "epsilon")
