@@ -104,23 +104,16 @@ def integer(value: Any, where: str, minimum: int = 1, *, any_size: bool = False)
     return result
 
 
-def real(value: Any, where: str, *, any_size: bool = False) -> float:
-    """Return `value` as a float: an infinite one and NaN too.
-
-    any_size: an integer that no float holds is infinite, rather than refused.
-    """
-
-
 def integer_or_none(value: object, where: str) -> int | None:
     """Return an int of either sign, or None."""
     return None if value is None else integer(value, where, -_LARGEST)
 
 
-def number(
-    value: Any, where: str, low: float = -math.inf, high: float = math.inf, *,
-    open_low: bool = False, open_high: bool = False,
-) -> float:  # fmt: skip
-    """Return `value` as a finite float between `low` and `high`."""
+def real(value: Any, where: str, *, any_size: bool = False) -> float:
+    """Return `value` as a float: an infinite one and NaN too.
+
+    any_size: an integer that no float holds is infinite, rather than refused.
+    """
     if type(value) is not float and (
         isinstance(value, bool) or not isinstance(value, numbers.Real)
     ):

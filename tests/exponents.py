@@ -31,7 +31,6 @@ from fastcnn.backend import Array
 # for the products of its formulas: they have no wider float.
 EXPONENTS = {"float32": (-149, 127), "float64": (-240, 240)}
 OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "beta", "dloss")
-OPTIONS = ("learning_rate", "weight_decay", "epsilon", "negative_slope", "alpha", "dloss")
 FRACTIONS = ("binary_cross_entropy", "focal", "dice")  # ops
 NOT_NEGATIVE = ("variance", "v", "class_weights", "sample_weights", "probabilities")
 

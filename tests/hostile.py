@@ -236,8 +236,7 @@ BROADCAST += ("minimum", "minimum_backward", "equal", "less", "where", "where_ba
 # Whose options say what shape fits, and are named with it.
 OF_OPTIONS = ("pad", "take", "strided_slice", "reshape", "transpose", "expand")
 OF_OPTIONS += ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "matmul")
-NORMS = tuple(op for op in CALLS if op.startswith("batch_norm"))
-BROADCAST = ("add", "multiply", "multiply_backward", "prelu", "prelu_backward")
+BROADCAST += ("prelu", "prelu_backward")
 LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_backward")
 STEPS = ("sgd_step", "adam_step")
 

@@ -38,7 +38,6 @@ class FastBackend(
     GroupNorm,
     LocalResponseNorm,
     MatMul,
-    Linear,
     Dice,
     Softmax,
     Dropout,
