@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
@@ -29,7 +30,9 @@ from fastcnn.onnx._tensor import Tensor, channels_last
 
 __all__ = ["OnnxModel", "Weights", "array_of", "run_node"]
 
-_SIZES = (320, 256)  # at which a network of open sizes is planned
+# At which a network of open sizes is planned, height first: two of them that it takes.
+_SIZES = tuple((h, w) for h, w in ((320, 320), (256, 256), *product((48, 32, 64), (320, 256))))
+_SIZES += ((640, 640), (224, 224), (1024, 1024), (16000, 16000), (8000, 8000))
 
 
 class Weights(Module):
@@ -136,16 +139,27 @@ class OnnxModel(Model):
             return super().plan(input_shape)
         if self.built:
             return self.output_shape
-        found = [super(OnnxModel, self).plan(self._closed(size)) for size in _SIZES]
-        vars(self).update(input_shape=self._own_shapes(), output_shape=_open(*found))
+        found: list[Any] = []
+        for size in _SIZES:
+            try:
+                found.append(super().plan(self._closed(*size)))
+            except ValueError as error:
+                refused = error
+            if len(found) == 2:
+                break
+        if not found:
+            raise refused
+        vars(self).update(input_shape=self._own_shapes(), output_shape=_open(found[0], found[-1]))
         return self.output_shape
 
-    def _closed(self, size: int) -> Any:
-        """Return the inputs' shapes with a size in the place of those that are left open."""
-        shapes = tuple(
-            tuple(size if each is None else each for each in shape) for shape in self._input_shapes
-        )
-        return shapes[0] if self._one_input else shapes
+    def _closed(self, height: int, width: int) -> Any:
+        """Return the inputs' shapes with sizes in the place of those that are left open."""
+        shapes = []
+        for shape in self._input_shapes:
+            first = shape.index(None) if None in shape else -1
+            closed = {at: height if at == first else width for at in range(len(shape))}
+            shapes.append(tuple(closed[at] if n is None else n for at, n in enumerate(shape)))
+        return shapes[0] if self._one_input else tuple(shapes)
 
     def declare(self, input_shape: Any) -> Any:
         given = (input_shape,) if self._one_input else tuple(input_shape)
