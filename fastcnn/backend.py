@@ -35,6 +35,7 @@ from fastcnn._contract.convolution import Convolution
 from fastcnn._contract.losses import Losses
 from fastcnn._contract.normalization import Normalization
 from fastcnn._contract.pooling import Pooling
+from fastcnn._contract.recurrent import Recurrent
 from fastcnn._contract.resizing import Resizing
 from fastcnn._contract.steps import Steps
 from fastcnn._types import Array, Padding, Size2D
@@ -52,6 +53,7 @@ class Backend(
     Convolution,
     Pooling,
     Resizing,
+    Recurrent,
     Normalization,
     Arithmetic,
     Activations,

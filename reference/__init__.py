@@ -39,6 +39,7 @@ from .conv2d import conv2d, conv2d_backward
 from .conv2d_transpose import conv2d_transpose, conv2d_transpose_backward
 from .dropout import dropout, dropout_backward
 from .linear import linear, linear_backward
+from .lstm import lstm
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
 from .multiply import multiply, multiply_backward
 from .optimizer import adam_step, sgd_step
@@ -87,6 +88,7 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "lstm",
     "max_pool2d",
     "max_pool2d_backward",
     "mean_squared_error",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from branch_calls import BRANCHES
 from fused_calls import FUSED_BUILDERS
+from recurrent_calls import RECURRENT
 from resampling_calls import RESAMPLING
 from step_calls import STEPS, softmax_of
 
@@ -280,6 +281,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     **STEPS,
     **BRANCHES,
     **RESAMPLING,
+    **RECURRENT,
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from calls import Arguments, arguments
 from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
+from recurrent_calls import RECURRENT_TERMS
 from resampling_calls import RESAMPLED_TERMS
 
 from fastcnn import reference
@@ -358,6 +359,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "upsample2d": _sums("upsample2d", limited=False),
     "upsample2d_backward": _sums("upsample2d_backward", limited=False),
     **RESAMPLED_TERMS,
+    **RECURRENT_TERMS,
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),

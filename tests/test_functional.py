@@ -38,6 +38,17 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "global_avg_pool2d": (IMAGES, {}),
     "batch_norm": (IMAGES, {"gamma": VECTOR, "beta": VECTOR, "epsilon": 1e-3}),
     "linear": (ROWS, {"w": ROWS.T, "b": VECTOR[:3]}),
+    "lstm": (
+        IMAGES[0],
+        {
+            "w": RNG.standard_normal((4, 8)).astype(np.float32),
+            "r": RNG.standard_normal((2, 8)).astype(np.float32),
+            "b": np.arange(8, dtype=np.float32),
+            "h0": np.ones((6, 2), np.float32),
+            "c0": np.ones((6, 2), np.float32),
+            "reverse": True,
+        },
+    ),
     "add": (IMAGES, {"b": VECTOR}),
     "multiply": (IMAGES, {"b": VECTOR}),
     "concat": ([IMAGES, IMAGES[..., :3]], {"axis": 3}),

@@ -9,6 +9,7 @@ from fastcnn._contract import (
     losses,
     normalization,
     pooling,
+    recurrent,
     resizing,
     steps,
 )
@@ -21,6 +22,7 @@ PARTS = (
     convolution.Convolution,
     pooling.Pooling,
     resizing.Resizing,
+    recurrent.Recurrent,
     normalization.Normalization,
     arithmetic.Arithmetic,
     activations.Activations,
@@ -32,6 +34,7 @@ ROWS = {
     **convolution.ROWS,
     **pooling.ROWS,
     **resizing.ROWS,
+    **recurrent.ROWS,
     **normalization.ROWS,
     **arithmetic.ROWS,
     **activations.ROWS,

@@ -12,7 +12,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
 
 from fastcnn._kernels._exp cimport (
-    exp_negative, expm1_negative, normal_tail, times_exp_negative,
+    exp_negative, expm1_negative, hyperbolic_tangent, logistic, normal_tail, times_exp_negative,
 )
 from fastcnn._kernels._finish cimport Loop
 from fastcnn._kernels._stream cimport past_caches
@@ -228,13 +228,6 @@ cdef void gelu_backward_loop(
 
 
 # ---------------------------------------------------------------- SiLU
-cdef inline real logistic(real x) noexcept nogil:
-    # The exponent is never positive: e is at most 1, and neither end overflows.
-    cdef real e = exp_negative(-<real> fabs(x))
-    cdef real above = e if x < 0 else <real> 1
-    return above / (<real> 1 + e)
-
-
 cdef void silu_loop(
     real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
@@ -302,11 +295,8 @@ cdef void tanh_loop(
     real* y, const real* x, const real* _, double __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real e, t
     for i in range(count):
-        e = expm1_negative(<real> -2 * <real> fabs(x[i]))
-        t = e / (e + <real> 2)
-        y[i] = -t if x[i] > 0 else t
+        y[i] = hyperbolic_tangent(x[i])
 
 
 cdef void tanh_backward_loop(

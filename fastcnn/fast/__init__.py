@@ -9,8 +9,8 @@ from fastcnn.fast._concat import Concat
 from fastcnn.fast._conv2d_batch_norm_relu_depthwise import Conv2DBatchNormReluDepthwise
 from fastcnn.fast._conv2d_transpose import Conv2DTranspose
 from fastcnn.fast._dropout import Dropout
-from fastcnn.fast._linear import Linear
 from fastcnn.fast._losses import Losses
+from fastcnn.fast._lstm import LSTM
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
 from fastcnn.fast._resize2d import Resize2D
@@ -23,7 +23,7 @@ __all__ = ["FastBackend"]
 class FastBackend(
     BatchNormReluUnmasked,
     Conv2DBatchNormReluDepthwise,
-    Linear,
+    LSTM,
     Softmax,
     Dropout,
     Conv2DTranspose,

@@ -28,6 +28,7 @@ from fastcnn.functional._arithmetic import (
     linear,
     multiply,
 )
+from fastcnn.functional._recurrent import lstm
 from fastcnn.functional._windows import (
     adaptive_avg_pool2d,
     avg_pool2d,
@@ -55,6 +56,7 @@ __all__ = [
     "hard_swish",
     "leaky_relu",
     "linear",
+    "lstm",
     "max_pool2d",
     "multiply",
     "relu",

@@ -31,6 +31,7 @@ from fastcnn.nn._pool import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from fastcnn.nn._recurrent import LSTM
 from fastcnn.nn._separable import SeparableConv2D
 from fastcnn.nn._sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, MaxPool1D
 from fastcnn.nn._symbol import Input, Symbol
@@ -40,6 +41,7 @@ from fastcnn.nn._variable import Buffer, Parameter
 __all__ = [
     "ELU",
     "GELU",
+    "LSTM",
     "AdaptiveAvgPool2D",
     "Add",
     "AvgPool1D",

@@ -169,6 +169,8 @@ def test_a_batch_is_its_images_one_by_one(
     per_image: tuple[str, ...] = ("x", "xs", "a", "logits", "labels", "mask", "sample_weights")
     if op == "multiply":
         per_image += ("b",)
+    if op == "lstm":
+        per_image += ("h0", "c0")
     together = run(fast_backend, op, call)
     step = size["height"] if op in PER_ROW else 1
     count = size["images"]

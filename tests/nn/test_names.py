@@ -204,6 +204,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "Dense": (2,),
     "DepthwiseConv2D": (3,),
     "Dropout": (0.5,),
+    "LSTM": (2,),
     "Model": (X0, X0),
     "Residual": (nn.ReLU(),),
     "Resize2D": (2,),

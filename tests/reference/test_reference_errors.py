@@ -73,8 +73,8 @@ def test_dtypes_that_are_no_numbers(backend: Any, op: str, name: str) -> None:
         kinds.append("g")
     for kind in kinds:
         refuses(backend, TypeError, op, name, **{name: np.zeros(CALLS[op][name].shape, kind)})
-    if name not in ("b", "class_weights", "sample_weights") or op in BROADCAST:
-        # Biases and weights of a loss may be left out.
+    if name not in ("b", "h0", "c0", "class_weights", "sample_weights") or op in BROADCAST:
+        # Biases, first states and weights of a loss may be left out.
         refuses(backend, TypeError, op, name, **{name: None})
 
 
