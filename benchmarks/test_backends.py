@@ -73,6 +73,7 @@ def _calls() -> dict[str, Call]:
         "batch_norm_inference_backward": call(dx, x, gamma, mean, variance),
         "linear": call(rows, matrix, draw(64)),
         "linear_backward": call(draw(16, 64), rows, matrix),
+        "lstm": call(draw(4, 12, 16), draw(16, 32), draw(8, 32), draw(32)),
         "add": call(x, dx),
         "add_backward": call(dx, x.shape, gamma.shape),
         "multiply": call(x, row[:, None, None]),

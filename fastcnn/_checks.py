@@ -29,7 +29,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _READY = 0x0001 | 0x0100  # NumPy's flags of a C-contiguous, aligned array
 _PLAIN = (int, str, type(None))
 _MOST_KNOWN = 512  # results that a check remembers
-_OPTIONAL = ("b", "labels", "class_weights", "sample_weights")  # arrays that may be None
+# Arrays that may be None.
+_OPTIONAL = ("b", "h0", "c0", "labels", "class_weights", "sample_weights")
 
 
 Check = TypeVar("Check", bound=Callable[..., Any])

@@ -37,6 +37,7 @@ from fastcnn._contract.functions import Functions
 from fastcnn._contract.losses import Losses
 from fastcnn._contract.normalization import Normalization
 from fastcnn._contract.pooling import Pooling
+from fastcnn._contract.recurrent import Recurrent
 from fastcnn._contract.reductions import Reductions
 from fastcnn._contract.resizing import Resizing
 from fastcnn._contract.shapes import Shapes
@@ -56,6 +57,7 @@ class Backend(
     Convolution,
     Pooling,
     Resizing,
+    Recurrent,
     Normalization,
     Arithmetic,
     Reductions,

@@ -94,6 +94,7 @@ from .huber import huber, huber_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .local_response_norm import local_response_norm, local_response_norm_backward
+from .lstm import lstm
 from .matmul import matmul, matmul_backward
 from .mean_absolute_error import mean_absolute_error, mean_absolute_error_backward
 from .mean_squared_error import mean_squared_error, mean_squared_error_backward
@@ -198,6 +199,7 @@ __all__ = [
     "local_response_norm_backward",
     "log",
     "log_backward",
+    "lstm",
     "matmul",
     "matmul_backward",
     "max_pool2d",

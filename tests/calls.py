@@ -18,6 +18,7 @@ from choice_calls import CHOICES
 from fused_calls import FUSED_BUILDERS
 from loss_calls import LOSSES
 from norm_calls import NORMS
+from recurrent_calls import RECURRENT
 from resampling_calls import RESAMPLING
 from shape_calls import SHAPES
 from step_calls import STEPS, softmax_of
@@ -312,6 +313,7 @@ BUILDERS: dict[str, Callable[[Draw], Arguments]] = {
     **SHAPES,
     **CHOICES,
     **LOSSES,
+    **RECURRENT,
 }
 
 

@@ -21,6 +21,7 @@ from compare import roundoff, tolerance
 from fused_calls import CONVOLUTION, UNFUSED, winning
 from loss_exponents import LOSS_TERMS
 from norm_terms import NORM_TERMS
+from recurrent_calls import RECURRENT_TERMS
 from resampling_calls import RESAMPLED_TERMS
 from shape_exponents import REPEATED, SUMS
 
@@ -376,6 +377,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     **RESAMPLED_TERMS,
     **{op: _sums(op, limited=op.startswith("matmul")) for op in SUMS},
     **REPEATED,
+    **RECURRENT_TERMS,
     "max_pool2d_backward": _sums("max_pool2d_backward", limited=True),
     "avg_pool2d": _sums("avg_pool2d", limited=False),
     "avg_pool2d_backward": _sums("avg_pool2d_backward", limited=False),

@@ -106,6 +106,13 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
         (5, 6, 2),
     ),
 ]
+# Layers that have no gradient: they run in inference alone.
+UNTRAINED: list[tuple[Any, tuple[int, ...]]] = [
+    (lambda: nn.LSTM(3), (4, 2)),
+    (lambda: nn.LSTM(5, return_sequences=False, use_bias=False), (3, 4)),
+    (lambda: nn.LSTM(2, bidirectional=True), (4, 3)),
+    (lambda: nn.LSTM(2, bidirectional=True, return_sequences=False), (1, 3)),
+]
 IDS = [f"{index}-{type(make()).__name__}" for index, (make, _) in enumerate(LAYERS)]
 
 

@@ -14,7 +14,7 @@ from typing import Any, get_origin
 
 import numpy as np
 import pytest
-from layers import IDS, LAYERS, sample_network
+from layers import IDS, LAYERS, UNTRAINED, sample_network
 
 import fastcnn
 from fastcnn import FastBackend, _kernels, callbacks, losses, metrics, nn, optim, schedules
@@ -84,6 +84,8 @@ def absolute(prediction: Any, target: Any) -> tuple[float, Any]:
 MAKERS: dict[str, Callable[[], Any]] = {
     **{f"{name} built": lambda m=make, s=s: built(m(), s)
        for name, (make, s) in zip(IDS, LAYERS, strict=True)},
+    **{f"LSTM {at}": (lambda make=make, s=s: built(make(), s))
+       for at, (make, s) in enumerate(UNTRAINED)},
     **{f"{name} new": make for name, (make, _) in zip(IDS, LAYERS, strict=True)},
     "Module": nn.Module,
     "Model": joined,

@@ -41,6 +41,17 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "group_norm": (IMAGES, {"gamma": VECTOR, "beta": VECTOR, "groups": 2}),
     "local_response_norm": (IMAGES, {"size": 3, "alpha": 0.5, "beta": 0.5, "k": 2.0}),
     "linear": (ROWS, {"w": ROWS.T, "b": VECTOR[:3]}),
+    "lstm": (
+        IMAGES[0],
+        {
+            "w": RNG.standard_normal((4, 8)).astype(np.float32),
+            "r": RNG.standard_normal((2, 8)).astype(np.float32),
+            "b": np.arange(8, dtype=np.float32),
+            "h0": np.ones((6, 2), np.float32),
+            "c0": np.ones((6, 2), np.float32),
+            "reverse": True,
+        },
+    ),
     "add": (IMAGES, {"b": VECTOR}),
     "multiply": (IMAGES, {"b": VECTOR}),
     "prelu": (IMAGES, {"slope": VECTOR}),

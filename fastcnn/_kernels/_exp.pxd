@@ -1,5 +1,8 @@
 # e^x, e^x - 1, log(1 + e), and the tail of the normal distribution, as plain expressions without a
 # branch: inlined into a loop, they run in every lane of a vector, which the C library's do not.
+# e^x, e^x - 1, the logistic function, the hyperbolic tangent and the tail of the normal
+# distribution, as plain expressions without a branch: inlined into a loop, they run in every lane
+# of a vector, which the C library's do not.
 #
 # e^x = 2^n * e^r with n the integer next to x / ln 2 and |r| <= ln(2) / 2 (Cody and Waite, 1980);
 # e^r is its Taylor series, cut where a term falls below the rounding of float64, and for float32
@@ -8,6 +11,7 @@
 #
 # Every constant is cast to `real`, here and where these are used: C would carry out an
 # expression with a double in double.
+from libc.math cimport fabs
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastcnn._kernels._types cimport real
@@ -137,6 +141,17 @@ cdef inline real log1p_fraction(real e) noexcept nogil:
     t = t * z + <real> (2. / 5.)
     t = t * z + <real> (2. / 3.)
     return start + (s * <real> 2 + s * z * t)
+cdef inline real logistic(real x) noexcept nogil:
+    # The exponent is never positive: e is at most 1, and neither end overflows.
+    cdef real e = exp_negative(-<real> fabs(x))
+    cdef real above = e if x < 0 else <real> 1
+    return above / (<real> 1 + e)
+
+
+cdef inline real hyperbolic_tangent(real x) noexcept nogil:
+    cdef real e = expm1_negative(<real> -2 * <real> fabs(x))
+    cdef real t = e / (e + <real> 2)
+    return -t if x > 0 else t
 
 
 cdef inline real normal_tail(real t, real e) noexcept nogil:

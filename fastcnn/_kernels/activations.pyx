@@ -23,6 +23,8 @@ from fastcnn._kernels._pieces cimport (
     hard_swish_backward_loop, hard_swish_loop, leaky_relu_backward_loop,
     leaky_relu_backward_wide_loop, leaky_relu_loop, leaky_relu_wide_loop, relu_backward_loop,
     relu_loop,
+from fastcnn._kernels._exp cimport (
+    exp_negative, expm1_negative, hyperbolic_tangent, logistic, normal_tail, times_exp_negative,
 )
 from fastcnn._kernels._stream cimport past_caches
 from fastcnn._kernels._types cimport LANES, drain, load, real, stream
@@ -164,3 +166,187 @@ def last_write(op, parameters):
         raise MemoryError("no room for an activation")
     finish[0] = Finish(True, relu, loop, p, NULL)
     return PyCapsule_New(finish, "finish", let_go)
+
+cdef void relu_backward_loop(
+    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = 0 if y[i] <= 0 else dy[i]
+
+
+# ---------------------------------------------------------------- leaky ReLU
+cdef void leaky_relu_loop(
+    real* y, const real* x, const real* _, double negative_slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real slope = <real> negative_slope
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else slope * x[i]
+
+
+cdef void leaky_relu_wide_loop(
+    real* y, const real* x, const real* _, double slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else <real> (slope * x[i])
+
+
+cdef void leaky_relu_backward_loop(
+    real* dx, const real* dy, const real* x, double negative_slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real slope = <real> negative_slope
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
+
+
+cdef void leaky_relu_backward_wide_loop(
+    real* dx, const real* dy, const real* x, double slope, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else <real> (slope * dy[i])
+
+
+# ---------------------------------------------------------------- ELU
+cdef void elu_loop(
+    real* y, const real* x, const real* _, double parameter, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real alpha = <real> parameter
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else alpha * expm1_negative(x[i])
+
+
+cdef void elu_wide_loop(
+    real* y, const real* x, const real* _, double alpha, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] if x[i] > 0 else <real> (alpha * expm1_in_double(x[i]))
+
+
+cdef void elu_backward_loop(
+    real* dx, const real* dy, const real* x, double parameter, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real alpha = <real> parameter
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else alpha * times_exp_negative(dy[i], x[i])
+
+
+cdef void elu_backward_wide_loop(
+    real* dx, const real* dy, const real* x, double alpha, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        dx[i] = dy[i] if x[i] > 0 else <real> (dy[i] * alpha * exp_in_double(x[i]))
+
+
+# ---------------------------------------------------------------- GELU
+cdef inline real normal_distribution(real x, real e) noexcept nogil:
+    """Return the probability of less than x; e is e^(-x*x/2)."""
+    cdef real tail = normal_tail(<real> fabs(x), e)
+    return tail if x < 0 else <real> 1 - tail
+
+
+cdef void gelu_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] * normal_distribution(x[i], exp_negative(x[i] * x[i] * <real> -0.5))
+
+
+cdef void gelu_backward_loop(
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real e
+    for i in range(count):
+        e = exp_negative(x[i] * x[i] * <real> -0.5)
+        dx[i] = dy[i] * (normal_distribution(x[i], e) + x[i] * (e * <real> 0.398942280401432677940))
+
+
+# ---------------------------------------------------------------- SiLU
+cdef void silu_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = x[i] * logistic(x[i])
+
+
+cdef void silu_backward_loop(
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real s
+    for i in range(count):
+        s = logistic(x[i])
+        dx[i] = dy[i] * s * (<real> 1 + x[i] * (<real> 1 - s))
+
+
+# ---------------------------------------------------------------- hard swish
+cdef void hard_swish_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real gate
+    for i in range(count):
+        # Times 1/6 and not by 6 in the end: no product is larger than x.
+        gate = x[i] + <real> 3
+        gate = <real> 0 if gate < 0 else gate       # a NaN passes both
+        gate = <real> 6 if gate > 6 else gate
+        y[i] = x[i] * (gate * <real> (1. / 6.))
+
+
+cdef void hard_swish_backward_loop(
+    real* dx, const real* dy, const real* x, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real slope
+    for i in range(count):
+        slope = (<real> 2 * x[i] + <real> 3) * <real> (1. / 6.)
+        slope = <real> 0 if x[i] <= -3 else slope
+        slope = <real> 1 if x[i] >= 3 else slope
+        dx[i] = dy[i] * slope
+
+
+# ---------------------------------------------------------------- sigmoid
+cdef void sigmoid_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = logistic(x[i])
+
+
+cdef void sigmoid_backward_loop(
+    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        # In this order: dy * y may be beyond real where y is no probability, and dx not.
+        dx[i] = dy[i] * (<real> 1 - y[i]) * y[i]
+
+
+# ---------------------------------------------------------------- tanh
+cdef void tanh_loop(
+    real* y, const real* x, const real* _, double __, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        y[i] = hyperbolic_tangent(x[i])
+
+
+cdef void tanh_backward_loop(
+    real* dx, const real* dy, const real* y, double _, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real t
+    for i in range(count):
+        t = <real> fabs(y[i])   # 1 - t * t in two factors: no product is larger than the last
+        dx[i] = dy[i] * (<real> 1 - t) * (<real> 1 + t)

@@ -18,6 +18,7 @@ from fastcnn.fast._group_norm import GroupNorm
 from fastcnn.fast._layer_norm import LayerNorm
 from fastcnn.fast._local_response_norm import LocalResponseNorm
 from fastcnn.fast._losses import Losses
+from fastcnn.fast._lstm import LSTM
 from fastcnn.fast._matmul import MatMul
 from fastcnn.fast._multiply import Multiply
 from fastcnn.fast._optimizer import Optimizer
@@ -39,6 +40,7 @@ class FastBackend(
     LocalResponseNorm,
     MatMul,
     Dice,
+    LSTM,
     Softmax,
     Dropout,
     Conv2DTranspose,

@@ -59,6 +59,7 @@ from fastcnn.functional._losses import (
     mean_absolute_error,
 )
 from fastcnn.functional._norms import group_norm, layer_norm, local_response_norm
+from fastcnn.functional._recurrent import lstm
 from fastcnn.functional._shapes import (
     depth_to_space,
     expand,
@@ -121,6 +122,7 @@ __all__ = [
     "linear",
     "local_response_norm",
     "log",
+    "lstm",
     "matmul",
     "max_pool2d",
     "maximum",

@@ -39,6 +39,7 @@ from fastcnn.nn._pool import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from fastcnn.nn._recurrent import LSTM
 from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from fastcnn.nn._separable import SeparableConv2D
 from fastcnn.nn._sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, MaxPool1D
@@ -50,6 +51,7 @@ __all__ = [
     "CELU",
     "ELU",
     "GELU",
+    "LSTM",
     "SELU",
     "AdaptiveAvgPool2D",
     "Add",

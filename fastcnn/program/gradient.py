@@ -68,11 +68,16 @@ class _Walk:
 
     def _differentiate(self, node: Node) -> None:
         """Add what makes the gradients of a node's arguments of those of its result."""
+        row = OPS[node.op]
+        if not row.gradients and any(str(name) in self._parts for name in node.results):
+            raise ValueError(
+                f"{node.layer or node.op}: expected ops that have gradients in training, got "
+                f"{node.op}"
+            )
         y = str(node.results[0])
         is_loss = y == self._forward.outputs[-1] and not self._values[y].shape
         if y not in self._needed or not (is_loss or y in self._parts):
             return
-        row = OPS[node.op]
         given = [_listed(node.arguments.get(name)) for name in row.gradients]
         needed = [not self._needed.isdisjoint(names) for names in given]
         if not any(needed):

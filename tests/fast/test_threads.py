@@ -168,6 +168,10 @@ def test_a_batch_is_its_images_one_by_one(
     call = arguments(op, rng, dtype, fast_backend, **size)
     per_image: tuple[str, ...] = ("x", "xs", "a", "logits", "labels", "mask", "sample_weights")
     per_image += {"multiply": ("b",), "dice": ("target",)}.get(op, ())
+    if op == "multiply":
+        per_image += ("b",)
+    if op == "lstm":
+        per_image += ("h0", "c0")
     together = run(fast_backend, op, call)
     step = size["height"] if op in PER_ROW else 1
     count = size["images"]

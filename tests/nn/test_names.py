@@ -205,6 +205,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "DepthwiseConv2D": (3,),
     "Dropout": (0.5,),
     "GroupNorm": (2,),
+    "LSTM": (2,),
     "Model": (X0, X0),
     "Residual": (nn.ReLU(),),
     "Resize2D": (2,),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import NETWORKS
-from layers import IDS, LAYERS, Recorder, sample_network
+from layers import IDS, LAYERS, UNTRAINED, Recorder, sample_network
 from windows import POOLS
 
 from fastcnn import nn
@@ -21,7 +21,7 @@ def test_every_public_layer_is_among_them() -> None:
     classes = [found for found in vars(nn).values() if isinstance(found, type)]
     layers = {cls for cls in classes if issubclass(cls, nn.Module)} - {nn.Module}
     joining = {nn.Model, nn.Add, nn.Multiply, nn.Concat}
-    assert {type(make()) for make, _ in LAYERS} == layers - joining
+    assert {type(make()) for make, _ in (*LAYERS, *UNTRAINED)} == layers - joining
     assert joining <= {type(layer) for make in NETWORKS.values() for layer in make().modules()}
 
 
