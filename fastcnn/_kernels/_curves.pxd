@@ -3,7 +3,8 @@
 from libc.math cimport exp as exp_in_double, expm1 as expm1_in_double, fabs
 
 from fastcnn._kernels._exp cimport (
-    exp_negative, expm1_negative, log1p_fraction, normal_tail, times_exp_negative,
+    exp_negative, expm1_negative, hyperbolic_tangent, log1p_fraction, logistic, normal_tail,
+    times_exp_negative,
 )
 from fastcnn._kernels._finish cimport Parameters
 from fastcnn._kernels._types cimport real
@@ -108,11 +109,8 @@ cdef inline void tanh_loop(
     real* y, const real* x, const real* _, Parameters __, Py_ssize_t count
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real e, t
     for i in range(count):
-        e = expm1_negative(<real> -2 * <real> fabs(x[i]))
-        t = e / (e + <real> 2)
-        y[i] = -t if x[i] > 0 else t
+        y[i] = hyperbolic_tangent(x[i])
 
 
 cdef inline void tanh_backward_loop(
@@ -124,13 +122,6 @@ cdef inline void tanh_backward_loop(
         t = <real> fabs(y[i])   # 1 - t * t in two factors: no product is larger than the last
         dx[i] = dy[i] * (<real> 1 - t) * (<real> 1 + t)
 # ---------------------------------------------------------------- sigmoid
-cdef inline real logistic(real x) noexcept nogil:
-    # The exponent is never positive: e is at most 1, and neither end overflows.
-    cdef real e = exp_negative(-<real> fabs(x))
-    cdef real above = e if x < 0 else <real> 1
-    return above / (<real> 1 + e)
-
-
 cdef inline void sigmoid_loop(
     real* y, const real* x, const real* _, Parameters __, Py_ssize_t count
 ) noexcept nogil:

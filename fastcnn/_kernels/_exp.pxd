@@ -1,6 +1,4 @@
-# e^x, e^x - 1, log(1 + e), and the tail of the normal distribution, as plain expressions without a
-# branch: inlined into a loop, they run in every lane of a vector, which the C library's do not.
-# e^x, e^x - 1, the logistic function, the hyperbolic tangent and the tail of the normal
+# e^x, e^x - 1, log(1 + e), the logistic function, the hyperbolic tangent and the tail of the normal
 # distribution, as plain expressions without a branch: inlined into a loop, they run in every lane
 # of a vector, which the C library's do not.
 #
@@ -141,6 +139,8 @@ cdef inline real log1p_fraction(real e) noexcept nogil:
     t = t * z + <real> (2. / 5.)
     t = t * z + <real> (2. / 3.)
     return start + (s * <real> 2 + s * z * t)
+
+
 cdef inline real logistic(real x) noexcept nogil:
     # The exponent is never positive: e is at most 1, and neither end overflows.
     cdef real e = exp_negative(-<real> fabs(x))

@@ -167,11 +167,8 @@ def test_a_batch_is_its_images_one_by_one(
 ) -> None:
     call = arguments(op, rng, dtype, fast_backend, **size)
     per_image: tuple[str, ...] = ("x", "xs", "a", "logits", "labels", "mask", "sample_weights")
-    per_image += {"multiply": ("b",), "dice": ("target",)}.get(op, ())
-    if op == "multiply":
-        per_image += ("b",)
-    if op == "lstm":
-        per_image += ("h0", "c0")
+    more = {"multiply": ("b",), "dice": ("target",), "lstm": ("h0", "c0")}
+    per_image += more.get(op, ())
     together = run(fast_backend, op, call)
     step = size["height"] if op in PER_ROW else 1
     count = size["images"]

@@ -83,12 +83,10 @@ def test_dtypes_that_are_no_numbers(backend: Any, op: str, name: str) -> None:
         kinds.append("g")
     for kind in kinds:
         refuses(backend, TypeError, op, name, **{name: np.zeros(CALLS[op][name].shape, kind)})
-    optional = name in ("b", "class_weights", "sample_weights")
+    optional = name in ("b", "h0", "c0", "class_weights", "sample_weights")
     optional |= name in ("gamma", "beta") and op.startswith(("layer_norm", "group_norm"))
     if not optional or op in BROADCAST:
-        # Biases, weights of a loss and factors of some norms may be left out.
-    if name not in ("b", "h0", "c0", "class_weights", "sample_weights") or op in BROADCAST:
-        # Biases, first states and weights of a loss may be left out.
+        # Biases, first states, weights of a loss and factors of some norms may be left out.
         refuses(backend, TypeError, op, name, **{name: None})
 
 
