@@ -58,10 +58,10 @@ class LSTM(Linear):
             self._run(product.pack_weights, room, r, None)
         for t in order:
             if room is None:
-                self._run(kernels.linear_few.linear_few, from_h, h, r, None, None, 0.0, threads)
+                self._run(kernels.linear_few.linear_few, from_h, h, r, None, None, threads)
             else:
                 images = _as_image(from_h), _as_image(h)
-                last = 1, 1, threads, True, None, 0.0
+                last = 1, 1, threads, True, None
                 self._run(product.pointwise_conv2d, *images, r, None, room, *last)
             self._run(kernels.lstm.lstm_step, y, h, c, from_x, from_h, t, team)
         return y, h, c

@@ -21,6 +21,7 @@ from fastcnn.onnx import (  # noqa: F401  they enter their operators
     _elementwise,
     _norms,
     _quantized,
+    _sequence,
     _shaping,
     _windows,
 )
