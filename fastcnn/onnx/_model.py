@@ -27,6 +27,7 @@ from fastcnn.onnx import (  # noqa: F401  they enter their operators
 )
 from fastcnn.onnx._call import OPERATORS, Call, Value
 from fastcnn.onnx._constants import NUMPY
+from fastcnn.onnx._parts import headless
 from fastcnn.onnx._tensor import Tensor, channels_last
 
 __all__ = ["OnnxModel", "Weights", "array_of", "run_node"]
@@ -132,6 +133,21 @@ class OnnxModel(Model):
     ) -> OnnxModel:
         """Return the model that config() tells of."""
         return cls(graph, layout, name=name)
+
+    def without_head(self) -> OnnxModel:
+        """Return the network in front of its last dense layer, with copies of the weights.
+
+        Its output are the features that a new head may be trained on. Raises ValueError where the
+        only output does not come from a dense layer: a MatMul or Gemm with weights, and what is
+        added to its result.
+        """
+        self._require_built()
+        graph = headless(self._graph.description)
+        body = OnnxModel(graph, self.layout)
+        body.plan(body._own_shapes())
+        state = self.state_dict()
+        body.adopt({name: state[name] for name in body.shapes()})
+        return body
 
     # ------------------------------------------------------------------ building
     def plan(self, input_shape: Any) -> Any:

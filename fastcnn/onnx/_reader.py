@@ -14,6 +14,7 @@ from fastcnn.onnx._call import OPERATORS
 from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._file import File
 from fastcnn.onnx._model import OnnxModel, run_node
+from fastcnn.onnx._parts import needed
 
 __all__ = ["graph_of"]
 
@@ -48,7 +49,7 @@ def graph_of(file: File, path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     constants = dict(file.constants)
     _require_known(nodes, file, path)
     nodes = list(_folded(nodes, constants, file.opset))
-    nodes = _needed(nodes, file.outputs)
+    nodes = needed(nodes, file.outputs)
     _require_first_results(nodes, file, path)
     layers = _Layers(constants)
     written = [layers.node(node) for node in nodes]
@@ -140,16 +141,6 @@ def _folded(
                 constants[name] = np.asarray(array)
         else:
             yield node
-
-
-def _needed(nodes: list[dict[str, Any]], outputs: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the nodes on which an output depends."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node["outputs"]):
-            kept.append(node)
-            wanted.update(node["inputs"])
-    return kept[::-1]
 
 
 # ---------------------------------------------------------------------- weights

@@ -167,7 +167,7 @@ def test_a_batch_is_its_images_one_by_one(
 ) -> None:
     call = arguments(op, rng, dtype, fast_backend, **size)
     per_image: tuple[str, ...] = ("x", "xs", "a", "logits", "labels", "mask", "sample_weights")
-    more = {"multiply": ("b",), "dice": ("target",), "lstm": ("h0", "c0")}
+    more = {"multiply": ("b",), "dice": ("target",), "lstm": ("h0", "c0"), "where": ("condition",)}
     per_image += more.get(op, ())
     together = run(fast_backend, op, call)
     step = size["height"] if op in PER_ROW else 1
