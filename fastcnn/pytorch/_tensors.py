@@ -82,7 +82,10 @@ def count(value: Any, what: str) -> int:
 
 
 def require_inside(tensor: Tensor) -> Tensor:
-    """Return a tensor that lies in its storage; ValueError for others."""
+    """Return a tensor that lies in its storage, ValueError for others.
+
+    Offset and strides that say nothing become 0: of no numbers, and along an axis of one place.
+    """
     storage, dtype, start, shape, strides = tensor
     if math.prod(max(n, 1) for n in shape) * 8 > _LARGEST:
         raise ValueError(f"it holds a tensor of shape {shape}, which no memory holds")
@@ -93,7 +96,12 @@ def require_inside(tensor: Tensor) -> Tensor:
             f"it holds a tensor of shape {shape} and strides {strides} from {start} on in a "
             f"storage of {size} numbers"
         )
-    return tensor
+    if 0 in shape:
+        start = 0
+    steps = (
+        step if n > 1 and 0 not in shape else 0 for n, step in zip(shape, strides, strict=True)
+    )
+    return tensor._replace(offset=start, strides=tuple(steps))
 
 
 def require_apart(places: Iterable[tuple[int, int]]) -> None:

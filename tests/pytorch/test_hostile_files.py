@@ -7,6 +7,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,39 @@ def test_pickles_that_grow(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_opcodes, "BUDGET", budget)
     for data in (zipped(GROWING[kind]), old_file(pickled(GROWING[kind]), {})):
         assert refused(data, tmp_path, room=budget + 100_000 + len(data) // 4)
+
+
+ONE_HASH = 2**61 - 1  # Python's hash of a multiple of it is 0
+
+
+@pytest.mark.parametrize("kind", ["keys", "strides"])
+def test_numbers_of_one_hash(kind: str, tmp_path: Path) -> None:
+    """A dict of them takes the square of its length."""
+    count = 10_000
+    if kind == "keys":
+        value = b"}(" + b"".join(number(at * ONE_HASH) + b"N" for at in range(count)) + b"u"
+    else:
+        ones = several(*[b"K\x01"] * 14)
+        value = items(
+            {
+                str(at): called(
+                    REBUILD,
+                    STORAGE,
+                    b"K\x00",
+                    ones,
+                    numbers([ONE_HASH * (at >> axis & 1) for axis in range(14)]),
+                    b"N",
+                    b"N",
+                )
+                for at in range(count // 2)
+            }
+        )
+    path = tmp_path / "hostile"
+    path.write_bytes(zipped(value))
+    start = time.perf_counter()
+    with suppress(ValueError):
+        pytorch.load_state(path)
+    assert time.perf_counter() - start < 2
 
 
 @pytest.mark.parametrize(
