@@ -75,6 +75,7 @@ def width_of(dtype: str) -> int:
 
 
 def count(value: Any, what: str) -> int:
+    """Return a whole number that counts something; ValueError for other values."""
     if type(value) is not int or not 0 <= value < _LARGEST:
         got = f"{value}" if type(value) is int else type(value).__name__
         raise ValueError(f"{what}: expected a count, got {got}")
@@ -97,11 +98,9 @@ def require_inside(tensor: Tensor) -> Tensor:
             f"storage of {size} numbers"
         )
     if 0 in shape:
-        start = 0
-    steps = (
-        step if n > 1 and 0 not in shape else 0 for n, step in zip(shape, strides, strict=True)
-    )
-    return tensor._replace(offset=start, strides=tuple(steps))
+        return tensor._replace(offset=0, strides=(0,) * len(shape))
+    steps = (step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
+    return tensor._replace(strides=tuple(steps))
 
 
 def require_apart(places: Iterable[tuple[int, int]]) -> None:
