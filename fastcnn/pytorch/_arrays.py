@@ -66,9 +66,7 @@ def _array_of(tensor: Tensor, data: bytearray, order: Order, *, alone: bool) -> 
         return _widened(np.empty(tensor.shape, kind), tensor.dtype)
     width, storage = kind.itemsize, tensor.storage
     first = storage.start * width_of(storage.dtype) + tensor.offset * width
-    # The stride of an axis of one place may be any.
-    sizes = zip(tensor.shape, tensor.strides, strict=True)
-    strides = tuple(step * width if size > 1 else 0 for size, step in sizes)
+    strides = tuple(step * width for step in tensor.strides)
     view = np.ndarray(tensor.shape, kind.newbyteorder(order), data, first, strides)
     wide = _widened(view, tensor.dtype)
     if wide is not view:

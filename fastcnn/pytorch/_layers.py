@@ -61,11 +61,11 @@ class Twin(NamedTuple):
 
     def from_there(self, array: Array) -> Array:
         """Return PyTorch's array as it is here, perhaps as a view."""
-        here = array.reshape(self.shape_there).transpose(np.argsort(self.axes))
+        there = array.reshape(self.shape_there)
         for axis, order in enumerate(self.orders):
             if order is not None:
-                here = np.take(here, order, axis)
-        return here
+                there = np.take(there, order, self.axes.index(axis))
+        return there.transpose(np.argsort(self.axes))
 
     def to_there(self) -> Array:
         """Return a copy as PyTorch has it."""

@@ -20,6 +20,7 @@ READ_OVER = object()  # in the place of objects that nobody asks for, such as an
 
 BUDGET = 32 << 20  # bytes of all that the pickles of a small file make: enough for 7,000 tensors
 _LONGEST_NAME = 200
+_LARGEST_KEY = 1 << 24
 _LONGEST_INTEGER = 64  # bytes: Python needs the square of its digits to write one down
 _OPCODE, _CONTAINER, _TEXT, _ITEM = 32, 256, 64, 96  # what each takes, about
 
@@ -185,12 +186,15 @@ class Machine:
             self.fill(into, zip(items[::2], items[1::2], strict=True), len(items) // 2)
 
     def fill(self, into: dict[Any, Any], pairs: Any, count: int) -> None:
-        """Put pairs into a dict; its keys are plain, for the hash of nested ones can take ages."""
+        """Put pairs into a dict.
+
+        Keys are texts or small integers. The hash of nested ones can take ages, and thousands of
+        large numbers can be chosen so that all have one hash.
+        """
         self.charge(_ITEM * count)
         for key, value in pairs:
-            if not isinstance(key, (str, int, float, bytes, type(None))):
-                key = READ_OVER
-            into[key] = value
+            plain = isinstance(key, str) or (type(key) is int and 0 <= key < _LARGEST_KEY)
+            into[key if plain else READ_OVER] = value
 
     # ------------------------------------------------------------------ names and calls
     def _named(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from fastcnn._sentences import did_you_mean
@@ -56,7 +57,10 @@ def _tensors(value: dict[str, Any]) -> dict[str, Tensor]:
 
 def _listed(value: dict[Any, Any]) -> str:
     """Return what is in a dict, in words; not what is nested in it, which can be endless."""
-    names = [f"{name!r:.40} ({_kind(each)})" for name, each in list(value.items())[:5]]
+    names = [
+        f"{name!r:.40} ({_kind(each)})" if isinstance(name, (str, int)) else _kind(name)
+        for name, each in islice(value.items(), 5)
+    ]
     return ", ".join(names) + (", ..." if len(value) > 5 else "")
 
 

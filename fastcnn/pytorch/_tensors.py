@@ -75,6 +75,7 @@ def width_of(dtype: str) -> int:
 
 
 def count(value: Any, what: str) -> int:
+    """Return a whole number that counts something; ValueError for other values."""
     if type(value) is not int or not 0 <= value < _LARGEST:
         got = f"{value}" if type(value) is int else type(value).__name__
         raise ValueError(f"{what}: expected a count, got {got}")
@@ -82,7 +83,10 @@ def count(value: Any, what: str) -> int:
 
 
 def require_inside(tensor: Tensor) -> Tensor:
-    """Return a tensor that lies in its storage; ValueError for others."""
+    """Return a tensor that lies in its storage, ValueError for others.
+
+    Offset and strides that say nothing become 0: of no numbers, and along an axis of one place.
+    """
     storage, dtype, start, shape, strides = tensor
     if math.prod(max(n, 1) for n in shape) * 8 > _LARGEST:
         raise ValueError(f"it holds a tensor of shape {shape}, which no memory holds")
@@ -93,7 +97,10 @@ def require_inside(tensor: Tensor) -> Tensor:
             f"it holds a tensor of shape {shape} and strides {strides} from {start} on in a "
             f"storage of {size} numbers"
         )
-    return tensor
+    if 0 in shape:
+        return tensor._replace(offset=0, strides=(0,) * len(shape))
+    steps = (step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
+    return tensor._replace(strides=tuple(steps))
 
 
 def require_apart(places: Iterable[tuple[int, int]]) -> None:

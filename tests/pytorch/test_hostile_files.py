@@ -34,7 +34,6 @@ from torch_files import (
 )
 
 from fastcnn import pytorch
-from fastcnn.pytorch import _opcodes
 
 ROOM = 64 << 20
 SECONDS = 20  # with memory traced, on a crowded machine
@@ -193,72 +192,6 @@ def test_a_view_of_a_storage_outside_of_it(tmp_path: Path) -> None:
         assert "view" in refused(old_file(pickle, {"0": (8, bytes(32))}), tmp_path)
 
 
-# ---------------------------------------------------------------------- too much of it
-def nested(count: int) -> bytes:
-    """A tuple of a tuple of itself: to look at all of it takes 2 ** count steps."""
-    return b")" + b"2\x86" * count
-
-
-ORDERED = named("collections", "OrderedDict")
-GROWING = {
-    "a tuple of itself": nested(100),
-    "a key of itself": b"}" + nested(100) + b"K\x01s",
-    "a value of itself": items({"a": nested(100)}),
-    "lists": b"]" * 40_000,
-    "dicts": b"}" * 40_000,
-    "full dicts": b"}(" + b"".join(number(n) + b"N" for n in range(40_000)) + b"u",
-    "marks": b"(" * 40_000,
-    "depth": b"]" * 4_000 + b"a" * 3_999,
-    "depth of tuples": b")" + b"\x85" * 4_000,
-    "a long way to nothing": b"N0" * 100_000,
-    "numbers": b"J\x01\x02\x03\x04" * 40_000,
-    "a large memo": b"N" + b"".join(b"r" + struct.pack("<I", at) for at in range(30_000)),
-    "a long text": text("é" * 300_000),
-    "texts": text("a" * 1000) * 2_000,
-    "a tuple of many": b"(" + b"N" * 40_000 + b"tq\x00" + b"h\x00\x85" * 4_000,
-    "calls": (ORDERED + b")R") * 10_000,
-    "calls of a list": b"](" + b"](K\x01Ne" * 999 + b"eq\x00" + (ORDERED + b"h\x00\x85R") * 99,
-    "tensors": b"".join(tensor(STORAGE, [1] * 30, [0] * 30) for _ in range(700)),
-    "storages": STORAGE * 4_000,
-}
-
-
-@pytest.mark.parametrize("kind", GROWING)
-def test_pickles_that_grow(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an opcode is charged is what it takes, or more."""
-    budget = 1 << 20
-    monkeypatch.setattr(_opcodes, "BUDGET", budget)
-    for data in (zipped(GROWING[kind]), old_file(pickled(GROWING[kind]), {})):
-        assert refused(data, tmp_path, room=budget + 100_000 + len(data) // 4)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"]" * 1_000_000,
-        b"\x8b" + struct.pack("<i", 1_000_000) + bytes(1_000_000),
-        b"\x8b" + struct.pack("<i", -1),
-        b"\x8d" + struct.pack("<Q", 2**63),
-        b"B" + struct.pack("<I", 2**31),
-        b"\x80\xff",
-    ],
-)
-def test_counts_that_are_too_large(value: bytes, tmp_path: Path) -> None:
-    assert refused(zipped(value), tmp_path)
-
-
-def test_a_text_of_less_than_nothing(tmp_path: Path) -> None:
-    value = b"T" + struct.pack("<i", -5)
-    assert refused(zipped(value), tmp_path) == "its pickle holds a text of less than no bytes"
-
-
-def test_a_header_that_grows(tmp_path: Path) -> None:
-    for data in (b'{"a":' + b"[" * 100_000, b'{"a":[' + b"[]," * 3_000_000 + b"1]}"):
-        assert refused(struct.pack("<Q", len(data)) + data, tmp_path)
-    small = b'{"a":[' + b"[]," * 600_000 + b"1]}"
-    assert "expected an object" in refused(struct.pack("<Q", len(small)) + small, tmp_path)
-
-
 # ---------------------------------------------------------------------- archives
 def test_an_entry_that_claims_gigabytes(tmp_path: Path) -> None:
     whole = honest()["archive"]
@@ -337,6 +270,13 @@ def test_an_old_file_that_lies_of_its_storages(tmp_path: Path) -> None:
         ({"0": (8, bytes(32)), "1": (8, bytes(32))}, "it lists the storage '1'"),
     ]:
         assert message in refused(old_file(pickle, storages), tmp_path)
+
+
+def test_a_header_that_grows(tmp_path: Path) -> None:
+    for data in (b'{"a":' + b"[" * 100_000, b'{"a":[' + b"[]," * 3_000_000 + b"1]}"):
+        assert refused(struct.pack("<Q", len(data)) + data, tmp_path)
+    small = b'{"a":[' + b"[]," * 600_000 + b"1]}"
+    assert "expected an object" in refused(struct.pack("<Q", len(small)) + small, tmp_path)
 
 
 @pytest.mark.parametrize(
