@@ -40,6 +40,7 @@ class GroupNorm(Scaled):
         if y.size:
             kernels = self._load(x).group_norm
             parts, width = kernels.group_norm_sizes(*pixels.shape[1:])
+            threads = self._team(x)
             self._run(
                 kernels.group_norm,
                 y.reshape(pixels.shape),
@@ -50,9 +51,9 @@ class GroupNorm(Scaled):
                 epsilon,
                 self._empty((len(x), 1 + parts, 2 * groups), np.dtype(np.float64)),
                 self._empty((len(x), 3, width), x.dtype),
-                self._empty((self._team(x), 5 * width), x.dtype),
+                self._empty((threads, 5 * width), x.dtype),
                 self._empty((len(x),), np.dtype(np.uint8)),
-                self._team(x),
+                threads,
                 _wide.group_norm,
             )
         return y
@@ -81,7 +82,7 @@ class GroupNorm(Scaled):
         dgamma, dbeta = self._empty(channels, x.dtype), self._empty(channels, x.dtype)
         kernels = self._load(x).group_norm
         parts, width = kernels.group_norm_sizes(*pixels.shape[1:])
-        wide = np.dtype(np.float64)
+        wide, threads = np.dtype(np.float64), self._team(x)
         self._run(
             kernels.group_norm_backward,
             dx.reshape(pixels.shape),
@@ -95,9 +96,9 @@ class GroupNorm(Scaled):
             self._empty((len(x), 1 + parts, 2 * groups + 2 * len(gamma)), wide),
             self._empty((2, len(gamma)), wide),
             self._empty((len(x), 4, width), x.dtype),
-            self._empty((self._team(x), 5 * width), x.dtype),
+            self._empty((threads, 5 * width), x.dtype),
             self._empty((len(x),), np.dtype(np.uint8)),
-            self._team(x),
+            threads,
             _wide.group_norm_backward,
         )
         return dx, dgamma, dbeta
