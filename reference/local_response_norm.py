@@ -74,9 +74,9 @@ def local_response_norm_backward(
         base = _base(x, c, size, alpha, k)
         dx[..., c] += dy[..., c] / base**beta
         # d(base**-beta) = -beta * base**-beta / base * d(base)
-        slope = dy[..., c] * x[..., c] / base**beta * (-beta / base)
+        slope = dy[..., c] * x[..., c] / base**beta * (alpha / size / base) * (-2 * beta)
         for j in _window(c, size, x.shape[-1]):
-            dx[..., j] += slope * (2 * alpha / size * x[..., j])
+            dx[..., j] += slope * x[..., j]
     return rounded(dx, dtype)
 
 

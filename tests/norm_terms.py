@@ -64,8 +64,8 @@ def _response_backward(
     dy, x, size, beta = np.abs(call["dy"]), np.abs(call["x"]), call["size"], call["beta"]
     factor, before, behind = call["alpha"] / size, (size - 1) // 2, size // 2
     base = call["k"] + factor * _windows(x**2, before, behind)
-    slope = dy * x / base**beta / base
-    return (dy / base**beta + 2 * factor * beta * x * _windows(slope, behind, before),)
+    slope = dy * x / base**beta * (factor / base)
+    return (dy / base**beta + 2 * beta * x * _windows(slope, behind, before),)
 
 
 NORM_TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]]] = {

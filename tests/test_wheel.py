@@ -83,7 +83,7 @@ def editable(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # ---------------------------------------------------------------------- contents
 def test_the_wheel_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size <= 6_000_000  # as README.md says
+    assert wheel.stat().st_size <= 7_000_000  # as README.md says
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

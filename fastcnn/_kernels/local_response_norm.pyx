@@ -71,7 +71,7 @@ cdef void response_backward_rows(
     real_out dx, double* room, const real* dy, const real* x, Py_ssize_t size, double factor,
     double beta, double k, Py_ssize_t rows, Py_ssize_t C,
 ) noexcept nogil:
-    """dx = dy * power - 2 * factor * beta * x * the sum of dy * x * power / base.
+    """dx = dy * power - 2 * beta * x * the sum of dy * x * power * factor / base.
 
     The sum is over the channels whose windows hold this one.
     """
@@ -83,13 +83,13 @@ cdef void response_backward_rows(
         bases(total, x, size, factor, k, C)
         powers(power, total, beta, C)
         for c in range(C):
-            slope[c] = <double> dy[c] * x[c] * power[c] / total[c]
+            slope[c] = <double> dy[c] * x[c] * power[c] * (factor / total[c])
             total[c] = 0
         for away in range(first, last + 1):
             for c in range(max(0, -away), min(C, C - away)):
                 total[c] += slope[c + away]
         for c in range(C):
-            dx[c] = <real> (dy[c] * power[c] - 2 * factor * beta * x[c] * total[c])
+            dx[c] = <real> (dy[c] * power[c] - 2 * beta * x[c] * total[c])
         dx, dy, x = dx + C, dy + C, x + C
 
 

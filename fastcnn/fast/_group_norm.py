@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from fastcnn._checks import rank, same_shape
 from fastcnn._options import divides, number
 from fastcnn._types import Array
+from fastcnn.fast import _wide
 from fastcnn.fast._layer_norm import Scaled, check_rows
 
 __all__ = ["GroupNorm"]
@@ -39,7 +40,7 @@ class GroupNorm(Scaled):
         if y.size:
             kernels = self._load(x).group_norm
             parts, width = kernels.group_norm_sizes(*pixels.shape[1:])
-            wide = np.dtype(np.float64)
+            threads = self._team(x)
             self._run(
                 kernels.group_norm,
                 y.reshape(pixels.shape),
@@ -48,9 +49,12 @@ class GroupNorm(Scaled):
                 beta,
                 groups,
                 epsilon,
-                self._empty((len(x), parts, 2 * groups + 2 * width), wide),
-                self._empty((len(x), 3, width), wide),
-                self._team(x),
+                self._empty((len(x), 1 + parts, 2 * groups), np.dtype(np.float64)),
+                self._empty((len(x), 3, width), x.dtype),
+                self._empty((threads, 5 * width), x.dtype),
+                self._empty((len(x),), np.dtype(np.uint8)),
+                threads,
+                _wide.group_norm,
             )
         return y
 
@@ -78,7 +82,7 @@ class GroupNorm(Scaled):
         dgamma, dbeta = self._empty(channels, x.dtype), self._empty(channels, x.dtype)
         kernels = self._load(x).group_norm
         parts, width = kernels.group_norm_sizes(*pixels.shape[1:])
-        wide = np.dtype(np.float64)
+        wide, threads = np.dtype(np.float64), self._team(x)
         self._run(
             kernels.group_norm_backward,
             dx.reshape(pixels.shape),
@@ -89,9 +93,13 @@ class GroupNorm(Scaled):
             gamma,
             groups,
             epsilon,
-            self._empty((len(x), parts, 2 * groups + 3 * width), wide),
-            self._empty((len(x) + 1, 4, width), wide),
-            self._team(x),
+            self._empty((len(x), 1 + parts, 2 * groups + 2 * len(gamma)), wide),
+            self._empty((2, len(gamma)), wide),
+            self._empty((len(x), 4, width), x.dtype),
+            self._empty((threads, 5 * width), x.dtype),
+            self._empty((len(x),), np.dtype(np.uint8)),
+            threads,
+            _wide.group_norm_backward,
         )
         return dx, dgamma, dbeta
 

@@ -105,6 +105,7 @@ class LayerNorm(Scaled):
             gamma,
             epsilon,
             self._empty((parts, 2, width), np.dtype(np.float64)),
+            self._empty((parts, 2 * width), x.dtype),
             self._team(x),
         )
         return dx, dgamma, dbeta

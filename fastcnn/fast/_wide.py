@@ -22,6 +22,8 @@ __all__ = [
     "batch_norm_inference",
     "batch_norm_relu_max_pool2d",
     "batch_norm_relu_max_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
 ]
 
 _silent = np.errstate(all="ignore")
@@ -164,3 +166,47 @@ def batch_norm_relu_max_pool2d_backward(
         at = dz[:, top :: window[0], left :: window[1]][:, : dy.shape[1], : dy.shape[2]]
         at[...] = np.where(argmax == place, dy, 0)
     batch_norm_backward(dx, dgamma, dbeta, dz, x, *others)
+
+
+# ---------------------------------------------------------------------- group normalization
+def _normalized(x: Any, groups: int, epsilon: float) -> tuple[Array, Array]:
+    """Return x (N, P, C) as (N, P, G, C // G), normalized, and what it was divided by."""
+    x = np.asarray(x, np.float64)
+    x = x.reshape(*x.shape[:2], groups, -1)
+    x = x - x.mean(axis=(1, 3), keepdims=True)
+    root = np.sqrt((x**2).mean(axis=(1, 3), keepdims=True) + epsilon)
+    return x / root, root
+
+
+@_silent
+def group_norm(
+    y: Any, x: Any, gamma: Any, beta: Any, groups: int, epsilon: float, narrow: Any
+) -> None:
+    """Write y of the samples that are narrow."""
+    samples = np.asarray(narrow) != 0
+    normal, _ = _normalized(np.asarray(x)[samples], groups, epsilon)
+    normal = normal.reshape(*normal.shape[:2], -1)
+    np.asarray(y)[samples] = normal * np.asarray(gamma, np.float64) + np.asarray(beta)
+
+
+@_silent
+def group_norm_backward(
+    dx: Any,
+    dgamma: Any,
+    dbeta: Any,
+    dy: Any,
+    x: Any,
+    gamma: Any,
+    groups: int,
+    epsilon: float,
+    narrow: Any,
+) -> None:
+    """Write dx of the samples that are narrow, and the other gradients, which are sums over all."""
+    samples = np.asarray(narrow) != 0
+    normal, root = _normalized(x, groups, epsilon)
+    dy = np.asarray(dy, np.float64)
+    np.asarray(dgamma)[...] = np.sum(dy * normal.reshape(dy.shape), axis=(0, 1))
+    np.asarray(dbeta)[...] = np.sum(dy, axis=(0, 1))
+    g = (dy * np.asarray(gamma, np.float64)).reshape(normal.shape)
+    offset, slope = (np.mean(each, axis=(1, 3), keepdims=True) for each in (g, g * normal))
+    np.asarray(dx)[samples] = ((g - offset - normal * slope) / root).reshape(dy.shape)[samples]

@@ -111,6 +111,31 @@ def test_a_mean_of_1000_costs_no_digits(op: str, shape: Any, backend: Any, rng: 
     np.testing.assert_allclose(y, expected, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("op", "shape", "given"),
+    [
+        ("layer_norm", (3, 20000), {}),
+        ("group_norm", (3, 40000), {"groups": 2}),
+        ("group_norm", (2, 90, 60, 4), {"groups": 2}),
+        ("group_norm", (2, 100, 90, 3), {"groups": 3}),
+    ],
+)
+def test_a_first_number_that_is_far_off_costs_no_digits(
+    op: str, shape: Any, given: Any, backend: Any, rng: Any
+) -> None:
+    """The kernels take it for the center of their sums, and the mean is as far from it as it is."""
+    x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    x[(0,) * len(shape)] = 3e6
+    x[(1,) + (0,) * (len(shape) - 1)] = 300
+    wide = x.astype(np.float64), dy.astype(np.float64)
+    y, expected = (getattr(backend, op)(each, **given) for each in (x, wide[0]))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    backward = getattr(backend, f"{op}_backward")
+    found, wanted = backward(dy, x, **given), backward(wide[1], wide[0], **given)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+
+
 @pytest.mark.parametrize("op", ["layer_norm", "group_norm"])
 @pytest.mark.parametrize("value", [0, 7, -0.1, 1e-30])
 def test_a_constant_row_is_all_beta(op: str, value: float, backend: Any, dtype: Any) -> None:
