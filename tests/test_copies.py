@@ -92,6 +92,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Add": nn.Add,
     "Multiply": nn.Multiply,
     "Concat": lambda: nn.Concat(0),
+    **{cls.__name__: cls for cls in (nn.Subtract, nn.Divide, nn.Maximum, nn.Minimum, nn.MatMul)},
+    "Split": lambda: nn.Split((1, 2), 0),
     "Parameter": parameter,
     "Buffer": buffer,
     "sample network": lambda: built(sample_network(), (28, 28, 1)),

@@ -45,6 +45,8 @@ ABSENT = [
     ("nn", "Concatenate", "nn.concat([a, b]), or nn.Concat()([a, b]), joins symbols"),
     ("nn", "cat", "nn.concat([a, b]), or nn.Concat()([a, b]), joins symbols"),
     ("nn", "mul", "did you mean nn.Multiply?"),
+    ("nn", "ZeroPadding2D", "did you mean nn.Pad2D?"),
+    ("nn", "PixelShuffle", 'nn.DepthToSpace(block, mode="CRD") is it'),
     ("nn", "InputLayer", "did you mean nn.Input?"),
     ("nn", "functional", "fastcnn.functional has the ops"),
     ("nn", "CrossEntropyLoss", "did you mean fastcnn.losses.CrossEntropy?"),

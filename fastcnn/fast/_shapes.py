@@ -95,7 +95,7 @@ class Shapes(MemoryBound):
         (x,) = float_arrays(op, x=x)
         ends = widths_of(widths, f"{op}: widths", x.ndim)
         filling = real(value, f"{op}: value")
-        y = self._result(op, "widths", padded(x.shape, ends, mode, op), x.dtype)
+        y = self._result(op, "widths", padded(x.shape, ends, mode, f"{op}: widths"), x.dtype)
         self._run(_pad_into, y, x, ends, mode, filling)
         return y
 
@@ -111,7 +111,7 @@ class Shapes(MemoryBound):
         (dy,) = float_arrays(op, dy=dy)
         x_shape = shape_of(x_shape, f"{op}: x_shape", 0)
         ends = widths_of(widths, f"{op}: widths", len(x_shape))
-        _same(op, dy, padded(x_shape, ends, mode, op))
+        _same(op, dy, padded(x_shape, ends, mode, f"{op}: widths"))
         if mode == "constant":
             return self._written(op, "x_shape", dy[_index(_inside(x_shape, ends))])
         dx = self._empty(x_shape, dy.dtype)

@@ -21,10 +21,38 @@ from fastcnn.nn._conv import Conv2D, DepthwiseConv2D
 from fastcnn.nn._dense import Dense, Flatten
 from fastcnn.nn._dropout import Dropout
 from fastcnn.nn._graph import Model
-from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
+from fastcnn.nn._merge import (
+    Add,
+    Concat,
+    Divide,
+    MatMul,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    concat,
+    divide,
+    matmul,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._shape import (
+    Cropping2D,
+    DepthToSpace,
+    Pad2D,
+    Permute,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    split,
+)
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -39,8 +67,11 @@ __all__ = [
     "Concat",
     "Conv2D",
     "Conv2DTranspose",
+    "Cropping2D",
     "Dense",
+    "DepthToSpace",
     "DepthwiseConv2D",
+    "Divide",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2D",
@@ -48,21 +79,37 @@ __all__ = [
     "HardSwish",
     "Input",
     "LeakyReLU",
+    "MatMul",
     "MaxPool2D",
+    "Maximum",
+    "Minimum",
     "Model",
     "Module",
     "Multiply",
+    "Pad2D",
     "Parameter",
+    "Permute",
     "ReLU",
+    "Reshape",
     "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Slice",
     "Softmax",
+    "SpaceToDepth",
+    "Split",
+    "Subtract",
     "Symbol",
     "Tanh",
     "UpSample2D",
     "add",
     "concat",
+    "divide",
+    "matmul",
+    "maximum",
+    "minimum",
     "multiply",
+    "split",
+    "subtract",
 ]
