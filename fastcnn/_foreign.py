@@ -70,7 +70,6 @@ NAMES: Final[dict[str, str]] = {
     "functional.dense": "functional.linear",
     "functional.flatten": "x.reshape(len(x), -1) flattens images",
     "globalavgpool": "functional.global_avg_pool2d",
-    "logsoftmax": "cross_entropy takes logits; np.log of softmax(x) is it",
     "maxpool": "functional.max_pool2d",
     "mul": "functional.multiply",
     "onehot": "cross_entropy takes integer labels; np.eye(classes)[labels] is it",

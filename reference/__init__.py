@@ -97,7 +97,7 @@ from .reduce import (
     reduce_sum_backward,
 )
 from .reshape import reshape, reshape_backward
-from .softmax import softmax, softmax_backward
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from .strided_slice import strided_slice, strided_slice_backward
 from .take import take, take_backward
@@ -148,6 +148,8 @@ __all__ = [
     "linear_backward",
     "log",
     "log_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "matmul",
     "matmul_backward",
     "max_pool2d",

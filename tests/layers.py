@@ -60,6 +60,8 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.Sigmoid(), (3, 2)),
     (lambda: nn.Tanh(), (3, 2)),
     (lambda: nn.Softmax(), (3, 4)),
+    (lambda: nn.Softmax(0), (3, 2, 4)),
+    (lambda: nn.LogSoftmax(-2), (3, 4)),
     (lambda: nn.Residual(nn.Conv2D(2, 3, padding=1, activation="gelu")), (3, 4, 2)),
     (
         lambda: nn.Residual(

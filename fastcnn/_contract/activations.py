@@ -71,6 +71,12 @@ class Activations(Protocol):
     def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         """Return y * (dy - sum(dy * y)) over the last axis; y is what softmax returned."""
 
+    def log_softmax(self, x: ArrayLike) -> Array:
+        """Return x - log(sum(exp(x))) over the last axis, stable for any finite x."""
+
+    def log_softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        """Return dy - exp(y) * sum(dy) over the last axis; y is what log_softmax returned."""
+
 
 ROWS = dict.fromkeys(
     (
@@ -83,6 +89,7 @@ ROWS = dict.fromkeys(
         "sigmoid",
         "tanh",
         "softmax",
+        "log_softmax",
     ),
     Op(("y",), ("x",), same),
 )

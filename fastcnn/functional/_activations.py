@@ -8,7 +8,18 @@ from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.functional._call import backend_of, with_names
 
-__all__ = ["elu", "gelu", "hard_swish", "leaky_relu", "relu", "sigmoid", "silu", "softmax", "tanh"]
+__all__ = [
+    "elu",
+    "gelu",
+    "hard_swish",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+]
 
 
 @with_names()
@@ -65,3 +76,9 @@ def tanh(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
 def softmax(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return exp(x) / sum(exp(x)) over the last axis."""
     return backend_of(backend).softmax(x)
+
+
+@with_names()
+def log_softmax(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x - log(sum(exp(x))) over the last axis."""
+    return backend_of(backend).log_softmax(x)
