@@ -206,8 +206,12 @@ class _OverAxis(Activation):
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
     ) -> tuple[Array, ArrayBackward]:
-        op, op_backward = (getattr(backend, f"{self._op}{way}") for way in ("", "_backward"))
-        last = x.ndim - 1
+        op, last = getattr(backend, self._op), x.ndim - 1
+
+        def op_backward(dy: Array, y: Array) -> Array:
+            dx: Array = getattr(backend, f"{self._op}_backward")(dy, y)
+            return dx
+
         at = self._at(last) + 1
         if at == last:
             y = op(x)

@@ -200,11 +200,16 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "Conv2D": (2, 3),
     "Conv2DTranspose": (2, 3),
     "Dense": (2,),
+    "DepthToSpace": (2,),
     "DepthwiseConv2D": (3,),
     "Dropout": (0.5,),
     "Model": (X0, X0),
+    "Permute": ((2, 1),),
+    "Reshape": ((-1,),),
     "Residual": (nn.ReLU(),),
     "Sequential": ([nn.ReLU()],),
+    "SpaceToDepth": (2,),
+    "Split": ((1, 2),),
 }
 
 
