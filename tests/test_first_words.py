@@ -268,8 +268,8 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
     (lambda: nn.Dropout(p=0.5), "Dropout(rate, *, name=None)", unknown("p", "did you mean rate?")),
     (
         lambda: nn.Softmax(dim=1),
-        "Softmax(*, name=None)",
-        unknown("dim", "it goes over the last axis"),
+        "Softmax(axis=-1, *, name=None)",
+        unknown("dim", "did you mean axis?"),
     ),
     (
         lambda: losses.CrossEntropy(from_logits=True),
