@@ -3,6 +3,7 @@
 include "activations.pyx"
 include "erf.pyx"
 include "softmax.pyx"
+include "row_sums.pyx"
 include "losses.pyx"
 include "dropout.pyx"
 include "optimizer.pyx"

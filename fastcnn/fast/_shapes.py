@@ -1,4 +1,7 @@
-"""What moves numbers about: views of NumPy's, written out, and what pads add."""
+"""What moves numbers about: views of NumPy's, written out, and what pads add.
+
+NumPy's copies took no longer than those of a kernel did, tile by tile.
+"""
 
 from __future__ import annotations
 
