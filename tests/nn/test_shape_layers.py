@@ -146,7 +146,7 @@ def test_a_reshape_is_a_view_in_a_plan() -> None:
 
 
 class OfAll(nn.Module):
-    """A layer of one's own, in whose midst is a number of the whole batch."""
+    """A layer of one's own, in whose midst is a number of the whole batch, and one for nobody."""
 
     traceable = True
 
@@ -154,6 +154,7 @@ class OfAll(nn.Module):
         return input_shape
 
     def forward(self, x: Any, backend: Any, **options: Any) -> Any:
+        backend.reduce_max(x)
         return backend.multiply(x, backend.exp(backend.reduce_mean(x)))
 
 
