@@ -193,7 +193,7 @@ def parts() -> nn.Model:
     top, bottom = nn.split(nn.subtract(a, b), [2, 4], axis=0)
     low = nn.Pad2D(((0, 2), (0, 0)))(nn.Tanh()(top))
     gate = nn.Conv2D(1, 1, activation="sigmoid")(bottom)
-    return nn.Model(x, head(nn.divide(low, gate)))
+    return nn.Model(x, head(nn.power(nn.Function("sqrt")(gate), nn.divide(low, gate))))
 
 
 def attention() -> nn.Model:

@@ -21,6 +21,7 @@ from fastcnn.nn._container import Residual, Sequential
 from fastcnn.nn._conv import Conv2D, DepthwiseConv2D
 from fastcnn.nn._dense import Dense, Flatten
 from fastcnn.nn._dropout import Dropout
+from fastcnn.nn._function import Function, Reduce, Take
 from fastcnn.nn._graph import Model
 from fastcnn.nn._merge import (
     Add,
@@ -30,6 +31,7 @@ from fastcnn.nn._merge import (
     Maximum,
     Minimum,
     Multiply,
+    Power,
     Subtract,
     add,
     concat,
@@ -38,6 +40,7 @@ from fastcnn.nn._merge import (
     maximum,
     minimum,
     multiply,
+    power,
     subtract,
 )
 from fastcnn.nn._module import Module
@@ -75,6 +78,7 @@ __all__ = [
     "Divide",
     "Dropout",
     "Flatten",
+    "Function",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "HardSwish",
@@ -91,7 +95,9 @@ __all__ = [
     "Pad2D",
     "Parameter",
     "Permute",
+    "Power",
     "ReLU",
+    "Reduce",
     "Reshape",
     "Residual",
     "Sequential",
@@ -103,6 +109,7 @@ __all__ = [
     "Split",
     "Subtract",
     "Symbol",
+    "Take",
     "Tanh",
     "UpSample2D",
     "add",
@@ -112,6 +119,7 @@ __all__ = [
     "maximum",
     "minimum",
     "multiply",
+    "power",
     "split",
     "subtract",
 ]

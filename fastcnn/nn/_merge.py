@@ -23,6 +23,7 @@ __all__ = [
     "Maximum",
     "Minimum",
     "Multiply",
+    "Power",
     "Subtract",
     "add",
     "concat",
@@ -31,6 +32,7 @@ __all__ = [
     "maximum",
     "minimum",
     "multiply",
+    "power",
     "subtract",
 ]
 
@@ -132,6 +134,12 @@ class Divide(Multiply):
     """y = a / b, of two inputs of one shape or with axes of length 1, which are repeated."""
 
     _op, _most = "divide", 2
+
+
+class Power(Multiply):
+    """y = a**b, of two inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op, _most = "power", 2
 
 
 class Maximum(Multiply):
@@ -245,6 +253,13 @@ def subtract(a: Symbol, b: Symbol) -> Symbol:
 def divide(a: Symbol, b: Symbol) -> Symbol:
     """Return the quotient of two symbols: Divide called on them."""
     result: Symbol = Divide()(_several((a, b), "divide(a, b)"))
+    return result
+
+
+@explained
+def power(a: Symbol, b: Symbol) -> Symbol:
+    """Return one symbol to the power of another: Power called on them."""
+    result: Symbol = Power()(_several((a, b), "power(a, b)"))
     return result
 
 

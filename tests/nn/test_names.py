@@ -203,13 +203,16 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "DepthToSpace": (2,),
     "DepthwiseConv2D": (3,),
     "Dropout": (0.5,),
+    "Function": ("exp",),
     "Model": (X0, X0),
     "Permute": ((2, 1),),
+    "Reduce": ("mean",),
     "Reshape": ((-1,),),
     "Residual": (nn.ReLU(),),
     "Sequential": ([nn.ReLU()],),
     "SpaceToDepth": (2,),
     "Split": ((1, 2),),
+    "Take": ((0,),),
 }
 
 

@@ -34,6 +34,10 @@ def test_by_hand(backend: Any, rng: np.random.Generator) -> None:
         (nn.Cropping2D(((0, 1), (2, 0))), x[:, :-1, 2:]),
         (nn.Slice((0, None, -1), (9, -1, None), (2, None, -3)), x[:, ::2, :-1, ::-3]),
         (nn.Slice(steps=[1, 2, 1]), x[:, :, ::2]),
+        (nn.Take((1, -1), 1), x[:, :, [1, -1]]),
+        (nn.Reduce("max", (0, 1)), x.max((1, 2))),
+        (nn.Reduce("min", keepdims=True), x.min((1, 2, 3), keepdims=True)),
+        (nn.Function("abs"), np.abs(x)),
     ]:
         np.testing.assert_array_equal(given(layer, x, backend), expected, err_msg=repr(layer))
     parts = given(nn.Split((1, 5, 2)), x, backend)
@@ -115,6 +119,14 @@ IMAGE = (4, 6, 8)
         (lambda: nn.Slice((1,)).build(IMAGE), r"Slice: starts: expected one for each of 3 axes"),
         (lambda: nn.Slice((4, 0, 0)).build(IMAGE), r"Slice: stops: .* that is not empty"),
         (lambda: nn.Slice(None, None, (0, 1, 1)).build(IMAGE), r"Slice: steps: expected none of 0"),
+        (lambda: nn.Take(1), r"Take: indices: expected a shape"),
+        (lambda: nn.Take((8,)).build(IMAGE), r"Take: indices: expected integers from -8 to 7"),
+        (lambda: nn.Take((0,), 3).build(IMAGE), r"Take: axis: expected an integer from -3 to 2"),
+        (lambda: nn.Reduce("median"), r'Reduce: how: expected one of "sum"'),
+        (lambda: nn.Reduce("sum", 1.0), r"Reduce: axis: expected an integer"),
+        (lambda: nn.Reduce("sum", 3).build(IMAGE), r"Reduce: axis: expected an integer from -3"),
+        (lambda: nn.Reduce("sum", (1, -2)).build(IMAGE), r"Reduce: axis: expected each axis once"),
+        (lambda: nn.Function("sin"), r'Function: function: expected one of "exp"'),
         (lambda: nn.Split((8,)), r"Split: sizes: expected two at least"),
         (lambda: nn.Split(2), r"Split: sizes: expected a shape"),
         (lambda: nn.Split((3, 4)).build(IMAGE), r"Split: sizes: expected a sum of 8"),
