@@ -14,9 +14,12 @@ from fastcnn._options import choice, integer, shape_of, shown
 from fastcnn._types import Shape
 
 __all__ = [
+    "BLOCK_MODES",
+    "PAD_MODES",
     "Widths",
     "axes_of",
     "axis_of",
+    "bounds_of",
     "expanded",
     "from_blocks",
     "indices_of",
@@ -25,6 +28,7 @@ __all__ = [
     "padded",
     "reduced",
     "reshaped",
+    "sliced",
     "slices_of",
     "to_blocks",
     "widths_of",
@@ -124,44 +128,54 @@ def widths_of(value: Any, where: str, rank: int) -> Widths:
     return tuple((integer(pair[0], where, 0), integer(pair[1], where, 0)) for pair in pairs)
 
 
-def padded(x_shape: Shape, widths: Widths, mode: Any, op: str) -> Shape:
-    """Return a padded shape; ValueError for a mode that finds too little to copy."""
-    choice(mode, f"{op}: mode", PAD_MODES)
+def padded(x_shape: Shape, widths: Widths, mode: Any, where: str) -> Shape:
+    """Return a padded shape; ValueError for a mode that finds too little to copy.
+
+    where: "op: widths".
+    """
+    choice(mode, f"{where.partition(':')[0]}: mode", PAD_MODES)
     for axis, (size, ends) in enumerate(zip(x_shape, widths, strict=True)):
-        if (mode == "reflect" and max(ends) >= max(size, 1)) or (
-            mode == "edge" and size == 0 < max(ends)
-        ):
+        if mode == "edge" and size == 0 < max(ends):
+            raise ValueError(f"{where}: expected none along the empty axis {axis}, got {ends}")
+        if mode == "reflect" and max(ends) >= max(size, 1):
             raise ValueError(
-                f"{op}: widths: expected fewer than the {size} places of axis {axis} in mode "
-                f'"{mode}", got {ends}'
-                if size
-                else f"{op}: widths: expected none along axis {axis}, which has no places to copy, "
+                f'{where}: expected fewer than the {size} places of axis {axis} in mode "reflect", '
                 f"got {ends}"
             )
-    return tuple(before + size + after
-                 for size, (before, after) in zip(x_shape, widths, strict=True))  # fmt: skip
+    sizes = zip(x_shape, widths, strict=True)
+    return tuple(before + size + after for size, (before, after) in sizes)
 
 
 # ---------------------------------------------------------------------- what is picked
 def slices_of(x_shape: Shape, starts: Any, stops: Any, steps: Any, op: str) -> tuple[slice, ...]:
     """Return the slice of each axis; None stands for what it does in Python's own."""
-    rank = len(x_shape)
-    parts = [_bounds(starts, f"{op}: starts", rank), _bounds(stops, f"{op}: stops", rank)]
-    step_sizes = _bounds(steps, f"{op}: steps", rank)
-    if 0 in step_sizes:
+    rank, parts = len(x_shape), []
+    for name, value in (("starts", starts), ("stops", stops), ("steps", steps)):
+        numbers = bounds_of(value, f"{op}: {name}")
+        if numbers is not None and len(numbers) != rank:
+            raise ValueError(
+                f"{op}: {name}: expected one for each of {rank} axes, got {shown(value)}"
+            )
+        parts.append((None,) * rank if numbers is None else numbers)
+    if 0 in parts[2]:
         raise ValueError(f"{op}: steps: expected none of 0, got {shown(steps)}")
-    return tuple(map(slice, *parts, step_sizes))
+    return tuple(map(slice, *parts))
 
 
-def _bounds(value: Any, where: str, rank: int) -> tuple[int | None, ...]:
+def bounds_of(value: Any, where: str) -> tuple[int | None, ...] | None:
+    """Return the numbers of slices, each an integer of any size or None; None for none at all."""
     if value is None:
-        return (None,) * rank
-    numbers = _sequence(value, where, "integers")
-    if len(numbers) != rank:
-        raise ValueError(f"{where}: expected one for each of {rank} axes, got {shown(value)}")
+        return None
     return tuple(
-        None if each is None else integer(each, where, -(2**63), any_size=True) for each in numbers
+        None if each is None else integer(each, where, -(2**63), any_size=True)
+        for each in _sequence(value, where, "integers")
     )
+
+
+def sliced(x_shape: Shape, slices: tuple[slice, ...]) -> Shape:
+    """Return the shape of what slices take."""
+    sizes = zip(slices, x_shape, strict=True)
+    return tuple(len(range(*one.indices(size))) for one, size in sizes)
 
 
 def indices_of(value: Any, where: str, size: int) -> Shape:

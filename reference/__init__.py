@@ -122,7 +122,7 @@ from .reduce import (
 )
 from .reshape import reshape, reshape_backward
 from .resize2d import resize2d, resize2d_backward
-from .softmax import softmax, softmax_backward
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from .strided_slice import strided_slice, strided_slice_backward
 from .take import take, take_backward
@@ -199,6 +199,8 @@ __all__ = [
     "local_response_norm_backward",
     "log",
     "log_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "lstm",
     "matmul",
     "matmul_backward",

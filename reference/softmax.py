@@ -1,4 +1,4 @@
-"""Softmax over the last axis of an array of rank 1 or more, float32 or float64."""
+"""Softmax and its logarithm over the last axis of an array of rank 1 or more."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def softmax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     dtype, [dy, y] = arrays_alike("softmax_backward", dy=dy, y=y)
     _check_last_axis("softmax_backward", "dy", dy)
     return rounded(y * (dy - np.sum(dy * y, axis=-1, keepdims=True)), dtype)
+
+
+@silent
+def log_softmax(x: ArrayLike) -> Array:
+    """Return x - log(sum(exp(x))) over the last axis, stable for any finite x. Errors as there."""
+    dtype, [x] = arrays_alike("log_softmax", x=x)
+    _check_last_axis("log_softmax", "x", x)
+    shifted = x - np.max(x, axis=-1, keepdims=True)
+    return rounded(shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)), dtype)
+
+
+@silent
+def log_softmax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Return dy - exp(y) * sum(dy) over the last axis; y is what log_softmax returned."""
+    dtype, [dy, y] = arrays_alike("log_softmax_backward", dy=dy, y=y)
+    _check_last_axis("log_softmax_backward", "dy", dy)
+    return rounded(dy - np.exp(y) * np.sum(dy, axis=-1, keepdims=True), dtype)
 
 
 def _check_last_axis(op: str, name: str, x: Array) -> None:

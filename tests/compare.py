@@ -108,6 +108,8 @@ TOLERANCE = {
     "tanh": Tolerance(8, 0),
     # x - max is rounded before exp: as many roundoffs as the difference is large.
     "softmax": Tolerance(40, 0),
+    "log_softmax": Tolerance(8, 8),
+    "log_softmax_backward": Tolerance(8, 0, 64),
     # 1 - y and 1 - y*y lose digits of y near 1, as Phi + x * phi and 1 + x * (1 - s) do where
     # they vanish, and so does dy - sum(dy * y).
     "sigmoid_backward": Tolerance(8, 0, 2),

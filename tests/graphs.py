@@ -186,7 +186,28 @@ def chained() -> nn.Module:
     return nn.Sequential([nn.Conv2D(2, 1), TraceablePair(), nn.Add(), nn.Flatten(), nn.Dense(3)])
 
 
+def parts() -> nn.Model:
+    """Parts of channels and of rows, one of which nobody uses, differences and quotients."""
+    x = nn.Input(SHAPE)
+    a, b, _ = nn.split(nn.Conv2D(7, 3, padding="same", activation="tanh")(x), (2, 2, 3))
+    top, bottom = nn.split(nn.subtract(a, b), [2, 4], axis=0)
+    low = nn.Pad2D(((0, 2), (0, 0)))(nn.Tanh()(top))
+    gate = nn.Conv2D(1, 1, activation="sigmoid")(bottom)
+    return nn.Model(x, head(nn.power(nn.Function("sqrt")(gate), nn.divide(low, gate))))
+
+
+def attention() -> nn.Model:
+    """Every pixel looks at all others."""
+    x = nn.Input(SHAPE)
+    rows = [nn.Reshape((36, 3))(nn.Conv2D(3, 1)(x)) for _ in range(3)]
+    weights = nn.Softmax()(nn.matmul(rows[0], nn.Permute((2, 1))(rows[1])))
+    most = nn.maximum(rows[0], nn.matmul(weights, rows[2]))
+    return nn.Model(x, head(nn.Reshape((6, 6, 3))(nn.minimum(most, nn.add(most, rows[1])))))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "parts": parts,
+    "attention": attention,
     "branches": branches,
     "shared inside": shared_inside,
     "unused head": unused_head,

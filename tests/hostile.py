@@ -204,6 +204,8 @@ CALLS |= {
     "subtract_backward": {"dy": IMAGES, "a_shape": IMAGES.shape, "b_shape": (4,)},
     "matmul": {"a": ones(2, 3, 4), "b": ones(4, 5)},
     "matmul_backward": {"dy": ones(2, 3, 5), "a": ones(2, 3, 4), "b": ones(4, 5)},
+    "log_softmax": {"x": ROWS},
+    "log_softmax_backward": {"dy": ROWS, "y": ROWS},
     "negative": {"x": ROWS},
     "negative_backward": {"dy": ROWS},
 }

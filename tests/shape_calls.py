@@ -229,6 +229,8 @@ SHAPES: dict[str, Build] = {
     "minimum_backward": _backward(_whole_and_part),
     "matmul": _matmul,
     "matmul_backward": _matmul_backward,
+    "log_softmax": _of(_numbers),
+    "log_softmax_backward": _gradient("y", lambda draw: -_positive(draw)),
     "exp": _of(_numbers),
     "exp_backward": _gradient("y", _positive),
     "log": _of(_positive),

@@ -147,6 +147,7 @@ SHAPE_CASES = [
     two("matmul", (5, 1, 3, 1), (2, 1, 4)),
     two("matmul", (3, 4), (2, 4, 1)),
     two("matmul", (2, 3, 4), (4, 5)),
+    function("log_softmax", "y", normal),
     function("exp", "y", normal),
     function("log", "x"),
     function("sqrt", "y"),

@@ -45,6 +45,8 @@ ABSENT = [
     ("nn", "Concatenate", "nn.concat([a, b]), or nn.Concat()([a, b]), joins symbols"),
     ("nn", "cat", "nn.concat([a, b]), or nn.Concat()([a, b]), joins symbols"),
     ("nn", "mul", "did you mean nn.Multiply?"),
+    ("nn", "ZeroPadding2D", "did you mean nn.Pad2D?"),
+    ("nn", "PixelShuffle", 'nn.DepthToSpace(block, mode="CRD") is it'),
     ("nn", "InputLayer", "did you mean nn.Input?"),
     ("nn", "functional", "fastcnn.functional has the ops"),
     ("nn", "CrossEntropyLoss", "did you mean fastcnn.losses.CrossEntropy?"),
@@ -262,8 +264,8 @@ OTHERS: list[tuple[Callable[..., object], str, str]] = [
     (lambda: nn.Dropout(p=0.5), "Dropout(rate, *, name=None)", unknown("p", "did you mean rate?")),
     (
         lambda: nn.Softmax(dim=1),
-        "Softmax(*, name=None)",
-        unknown("dim", "it goes over the last axis"),
+        "Softmax(axis=-1, *, name=None)",
+        unknown("dim", "did you mean axis?"),
     ),
     (
         lambda: losses.CrossEntropy(from_logits=True),

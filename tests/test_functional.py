@@ -115,6 +115,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sigmoid": (IMAGES, {}),
     "tanh": (IMAGES, {}),
     "softmax": (IMAGES, {}),
+    "log_softmax": (IMAGES, {}),
     "dropout": (IMAGES, {"mask": MASK, "rate": 0.25}),
     "cross_entropy": (
         ROWS,

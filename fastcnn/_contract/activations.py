@@ -132,6 +132,12 @@ class Activations(Protocol):
     def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
         """Return y * (dy - sum(dy * y)) over the last axis; y is what softmax returned."""
 
+    def log_softmax(self, x: ArrayLike) -> Array:
+        """Return x - log(sum(exp(x))) over the last axis, stable for any finite x."""
+
+    def log_softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        """Return dy - exp(y) * sum(dy) over the last axis; y is what log_softmax returned."""
+
 
 ROWS = {
     **dict.fromkeys(
@@ -153,6 +159,18 @@ ROWS = {
             "softmax",
         ),
         Op(("y",), ("x",), same),
+ROWS = dict.fromkeys(
+    (
+        "relu",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "silu",
+        "hard_swish",
+        "sigmoid",
+        "tanh",
+        "softmax",
+        "log_softmax",
     ),
     "prelu": Op(("y",), ("x", "slope"), same),
 }

@@ -15,6 +15,7 @@ from fastcnn._shapes import (
     order_of,
     padded,
     reshaped,
+    sliced,
     slices_of,
     to_blocks,
     widths_of,
@@ -130,12 +131,11 @@ class Shapes(Protocol):
 
 
 def _pad(x: Shape, widths: Any, mode: str = "constant", **options: Any) -> Sequence[Shape]:
-    return (padded(x, widths_of(widths, "pad: widths", len(x)), mode, "pad"),)
+    return (padded(x, widths_of(widths, "pad: widths", len(x)), mode, "pad: widths"),)
 
 
 def _strided_slice(x: Shape, starts: Any, stops: Any, steps: Any = None) -> Sequence[Shape]:
-    slices = slices_of(x, starts, stops, steps, "strided_slice")
-    return (tuple(len(range(*one.indices(n))) for one, n in zip(slices, x, strict=True)),)
+    return (sliced(x, slices_of(x, starts, stops, steps, "strided_slice")),)
 
 
 def _take(x: Shape, indices: Any, axis: int = -1) -> Sequence[Shape]:

@@ -100,11 +100,11 @@ class FastBackend(
 
     Numbers of all exponents are welcome: where the reference finds a number of the dtype, this
     backend does, within the op's bound. The limits are sums in float32: a convolution, a linear
-    layer or their gradients, and max_pool2d_backward where windows overlap, may be infinite or NaN
-    where the absolute values of their terms add up to more than float32's largest number, 3.4e38
-    (by Winograd's algorithm, of its own terms, or 32 times the largest input); what lies between
-    ops that are computed as one is a number of the dtype; and a step of sgd_step or adam_step whose
-    g, velocity or v is beyond it is infinite, or none.
+    layer, a product of matrices or their gradients, and max_pool2d_backward where windows overlap,
+    may be infinite or NaN where the absolute values of their terms add up to more than float32's
+    largest number, 3.4e38 (by Winograd's algorithm, of its own terms, or 32 times the largest
+    input); what lies between ops that are computed as one is a number of the dtype; and a step of
+    sgd_step or adam_step whose g, velocity or v is beyond it is infinite, or none.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def _meeting(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> Meeting | No
 def sum_into(part: Array, dy: Array) -> None:
     """Write dy to part, summed by NumPy in double over the axes along which it was repeated."""
     with np.errstate(all="ignore"):
-        part[...] = _summed(dy, part.shape)
+        part[...] = dy if part.shape == dy.shape else _summed(dy, part.shape)
 
 
 def _summed(dy: Array, shape: tuple[int, ...]) -> Array:

@@ -23,22 +23,35 @@ def _rows(array: Array) -> Array:
 
 
 class Softmax(MemoryBound):
-    """softmax and its gradient."""
+    """softmax, log_softmax and their gradients."""
 
-    def softmax(self, x: ArrayLike) -> Array:
-        (x,) = float_arrays("softmax", x=x)
-        _check("softmax", "x", x)
+    def _over_rows(self, op: str, x: ArrayLike) -> Array:
+        (x,) = float_arrays(op, x=x)
+        _check(op, "x", x)
         y = self._empty(x.shape, x.dtype)
         if y.size:
-            self._run(self._load(x).softmax.softmax, _rows(y), _rows(x), self._team(x))
+            kernel = getattr(self._load(x).softmax, op)
+            self._run(kernel, _rows(y), _rows(x), self._team(x))
         return y
 
-    def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
-        dy, y = float_arrays("softmax_backward", dy=dy, y=y)
-        _check("softmax_backward", "y", y)
-        same_shape(dy, "softmax_backward: dy", "y", y)
+    def _over_rows_backward(self, op: str, dy: ArrayLike, y: ArrayLike) -> Array:
+        dy, y = float_arrays(op, dy=dy, y=y)
+        _check(op, "y", y)
+        same_shape(dy, f"{op}: dy", "y", y)
         dx = self._empty(y.shape, y.dtype)
         if dx.size:
-            kernel = self._load(y).softmax.softmax_backward
+            kernel = getattr(self._load(y).softmax, op)
             self._run(kernel, _rows(dx), _rows(dy), _rows(y), self._team(y))
         return dx
+
+    def softmax(self, x: ArrayLike) -> Array:
+        return self._over_rows("softmax", x)
+
+    def softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        return self._over_rows_backward("softmax_backward", dy, y)
+
+    def log_softmax(self, x: ArrayLike) -> Array:
+        return self._over_rows("log_softmax", x)
+
+    def log_softmax_backward(self, dy: ArrayLike, y: ArrayLike) -> Array:
+        return self._over_rows_backward("log_softmax_backward", dy, y)

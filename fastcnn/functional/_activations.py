@@ -16,6 +16,7 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "leaky_relu",
+    "log_softmax",
     "mish",
     "prelu",
     "relu",
@@ -132,3 +133,9 @@ def tanh(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
 def softmax(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
     """Return exp(x) / sum(exp(x)) over the last axis."""
     return backend_of(backend).softmax(x)
+
+
+@with_names()
+def log_softmax(x: ArrayLike, *, backend: str | Backend = "fast") -> Array:
+    """Return x - log(sum(exp(x))) over the last axis."""
+    return backend_of(backend).log_softmax(x)

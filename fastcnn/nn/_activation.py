@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn._options import choice, flag, limit, limits, number
+from fastcnn._options import choice, integer, number
+from fastcnn._shapes import axis_of
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module
@@ -196,10 +198,10 @@ class Tanh(Activation):
     _op, _saves = "tanh", "y"
 
 
-class Softmax(Activation):
-    """y = exp(x) / sum(exp(x)) over the last axis.
+class _OverAxis(Activation):
+    """What is made of all numbers along an axis: of channels, unless another is given.
 
-    A classifier trained with cross-entropy ends without one: the loss takes logits.
+    Its ops go over the last axis; another changes places with that one.
     """
 
     _op, _saves = "softmax", "y"
@@ -222,6 +224,17 @@ class PReLU(Module):
     def declare(self, input_shape: Shape) -> Shape:
         shape = (1,) if self.shared else input_shape[-1:]
         self.slope = self.declare_parameter("slope", shape, lambda rng: np.full(shape, 0.25))
+    _op: ClassVar[str]
+
+    def __init__(self, axis: int = -1, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.axis = integer(axis, f"{type(self).__name__}: axis", -(2**31))
+
+    def _at(self, rank: int) -> int:
+        return axis_of(self.axis, f"{type(self).__name__}: axis", rank)
+
+    def declare(self, input_shape: Shape) -> Shape:
+        self._at(len(input_shape))
         return input_shape
 
     def forward(
@@ -243,6 +256,45 @@ class PReLU(Module):
             return dx
 
         return y, backward
+    ) -> tuple[Array, ArrayBackward]:
+        op, last = getattr(backend, self._op), x.ndim - 1
+
+        def op_backward(dy: Array, y: Array) -> Array:
+            dx: Array = getattr(backend, f"{self._op}_backward")(dy, y)
+            return dx
+
+        at = self._at(last) + 1
+        if at == last:
+            y = op(x)
+            return y, lambda dy: op_backward(dy, y)
+        axes = list(range(last + 1))
+        axes[at], axes[last] = last, at
+        z = op(backend.transpose(x, axes))
+
+        def backward(dy: Array) -> Array:
+            dz = op_backward(backend.transpose_backward(dy, axes), z)
+            return backend.transpose_backward(dz, axes)
+
+        return backend.transpose(z, axes), backward
+
+
+class Softmax(_OverAxis):
+    """y = exp(x) / sum(exp(x)) over an axis, the last by default.
+
+    axis: of one input, without the batch axis, from 0 on or counted from the end. A classifier
+    trained with cross-entropy ends without this layer: the loss takes logits.
+    """
+
+    _op = "softmax"
+
+
+class LogSoftmax(_OverAxis):
+    """y = x - log(sum(exp(x))) over an axis, the last by default: the logarithm of Softmax.
+
+    axis: of one input, without the batch axis, from 0 on or counted from the end.
+    """
+
+    _op = "log_softmax"
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {

@@ -1,4 +1,4 @@
-"""Layers of several inputs: sums, products and concatenations."""
+"""Layers of several inputs: sums, products, what else is made of two, and concatenations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,32 @@ import numpy as np
 
 from fastcnn._options import integer
 from fastcnn._sentences import explained
+from fastcnn._shapes import multiplied
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Module
 from fastcnn.nn._symbol import Symbol, symbols_in
 
-__all__ = ["Add", "Concat", "Multiply", "add", "concat", "multiply"]
+__all__ = [
+    "Add",
+    "Concat",
+    "Divide",
+    "MatMul",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Power",
+    "Subtract",
+    "add",
+    "concat",
+    "divide",
+    "matmul",
+    "maximum",
+    "minimum",
+    "multiply",
+    "power",
+    "subtract",
+]
 
 
 def _shapes_of(layer: Module, input_shape: Any) -> tuple[Shape, ...]:
@@ -33,9 +53,14 @@ class _Elementwise(Module):
 
     _takes_several = True
     _op: ClassVar[str]  # of two of them
+    _most: ClassVar[int | None] = None  # inputs
 
     def declare(self, input_shape: Any) -> Shape:
         shapes = _shapes_of(self, input_shape)
+        if self._most is not None and len(shapes) > self._most:
+            raise ValueError(
+                f"{type(self).__name__}: expected {self._most} inputs, got {len(shapes)}"
+            )
         try:
             # The batch axis is in front of each: shapes of one rank alone meet.
             if len({len(shape) for shape in shapes}) > 1:
@@ -96,6 +121,68 @@ class Multiply(_Elementwise):
         return array
 
 
+class Subtract(_Elementwise):
+    """y = a - b, of two inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op, _most = "subtract", 2
+
+    def _saved(self, array: Array) -> Any:
+        return array.shape
+
+
+class Divide(Multiply):
+    """y = a / b, of two inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op, _most = "divide", 2
+
+
+class Power(Multiply):
+    """y = a**b, of two inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op, _most = "power", 2
+
+
+class Maximum(Multiply):
+    """The largest of inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op = "maximum"
+
+
+class Minimum(Multiply):
+    """The smallest of inputs of one shape or with axes of length 1, which are repeated."""
+
+    _op = "minimum"
+
+
+class MatMul(Module):
+    """y = a @ b, of two inputs: (..., M, K) and (..., K, N) -> (..., M, N).
+
+    The axes in front of the matrices are alike, or of length 1, which are repeated.
+    """
+
+    _takes_several = True
+
+    def declare(self, input_shape: Any) -> Shape:
+        shapes = _shapes_of(self, input_shape)
+        if len(shapes) != 2 or len(shapes[0]) != len(shapes[1]):
+            raise ValueError(
+                f"MatMul: expected two inputs of one rank, got {', '.join(map(str, shapes))}"
+            )
+        return multiplied(*shapes, "MatMul")
+
+    def forward(
+        self,
+        x: Any,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Any]:
+        a, b = x
+        return backend.matmul(a, b), lambda dy: backend.matmul_backward(dy, a, b)
+
+
 class Concat(Module):
     """Inputs joined along an axis, of channels by default; the other axes are alike.
 
@@ -152,6 +239,48 @@ def add(*symbols: Symbol) -> Symbol:
 def multiply(*symbols: Symbol) -> Symbol:
     """Return the product of symbols: Multiply called on them."""
     result: Symbol = Multiply()(_several(symbols, "multiply(a, b)"))
+    return result
+
+
+@explained
+def subtract(a: Symbol, b: Symbol) -> Symbol:
+    """Return the difference of two symbols: Subtract called on them."""
+    result: Symbol = Subtract()(_several((a, b), "subtract(a, b)"))
+    return result
+
+
+@explained
+def divide(a: Symbol, b: Symbol) -> Symbol:
+    """Return the quotient of two symbols: Divide called on them."""
+    result: Symbol = Divide()(_several((a, b), "divide(a, b)"))
+    return result
+
+
+@explained
+def power(a: Symbol, b: Symbol) -> Symbol:
+    """Return one symbol to the power of another: Power called on them."""
+    result: Symbol = Power()(_several((a, b), "power(a, b)"))
+    return result
+
+
+@explained
+def maximum(*symbols: Symbol) -> Symbol:
+    """Return the largest of symbols, element by element: Maximum called on them."""
+    result: Symbol = Maximum()(_several(symbols, "maximum(a, b)"))
+    return result
+
+
+@explained
+def minimum(*symbols: Symbol) -> Symbol:
+    """Return the smallest of symbols, element by element: Minimum called on them."""
+    result: Symbol = Minimum()(_several(symbols, "minimum(a, b)"))
+    return result
+
+
+@explained
+def matmul(a: Symbol, b: Symbol) -> Symbol:
+    """Return the products of the matrices of two symbols: MatMul called on them."""
+    result: Symbol = MatMul()(_several((a, b), "matmul(a, b)"))
     return result
 
 

@@ -111,7 +111,7 @@ def test_gradients_are_as_the_row_says(
 def test_a_row_refuses_shapes_that_do_not_fit() -> None:
     """As the op does: conv2d, batch_norm and linear may be fused, and a fused op does not look."""
     image, filters = (2, 5, 5, 4), (3, 3, 4, 6)
-    wrong = [
+    wrong: list[tuple[str, dict[str, Any]]] = [
         ("conv2d", {"x": image, "w": (3, 3, 5, 6)}),
         ("conv2d", {"x": image, "w": filters, "b": (5,)}),
         ("batch_norm", {"x": image, "gamma": (4,), "beta": (5,)}),
@@ -121,8 +121,18 @@ def test_a_row_refuses_shapes_that_do_not_fit() -> None:
         ("linear", {"x": image, "w": (4, 5)}),
         ("add", {"a": (2, 3), "b": (2,)}),
         ("multiply", {"a": (2, 3), "b": (2,)}),
+        ("matmul", {"a": (2, 3), "b": (2, 3)}),
+        ("reshape", {"x": (2, 3), "shape": (4, 2)}),
+        ("transpose", {"x": (2, 3), "axes": (1, 1)}),
+        ("expand", {"x": (2, 3), "shape": (2,)}),
+        ("pad", {"x": (2, 3), "widths": ((0, 0), (3, 0)), "mode": "reflect"}),
+        ("strided_slice", {"x": (2, 3), "starts": (0,), "stops": (1, 1)}),
+        ("take", {"x": (2, 3), "indices": (3,)}),
+        ("depth_to_space", {"x": image, "block": 3}),
+        ("space_to_depth", {"x": image, "block": 2}),
+        ("reduce_sum", {"x": image, "axis": 4}),
     ]
-    for op, shapes in wrong:
+    for op, given in wrong:
         shapes_of: Any = OPS[op].shapes
         with pytest.raises(ValueError, match=r"expected|broadcast"):
-            shapes_of(**shapes)
+            shapes_of(**given)

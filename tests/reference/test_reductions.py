@@ -271,3 +271,14 @@ def test_functions_by_hand(backend: Any, dtype: Any) -> None:
         0,
         -1,
     ]
+
+
+def test_the_logarithm_of_softmax(backend: Any, dtype: Any) -> None:
+    """Stable where softmax itself is 0."""
+    y = backend.log_softmax(np.array([[0, np.log(3)], [1e4, 0], [-1e4, -1e4]], dtype))
+    expected = [[-np.log(4), np.log(0.75)], [0, -1e4], [-np.log(2)] * 2]
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-7)
+    dx = backend.log_softmax_backward(np.array([[1, 0]], dtype), y[:1])
+    np.testing.assert_allclose(dx, [[0.75, -0.75]], rtol=1e-6)
+    dx = backend.log_softmax_backward(np.array([[1, 0]], dtype), np.array([[np.inf, 1]], dtype))
+    np.testing.assert_allclose(dx, [[-np.inf, -np.e]], rtol=1e-6)

@@ -148,3 +148,8 @@ def test_functions_of_one(op: str, saves: str, backend: Any, dtype: Any, rng: An
         "": lambda y: (),
     }
     judged(backend, op, rng, [x], getattr(torch, op), saved[saves])
+
+
+def test_log_softmax(backend: Any, dtype: Any, rng: Any) -> None:
+    x = 4 * draw(rng, dtype, *X)
+    judged(backend, "log_softmax", rng, [x], lambda t: F.log_softmax(t, -1), lambda y: (y,))
