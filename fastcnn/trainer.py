@@ -52,20 +52,25 @@ class Trainer(Evaluation):
     model: a layer or model of fastcnn.nn; one without weights is built at the first call that
     gives data, from `seed`. optimizer: SGD(0.05, momentum=0.9) by default; "sgd" is the same,
     "adam" and "adamw" are optim.Adam() and optim.AdamW(). loss: "cross_entropy",
-    "mean_squared_error" ("mse"), an object of fastcnn.losses, or a function of (prediction, target)
-    that returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a
-    backend. seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
-    "warmup-cosine", or a function of (step, total_steps) that gives the factor on the optimizer's
-    learning rate. dtype: float32 or float64; by default that of a built model, else float32.
+    "binary_cross_entropy" ("bce"), "focal", "dice", "mean_squared_error" ("mse"),
+    "mean_absolute_error" ("mae", "l1"), "huber", an object of fastcnn.losses, or a function of
+    (prediction, target) that returns (value, gradient), see losses.FunctionLoss. metrics: a list of
+    names or objects of fastcnn.metrics, such as ["accuracy", "f1"]; None is the accuracy where the
+    loss takes classes, or yes and no. backend: "fast", "reference" or a backend. seed: of weights,
+    shuffling and dropout. schedule: "constant", "step", "cosine", "warmup-cosine", or a function of
+    (step, total_steps) that gives the factor on the optimizer's learning rate. dtype: float32 or
+    float64; by default that of a built model, else float32.
 
     Images are arrays (n, H, W, C), or whatever shape the model takes after the batch axis. uint8
     is divided by 255 (in float32 or float64, rounded once), floats are taken as they are; other
     integers are refused, since nobody can tell their scale. Labels are integers (n,) or
-    probabilities (n, classes); targets of mean_squared_error follow the images' rule for uint8 and
-    are numbers else. Weights of samples are finite numbers (n,) of at least 0; a batch's loss is
-    divided by the sum of its weights, times those of its classes if the loss has class weights.
+    probabilities (n, classes), of pixels (n, H, W) or (n, H, W, classes); targets of yes and no are
+    numbers from 0 to 1 of the output's shape; those of distances, as mean_squared_error, follow the
+    images' rule for uint8 and are numbers else. Weights of samples are finite numbers (n,) of at
+    least 0; a batch's loss is divided by the sum of its weights, times those of its classes if the
+    loss has class weights.
     A batch that weighs nothing is a step of a gradient of 0, as in Keras: momentum and decay go on.
-    The accuracy counts all samples alike. Arrays with masked numbers are refused.
+    Metrics count all samples alike. Arrays with masked numbers are refused.
 
     A model with several inputs takes a list of as many arrays for x, in their order. One with
     several outputs takes such a list for y, and a list of losses, one an output: the loss is then
@@ -145,8 +150,8 @@ class Trainer(Evaluation):
         verbose shows a progress bar on stderr (a line an epoch where that is a file or a pipe), and
         otherwise nothing is printed.
 
-        The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}: lists of
-        floats, one a step or an epoch; those of an epoch are means over its steps as they were
+        The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}, with the names
+        of other metrics instead if there are others: lists of floats, one a step or an epoch; those of an epoch are means over its steps as they were
         taken. A schedule spans the steps done so far and those of this call, so that resumed
         training follows the same curve.
 
