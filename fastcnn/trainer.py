@@ -150,8 +150,9 @@ class Trainer(Evaluation):
         verbose shows a progress bar on stderr (a line an epoch where that is a file or a pipe), and
         otherwise nothing is printed.
 
-        The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}, with the names
-        of other metrics instead if there are others: lists of floats, one a step or an epoch; those of an epoch are means over its steps as they were
+        The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}, or has other
+        metrics' names beside: lists of floats, one a step or an epoch; those of an epoch are means
+        over its steps as they were
         taken. A schedule spans the steps done so far and those of this call, so that resumed
         training follows the same curve.
 
