@@ -21,7 +21,7 @@ from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
-from fastcnn._metric import Metric
+from fastcnn._metric import MetricLike
 from fastcnn._options import flag, integer, number
 from fastcnn._passes import Kept, Passes
 from fastcnn._progress import ProgressBar
@@ -75,7 +75,8 @@ class Trainer(Evaluation):
     A model with several inputs takes a list of as many arrays for x, in their order. One with
     several outputs takes such a list for y, and a list of losses, one an output: the loss is then
     their sum, each times its number in loss_weights (of at least 0; 1 by default), and "loss_0" the
-    first output's own. There is no accuracy then. Where inputs and outputs have names (see
+    first output's own. Metrics are then a list of lists, one an output, and called "f1_0"; None is
+    no metric. Where inputs and outputs have names (see
     nn.Model) each of these lists may be a dict, and an output's own loss is called "loss_digit".
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
@@ -96,7 +97,9 @@ class Trainer(Evaluation):
         optimizer: Optimizer | str | None = None,
         loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss] = "cross_entropy",
         loss_weights: Sequence[float] | Mapping[str, float] | None = None,
-        metrics: Sequence[Metric | str] | None = None,
+        metrics: Sequence[MetricLike | Sequence[MetricLike]]
+        | Mapping[str, Sequence[MetricLike]]
+        | None = None,
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
