@@ -88,7 +88,8 @@ class Evaluation(Setup):
         """Return what is measured beside a loss; of targets, it is found out whether that fits."""
         tally = tally_of(fitted, output_ends(self.model).names, self.metrics)
         if targets is not None and self.metrics:
-            tally.require_fit(self.model.output_shape, self.dtype, targets[:1])
+            first = each(lambda target: target[:1], targets)
+            tally.require_fit(self.model.output_shape, self.dtype, first)
         return tally
 
     @explained

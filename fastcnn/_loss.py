@@ -27,7 +27,12 @@ class Loss(OptionsRepr):
 
     A loss of one's own overrides `__call__`, and `targets` where the rule below does not suit. For
     weights of samples it takes a fourth argument, sample_weight: (n,) in the model's dtype.
+
+    activation: what makes probabilities of the logits that it takes, "softmax" of a row of classes
+    or "sigmoid" of each yes and no; None for a loss of numbers.
     """
+
+    activation: str | None = None
 
     def __call__(
         self, prediction: Array, target: Array, backend: Backend
@@ -71,11 +76,6 @@ class Loss(OptionsRepr):
     def takes_weights(self) -> bool:
         """Whether `__call__` has an argument for the weights of samples."""
         return takes(self, 4)
-
-    @property
-    def activation(self) -> str | None:
-        """What makes probabilities of the logits that it takes: "softmax", "sigmoid" or None."""
-        return None
 
     @property
     def measures_accuracy(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.nn._repr import OptionsRepr
 
-__all__ = ["Answers", "Metric"]
+__all__ = ["Answers", "Metric", "MetricLike"]
 
 
 class Answers:
@@ -106,3 +106,6 @@ class Metric(OptionsRepr):
     def value(self, sums: Array) -> float:
         """Return the number that the sums of all samples make."""
         raise NotImplementedError
+
+
+MetricLike = Metric | str  # what a caller may give as one

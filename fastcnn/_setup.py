@@ -17,7 +17,6 @@ from fastcnn._hints import layout_hint, warn_of_bytes, warn_of_layout
 from fastcnn._history import History
 from fastcnn._labels import sample_weights
 from fastcnn._loss import AnyLoss, Loss
-from fastcnn._metric import Metric
 from fastcnn._options import flag, float_dtype, integer
 from fastcnn._samples import Given, Sides, Split, require_weight
 from fastcnn._sentences import no_attribute
@@ -33,7 +32,7 @@ from fastcnn._several import (
     require_same_count,
 )
 from fastcnn._step_lock import StepLock
-from fastcnn._tally import metrics_of, require_metrics
+from fastcnn._tally import AnyMetrics, metrics_of, require_metrics
 from fastcnn._types import Array
 from fastcnn._weighted import Losses, loss_of, loss_weights_of, require_logits, require_one_each
 from fastcnn.backend import Backend
@@ -96,7 +95,7 @@ class Setup:
         optimizer: Optimizer | str | None,
         loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss],
         loss_weights: Sequence[float] | Mapping[str, float] | None,
-        metrics: Sequence[Metric | str] | None,
+        metrics: Any,
         backend: Backend | str,
         seed: int,
         schedule: Schedule | str | None,
@@ -109,7 +108,7 @@ class Setup:
         self._forget_steps()
         self.optimizer = SGD(0.05, momentum=0.9) if optimizer is None else optimizer
         self._loss_weights: tuple[float, ...] | None = None
-        self._metrics: tuple[Metric, ...] | None = None
+        self._metrics: AnyMetrics = None
         self.loss = loss
         self.loss_weights = loss_weights
         self.metrics = metrics
@@ -176,13 +175,13 @@ class Setup:
         self._loss_weights = checked
 
     @property
-    def metrics(self) -> tuple[Metric, ...] | None:
+    def metrics(self) -> AnyMetrics:
         """What is measured beside the loss; None for the accuracy, where targets are classes."""
         return self._metrics
 
     @metrics.setter
-    def metrics(self, metrics: Sequence[Metric | str] | None) -> None:
-        checked = metrics_of(metrics, self._loss)
+    def metrics(self, metrics: Any) -> None:
+        checked = metrics_of(metrics, self._loss, output_ends(self._model))
         if checked != vars(self)["_metrics"]:
             self._require_no_epoch("metrics")
             self._metrics = checked

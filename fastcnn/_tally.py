@@ -2,55 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcnn._loss import Loss
 from fastcnn._metric import Answers, Metric
+from fastcnn._several import Ends, places
 from fastcnn._types import Array
 from fastcnn._weighted import Losses, Terms
 from fastcnn.metrics import Accuracy, get_metric
 
-__all__ = ["Tally", "metrics_of", "require_metrics", "tally_of"]
+__all__ = ["AnyMetrics", "Tally", "metrics_of", "require_metrics", "tally_of"]
 
 
-def metrics_of(given: Any, loss: Loss) -> tuple[Metric, ...] | None:
-    """Return what a caller gave as metrics of one output, by name or not; None for the usual."""
+Metrics = tuple[Metric, ...]
+AnyMetrics = Metrics | tuple[Metrics, ...] | None  # of one output, of each of several, the usual
+
+
+def metrics_of(given: Any, loss: Loss, ends: Ends) -> AnyMetrics:
+    """Return what a caller gave as metrics, by name or not.
+
+    Of several losses that is a list for each, or a dict of lists by the outputs' names.
+    """
     if given is None:
         return None
+    if not isinstance(loss, Losses):
+        found: Any = _of_one(given, "metrics")
+    else:
+        if isinstance(given, Mapping):
+            given = ends.listed(given, "metrics")
+        if not isinstance(given, (list, tuple)) or len(given) != len(loss.losses):
+            raise ValueError(
+                f"metrics: expected {len(loss.losses)} lists, one for each of the losses, or None, "
+                f"got {given!r:.80}"
+            )
+        count = len(given)
+        called = ends.called("metrics") if count == ends.number else places("metrics", range(count))
+        found = tuple(_of_one(one, where) for one, where in zip(given, called, strict=True))
+    checked: AnyMetrics = found
+    require_metrics(checked, loss)
+    return checked
+
+
+def _of_one(given: Any, where: str) -> Metrics:
     if not isinstance(given, (list, tuple)):
         raise TypeError(
-            'metrics: expected a list such as ["accuracy", "f1"], or None, got '
+            f'{where}: expected a list such as ["accuracy", "f1"], or None, got '
             f"{type(given).__name__}"
         )
-    metrics = tuple(get_metric(one, f"metrics[{at}]") for at, one in enumerate(given))
+    metrics = tuple(get_metric(one, f"{where}[{at}]") for at, one in enumerate(given))
     names = [one.name for one in metrics]
     for at, name in enumerate(names):
         if name in names[:at]:
-            raise ValueError(f"metrics: expected each once, got {name} twice")
-    require_metrics(metrics, loss)
+            raise ValueError(f"{where}: expected each once, got {name} twice")
     return metrics
 
 
-def require_metrics(metrics: Sequence[Metric] | None, loss: Loss) -> None:
-    """Refuse metrics that mean nothing next to a loss."""
-    for one in metrics or ():
-        if isinstance(loss, Losses):
+def require_metrics(metrics: AnyMetrics, loss: Loss) -> None:
+    """Refuse metrics that mean nothing next to a loss, or to each of several."""
+    if metrics is None:
+        return
+    several = [one for one in metrics if isinstance(one, tuple)]
+    if isinstance(loss, Losses):
+        if len(several) != len(loss.losses):
             raise ValueError(
-                f"metrics: expected None with several losses, got {one.name}; predict gives the "
-                "outputs"
+                f"metrics: expected {len(loss.losses)} lists, one for each of the losses, got "
+                f"{metrics!r:.80}; set metrics = None first"
             )
-        if one.of_classes and not loss.measures_accuracy:
+        for of_one, one_loss in zip(several, loss.losses, strict=True):
+            require_metrics(of_one, one_loss)
+        return
+    if several:
+        raise ValueError(
+            f"metrics: expected a list for one loss, got {len(several)}; set metrics = None first"
+        )
+    metric: Any
+    for metric in metrics:
+        if metric.of_classes != loss.measures_accuracy:
+            kind = "classes, as cross_entropy or binary_cross_entropy"
+            if not metric.of_classes:
+                kind = "numbers, as mean_squared_error"
             raise ValueError(
-                f"metrics: {one.name}: expected a loss of classes, as cross_entropy or "
-                f"binary_cross_entropy, got {type(loss).__name__}"
-            )
-        if not one.of_classes and loss.measures_accuracy:
-            raise ValueError(
-                f"metrics: {one.name}: expected a loss of numbers, as mean_squared_error, got "
-                f"{type(loss).__name__}"
+                f"metrics: {metric.name}: expected a loss of {kind}, got {type(loss).__name__}"
             )
 
 
@@ -64,7 +99,7 @@ def _answers(loss: Loss, prediction: Array, target: Array) -> Answers:
 class Tally:
     """The mean loss of the batches so far, and their metrics; by default that is the accuracy."""
 
-    def __init__(self, loss: Loss, metrics: Sequence[Metric] | None = None) -> None:
+    def __init__(self, loss: Loss, metrics: Metrics | None = None) -> None:
         if metrics is None:
             metrics = (Accuracy(),) if loss.measures_accuracy else ()
         self._loss, self._metrics = loss, metrics
@@ -106,13 +141,16 @@ class Tally:
 
 
 class _Tallies(Tally):
-    """A mean for each of several losses, and their weighted sum."""
+    """A mean for each of several losses, and their weighted sum; the metrics of each."""
 
     _loss: Losses
 
-    def __init__(self, loss: Losses, names: Sequence[str] | None) -> None:
+    def __init__(
+        self, loss: Losses, names: Sequence[str] | None, metrics: Sequence[Metrics] | None
+    ) -> None:
         super().__init__(loss)
-        self._each = [Tally(one, ()) for one in loss.losses]
+        given = metrics or [()] * len(loss.losses)
+        self._each = [Tally(*pair) for pair in zip(loss.losses, given, strict=True)]
         self._names = tuple(map(str, names or range(len(self._each))))
 
     def add(self, value: Any, prediction: Any, target: Any, sample_weight: Array | None) -> None:
@@ -120,18 +158,28 @@ class _Tallies(Tally):
         for tally, term, output, wanted in parts:
             tally.add(term, output, wanted, sample_weight)
 
+    def require_fit(self, output_shape: Any, dtype: Any, target: Any) -> None:
+        for tally, *given in zip(self._each, output_shape, target, strict=True):
+            tally.require_fit(given[0], dtype, given[1])
+
     @property
     def names(self) -> tuple[str, ...]:
-        return "loss", *(f"loss_{name}" for name in self._names)
+        return "loss", *self._joined([dict.fromkeys(tally.names, 0.0) for tally in self._each])
 
     def numbers(self) -> dict[str, float]:
-        means = [tally.mean for tally in self._each]
+        numbers = [tally.numbers() for tally in self._each]
+        means = [each["loss"] for each in numbers]
         total = float(Terms.of(means, self._loss.weights))
-        return dict(zip(self.names, [total, *means], strict=True))
+        return {"loss": total, **self._joined(numbers)}
+
+    def _joined(self, numbers: list[dict[str, float]]) -> dict[str, float]:
+        """Return the numbers of all outputs by name and output; losses come first."""
+        pairs = list(zip(self._names, numbers, strict=True))
+        losses = {f"loss_{output}": each["loss"] for output, each in pairs}
+        return losses | {f"{n}_{output}": v for output, each in pairs for n, v in each.items()}
 
 
-def tally_of(
-    loss: Loss, names: Sequence[str] | None, metrics: Sequence[Metric] | None = None
-) -> Tally:
+def tally_of(loss: Loss, names: Sequence[str] | None, metrics: AnyMetrics = None) -> Tally:
     """Return a tally that suits a loss; names: those of the outputs, if they have some."""
-    return _Tallies(loss, names) if isinstance(loss, Losses) else Tally(loss, metrics)
+    given: Any = metrics
+    return _Tallies(loss, names, given) if isinstance(loss, Losses) else Tally(loss, given)

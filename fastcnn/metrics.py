@@ -254,17 +254,21 @@ METRICS = tuple(_NAMED)
 # And with another k, or average, than that of the name above.
 _TOP_K = re.compile(r"top_([1-9]\d{0,8})_accuracy")
 _AVERAGED = re.compile(r"(precision|recall|f1|mean_iou)_(micro|binary)")
+# In a history; of several outputs the name, or number, of one stands behind.
+_MEASURED = re.compile(
+    rf"(?P<name>{_TOP_K.pattern}|{_AVERAGED.pattern}|{'|'.join(METRICS)})(_\w{{1,100}})?"
+)
 
 
 def is_metric_name(name: str) -> bool:
     """Return whether a history may have a metric of that name."""
-    return name in _NAMED or any(form.fullmatch(name) for form in (_TOP_K, _AVERAGED))
+    return _MEASURED.fullmatch(name) is not None
 
 
 def rises(name: str) -> bool:
     """Return whether what has that name in a history is better the larger it is."""
-    known = is_metric_name(name.removeprefix("val_"))
-    return known and not name.endswith(("rmse", "mae"))
+    found = _MEASURED.fullmatch(name.removeprefix("val_"))
+    return found is not None and found["name"] not in ("rmse", "mae")
 
 
 def get_metric(metric: Metric | str, where: str = "metric") -> Metric:

@@ -21,7 +21,7 @@ from fastcnn._history import History
 from fastcnn._interrupt import Interrupts
 from fastcnn._loss import AnyLoss, Loss
 from fastcnn._memory import copied
-from fastcnn._metric import Metric
+from fastcnn._metric import MetricLike
 from fastcnn._options import flag, integer, number
 from fastcnn._passes import Kept, Passes
 from fastcnn._progress import ProgressBar
@@ -52,25 +52,31 @@ class Trainer(Evaluation):
     model: a layer or model of fastcnn.nn; one without weights is built at the first call that
     gives data, from `seed`. optimizer: SGD(0.05, momentum=0.9) by default; "sgd" is the same,
     "adam" and "adamw" are optim.Adam() and optim.AdamW(). loss: "cross_entropy",
-    "mean_squared_error" ("mse"), an object of fastcnn.losses, or a function of (prediction, target)
-    that returns (value, gradient), see losses.FunctionLoss. backend: "fast", "reference" or a
-    backend. seed: of weights, shuffling and dropout. schedule: "constant", "step", "cosine",
-    "warmup-cosine", or a function of (step, total_steps) that gives the factor on the optimizer's
-    learning rate. dtype: float32 or float64; by default that of a built model, else float32.
+    "binary_cross_entropy" ("bce"), "focal", "dice", "mean_squared_error" ("mse"),
+    "mean_absolute_error" ("mae", "l1"), "huber", an object of fastcnn.losses, or a function of
+    (prediction, target) that returns (value, gradient), see losses.FunctionLoss. metrics: a list of
+    names or objects of fastcnn.metrics, such as ["accuracy", "f1"]; None is the accuracy where the
+    loss takes classes, or yes and no. backend: "fast", "reference" or a backend. seed: of weights,
+    shuffling and dropout. schedule: "constant", "step", "cosine", "warmup-cosine", or a function of
+    (step, total_steps) that gives the factor on the optimizer's learning rate. dtype: float32 or
+    float64; by default that of a built model, else float32.
 
     Images are arrays (n, H, W, C), or whatever shape the model takes after the batch axis. uint8
     is divided by 255 (in float32 or float64, rounded once), floats are taken as they are; other
     integers are refused, since nobody can tell their scale. Labels are integers (n,) or
-    probabilities (n, classes); targets of mean_squared_error follow the images' rule for uint8 and
-    are numbers else. Weights of samples are finite numbers (n,) of at least 0; a batch's loss is
-    divided by the sum of its weights, times those of its classes if the loss has class weights.
+    probabilities (n, classes), of pixels (n, H, W) or (n, H, W, classes); targets of yes and no are
+    numbers from 0 to 1 of the output's shape; those of distances, as mean_squared_error, follow the
+    images' rule for uint8 and are numbers else. Weights of samples are finite numbers (n,) of at
+    least 0; a batch's loss is divided by the sum of its weights, times those of its classes if the
+    loss has class weights.
     A batch that weighs nothing is a step of a gradient of 0, as in Keras: momentum and decay go on.
-    The accuracy counts all samples alike. Arrays with masked numbers are refused.
+    Metrics count all samples alike. Arrays with masked numbers are refused.
 
     A model with several inputs takes a list of as many arrays for x, in their order. One with
     several outputs takes such a list for y, and a list of losses, one an output: the loss is then
     their sum, each times its number in loss_weights (of at least 0; 1 by default), and "loss_0" the
-    first output's own. There is no accuracy then. Where inputs and outputs have names (see
+    first output's own. Metrics are then a list of lists, one an output, and called "f1_0"; None is
+    no metric. Where inputs and outputs have names (see
     nn.Model) each of these lists may be a dict, and an output's own loss is called "loss_digit".
 
     All arguments are attributes, and may be set between calls of `fit` and in callbacks; what is
@@ -91,7 +97,9 @@ class Trainer(Evaluation):
         optimizer: Optimizer | str | None = None,
         loss: AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss] = "cross_entropy",
         loss_weights: Sequence[float] | Mapping[str, float] | None = None,
-        metrics: Sequence[Metric | str] | None = None,
+        metrics: Sequence[MetricLike | Sequence[MetricLike]]
+        | Mapping[str, Sequence[MetricLike]]
+        | None = None,
         backend: Backend | str = "fast",
         seed: int = 0,
         schedule: Schedule | str | None = None,
@@ -145,8 +153,9 @@ class Trainer(Evaluation):
         verbose shows a progress bar on stderr (a line an epoch where that is a file or a pipe), and
         otherwise nothing is printed.
 
-        The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}: lists of
-        floats, one a step or an epoch; those of an epoch are means over its steps as they were
+        The history is {"step_loss", "loss", "accuracy", "val_loss", "val_accuracy"}, or has other
+        metrics' names beside: lists of floats, one a step or an epoch; those of an epoch are means
+        over its steps as they were
         taken. A schedule spans the steps done so far and those of this call, so that resumed
         training follows the same curve.
 

@@ -20,6 +20,11 @@ def _softplus(x: Any) -> Any:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def _lost(largest: float) -> float:
+    """Return the smallest normal number: a probability below it is not that precise."""
+    return 4 / largest
+
+
 def _share(call: Call, x: Any) -> Any:
     """Return the size of what each number's slope is multiplied with."""
     weights = call["sample_weights"]
@@ -27,20 +32,21 @@ def _share(call: Call, x: Any) -> Any:
     return each.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _binary_cross_entropy_backward(call: Call, _: Any, __: float) -> Terms:
+def _binary_cross_entropy_backward(call: Call, _: Any, largest: float) -> Terms:
     x, t = call["logits"], call["target"]
     weight = np.array(call["pos_weight"])
-    return (_share(call, x) * ((1 - t) * _sigmoid(x) + weight * t * _sigmoid(-x)),)
+    slope = (1 - t) * _sigmoid(x) + weight * t * _sigmoid(-x)
+    return (_share(call, x) * (slope + _lost(largest)),)
 
 
-def _focal_backward(call: Call, _: Any, __: float) -> Terms:
+def _focal_backward(call: Call, _: Any, largest: float) -> Terms:
     x, t, gamma = call["logits"], call["target"], call["gamma"]
     p, rest = _sigmoid(x), _sigmoid(-x)
     miss = t * rest + (1 - t) * p
     balance = call["alpha"] * t + (1 - call["alpha"]) * (1 - t)
     cost = t * _softplus(-x) + (1 - t) * _softplus(x)
     slope = (1 - t) * p + t * rest + gamma * cost * np.where(miss > 0, p * rest / miss, 0)
-    return (_share(call, x) * balance * miss**gamma * slope,)
+    return (_share(call, x) * (balance * miss**gamma * slope + _lost(largest)),)
 
 
 def _dice(call: Call, expected: Terms, _: float) -> Terms:

@@ -121,7 +121,7 @@ ALLOWED: dict[str, set[str]] = {
     **{f"fastcnn.fast.{name}": PROGRAMS for name in ("_fusions", "_plan", "_inference")},
     "fastcnn._several": {"fastcnn.nn", *BACKEND},
     "fastcnn._weighted": {"fastcnn._several", *MODEL},
-    "fastcnn._tally": {"fastcnn._metric", "fastcnn._weighted", "fastcnn.metrics", *MODEL},
+    "fastcnn._tally": {*SEVERAL, "fastcnn.metrics", *MODEL},
     "fastcnn._batches": {"fastcnn._memory", "fastcnn._several", *FAST},
     "fastcnn._passes": {"fastcnn.program", "fastcnn.fast", *SEVERAL, *FAST, *MODEL},
     "fastcnn._finite": {*FAST, *MODEL},

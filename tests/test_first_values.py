@@ -20,7 +20,8 @@ from fastcnn._sentences import takes
 MASKED = np.ma.masked_array(ROWS, ROWS > 0)
 
 # ---------------------------------------------------------------------- values
-LOSSES = 'loss: expected one of "cross_entropy", "mean_squared_error", "mse", got'
+NAMES = ", ".join(f'"{name}"' for name in losses.LOSSES)
+LOSSES = f"loss: expected one of {NAMES}, got"
 OPTIMIZERS = 'optimizer: expected one of "sgd", "adam", "adamw", got'
 SCHEDULE = "schedule: expected a function of (step, total_steps) that returns a factor, got"
 FUNCTION = "expected a function of (prediction, target) that returns (value, gradient), got"

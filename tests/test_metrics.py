@@ -35,6 +35,11 @@ def test_every_metric_has_a_name() -> None:
         assert metrics.is_metric_name(name)
         assert metrics.get_metric(made) is made
         assert metrics.rises(name) == metrics.rises(f"val_{name}") == (name not in ("rmse", "mae"))
+        for measured_ in (f"{name}_0", f"val_{name}_digit"):
+            assert metrics.is_metric_name(measured_.removeprefix("val_"))
+            assert metrics.rises(measured_) == metrics.rises(name)
+    for name in ("loss", "accurac", "top_0_accuracy", "f1-x", "val_f1"):
+        assert not metrics.is_metric_name(name)
     assert not metrics.rises("loss")
     assert not metrics.rises("val_loss_accuracy")
 
@@ -247,10 +252,68 @@ def test_metrics_that_do_not_go_with_the_loss() -> None:
     with pytest.raises(ValueError, match=r"^metrics: f1: expected a loss of classes"):
         trainer.loss = "mse"  # type: ignore[assignment]
     assert isinstance(trainer.loss, losses.CrossEntropy)
-    x = nn.Input((4,))
-    two = nn.Model(x, [nn.Dense(2)(x), nn.Dense(3)(x)])
-    with pytest.raises(ValueError, match="metrics: expected None with several losses"):
-        fastcnn.Trainer(two, loss=["cross_entropy"] * 2, metrics=["accuracy"])
+
+
+# ---------------------------------------------------------------------- several outputs
+def of_two(names: tuple[str, str] | None = None, **options: Any) -> fastcnn.Trainer:
+    x = nn.Input((6, 5, 2))
+    h = nn.Conv2D(4, 3, padding="same", activation="relu")(x)
+    ends = nn.Conv2D(3, 1)(h), nn.Conv2D(2, 1)(h)
+    outputs: Any = list(ends) if names is None else dict(zip(names, ends, strict=True))
+    return fastcnn.Trainer(nn.Model(x, outputs), seed=1, dtype=np.float64, **options)
+
+
+def test_of_several_outputs(tmp_path: Any) -> None:
+    kinds = [losses.CrossEntropy(ignore_label=255), losses.Huber()]
+    trainer = of_two(loss=kinds, metrics=[["accuracy", "mean_iou"], ["mae"]])
+    names = ("loss", "loss_0", "loss_1", "accuracy_0", "mean_iou_0", "mae_1")
+    best = callbacks.Checkpoint(tmp_path / "{epoch}-{mean_iou_0:.2f}", monitor="mean_iou_0")
+    trainer.fit(X, [MASKS, X], epochs=2, verbose=False, callbacks=[best])
+    assert trainer.measured == names
+    trainer.save_state(tmp_path / "state")
+    again = of_two(loss=kinds, metrics=[["accuracy", "mean_iou"], ["mae"]])
+    again.load_state(tmp_path / "state")
+    assert again.history == trainer.history
+    for size in (7, 30):
+        numbers = trainer.evaluate(X, [MASKS, X], batch_size=size)
+        assert tuple(numbers) == names
+        said, close = trainer.predict(X)
+        counted = MASKS != 255
+        assert numbers["accuracy_0"] == np.mean(said.argmax(-1)[counted] == MASKS[counted])
+        assert numbers["mae_1"] == pytest.approx(np.abs(close - X).mean(), rel=1e-12)
+    trainer.metrics = None
+    assert tuple(trainer.evaluate(X, [MASKS, X])) == names[:3]
+
+
+def test_of_outputs_with_names() -> None:
+    kinds = {"mask": losses.CrossEntropy(ignore_label=255), "again": "mse"}
+    trainer = of_two(("mask", "again"), loss=kinds, metrics={"mask": ["f1"], "again": []})
+    numbers = trainer.evaluate(X, {"mask": MASKS, "again": X})
+    assert tuple(numbers) == ("loss", "loss_mask", "loss_again", "f1_mask")
+    with pytest.raises(ValueError, match=r'^metrics\["again"\]\[0\]: expected one of'):
+        trainer.metrics = {"mask": [], "again": ["f3"]}  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r'^metrics\["mask"\]: expected a list such as'):
+        trainer.metrics = {"mask": "f1", "again": []}  # type: ignore[assignment]
+    stop = callbacks.EarlyStopping("val_f1_mask", patience=1)
+    y = {"mask": MASKS, "again": X}
+    trainer.fit(X, y, epochs=2, validation_split=0.2, callbacks=[stop], verbose=False)
+    assert stop._best._sign == 1
+
+
+def test_lists_of_metrics_are_as_many_as_losses() -> None:
+    for given in (["accuracy"], [["accuracy"]], "f1", [[], [], []]):
+        with pytest.raises(
+            ValueError, match=r"^metrics: expected 2 lists, one for each of the los"
+        ):
+            of_two(loss=["cross_entropy", "mse"], metrics=given)
+    with pytest.raises(ValueError, match=r"^metrics: accuracy: expected a loss of classes"):
+        of_two(loss=["cross_entropy", "mse"], metrics=[[], ["accuracy"]])
+    trainer = of_two(loss=["cross_entropy", "mse"], metrics=[["f1"], []])
+    with pytest.raises(ValueError, match=r"^metrics: f1: expected a loss of classes"):
+        trainer.loss = ["mse", "mse"]  # type: ignore[assignment]
+    one = trainer_of(nn.Conv2D(3, 1), "cross_entropy", ["f1"])
+    with pytest.raises(TypeError, match=r"^metrics\[0\]: expected one of"):
+        one.metrics = [["f1"]]  # type: ignore[assignment]
 
 
 def test_before_a_step_is_taken_the_first_target_is_looked_at() -> None:

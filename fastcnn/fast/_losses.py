@@ -70,12 +70,11 @@ def _samples(
             raise ValueError(f"{op}: ignore_label: expected None with probabilities, got {ignored}")
         same_shape(targets, f"{op}: labels", name, array)
         check(_require_probabilities, op, targets)
-        integers, targets = None, targets.reshape(-1, classes)
+        integers, targets = None, _rows(targets)
     else:
         where = f"{op}: labels"
         integers = integer_labels(where, labels, places)
         check(require_labels, where, integers, labels, classes, ignored)
-    count = math.prod(places)
     total = 0.0
     if ignored is None:
         total = _total_weight(places, integers, targets, class_weights, sample_weights)
@@ -86,7 +85,7 @@ def _samples(
         targets,
         class_weights,
         sample_weights,
-        count // places[0],
+        math.prod(places[1:]),
         smoothing,
         total,
         ignored is not None,
@@ -118,7 +117,8 @@ def integer_labels(where: str, labels: Array, places: tuple[int, ...]) -> Array:
             f"got dtype {labels.dtype} with shape {labels.shape}"
         )
     shape(labels, where, places, "one for each row of logits")
-    return np.ascontiguousarray(labels, np.int64).reshape(-1)
+    integers = np.ascontiguousarray(labels, np.int64)
+    return integers if integers.ndim == 1 else integers.reshape(-1)
 
 
 def require_labels(
@@ -161,6 +161,11 @@ def _total_weight(
     return float(np.sum(weights))
 
 
+def _rows(array: Array) -> Array:
+    """Return (rows, C) of (N, ..., C)."""
+    return array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
+
+
 class Losses(MemoryBound):
     """The losses and their gradients."""
 
@@ -190,10 +195,12 @@ class Losses(MemoryBound):
     def _cross_entropy(self, x: Array, samples: _Samples, *, gradient: bool) -> tuple[float, Array]:
         """Return (loss, probabilities), or (loss, dlogits) for a dloss of 1."""
         result = self._empty(x.shape, x.dtype)
-        rows, y = (array.reshape(-1, x.shape[-1]) for array in (x, result))
-        costs = self._empty((len(rows),), np.dtype(np.float64))
+        rows = _rows(x)
+        costs = self._empty(rows.shape[:1], np.dtype(np.float64))
         kernel = self._load(x).losses.softmax_cross_entropy
-        loss: float = self._run(kernel, y, costs, rows, *samples, gradient, self._team(x))
+        loss: float = self._run(
+            kernel, _rows(result), costs, rows, *samples, gradient, self._team(x)
+        )
         return loss, result
 
     # Fused; see _fusions.py.
@@ -238,8 +245,7 @@ class Losses(MemoryBound):
         )
         dlogits = self._empty(y.shape, y.dtype)
         kernel = self._load(y).losses.softmax_cross_entropy_backward
-        dy, rows = (array.reshape(-1, y.shape[-1]) for array in (dlogits, y))
-        self._run(kernel, dy, dloss, rows, *samples, self._team(y))
+        self._run(kernel, _rows(dlogits), dloss, _rows(y), *samples, self._team(y))
         return dlogits
 
     def mean_squared_error(self, prediction: ArrayLike, target: ArrayLike) -> float:

@@ -21,12 +21,9 @@ __all__ = ["BinaryCrossEntropy", "Focal"]
 
 
 class _Binary(Loss, Settings):
-    """Base of the losses of yes and no.
+    """Base of the losses of yes and no, whose rule for targets is that of BinaryCrossEntropy."""
 
-    Targets are numbers from 0 (no) to 1 (yes), of the output's shape; where the last axis is of
-    length 1 they may be without it.
-    """
-
+    activation = "sigmoid"
     _op: ClassVar[str]
 
     def __call__(
@@ -49,17 +46,14 @@ class _Binary(Loss, Settings):
         """Return numbers from 0 to 1 (N, *output_shape) in the model's dtype."""
         return fractions(y, count, output_shape, dtype, where)
 
-    @property
-    def activation(self) -> str:
-        """What makes probabilities of logits: sigmoid."""
-        return "sigmoid"
-
 
 class BinaryCrossEntropy(_Binary):
     """Cross-entropy of sigmoid(logits) with yes or no: -(w t log p + (1 - t) log(1 - p)).
 
-    pos_weight w: what a yes weighs next to a no, as where it is rare: a number of at least 0, or
-    one for each of the last axis. The loss is the mean over all logits. As in PyTorch.
+    For several labels an image, or masks that may overlap. Targets t are numbers from 0, for no, to
+    1, for yes, of the output's shape; a last axis of length 1 may be left out. pos_weight w: what a
+    yes weighs next to a no, as where it is rare: a number of at least 0, or one for each of the
+    last axis. The loss is the mean over all logits. As in PyTorch.
     """
 
     _op = "binary_cross_entropy"
@@ -92,8 +86,9 @@ class Focal(_Binary):
     """Binary cross-entropy that looks away from what is easy: a (1 - q)**gamma times it.
 
     q is the probability of what is true. alpha: what a yes is multiplied with, between 0 and 1, a
-    no with 1 - alpha; None for neither. gamma of at least 0; 0 is cross-entropy. The loss is the
-    mean over all logits. Lin et al., "Focal Loss for Dense Object Detection", 2017.
+    no with 1 - alpha; None for neither. gamma of at least 0; 0 is cross-entropy. Targets are those
+    of BinaryCrossEntropy. The loss is the mean over all logits. Lin et al., "Focal Loss for Dense
+    Object Detection", 2017.
     """
 
     _op = "focal"

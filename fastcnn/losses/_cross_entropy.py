@@ -34,6 +34,7 @@ class CrossEntropy(Loss, Settings):
     evaluate, before any fit): n of them, of that many classes, count of the one at hand.
     """
 
+    activation = "softmax"
     _checks: ClassVar[Checks] = {
         "label_smoothing": partial(number, low=0.0, high=1.0),
         "class_weights": class_weights_of,
@@ -131,11 +132,6 @@ class CrossEntropy(Loss, Settings):
         if weights is None and self.ignore_label is None and target.ndim == 1:
             return super().weight(target, sample_weight)
         return float(shares(target, weights, sample_weight, self.ignore_label).sum())
-
-    @property
-    def activation(self) -> str:
-        """What makes probabilities of logits: softmax."""
-        return "softmax"
 
     def _table(self, classes: int) -> Array | None:
         """Return one weight a class; None for none, and as long as no labels were balanced."""

@@ -37,8 +37,6 @@ class Dice(Loss, Settings):
         "ignore_label": integer_or_none,
     }
 
-    activation: Any = None  # set below: an option here
-
     def __init__(
         self,
         activation: str = "sigmoid",
