@@ -133,7 +133,8 @@ def _pool(draw: Draw) -> Arguments:
 
 
 def _max_pool(draw: Draw) -> Arguments:
-    return {**_pool(draw), "dilation": (1, 2), "padding": ((1, 1), (2, 2))}
+    apart = min(draw.width, 2)
+    return {**_pool(draw), "dilation": (1, apart), "padding": ((1, 1), (apart, apart))}
 
 
 def _pooled(draw: Draw) -> tuple[int, int, int, int]:

@@ -71,16 +71,19 @@ cdef inline void max_2x2(
         y[c] = v if takes_over(v, best) else best
 
 
+# To divide takes as long as a small window: most lie within the image.
 cdef inline Py_ssize_t inside_from(Py_ssize_t first, Py_ssize_t dilation) noexcept nogil:
     """Return the first place of a window that starts at `first` which is no padding before."""
-    return (max(-first, 0) + dilation - 1) // dilation
+    return 0 if first >= 0 else (dilation - 1 - first) // dilation
 
 
 cdef inline Py_ssize_t inside_to(
     Py_ssize_t first, Py_ssize_t kernel, Py_ssize_t size, Py_ssize_t dilation
 ) noexcept nogil:
     """Return one past its last place which is no padding behind."""
-    return min(kernel, (size - first + dilation - 1) // dilation)
+    if first + (kernel - 1) * dilation < size:
+        return kernel
+    return (size - first + dilation - 1) // dilation
 
 
 cdef inline void max_block(
@@ -95,13 +98,14 @@ cdef inline void max_block(
     cdef Py_ssize_t r_0 = inside_from(top, g.dilation_h), s_0 = inside_from(left, g.dilation_w)
     cdef Py_ssize_t r_last = inside_to(top, g.R, g.H, g.dilation_h) - 1
     cdef Py_ssize_t s_last = inside_to(left, g.S, g.W, g.dilation_w) - 1
-    cdef Py_ssize_t count = columns * channels, r, s, i, at
+    cdef Py_ssize_t count = columns * channels, r, s, i
+    cdef Py_ssize_t row = g.dilation_h * g.W * g.C, column = g.dilation_w * g.C
+    cdef const real* first = x_n + (top * g.W + left) * g.C
     cdef const real* x
     cdef int32_t place
     for r in range(r_last, r_0 - 1, -1):
         for s in range(s_last, s_0 - 1, -1):
-            at = (top + r * g.dilation_h) * g.W + left + s * g.dilation_w
-            x = tap(gathered, x_n + at * g.C, columns, channels, g)
+            x = tap(gathered, first + r * row + s * column, columns, channels, g)
             place = <int32_t> (r * g.S + s)
             if r == r_last and s == s_last:
                 for i in range(count):
@@ -172,18 +176,23 @@ cdef void values_row(real* y, const real* x_n, Pool* g, Py_ssize_t p) noexcept n
     """A row of outputs; the last two vectors of channels may overlap."""
     cdef Py_ssize_t top = p * g.stride_h - g.top, left, r_0, s_0, rows, columns, q, c
     cdef Py_ssize_t row = g.dilation_h * g.W * g.C, column = g.dilation_w * g.C, i
+    cdef Py_ssize_t d = g.dilation_w, C = g.C, wide = (g.S - 1) * d + 1, W = g.W, S = g.S
     cdef const real* x
     cdef real v
     r_0 = inside_from(top, g.dilation_h)
     rows = inside_to(top, g.R, g.H, g.dilation_h) - r_0
+    x_n += top * W * C + r_0 * row
     for q in range(g.Q):
         left = q * g.stride_w - g.left
-        s_0 = inside_from(left, g.dilation_w)
-        columns = inside_to(left, g.S, g.W, g.dilation_w) - s_0
-        x = x_n + (top * g.W + left) * g.C + r_0 * row + s_0 * column
+        columns = S
+        x = x_n + left * C
+        if left < 0 or left + wide > W:
+            s_0 = inside_from(left, d)
+            columns = inside_to(left, S, W, d) - s_0
+            x += s_0 * column
         c = 0
-        while c < g.C and g.C >= LANES:
-            c = min(c, g.C - LANES)
+        while c < C and C >= LANES:
+            c = min(c, C - LANES)
             if rows == 3 and columns == 3:      # constants: the loops are unrolled
                 store(y + c, max_of_window(x + c, 3, 3, row, column))
             elif rows == 2 and columns == 2:
@@ -191,12 +200,12 @@ cdef void values_row(real* y, const real* x_n, Pool* g, Py_ssize_t p) noexcept n
             else:
                 store(y + c, max_of_window(x + c, rows, columns, row, column))
             c += LANES
-        for c in range(c, g.C):
+        for c in range(c, C):
             y[c] = x[c]
             for i in range(1, rows * columns):
                 v = x[i // columns * row + i % columns * column + c]
                 y[c] = y[c] if v <= y[c] or y[c] != y[c] else v
-        y += g.C
+        y += C
 
 
 def max_pool2d(
@@ -263,7 +272,7 @@ cdef inline void max_backward_windows(
 
     Unlike `max_backward_runs` this is never slow where windows are gigantic.
     """
-    cdef Py_ssize_t q, left, i, c, wide = (g.S - 1) * g.dilation_w + 1
+    cdef Py_ssize_t q, left, i, c, s, wide = (g.S - 1) * g.dilation_w + 1
     cdef place_t place
     for q in range(
         first_window(w, g.stride_w, g.left, wide),
@@ -271,9 +280,12 @@ cdef inline void max_backward_windows(
     ):
         left = q * g.stride_w - g.left
         for i in range(max(left, w), min(left + wide, w + columns)):
-            if (i - left) % g.dilation_w:
-                continue
-            place = <place_t> (r * g.S + (i - left) // g.dilation_w)
+            s = i - left
+            if g.dilation_w > 1:
+                if s % g.dilation_w:
+                    continue
+                s //= g.dilation_w
+            place = <place_t> (r * g.S + s)
             for c in range(channels):
                 total[(i - w) * channels + c] += (
                     dy[q * g.C + c] if argmax[q * g.C + c] == place else 0
@@ -287,9 +299,13 @@ cdef inline void max_backward_runs(
     """Do the same, but take all outputs that see the pixels through one place at once."""
     cdef real[BLOCK] won
     cdef Py_ssize_t s, q, q_0, q_end, i, to, d = g.dilation_w
-    cdef Py_ssize_t s_0 = inside_from((g.Q - 1) * g.stride_w - w - g.left, d)
-    cdef Py_ssize_t s_last = min((w + g.left + columns + d - 1) // d, g.S) - 1
+    cdef Py_ssize_t s_0 = max(w + g.left - (g.Q - 1) * g.stride_w, 0)
+    cdef Py_ssize_t s_last = w + g.left + columns - 1
     cdef place_t place
+    if d > 1:
+        s_0 = (s_0 + d - 1) // d
+        s_last //= d
+    s_last = min(s_last, g.S - 1)
     for s in range(s_last, s_0 - 1, -1):        # so that a pixel's windows come in order
         q_0 = first_window(w - s * d, g.stride_w, g.left, 1)
         q_end = end_window(w - s * d + columns - 1, g.stride_w, g.left, g.Q)
@@ -315,9 +331,10 @@ cdef inline void max_backward_block(
         first_window(h, g.stride_h, g.top, tall), end_window(h, g.stride_h, g.top, g.P)
     ):
         r = h - p * g.stride_h + g.top
-        if r % g.dilation_h:
-            continue
-        r //= g.dilation_h
+        if g.dilation_h > 1:
+            if r % g.dilation_h:
+                continue
+            r //= g.dilation_h
         i = p * g.Q * g.C
         if g.stride_w < columns:
             max_backward_runs(total, dy_n + i, argmax_n + i, g, r, w, columns)
