@@ -74,7 +74,6 @@ NAMES: Final[dict[str, str]] = {
     "interpolate": "functional.resize2d",
     "resize": "functional.resize2d",
     "resizing": "nn.Resize2D",
-    "separableconv2d": "nn.DepthwiseConv2D and nn.Conv2D(filters, 1) after it are one",
     "swish": "nn.SiLU",
     # ops
     "averagepool2d": "functional.avg_pool2d",

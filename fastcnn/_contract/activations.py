@@ -157,20 +157,9 @@ ROWS = {
             "sigmoid",
             "tanh",
             "softmax",
+            "log_softmax",
         ),
         Op(("y",), ("x",), same),
-ROWS = dict.fromkeys(
-    (
-        "relu",
-        "leaky_relu",
-        "elu",
-        "gelu",
-        "silu",
-        "hard_swish",
-        "sigmoid",
-        "tanh",
-        "softmax",
-        "log_softmax",
     ),
     "prelu": Op(("y",), ("x", "slope"), same),
 }

@@ -1,8 +1,6 @@
 # e^x, e^x - 1, log(1 + e), the logistic function, the hyperbolic tangent and the tail of the normal
 # distribution, as plain expressions without a branch: inlined into a loop, they run in every lane
 # of a vector, which the C library's do not.
-# e^x, e^x - 1, log(1 + x) and the tail of the normal distribution, as plain expressions without a
-# branch: inlined into a loop, they run in every lane of a vector, which the C library's do not.
 #
 # e^x = 2^n * e^r with n the integer next to x / ln 2 and |r| <= ln(2) / 2 (Cody and Waite, 1980);
 # e^r is its Taylor series, cut where a term falls below the rounding of float64, and for float32
@@ -154,28 +152,6 @@ cdef inline real hyperbolic_tangent(real x) noexcept nogil:
     cdef real e = expm1_negative(<real> -2 * <real> fabs(x))
     cdef real t = e / (e + <real> 2)
     return -t if x > 0 else t
-cdef inline real log1p_of_fraction(real e) noexcept nogil:
-    """Return log(1 + e) for e from 0 to 1: twice the series of atanh(s), s = e / (2 + e)."""
-    cdef real s = e / (<real> 2 + e), z = s * s, p
-    if sizeof(real) == 8:           # z is at most 1/9: what is left out is below 2e-17
-        p = <real> (1. / 31.)
-        p = p * z + <real> (1. / 29.)
-        p = p * z + <real> (1. / 27.)
-        p = p * z + <real> (1. / 25.)
-        p = p * z + <real> (1. / 23.)
-        p = p * z + <real> (1. / 21.)
-        p = p * z + <real> (1. / 19.)
-        p = p * z + <real> (1. / 17.)
-        p = p * z + <real> (1. / 15.)
-    else:
-        p = <real> (1. / 15.)
-    p = p * z + <real> (1. / 13.)
-    p = p * z + <real> (1. / 11.)
-    p = p * z + <real> (1. / 9.)
-    p = p * z + <real> (1. / 7.)
-    p = p * z + <real> (1. / 5.)
-    p = p * z + <real> (1. / 3.)
-    return <real> 2 * (s + s * z * p)
 
 
 cdef inline real normal_tail(real t, real e) noexcept nogil:

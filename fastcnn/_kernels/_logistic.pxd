@@ -1,5 +1,5 @@
 # Logits that say yes or no: their probabilities and the logarithms of these, without a branch.
-from fastcnn._kernels._exp cimport exp_negative, log1p_of_fraction
+from fastcnn._kernels._exp cimport exp_negative, log1p_fraction
 from fastcnn._kernels._types cimport real
 
 
@@ -25,7 +25,7 @@ cdef inline void surprises(real* yes, real* no, const real* x, Py_ssize_t count)
     cdef Py_ssize_t i
     cdef real log
     for i in range(count):
-        log = log1p_of_fraction(exp_negative(from_zero(x[i])))
+        log = log1p_fraction(exp_negative(from_zero(x[i])))
         yes[i] = log + (-x[i] if x[i] < 0 else <real> 0)
         no[i] = log + (x[i] if x[i] > 0 else <real> 0)
 

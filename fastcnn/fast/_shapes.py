@@ -98,8 +98,6 @@ class Shapes(MemoryBound):
         (x,) = float_arrays(op, x=x)
         ends = widths_of(widths, f"{op}: widths", x.ndim)
         filling = real(value, f"{op}: value", any_size=True)
-        y = self._result(op, "widths", padded(x.shape, ends, mode, op), x.dtype)
-        filling = real(value, f"{op}: value")
         y = self._result(op, "widths", padded(x.shape, ends, mode, f"{op}: widths"), x.dtype)
         self._run(_pad_into, y, x, ends, mode, filling)
         return y

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._options import choice, flag, limit, limits, number
-from fastcnn._options import choice, integer, number
+from fastcnn._options import choice, flag, integer, limit, limits, number
 from fastcnn._shapes import axis_of
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
@@ -204,26 +203,6 @@ class _OverAxis(Activation):
     Its ops go over the last axis; another changes places with that one.
     """
 
-    _op, _saves = "softmax", "y"
-
-
-class PReLU(Module):
-    """y = x where x > 0, else slope * x, with slopes that are learned (He et al., 2015).
-
-    shared: one slope for all, and not one for each channel. They begin at 0.25.
-
-    Parameters: slope (C,), or (1,) if shared.
-    """
-
-    slope: Parameter
-
-    def __init__(self, *, shared: bool = False, name: str | None = None) -> None:
-        super().__init__(name=name)
-        self.shared = flag(shared, "PReLU: shared")
-
-    def declare(self, input_shape: Shape) -> Shape:
-        shape = (1,) if self.shared else input_shape[-1:]
-        self.slope = self.declare_parameter("slope", shape, lambda rng: np.full(shape, 0.25))
     _op: ClassVar[str]
 
     def __init__(self, axis: int = -1, *, name: str | None = None) -> None:
@@ -245,17 +224,6 @@ class PReLU(Module):
         training: bool = False,
         rng: np.random.Generator | None = None,
         input_gradient: bool = True,
-    ) -> tuple[Array, Backward]:
-        self._require_built()
-        slope = self.slope
-        y = backend.prelu(x, slope._data)
-
-        def backward(dy: Array) -> Array | None:
-            dx, dslope = backend.prelu_backward(dy, x, slope._data)
-            slope.grad = None if self._frozen else dslope
-            return dx
-
-        return y, backward
     ) -> tuple[Array, ArrayBackward]:
         op, last = getattr(backend, self._op), x.ndim - 1
 
@@ -295,6 +263,46 @@ class LogSoftmax(_OverAxis):
     """
 
     _op = "log_softmax"
+
+
+class PReLU(Module):
+    """y = x where x > 0, else slope * x, with slopes that are learned (He et al., 2015).
+
+    shared: one slope for all, and not one for each channel. They begin at 0.25.
+
+    Parameters: slope (C,), or (1,) if shared.
+    """
+
+    slope: Parameter
+
+    def __init__(self, *, shared: bool = False, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.shared = flag(shared, "PReLU: shared")
+
+    def declare(self, input_shape: Shape) -> Shape:
+        shape = (1,) if self.shared else input_shape[-1:]
+        self.slope = self.declare_parameter("slope", shape, lambda rng: np.full(shape, 0.25))
+        return input_shape
+
+    def forward(
+        self,
+        x: Array,
+        backend: Backend,
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        input_gradient: bool = True,
+    ) -> tuple[Array, Backward]:
+        self._require_built()
+        slope = self.slope
+        y = backend.prelu(x, slope._data)
+
+        def backward(dy: Array) -> Array | None:
+            dx, dslope = backend.prelu_backward(dy, x, slope._data)
+            slope.grad = None if self._frozen else dslope
+            return dx
+
+        return y, backward
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {
