@@ -32,7 +32,8 @@ class Call:
 
     inputs: a Tensor for what is computed and for weights, an array for what is known without the
     batch, None for what is left out. module: the layer that holds its weights, if any. results: how
-    many of them have a name in the file.
+    many of them have a name in the file. batch: the number of images that the file was written for,
+    and that of those at hand; None where it is for any.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Call:
         module: Any = None,
         training: bool = False,
         results: int = 1,
+        batch: tuple[int, int] | None = None,
     ) -> None:
         self.op, self.inputs = op, list(inputs)
         self.attributes = {key: _as_list(value) for key, value in attributes.items()}
         self.opset, self.backend, self.dtype = opset, backend, dtype
         self.module, self.training, self.results = module, training, results
+        self.batch = batch
 
     def input(self, at: int) -> Value:
         """Return an input, None where it is left out."""

@@ -186,11 +186,12 @@ class OnnxModel(Model):
         for name, each in graph.weights.items():
             variable = held[each["layer"]]._own()[each["attribute"]]
             values[name] = Tensor(tracer.symbol(variable._data), each["order"])
-        dtype = tracer.dtype
+        dtype, made_for = tracer.dtype, graph.inputs[0]["batch"]
+        batch = (int(made_for), int(listed(x)[0].shape[0])) if made_for else None
         for node in graph.nodes:
             module = held.get(node.get("layer", ""))
             given = [values[name] for name in node["inputs"]]
-            results = run_node(node, given, graph.opset, tracer, dtype, module, training)
+            results = run_node(node, given, graph.opset, tracer, dtype, module, training, batch)
             values.update(zip(node["outputs"], results, strict=False))
         outputs = tuple(self._output(each, values[each["name"]], tracer) for each in graph.outputs)
         return (outputs[0] if self._one_output else outputs), None
@@ -218,11 +219,13 @@ def run_node(
     dtype: np.dtype[Any],
     module: Module | None = None,
     training: bool = False,
+    batch: tuple[int, int] | None = None,
 ) -> list[Value]:
     """Return the results of one operator; by NumPy where all that it is given is known."""
     op = node["op"]
     results = len(node["outputs"])
-    call = Call(op, given, node["attributes"], opset, backend, dtype, module, training, results)
+    options = node["attributes"], opset, backend, dtype, module, training, results, batch
+    call = Call(op, given, *options)
     known = not any(isinstance(value, Tensor) for value in given)
     function = NUMPY.get(op) if known else None
     try:

@@ -39,6 +39,10 @@ def _transpose(c: Call) -> Tensor:
 @operator("Reshape")
 def _reshape(c: Call) -> Tensor:
     x = c.x
+    asked = [int(size) for size in c.setting("shape", 1)]
+    if asked and x.rank and (asked[0], x.shape[0]) == c.batch:
+        # A file that was written for some number of images has that number in its shapes.
+        c.inputs[1] = np.array([x.shape[0], *asked[1:]], np.int64)
     wanted = reshaped(c, x.shape)
     if math.prod(wanted) != math.prod(x.shape) and wanted and wanted[0] == 1:
         # A file that was written for one image says 1 where it means the batch.
