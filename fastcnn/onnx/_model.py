@@ -106,6 +106,7 @@ class OnnxModel(Model):
         self._gives_dict = False
         self._one_input, self._one_output = len(inputs) == 1, len(outputs) == 1
         self._input_shapes = tuple(tuple(each["shape"]) for each in inputs)
+        self._results = (0,) * len(outputs)  # of no layer that could be asked what it is
         held = self._graph.layers()
         self._names, vars(self)["layers"] = tuple(held), tuple(held.values())
 
