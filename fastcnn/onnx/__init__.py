@@ -18,10 +18,13 @@ from numpy.typing import DTypeLike
 from fastcnn import nn
 from fastcnn._files import name_of
 from fastcnn._options import choice, flag, float_dtype, integer
+from fastcnn._reading import brief
 from fastcnn._sentences import explained
 from fastcnn.onnx._model import OnnxModel
 
 __all__ = ["OnnxModel", "load", "save"]
+
+_LONGEST = 2000  # characters of what is said of a file: it may lack many operators
 
 
 @explained
@@ -45,7 +48,13 @@ def load(
     choice(layout, "load: layout", ("NHWC", "file"))
     kind = float_dtype(dtype, "load: dtype")
     name = name_of(path)
-    return model_of(read(name), name, layout, kind)
+    try:
+        return model_of(read(name), name, layout, kind)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError,
+            ValueError) as error:  # fmt: skip  # a file may hold anything
+        said = str(error) or type(error).__name__
+        said = said if said.startswith(f"{name}: ") else f"{name}: {said}"
+        raise ValueError(brief(said, _LONGEST)) from error
 
 
 @explained

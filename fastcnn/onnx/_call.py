@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from fastcnn.onnx._tensor import Tensor, channels_last, meeting, tensor_of
 __all__ = ["OPERATORS", "Call", "Value", "operator"]
 
 Value = Any  # a Tensor; a constant, or an integer that depends on shapes alone, as an array; None
+
+_MOST = 1 << 26  # numbers of a constant that an operator makes
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {}
 
@@ -102,6 +105,12 @@ class Call:
         while isinstance(given, list):
             given = given[0] if given else default
         return given
+
+    def filled(self, shape: Sequence[int], value: float) -> Array:
+        """Return a constant that an operator needs; the sizes in a file may be any."""
+        if math.prod(shape) > _MOST:
+            raise ValueError(f"expected smaller sizes, got {tuple(shape)}")
+        return np.full(shape, value, self.dtype)
 
     def apply(self, op: str, x: Tensor | None = None, **options: Any) -> Tensor:
         """Return a function of single numbers of a tensor, the first input unless given."""

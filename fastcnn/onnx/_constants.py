@@ -129,7 +129,9 @@ def split_sizes(c: Call, length: int) -> list[int]:
     sizes = c.setting("split", 1)
     if sizes is not None:
         return [int(size) for size in sizes]
-    count = c.get("num_outputs") or c.get("outputs")
+    count = c.results
+    if c.get("num_outputs", count) != count:
+        raise ValueError(f"expected {count} parts, got num_outputs {c.get('num_outputs')}")
     size = -(-length // count)
     return [min(size, length - at * size) for at in range(count)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.onnx._call import Call, operator
-from fastcnn.onnx._tensor import Tensor, meeting, tensor_of
+from fastcnn.onnx._tensor import Tensor, expanded, meeting, tensor_of
 
 __all__: list[str] = []
 
@@ -143,7 +143,7 @@ def _dropout(c: Call) -> Any:
     """In training by its ratio, else what it is given, and a mask of ones."""
     ratio = float(c.number("ratio", 1, 0.5))
     if not c.training or ratio == 0:
-        return [c.x, np.ones(c.x.shape, np.bool_)] if c.results > 1 else c.x
+        return [c.x, np.broadcast_to(np.True_, c.x.shape)] if c.results > 1 else c.x
     if c.results > 1:
         raise ValueError("expected nobody to read its mask in training, got an operator that does")
     mask = c.backend.mask(c.x.array.shape, ratio)
@@ -210,7 +210,4 @@ def _expanded(c: Call, value: Any, condition: Any) -> Tensor:
     others = [each for each in c.inputs if each is not value]
     tensor = tensor_of(value, c.dtype)
     shape = np.broadcast_shapes(tensor.shape, *(tensor_of(x, c.dtype).shape for x in others))
-    if shape == tensor.shape:
-        return tensor
-    (array, *_), order = meeting(c.backend, c.dtype, tensor, np.zeros(shape, np.bool_))
-    return Tensor(c.backend.expand(array, tuple(shape[axis] for axis in order)), order)
+    return expanded(c.backend, tensor, shape)

@@ -231,9 +231,14 @@ def run_node(
     function = NUMPY.get(op) if known else None
     try:
         found = (function or OPERATORS[op])(call)
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{op} {node['name']}: {error}") from error
+        raise kind(f"{op} {node['name']:.80}: {error}") from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
+        raise ValueError(
+            f"{op} {node['name']:.80}: expected inputs and attributes that the operator takes, got "
+            f"{type(error).__name__}: {error}"
+        ) from error
     return list(found) if isinstance(found, list) else [found]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.onnx._call import Call, last, operator
-from fastcnn.onnx._tensor import Tensor, channels_last
+from fastcnn.onnx._tensor import Tensor, channels_last, expanded
 from fastcnn.onnx._windows import bias
 
 __all__: list[str] = []
@@ -40,8 +40,11 @@ def _instance_norm(c: Call) -> Tensor:
 def _group_norm(c: Call) -> Tensor:
     groups = c.get("num_groups")
     if c.opset < 21:  # a number for each group
-        each = c.x.shape[1] // groups
-        c.inputs[1:3] = [np.repeat(np.asarray(c.constant(at)), each) for at in (1, 2)]
+        channels = c.x.shape[1]
+        for at in (1, 2):
+            column = c.tensor(at).reshaped(c.backend, (groups, 1))
+            whole = expanded(c.backend, column, (groups, channels // groups))
+            c.inputs[at] = whole.reshaped(c.backend, (channels,))
     return _grouped(c, groups)
 
 

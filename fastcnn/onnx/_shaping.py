@@ -17,7 +17,7 @@ from fastcnn.onnx._constants import (
     squeezed,
     unsqueezed,
 )
-from fastcnn.onnx._tensor import Tensor, meeting, tensor_of
+from fastcnn.onnx._tensor import Tensor, expanded, tensor_of
 
 __all__: list[str] = []
 
@@ -73,23 +73,22 @@ def _unsqueeze(c: Call) -> Tensor:
     return c.x.reshaped(c.backend, unsqueezed(c, c.x.shape))
 
 
-@operator("Expand", "Tile")
+@operator("Expand")
 def _expand(c: Call) -> Tensor:
-    x, wanted = c.x, [int(size) for size in c.setting("shape", 1)]
-    if c.op == "Tile":
-        if any(times != 1 and size != 1 for times, size in zip(wanted, x.shape, strict=True)):
-            for axis, times in enumerate(wanted):
-                if times > 1:
-                    at = x.order.index(axis)
-                    x = Tensor(c.backend.concat([x.array] * times, at), x.order)
-            return x
-        shape = tuple(times * size for times, size in zip(wanted, x.shape, strict=True))
-    else:
-        shape = np.broadcast_shapes(x.shape, tuple(wanted))
-    if shape == x.shape:
+    wanted = tuple(int(size) for size in c.setting("shape", 1))
+    return expanded(c.backend, c.x, np.broadcast_shapes(c.x.shape, wanted))
+
+
+@operator("Tile")
+def _tile(c: Call) -> Tensor:
+    """As an axis of length 1 in front of each, which is expanded."""
+    x, times = c.x, [int(each) for each in c.setting("repeats", 1)]
+    whole = [many * size for many, size in zip(times, x.shape, strict=True)]
+    if whole == list(x.shape):
         return x
-    (array, _), order = meeting(c.backend, c.dtype, x, np.zeros(shape, np.bool_))
-    return Tensor(c.backend.expand(array, tuple(shape[axis] for axis in order)), order)
+    pairs = [pair for size in x.shape for pair in (1, size)]
+    wanted = [pair for many, size in zip(times, x.shape, strict=True) for pair in (many, size)]
+    return expanded(c.backend, x.reshaped(c.backend, pairs), wanted).reshaped(c.backend, whole)
 
 
 @operator("Concat")

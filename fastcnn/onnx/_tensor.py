@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcnn._types import Array, Shape
 
-__all__ = ["Tensor", "channels_last", "meeting", "tensor_of"]
+__all__ = ["Tensor", "channels_last", "expanded", "meeting", "tensor_of"]
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
@@ -152,3 +152,15 @@ def _aligned(tensor: Tensor, order: tuple[int, ...], backend: Any) -> Any:
         return np.ascontiguousarray(tensor.array.transpose(own)).reshape(wanted)
     array = tensor.stored(backend, own)
     return array if tuple(array.shape) == tuple(wanted) else backend.reshape(array, tuple(wanted))
+
+
+def expanded(backend: Any, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor with its axes of length 1, and those in front of it, of these lengths."""
+    if tuple(shape) == tensor.shape:
+        return tensor
+    lead = len(shape) - tensor.rank
+    order = (*range(lead), *(axis + lead for axis in tensor.order))
+    array = tensor.array
+    if lead:
+        array = backend.reshape(array, (*[1] * lead, *array.shape))
+    return Tensor(backend.expand(array, tuple(shape[axis] for axis in order)), order)

@@ -33,6 +33,8 @@ class _Window:
         pads = c.get("pads") or [0] * (2 * rank)
         auto = c.get("auto_pad", "NOTSET")
         widths = list(zip(pads[:rank], pads[rank:], strict=True))
+        if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", ""):
+            raise ValueError(f"expected an auto_pad of ONNX, got {auto:.40}")
         if auto == "VALID":
             widths = [(0, 0)] * rank
         elif auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -198,7 +200,7 @@ def _averages(c: Call, x: Any, window: _Window, whole: bool) -> Any:
     options: dict[str, Any] = {"stride": window.strides, "padding": window.padding}
     options["dilation"] = window.dilations
     channels, area = x.shape[3], math.prod(window.kernel)
-    w = np.full((*window.kernel, 1, channels), 1 / area, c.dtype)
+    w = c.filled((*window.kernel, 1, channels), 1 / area)
     y = c.backend.conv2d(x, w, groups=channels, **options)
     if whole:
         return y

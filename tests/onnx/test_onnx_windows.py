@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_files import Case, agree, numbers
+from onnx_files import Case, agree, answers, numbers, run, written
 
 W, X = numbers, (2, 4, 7, 6)
 NONE = np.zeros(0, np.float32)  # a region of interest that nobody reads
@@ -149,3 +149,12 @@ CASES = [
 def test_it_is_as_in_onnx_runtime(case: Case, tmp_path: Path) -> None:
     # Sums over windows of float32 and interpolated places differ in the last bits.
     agree(*case.made(), tmp_path, bound=1e-5)
+
+
+def test_group_normalization_had_a_number_for_each_group(tmp_path: Path) -> None:
+    """Before opset 21, which ONNX Runtime does not have."""
+    old = Case("GroupNormalization", X, V[:2], W(2), num_groups=2, opset=18)
+    new = Case("GroupNormalization", X, V[:2].repeat(2), W(2).repeat(2), num_groups=2, opset=21)
+    made, feeds = old.made()
+    (found,) = run(written(made, tmp_path), feeds)
+    np.testing.assert_allclose(found, answers(*new.made())[0], atol=1e-5)
