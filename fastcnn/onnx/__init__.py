@@ -20,7 +20,7 @@ from fastcnn._files import name_of
 from fastcnn._options import choice, flag, float_dtype, integer
 from fastcnn._reading import brief
 from fastcnn._sentences import explained
-from fastcnn.onnx._model import OnnxModel
+from fastcnn.onnx._model import FAULTS, OnnxModel
 
 __all__ = ["OnnxModel", "load", "save"]
 
@@ -50,11 +50,11 @@ def load(
     name = name_of(path)
     try:
         return model_of(read(name), name, layout, kind)
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError,
-            ValueError) as error:  # fmt: skip  # a file may hold anything
-        said = str(error) or type(error).__name__
-        said = said if said.startswith(f"{name}: ") else f"{name}: {said}"
-        raise ValueError(brief(said, _LONGEST)) from error
+    except FAULTS as error:
+        said = str(error).removeprefix(f"{name}: ")
+        if "expected" not in said:
+            said = f"expected a network as ONNX has them, got {said}"
+        raise ValueError(brief(f"{name}: {said}", _LONGEST)) from error
 
 
 @explained

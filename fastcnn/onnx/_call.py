@@ -92,6 +92,12 @@ class Call:
         """Return an attribute."""
         return self.attributes.get(name, default)
 
+    def needed(self, name: str) -> Any:
+        """Return an attribute that has no default."""
+        if name not in self.attributes:
+            raise ValueError(f"expected an attribute {name}, got none")
+        return self.attributes[name]
+
     def setting(self, name: str, at: int, default: Any = None) -> Any:
         """Return what newer opsets give as an input and older ones as an attribute, as a list."""
         given = self.constant(at)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, operator
 from fastcnn.onnx._tensor import Tensor, expanded, meeting, tensor_of
 
@@ -125,7 +126,7 @@ def _clip(c: Call) -> Tensor:
 def _softmax(c: Call) -> Tensor:
     """Over one axis from opset 13 on, before over all axes from one on, as if they were one."""
     x, axis = c.x, c.get("axis", -1 if c.opset >= 13 else 1)
-    axis = axis % x.rank
+    axis = axis_of(axis, "axis", x.rank)
     before = x
     if c.opset < 13 and math.prod(x.shape[axis:]) != x.shape[axis]:
         x = x.reshaped(c.backend, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))

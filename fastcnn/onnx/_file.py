@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -62,10 +62,10 @@ def read(path: str) -> File:
         except OSError:
             raise
         except Exception as error:  # protobuf's own kinds
-            raise ValueError(f"{path}: expected an ONNX model, got {kind_of(file)}") from error
+            raise ValueError(f"{path}: expected an ONNX model, got {_kind(file)}") from error
         graph = model.graph
         if not graph.node and not graph.output:
-            raise ValueError(f"{path}: expected an ONNX model, got {kind_of(file)}")
+            raise ValueError(f"{path}: expected an ONNX model, got {_kind(file)}")
     _require_plain(model, path)
     opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")),
                 default=1)  # fmt: skip
@@ -90,6 +90,11 @@ def package() -> Any:
             'fastcnn.onnx: expected the package onnx, got none; pip install "fastcnn[onnx]"'
         ) from None
     return onnx
+
+
+def _kind(file: BinaryIO) -> str:
+    kind = kind_of(file)
+    return "a damaged one" if "ONNX" in kind else kind
 
 
 def _require_plain(model: Any, path: str) -> None:

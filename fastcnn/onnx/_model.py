@@ -27,8 +27,10 @@ from fastcnn.onnx._call import OPERATORS, Call, Value
 from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._tensor import Tensor, channels_last
 
-__all__ = ["OnnxModel", "Weights", "array_of", "run_node"]
+__all__ = ["FAULTS", "OnnxModel", "Weights", "array_of", "run_node"]
 
+# What operators raise of what a file may hold, which is anything.
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _SIZES = (320, 256)  # at which a network of open sizes is planned
 
 
@@ -231,14 +233,12 @@ def run_node(
     function = NUMPY.get(op) if known else None
     try:
         found = (function or OPERATORS[op])(call)
-    except (ValueError, TypeError) as error:
+    except FAULTS as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{op} {node['name']:.80}: {error}") from error
-    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
-        raise ValueError(
-            f"{op} {node['name']:.80}: expected inputs and attributes that the operator takes, got "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        said = str(error)
+        if "expected" not in said:
+            said = f"expected inputs and attributes that the operator takes, got {said}"
+        raise kind(f"{op} {node['name']:.80}: {said}") from error
     return list(found) if isinstance(found, list) else [found]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, last, operator
 from fastcnn.onnx._tensor import Tensor, channels_last, expanded
 from fastcnn.onnx._windows import bias
@@ -38,7 +39,7 @@ def _instance_norm(c: Call) -> Tensor:
 
 @operator("GroupNormalization")
 def _group_norm(c: Call) -> Tensor:
-    groups = c.get("num_groups")
+    groups = c.needed("num_groups")
     if c.opset < 21:  # a number for each group
         channels = c.x.shape[1]
         for at in (1, 2):
@@ -63,7 +64,7 @@ def _grouped(c: Call, groups: int) -> Tensor:
 @operator("LayerNormalization")
 def _layer_norm(c: Call) -> Any:
     """Over the axes from one to the last; its mean and 1 / deviation, too, where they are read."""
-    x, axis = c.x, c.get("axis", -1) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", -1), "axis", c.x.rank)
     epsilon = c.get("epsilon", 1e-5)
     if axis > 0 and c.results == 1:
         options: dict[str, Any] = {"axis": axis - x.rank, "epsilon": epsilon}
@@ -85,7 +86,7 @@ def _lrn(c: Call) -> Tensor:
     array = c.x.stored(c.backend, channels_last(c.x.rank))
     y = c.backend.local_response_norm(
         array,
-        size=c.get("size"),
+        size=c.needed("size"),
         alpha=c.get("alpha", 1e-4),
         beta=c.get("beta", 0.75),
         k=c.get("bias", 1.0),
@@ -95,7 +96,7 @@ def _lrn(c: Call) -> Tensor:
 
 @operator("LpNormalization")
 def _lp_norm(c: Call) -> Tensor:
-    x, axis = c.x, c.get("axis", -1) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", -1), "axis", c.x.rank)
     at = x.order.index(axis)
     if c.get("p", 2) == 1:
         size = c.backend.reduce_sum(c.backend.abs(x.array), at, keepdims=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import OPERATORS, Call, operator
 from fastcnn.onnx._tensor import Tensor, tensor_of
 
@@ -28,7 +29,7 @@ def _along(c: Call, at: int, rank: int) -> Any:
     if array.size == 1:
         return array.reshape(1).astype(c.dtype)
     shape = [1] * rank
-    shape[c.get("axis", 1) % rank] = -1
+    shape[axis_of(c.get("axis", 1), "axis", rank)] = -1
     return array.reshape(shape).astype(c.dtype)
 
 

@@ -21,6 +21,8 @@ _LOOKS = 32  # times that so many bytes may be read
 # Operators that give what they are given, or a part of it.
 _VIEWS = ("Flatten", "Identity", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze",
           "Transpose", "Unsqueeze")  # fmt: skip
+# Operators whose results are as wide as they say.
+_OWN_WIDTH = ("Cast", "ConstantOfShape", "NonZero")
 
 
 class Room:
@@ -42,9 +44,10 @@ class Room:
             count = _COUNTS.get(node["op"], _together)(arrays, node["attributes"])
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return  # arrays that do not fit: the operator says so
-        width = max(8, *(each.itemsize for each in arrays))
-        self._left -= width * int(count)
-        self._looks -= width * int(count) + sum(each.nbytes for each in arrays)
+        widest = max(each.itemsize for each in arrays)
+        made = int(count) * (8 if node["op"] in _OWN_WIDTH else widest)
+        self._left -= made
+        self._looks -= made + sum(each.nbytes for each in arrays)
         if self._left < 0 or self._looks < 0:
             raise ValueError(
                 f"{node['op']} {node['name']:.80}: expected constants of less than {self._most} "
@@ -96,6 +99,11 @@ def _all(arrays: list[Array], _: Any) -> int:
     return sum(each.size for each in arrays) * max(each.ndim for each in arrays)
 
 
+def _summed(arrays: list[Array], attributes: Any) -> int:
+    """Of a reduction: no more than the numbers of all places along one axis."""
+    return int(arrays[0].size) // max(min(arrays[0].shape, default=1), 1)
+
+
 _COUNTS: dict[str, Callable[[list[Array], Any], int]] = {
     "Concat": _all,
     "ConstantOfShape": _of_shape,
@@ -106,4 +114,5 @@ _COUNTS: dict[str, Callable[[list[Array], Any], int]] = {
     "Pad": _padded,
     "Range": _ranged,
     "Tile": _tiled,
+    **{f"Reduce{what}": _summed for what in ("Max", "Mean", "Min", "Prod", "Sum")},
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, operator
 from fastcnn.onnx._constants import (
     flattened,
@@ -94,7 +95,7 @@ def _tile(c: Call) -> Tensor:
 @operator("Concat")
 def _concat(c: Call) -> Tensor:
     given = [tensor_of(value, c.dtype) for value in c.inputs]
-    axis = c.get("axis", 1) % given[0].rank
+    axis = axis_of(c.get("axis", 1), "axis", given[0].rank)
     order = max(
         (each for each in given if not isinstance(each.array, np.ndarray)),
         key=lambda each: math.prod(each.shape),
@@ -134,7 +135,7 @@ def cut(c: Call, x: Tensor, parts: tuple[slice, ...]) -> Tensor:
 
 @operator("Split")
 def _split(c: Call) -> list[Tensor]:
-    x, axis = c.x, c.get("axis", 0) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", 0), "axis", c.x.rank)
     found, start = [], 0
     for size in split_sizes(c, x.shape[axis]):
         parts = [slice(None)] * x.rank
@@ -146,12 +147,12 @@ def _split(c: Call) -> list[Tensor]:
 
 @operator("Gather")
 def _gather(c: Call) -> Tensor:
-    x, axis = c.x, c.get("axis", 0) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", 0), "axis", c.x.rank)
     indices = c.constant(1)
     assert indices is not None
     flat = [int(at) for at in indices.reshape(-1)]
     if len(flat) == 1:
-        at = flat[0] % x.shape[axis]
+        at = axis_of(flat[0], "indices", x.shape[axis])
         parts = [slice(None)] * x.rank
         parts[axis] = slice(at, at + 1)
         y = cut(c, x, tuple(parts))
@@ -165,7 +166,7 @@ def _gather(c: Call) -> Tensor:
 def _pad(c: Call) -> Tensor:
     x, pads = c.x, c.setting("pads", 1)
     axes = c.constant(3)
-    at = [int(axis) % x.rank for axis in (range(x.rank) if axes is None else axes)]
+    at = [axis_of(int(axis), "axes", x.rank) for axis in (range(x.rank) if axes is None else axes)]
     half = len(pads) // 2
     widths = [(0, 0)] * x.rank
     for axis, before, after in zip(at, pads[:half], pads[half:], strict=True):
