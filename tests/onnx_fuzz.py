@@ -133,7 +133,7 @@ def rearranged(made: Any, rng: np.random.Generator) -> Any:
             one.attribute.remove(any_of(one.attribute))
         elif kind in (6, 7):
             tensor = any_of(graph.initializer)
-            if tensor.data_type == 7:
+            if tensor.data_type == 7 and tensor.raw_data and len(tensor.raw_data) % 8 == 0:
                 values = np.frombuffer(tensor.raw_data, np.int64).copy()
                 values[rng.integers(len(values))] = number()
                 tensor.raw_data = values.tobytes()

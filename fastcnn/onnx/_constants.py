@@ -36,9 +36,12 @@ DTYPES = {
 
 
 def _divide(a: Array, b: Array) -> Array:
-    if a.dtype.kind in "iu":
-        return np.asarray(np.trunc(a / b), a.dtype)
-    return np.asarray(a / b)
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        return np.asarray(a / b)
+    if not np.all(b):
+        raise ValueError("expected integers to divide by, got zero")
+    quotient, rest = np.divmod(a, b)
+    return np.asarray(quotient + ((rest != 0) & ((a < 0) != (b < 0))), a.dtype)
 
 
 def _gather(c: Call) -> Array:

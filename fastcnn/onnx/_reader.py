@@ -152,8 +152,7 @@ def _folded(
         known = all(name == "" or name in constants for name in node["inputs"])
         if known and node["op"] in NUMPY:
             room.take(node, given)
-            with np.errstate(all="ignore"):
-                results = run_node(node, given, file.opset, None, np.dtype(np.float32))
+            results = run_node(node, given, file.opset, None, np.dtype(np.float32))
             for name, array in zip(node["outputs"], results, strict=False):
                 constants[name] = np.asarray(array)
         else:
