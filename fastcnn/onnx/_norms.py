@@ -103,4 +103,6 @@ def _lp_norm(c: Call) -> Tensor:
     else:
         squares = c.backend.multiply(x.array, x.array)
         size = c.backend.sqrt(c.backend.reduce_sum(squares, at, keepdims=True))
-    return Tensor(c.backend.divide(x.array, size), x.order)
+    length = Tensor(size, x.order)
+    zero = c.meet("equal", length, np.zeros(1))  # of which all numbers stay 0
+    return c.meet("divide", x, c.meet("add", length, zero))

@@ -74,6 +74,10 @@ def _integers(c: Call) -> Tensor:
     for at in (0, 1):
         shift = c.input(at + 2)
         if shift is not None:
+            if not isinstance(shift, Tensor) and np.size(shift) > 1:
+                # One for each filter, row or column.
+                behind = {"ConvInteger": given[1].rank - 1, "MatMulInteger": 1 - at}[c.op]
+                shift = np.reshape(shift, (-1, *[1] * behind))
             given[at] = c.meet("subtract", given[at], shift)
     op = "Conv" if c.op == "ConvInteger" else "MatMul"
     y: Tensor = OPERATORS[op](Call(op, given, c.attributes, c.opset, c.backend, c.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,3 +198,23 @@ def test_integers_divide_towards_zero_in_shapes(tmp_path: Path) -> None:
     (found,) = run(path, feeds)
     assert found.shape == (2, 4, 2, 6)
     np.testing.assert_array_equal(found, answers(made, feeds)[0])
+
+
+@pytest.mark.parametrize("zeros", [(), (3,), (3, 2)])
+def test_integer_products_take_zero_points_away(zeros: tuple[Any, ...], tmp_path: Path) -> None:
+    """Padding is of zeros behind that; of one for each filter see tests/onnx_nodes.py."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "w": rng.integers(0, 9, (3, 2, 2, 2)).astype(np.uint8),
+        "m": rng.integers(0, 9, (4, 3)).astype(np.uint8),
+        **{name: np.array(each, np.uint8) for name, each in zip("pq", zeros, strict=False)},
+    }
+    words = " ".join(name for name in "pq" if name in constants)
+    nodes = [
+        node("ConvInteger", f"x w {words}", "y", pads=[1, 0, 0, 1]),
+        node("MatMulInteger", f"x m {words}", "z"),
+    ]
+    integers = {"x": 2, "y": 6, "z": 6}
+    made = model(nodes, {"x": ("n", 2, 3, 4)}, ["y", "z"], constants, opset=10, dtypes=integers)
+    x = rng.integers(0, 256, (2, 2, 3, 4)).astype(np.uint8)
+    agree(made, {"x": x}, tmp_path, bound=0)
