@@ -18,10 +18,13 @@ from numpy.typing import DTypeLike
 from fastcnn import nn
 from fastcnn._files import name_of
 from fastcnn._options import choice, flag, float_dtype, integer
+from fastcnn._reading import brief
 from fastcnn._sentences import explained
-from fastcnn.onnx._model import OnnxModel
+from fastcnn.onnx._model import FAULTS, OnnxModel
 
 __all__ = ["OnnxModel", "load", "save"]
+
+_LONGEST = 2000  # characters of what is said of a file: it may lack many operators
 
 
 @explained
@@ -45,7 +48,13 @@ def load(
     choice(layout, "load: layout", ("NHWC", "file"))
     kind = float_dtype(dtype, "load: dtype")
     name = name_of(path)
-    return model_of(read(name), name, layout, kind)
+    try:
+        return model_of(read(name), name, layout, kind)
+    except FAULTS as error:
+        said = str(error).removeprefix(f"{name}: ")
+        if "expected" not in said:
+            said = f"expected a network as ONNX has them, got {said}"
+        raise ValueError(brief(f"{name}: {said}", _LONGEST)) from error
 
 
 @explained

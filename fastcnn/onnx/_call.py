@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from fastcnn.onnx._tensor import Tensor, channels_last, meeting, tensor_of
 __all__ = ["OPERATORS", "Call", "Value", "operator"]
 
 Value = Any  # a Tensor; a constant, or an integer that depends on shapes alone, as an array; None
+
+_MOST = 1 << 26  # numbers of a constant that an operator makes
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {}
 
@@ -32,7 +35,8 @@ class Call:
 
     inputs: a Tensor for what is computed and for weights, an array for what is known without the
     batch, None for what is left out. module: the layer that holds its weights, if any. results: how
-    many of them have a name in the file.
+    many of them have a name in the file. batch: the number of images that the file was written for,
+    and that of those at hand; None where it is for any.
     """
 
     def __init__(
@@ -46,11 +50,13 @@ class Call:
         module: Any = None,
         training: bool = False,
         results: int = 1,
+        batch: tuple[int, int] | None = None,
     ) -> None:
         self.op, self.inputs = op, list(inputs)
         self.attributes = {key: _as_list(value) for key, value in attributes.items()}
         self.opset, self.backend, self.dtype = opset, backend, dtype
         self.module, self.training, self.results = module, training, results
+        self.batch = batch
 
     def input(self, at: int) -> Value:
         """Return an input, None where it is left out."""
@@ -86,6 +92,12 @@ class Call:
         """Return an attribute."""
         return self.attributes.get(name, default)
 
+    def needed(self, name: str) -> Any:
+        """Return an attribute that has no default."""
+        if name not in self.attributes:
+            raise ValueError(f"expected an attribute {name}, got none")
+        return self.attributes[name]
+
     def setting(self, name: str, at: int, default: Any = None) -> Any:
         """Return what newer opsets give as an input and older ones as an attribute, as a list."""
         given = self.constant(at)
@@ -99,6 +111,12 @@ class Call:
         while isinstance(given, list):
             given = given[0] if given else default
         return given
+
+    def filled(self, shape: Sequence[int], value: float) -> Array:
+        """Return a constant that an operator needs; the sizes in a file may be any."""
+        if math.prod(shape) > _MOST:
+            raise ValueError(f"expected smaller sizes, got {tuple(shape)}")
+        return np.full(shape, value, self.dtype)
 
     def apply(self, op: str, x: Tensor | None = None, **options: Any) -> Tensor:
         """Return a function of single numbers of a tensor, the first input unless given."""

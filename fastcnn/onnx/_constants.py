@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn._types import Array
 from fastcnn.onnx._call import Call
 
@@ -35,9 +36,12 @@ DTYPES = {
 
 
 def _divide(a: Array, b: Array) -> Array:
-    if a.dtype.kind in "iu":
-        return np.asarray(np.trunc(a / b), a.dtype)
-    return np.asarray(a / b)
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        return np.asarray(a / b)
+    if not np.all(b):
+        raise ValueError("expected integers to divide by, got zero")
+    quotient, rest = np.divmod(a, b)
+    return np.asarray(quotient + ((rest != 0) & ((a < 0) != (b < 0))), a.dtype)
 
 
 def _gather(c: Call) -> Array:
@@ -78,12 +82,18 @@ def reshaped(c: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(wanted)
 
 
+def _listed(axes: Any) -> list[int]:
+    return axes if isinstance(axes, list) else [axes]
+
+
 def unsqueezed(c: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return a shape with axes of length 1 put in."""
     axes = c.setting("axes", 1)
-    axes = axes if isinstance(axes, list) else [axes]
+    axes = _listed(axes)
     rank = len(shape) + len(axes)
-    at = {axis % rank for axis in axes}
+    at = {axis_of(axis, "axes", rank) for axis in axes}
+    if len(at) < len(axes):
+        raise ValueError(f"expected axes that differ, got {axes}")
     rest = iter(shape)
     return tuple(1 if axis in at else next(rest) for axis in range(rank))
 
@@ -93,8 +103,8 @@ def squeezed(c: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
     axes = c.setting("axes", 1)
     if axes is None:
         return tuple(size for size in shape if size != 1)
-    axes = axes if isinstance(axes, list) else [axes]
-    gone = {axis % len(shape) for axis in axes}
+    axes = _listed(axes)
+    gone = {axis_of(axis, "axes", len(shape)) for axis in axes}
     if any(shape[axis] != 1 for axis in gone):
         raise ValueError(f"expected axes of length 1 at {sorted(gone)}, got shape {shape}")
     return tuple(size for axis, size in enumerate(shape) if axis not in gone)
@@ -103,7 +113,7 @@ def squeezed(c: Call, shape: tuple[int, ...]) -> tuple[int, ...]:
 def flattened(c: Call, shape: tuple[int, ...]) -> tuple[int, int]:
     """Return the shape of a matrix: axes in front of one and those from it on."""
     axis = c.get("axis", 1)
-    axis = axis + len(shape) if axis < 0 else axis
+    axis = len(shape) if axis == len(shape) else axis_of(axis, "axis", len(shape))
     return math.prod(shape[:axis]), math.prod(shape[axis:])
 
 
@@ -112,7 +122,7 @@ def reduced_axes(c: Call, rank: int) -> tuple[int, ...]:
     axes = c.setting("axes", 1)
     if axes is None or axes == []:
         return () if c.get("noop_with_empty_axes", 0) else tuple(range(rank))
-    return tuple(axis % rank for axis in (axes if isinstance(axes, list) else [axes]))
+    return tuple(axis_of(axis, "axes", rank) for axis in _listed(axes))
 
 
 def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
@@ -128,8 +138,12 @@ def split_sizes(c: Call, length: int) -> list[int]:
     """Return the lengths of the parts of a Split."""
     sizes = c.setting("split", 1)
     if sizes is not None:
+        if sum(sizes) != length or min(sizes, default=-1) < 0:
+            raise ValueError(f"expected parts of {length} in all, got {sizes!s:.80}")
         return [int(size) for size in sizes]
-    count = c.get("num_outputs") or c.get("outputs")
+    count = c.results
+    if c.get("num_outputs", count) != count:
+        raise ValueError(f"expected {count} parts, got num_outputs {c.get('num_outputs')}")
     size = -(-length // count)
     return [min(size, length - at * size) for at in range(count)]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, operator
-from fastcnn.onnx._tensor import Tensor, meeting, tensor_of
+from fastcnn.onnx._tensor import Tensor, expanded, meeting, tensor_of
 
 __all__: list[str] = []
 
@@ -125,7 +126,7 @@ def _clip(c: Call) -> Tensor:
 def _softmax(c: Call) -> Tensor:
     """Over one axis from opset 13 on, before over all axes from one on, as if they were one."""
     x, axis = c.x, c.get("axis", -1 if c.opset >= 13 else 1)
-    axis = axis % x.rank
+    axis = axis_of(axis, "axis", x.rank)
     before = x
     if c.opset < 13 and math.prod(x.shape[axis:]) != x.shape[axis]:
         x = x.reshaped(c.backend, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
@@ -143,7 +144,7 @@ def _dropout(c: Call) -> Any:
     """In training by its ratio, else what it is given, and a mask of ones."""
     ratio = float(c.number("ratio", 1, 0.5))
     if not c.training or ratio == 0:
-        return [c.x, np.ones(c.x.shape, np.bool_)] if c.results > 1 else c.x
+        return [c.x, np.broadcast_to(np.True_, c.x.shape)] if c.results > 1 else c.x
     if c.results > 1:
         raise ValueError("expected nobody to read its mask in training, got an operator that does")
     mask = c.backend.mask(c.x.array.shape, ratio)
@@ -210,7 +211,4 @@ def _expanded(c: Call, value: Any, condition: Any) -> Tensor:
     others = [each for each in c.inputs if each is not value]
     tensor = tensor_of(value, c.dtype)
     shape = np.broadcast_shapes(tensor.shape, *(tensor_of(x, c.dtype).shape for x in others))
-    if shape == tensor.shape:
-        return tensor
-    (array, *_), order = meeting(c.backend, c.dtype, tensor, np.zeros(shape, np.bool_))
-    return Tensor(c.backend.expand(array, tuple(shape[axis] for axis in order)), order)
+    return expanded(c.backend, tensor, shape)

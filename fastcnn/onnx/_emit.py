@@ -35,6 +35,7 @@ class Emitter:
         self._called: dict[int, str] = {}  # what a constant should be called
         self._alive: list[Array] = []
         self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}  # of results of a name
 
     def reserve(self, *names: str) -> None:
         """Keep names for the graph's inputs and outputs."""
@@ -89,7 +90,7 @@ class Emitter:
         return found
 
     def _free(self, name: str) -> str:
-        found = unused(name, self._taken)
+        found = unused(name, self._taken, self._counts)
         self._taken.add(found)
         return found
 

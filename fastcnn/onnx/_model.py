@@ -30,11 +30,14 @@ from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._parts import headless
 from fastcnn.onnx._tensor import Tensor, channels_last
 
-__all__ = ["OnnxModel", "Weights", "array_of", "run_node"]
+__all__ = ["FAULTS", "OnnxModel", "Weights", "array_of", "run_node"]
 
 # At which a network of open sizes is planned, height first: two of them that it takes.
 _SIZES = tuple((h, w) for h, w in ((320, 320), (256, 256), *product((48, 32, 64), (320, 256))))
 _SIZES += ((640, 640), (224, 224), (1024, 1024), (16000, 16000), (8000, 8000))
+# What operators raise of what a file may hold, which is anything.
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+_SIZES = (320, 256)  # at which a network of open sizes is planned
 
 
 class Weights(Module):
@@ -111,6 +114,7 @@ class OnnxModel(Model):
         self._gives_dict = False
         self._one_input, self._one_output = len(inputs) == 1, len(outputs) == 1
         self._input_shapes = tuple(tuple(each["shape"]) for each in inputs)
+        self._results = (0,) * len(outputs)  # of no layer that could be asked what it is
         held = self._graph.layers()
         self._names, vars(self)["layers"] = tuple(held), tuple(held.values())
 
@@ -217,11 +221,12 @@ class OnnxModel(Model):
         for name, each in graph.weights.items():
             variable = held[each["layer"]]._own()[each["attribute"]]
             values[name] = Tensor(tracer.symbol(variable._data), each["order"])
-        dtype = tracer.dtype
+        dtype, made_for = tracer.dtype, graph.inputs[0]["batch"]
+        batch = (int(made_for), int(listed(x)[0].shape[0])) if made_for else None
         for node in graph.nodes:
             module = held.get(node.get("layer", ""))
             given = [values[name] for name in node["inputs"]]
-            results = run_node(node, given, graph.opset, tracer, dtype, module, training)
+            results = run_node(node, given, graph.opset, tracer, dtype, module, training, batch)
             values.update(zip(node["outputs"], results, strict=False))
         outputs = tuple(self._output(each, values[each["name"]], tracer) for each in graph.outputs)
         return (outputs[0] if self._one_output else outputs), None
@@ -249,18 +254,24 @@ def run_node(
     dtype: np.dtype[Any],
     module: Module | None = None,
     training: bool = False,
+    batch: tuple[int, int] | None = None,
 ) -> list[Value]:
     """Return the results of one operator; by NumPy where all that it is given is known."""
     op = node["op"]
     results = len(node["outputs"])
-    call = Call(op, given, node["attributes"], opset, backend, dtype, module, training, results)
+    options = node["attributes"], opset, backend, dtype, module, training, results, batch
+    call = Call(op, given, *options)
     known = not any(isinstance(value, Tensor) for value in given)
     function = NUMPY.get(op) if known else None
     try:
-        found = (function or OPERATORS[op])(call)
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+        with np.errstate(all="ignore"):  # as in the file: endless numbers are numbers, too
+            found = (function or OPERATORS[op])(call)
+    except FAULTS as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{op} {node['name']}: {error}") from error
+        said = str(error)
+        if "expected" not in said:
+            said = f"expected inputs and attributes that the operator takes, got {said}"
+        raise kind(f"{op} {node['name']:.80}: {said}") from error
     return list(found) if isinstance(found, list) else [found]
 
 

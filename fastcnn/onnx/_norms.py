@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, last, operator
-from fastcnn.onnx._tensor import Tensor, channels_last
+from fastcnn.onnx._tensor import Tensor, channels_last, expanded
 from fastcnn.onnx._windows import bias
 
 __all__: list[str] = []
@@ -38,10 +39,13 @@ def _instance_norm(c: Call) -> Tensor:
 
 @operator("GroupNormalization")
 def _group_norm(c: Call) -> Tensor:
-    groups = c.get("num_groups")
+    groups = c.needed("num_groups")
     if c.opset < 21:  # a number for each group
-        each = c.x.shape[1] // groups
-        c.inputs[1:3] = [np.repeat(np.asarray(c.constant(at)), each) for at in (1, 2)]
+        channels = c.x.shape[1]
+        for at in (1, 2):
+            column = c.tensor(at).reshaped(c.backend, (groups, 1))
+            whole = expanded(c.backend, column, (groups, channels // groups))
+            c.inputs[at] = whole.reshaped(c.backend, (channels,))
     return _grouped(c, groups)
 
 
@@ -60,7 +64,7 @@ def _grouped(c: Call, groups: int) -> Tensor:
 @operator("LayerNormalization")
 def _layer_norm(c: Call) -> Any:
     """Over the axes from one to the last; its mean and 1 / deviation, too, where they are read."""
-    x, axis = c.x, c.get("axis", -1) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", -1), "axis", c.x.rank)
     epsilon = c.get("epsilon", 1e-5)
     if axis > 0 and c.results == 1:
         options: dict[str, Any] = {"axis": axis - x.rank, "epsilon": epsilon}
@@ -82,7 +86,7 @@ def _lrn(c: Call) -> Tensor:
     array = c.x.stored(c.backend, channels_last(c.x.rank))
     y = c.backend.local_response_norm(
         array,
-        size=c.get("size"),
+        size=c.needed("size"),
         alpha=c.get("alpha", 1e-4),
         beta=c.get("beta", 0.75),
         k=c.get("bias", 1.0),
@@ -92,11 +96,13 @@ def _lrn(c: Call) -> Tensor:
 
 @operator("LpNormalization")
 def _lp_norm(c: Call) -> Tensor:
-    x, axis = c.x, c.get("axis", -1) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", -1), "axis", c.x.rank)
     at = x.order.index(axis)
     if c.get("p", 2) == 1:
         size = c.backend.reduce_sum(c.backend.abs(x.array), at, keepdims=True)
     else:
         squares = c.backend.multiply(x.array, x.array)
         size = c.backend.sqrt(c.backend.reduce_sum(squares, at, keepdims=True))
-    return Tensor(c.backend.divide(x.array, size), x.order)
+    length = Tensor(size, x.order)
+    zero = c.meet("equal", length, np.zeros(1))  # of which all numbers stay 0
+    return c.meet("divide", x, c.meet("add", length, zero))

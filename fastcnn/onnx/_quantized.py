@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import OPERATORS, Call, operator
 from fastcnn.onnx._tensor import Tensor, tensor_of
 
@@ -28,7 +29,7 @@ def _along(c: Call, at: int, rank: int) -> Any:
     if array.size == 1:
         return array.reshape(1).astype(c.dtype)
     shape = [1] * rank
-    shape[c.get("axis", 1) % rank] = -1
+    shape[axis_of(c.get("axis", 1), "axis", rank)] = -1
     return array.reshape(shape).astype(c.dtype)
 
 
@@ -73,6 +74,10 @@ def _integers(c: Call) -> Tensor:
     for at in (0, 1):
         shift = c.input(at + 2)
         if shift is not None:
+            if not isinstance(shift, Tensor) and np.size(shift) > 1:
+                # One for each filter, row or column.
+                behind = {"ConvInteger": given[1].rank - 1, "MatMulInteger": 1 - at}[c.op]
+                shift = np.reshape(shift, (-1, *[1] * behind))
             given[at] = c.meet("subtract", given[at], shift)
     op = "Conv" if c.op == "ConvInteger" else "MatMul"
     y: Tensor = OPERATORS[op](Call(op, given, c.attributes, c.opset, c.backend, c.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._file import File
 from fastcnn.onnx._model import OnnxModel, run_node
 from fastcnn.onnx._parts import needed
+from fastcnn.onnx._room import Room
 
 __all__ = ["graph_of"]
 
@@ -50,6 +52,9 @@ def graph_of(file: File, path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     _require_known(nodes, file, path)
     nodes = list(_folded(nodes, constants, file.opset))
     nodes = needed(nodes, file.outputs)
+    nodes = list(_folded(nodes, constants, file))
+    nodes = _needed(nodes, file.outputs)
+    _require_ends(nodes, file, path)
     _require_first_results(nodes, file, path)
     layers = _Layers(constants)
     written = [layers.node(node) for node in nodes]
@@ -73,27 +78,39 @@ def graph_of(file: File, path: str) -> tuple[dict[str, Any], dict[str, Array]]:
 
 # ---------------------------------------------------------------------- nodes
 def _ordered(file: File, path: str) -> list[dict[str, Any]]:
-    """Return the nodes, each behind those that it reads."""
+    """Return the nodes, each behind those that it reads; in the order of the file if they can be.
+
+    Each is looked at once for each of its inputs.
+    """
     known = {"", *file.constants, *(name for name, *_ in file.inputs)}
-    rest, found = file.nodes, []
-    while rest:
-        later = []
-        for node in rest:
-            if all(name in known for name in node["inputs"]):
-                known.update(node["outputs"])
-                found.append(node)
-            else:
-                later.append(node)
-        if len(later) == len(rest):
-            node = later[0]
-            missing = next(name for name in node["inputs"] if name not in known)
-            raise ValueError(
-                f"{path}: expected nodes that can run one after another, got {node['op']} "
-                f"{node['name']:.80}, which reads {missing:.80}, that no node in front of it gives"
-            )
-        rest = later
+    readers: dict[str, list[int]] = {}
+    missing = []
+    for at, node in enumerate(file.nodes):
+        wanted = set(node["inputs"]) - known
+        missing.append(len(wanted))
+        for name in wanted:
+            readers.setdefault(name, []).append(at)
+    ready = [at for at, count in enumerate(missing) if count == 0]
+    heapify(ready)
+    found: list[dict[str, Any]] = []
+    while ready:
+        node = file.nodes[heappop(ready)]
+        found.append(node)
+        for name in node["outputs"]:
+            known.add(name)
+            for at in readers.get(name, ()):
+                missing[at] -= 1
+                if missing[at] == 0:
+                    heappush(ready, at)
+    if len(found) < len(file.nodes):
+        node = next(node for node, count in zip(file.nodes, missing, strict=True) if count)
+        lost = next(name for name in node["inputs"] if name not in known)
+        raise ValueError(
+            f"{path}: expected nodes that can run one after another, got {node['op']} "
+            f"{node['name']:.80}, which reads {lost:.80}, that no node in front of it gives"
+        )
     for name in file.outputs:
-        if name not in known:
+        if name not in known or not name:
             raise ValueError(f"{path}: expected each output of a node, got {name:.80} of none")
     return found
 
@@ -129,18 +146,46 @@ def _require_first_results(nodes: Iterable[dict[str, Any]], file: File, path: st
 
 
 def _folded(
-    nodes: Iterable[dict[str, Any]], constants: dict[str, Array], opset: int
+    nodes: Iterable[dict[str, Any]], constants: dict[str, Array], file: File
 ) -> Iterator[dict[str, Any]]:
     """Yield the nodes that depend on an input; the results of the others become constants."""
+    room = Room(file.size)
     for node in nodes:
         given = [constants.get(name) if name else None for name in node["inputs"]]
         known = all(name == "" or name in constants for name in node["inputs"])
         if known and node["op"] in NUMPY:
-            results = run_node(node, given, opset, None, np.dtype(np.float32))
+            room.take(node, given)
+            results = run_node(node, given, file.opset, None, np.dtype(np.float32))
             for name, array in zip(node["outputs"], results, strict=False):
                 constants[name] = np.asarray(array)
         else:
             yield node
+
+
+def _require_ends(nodes: Iterable[dict[str, Any]], file: File, path: str) -> None:
+    """Refuse a network of nothing, or with outputs that depend on nothing."""
+    if not file.inputs or not file.outputs:
+        raise ValueError(
+            f"{path}: expected a network with inputs and outputs, got {len(file.inputs)} and "
+            f"{len(file.outputs)}"
+        )
+    made = {name for node in nodes for name in node["outputs"]}
+    made.update(name for name, *_ in file.inputs)
+    for name in file.outputs:
+        if name not in made:
+            raise ValueError(
+                f"{path}: expected outputs that depend on an input, got {name:.80}, a constant"
+            )
+
+
+def _needed(nodes: list[dict[str, Any]], outputs: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the nodes on which an output depends."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node["outputs"]):
+            kept.append(node)
+            wanted.update(node["inputs"])
+    return kept[::-1]
 
 
 # ---------------------------------------------------------------------- weights
@@ -307,15 +352,20 @@ def _channels_last(nodes: list[dict[str, Any]], file: File) -> set[str]:
 
     Its nodes transpose these, and nothing else reads or makes them.
     """
-    found = set()
-    for name, _, dims in file.inputs:
-        readers = [node for node in nodes if name in node["inputs"]]
-        if dims and len(dims) == 4 and readers and all(_moves(node, _TO_LAST) for node in readers):
-            found.add(name)
-    for name in file.outputs:
-        if any(name in node["outputs"] and _moves(node, _TO_FIRST) for node in nodes):
-            found.add(name)
-    return found
+    readers: dict[str, list[dict[str, Any]]] = {}
+    for node in nodes:
+        for name in node["inputs"]:
+            readers.setdefault(name, []).append(node)
+    found = {
+        name
+        for name, _, dims in file.inputs
+        if dims
+        and len(dims) == 4
+        and name in readers
+        and all(_moves(node, _TO_LAST) for node in readers[name])
+    }
+    moved = {name for node in nodes if _moves(node, _TO_FIRST) for name in node["outputs"]}
+    return found | moved.intersection(file.outputs)
 
 
 def _moves(node: dict[str, Any], axes: list[int]) -> bool:

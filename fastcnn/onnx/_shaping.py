@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, operator
 from fastcnn.onnx._constants import (
     flattened,
@@ -17,7 +18,7 @@ from fastcnn.onnx._constants import (
     squeezed,
     unsqueezed,
 )
-from fastcnn.onnx._tensor import Tensor, meeting, tensor_of
+from fastcnn.onnx._tensor import Tensor, expanded, tensor_of
 
 __all__: list[str] = []
 
@@ -39,6 +40,10 @@ def _transpose(c: Call) -> Tensor:
 @operator("Reshape")
 def _reshape(c: Call) -> Tensor:
     x = c.x
+    asked = [int(size) for size in c.setting("shape", 1)]
+    if asked and x.rank and (asked[0], x.shape[0]) == c.batch:
+        # A file that was written for some number of images has that number in its shapes.
+        c.inputs[1] = np.array([x.shape[0], *asked[1:]], np.int64)
     wanted = reshaped(c, x.shape)
     if math.prod(wanted) != math.prod(x.shape) and wanted and wanted[0] == 1:
         # A file that was written for one image says 1 where it means the batch.
@@ -69,29 +74,28 @@ def _unsqueeze(c: Call) -> Tensor:
     return c.x.reshaped(c.backend, unsqueezed(c, c.x.shape))
 
 
-@operator("Expand", "Tile")
+@operator("Expand")
 def _expand(c: Call) -> Tensor:
-    x, wanted = c.x, [int(size) for size in c.setting("shape", 1)]
-    if c.op == "Tile":
-        if any(times != 1 and size != 1 for times, size in zip(wanted, x.shape, strict=True)):
-            for axis, times in enumerate(wanted):
-                if times > 1:
-                    at = x.order.index(axis)
-                    x = Tensor(c.backend.concat([x.array] * times, at), x.order)
-            return x
-        shape = tuple(times * size for times, size in zip(wanted, x.shape, strict=True))
-    else:
-        shape = np.broadcast_shapes(x.shape, tuple(wanted))
-    if shape == x.shape:
+    wanted = tuple(int(size) for size in c.setting("shape", 1))
+    return expanded(c.backend, c.x, np.broadcast_shapes(c.x.shape, wanted))
+
+
+@operator("Tile")
+def _tile(c: Call) -> Tensor:
+    """As an axis of length 1 in front of each, which is expanded."""
+    x, times = c.x, [int(each) for each in c.setting("repeats", 1)]
+    whole = [many * size for many, size in zip(times, x.shape, strict=True)]
+    if whole == list(x.shape):
         return x
-    (array, _), order = meeting(c.backend, c.dtype, x, np.zeros(shape, np.bool_))
-    return Tensor(c.backend.expand(array, tuple(shape[axis] for axis in order)), order)
+    pairs = [pair for size in x.shape for pair in (1, size)]
+    wanted = [pair for many, size in zip(times, x.shape, strict=True) for pair in (many, size)]
+    return expanded(c.backend, x.reshaped(c.backend, pairs), wanted).reshaped(c.backend, whole)
 
 
 @operator("Concat")
 def _concat(c: Call) -> Tensor:
     given = [tensor_of(value, c.dtype) for value in c.inputs]
-    axis = c.get("axis", 1) % given[0].rank
+    axis = axis_of(c.get("axis", 1), "axis", given[0].rank)
     order = max(
         (each for each in given if not isinstance(each.array, np.ndarray)),
         key=lambda each: math.prod(each.shape),
@@ -131,7 +135,7 @@ def cut(c: Call, x: Tensor, parts: tuple[slice, ...]) -> Tensor:
 
 @operator("Split")
 def _split(c: Call) -> list[Tensor]:
-    x, axis = c.x, c.get("axis", 0) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", 0), "axis", c.x.rank)
     found, start = [], 0
     for size in split_sizes(c, x.shape[axis]):
         parts = [slice(None)] * x.rank
@@ -143,12 +147,12 @@ def _split(c: Call) -> list[Tensor]:
 
 @operator("Gather")
 def _gather(c: Call) -> Tensor:
-    x, axis = c.x, c.get("axis", 0) % c.x.rank
+    x, axis = c.x, axis_of(c.get("axis", 0), "axis", c.x.rank)
     indices = c.constant(1)
     assert indices is not None
     flat = [int(at) for at in indices.reshape(-1)]
     if len(flat) == 1:
-        at = flat[0] % x.shape[axis]
+        at = axis_of(flat[0], "indices", x.shape[axis])
         parts = [slice(None)] * x.rank
         parts[axis] = slice(at, at + 1)
         y = cut(c, x, tuple(parts))
@@ -162,7 +166,7 @@ def _gather(c: Call) -> Tensor:
 def _pad(c: Call) -> Tensor:
     x, pads = c.x, c.setting("pads", 1)
     axes = c.constant(3)
-    at = [int(axis) % x.rank for axis in (range(x.rank) if axes is None else axes)]
+    at = [axis_of(int(axis), "axes", x.rank) for axis in (range(x.rank) if axes is None else axes)]
     half = len(pads) // 2
     widths = [(0, 0)] * x.rank
     for axis, before, after in zip(at, pads[:half], pads[half:], strict=True):

@@ -1,9 +1,9 @@
 """Arrays of an ONNX graph, which has channels first, kept in the order that kernels want.
 
 A tensor has the axes of the file in an order of its own. A Transpose is another order and moves
-nothing, and a Reshape moves nothing where it splits and joins axes that lie side by side: so an
-image stays (N, H, W, C) through channel shuffles and gates, and the transposes that exporters of
-NHWC frameworks write cancel.
+nothing, and a Reshape moves nothing where it splits and joins axes that lie side by side, in their
+order: so an image stays (N, H, W, C) through gates and attention, a channel shuffle moves it once,
+and the transposes that exporters of NHWC frameworks write cancel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcnn._types import Array, Shape
 
-__all__ = ["Tensor", "channels_last", "meeting", "tensor_of"]
+__all__ = ["Tensor", "channels_last", "expanded", "meeting", "tensor_of"]
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
@@ -52,10 +52,8 @@ class Tensor:
         wanted = tuple(range(self.rank) if order is None else order)
         if wanted == self.order:
             return self.array
-        shape = self.shape
-        if [axis for axis in wanted if shape[axis] != 1] == [
-            axis for axis in self.order if shape[axis] != 1
-        ]:
+        if self._lies(wanted):
+            shape = self.shape
             return backend.reshape(self.array, tuple(shape[axis] for axis in wanted))
         return backend.transpose(self.array, [self.order.index(axis) for axis in wanted])
 
@@ -65,31 +63,35 @@ class Tensor:
         return Tensor(self.array, [place[axis] for axis in self.order])
 
     def reshaped(self, backend: Any, shape: Sequence[int]) -> Tensor:
-        """Return the numbers in the file's order in another shape."""
+        """Return the numbers in the file's order in another shape.
+
+        The axes that become others are brought side by side, where the first of them lies.
+        """
         new = tuple(shape)
         groups = _groups(self.shape, new)
-        placed = None if groups is None else self._placed(groups)
-        if placed is None:
+        if groups is None:
             return Tensor(backend.reshape(self.stored(backend), new))
-        order = [axis for group in placed for axis in group]
-        return Tensor(backend.reshape(self.array, tuple(new[axis] for axis in order)), order)
+        groups = sorted(groups, key=lambda group: self._place(group[0]))
+        before = [axis for old, _ in groups for axis in old]
+        order = [axis for _, after in groups for axis in after]
+        array = self.array if self._lies(before) else self.stored(backend, before)
+        return Tensor(backend.reshape(array, tuple(new[axis] for axis in order)), order)
 
-    def _placed(self, groups: list[tuple[range, range]]) -> list[range] | None:
-        """Return the new axes of each group, as the groups lie; None where one lies apart."""
+    def _place(self, axes: range) -> float:
+        """Return where the first of these axes lies; in front of its place if they are of 1."""
         lengths = self.shape
-        real = [axis for axis in self.order if lengths[axis] != 1]
-        found = []
-        for before, after in groups:
-            inside = [axis for axis in before if lengths[axis] != 1]
-            if inside:
-                at = real.index(inside[0])
-                if real[at : at + len(inside)] != inside:
-                    return None
-                place = float(self.order.index(inside[0]))
-            else:
-                place = self.order.index(before[0]) - 0.5 if before else math.inf
-            found.append((place, after))
-        return [after for _, after in sorted(found, key=lambda each: each[0])]
+        places = [self.order.index(axis) for axis in axes if lengths[axis] != 1]
+        if places:
+            return min(places)
+        return self.order.index(axes[0]) - 0.5 if axes else math.inf
+
+    def _lies(self, order: Sequence[int]) -> bool:
+        """Return whether the numbers lie in this order already."""
+        shape = self.shape
+        wanted, found = (
+            [axis for axis in each if shape[axis] != 1] for each in (order, self.order)
+        )
+        return wanted == found
 
 
 def _groups(old: Shape, new: Shape) -> list[tuple[range, range]] | None:
@@ -149,6 +151,19 @@ def _aligned(tensor: Tensor, order: tuple[int, ...], backend: Any) -> Any:
     while len(wanted) > 1 and wanted[0] == 1:
         del wanted[0]
     if isinstance(tensor.array, np.ndarray):
-        return np.ascontiguousarray(tensor.array.transpose(own)).reshape(wanted)
+        places = [tensor.order.index(axis) for axis in own]
+        return np.ascontiguousarray(tensor.array.transpose(places)).reshape(wanted)
     array = tensor.stored(backend, own)
     return array if tuple(array.shape) == tuple(wanted) else backend.reshape(array, tuple(wanted))
+
+
+def expanded(backend: Any, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor with its axes of length 1, and those in front of it, of these lengths."""
+    if tuple(shape) == tensor.shape:
+        return tensor
+    lead = len(shape) - tensor.rank
+    order = (*range(lead), *(axis + lead for axis in tensor.order))
+    array = tensor.array
+    if lead:
+        array = backend.reshape(array, (*[1] * lead, *array.shape))
+    return Tensor(backend.expand(array, tuple(shape[axis] for axis in order)), order)

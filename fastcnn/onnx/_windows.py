@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn._shapes import axis_of
 from fastcnn.onnx._call import Call, last, operator
 from fastcnn.onnx._tensor import Tensor, channels_last
 
@@ -31,8 +32,12 @@ class _Window:
         strides = c.get("strides") or [1] * rank
         dilations = c.get("dilations") or [1] * rank
         pads = c.get("pads") or [0] * (2 * rank)
+        if not len(kernel) == len(strides) == len(dilations) == len(pads) // 2 == rank:
+            raise ValueError(f"expected {rank} numbers for each of kernel, strides and dilations")
         auto = c.get("auto_pad", "NOTSET")
         widths = list(zip(pads[:rank], pads[rank:], strict=True))
+        if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", ""):
+            raise ValueError(f"expected an auto_pad of ONNX, got {auto:.40}")
         if auto == "VALID":
             widths = [(0, 0)] * rank
         elif auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -76,6 +81,8 @@ def filters(c: Call, transposed: bool = False) -> Any:
     computed is moved. transposed: (C, K // groups, R, S) becomes (R, S, K // groups, C).
     """
     w = c.tensor(1)
+    if w.rank != c.x.rank:
+        raise ValueError(f"expected weights of rank {c.x.rank}, got shape {w.shape}")
     if w.rank == 3:
         w = w.reshaped(c.backend, (*w.shape[:2], 1, w.shape[2]))
     return w.stored(c.backend, (2, 3, 1, 0))
@@ -152,7 +159,7 @@ def _dilated(c: Call, w: Any, dilations: tuple[int, ...]) -> Any:
 # ---------------------------------------------------------------------- pools
 @operator("MaxPool")
 def _max_pool(c: Call) -> Tensor:
-    window = _Window(c, c.x, c.get("kernel_shape"))
+    window = _Window(c, c.x, c.needed("kernel_shape"))
     x, padding = window.images(c, c.x), window.padding
     # Ours is at most half the window, in which no window lies outside of the image.
     if any(2 * pad > k for pads, k in zip(padding, window.kernel, strict=True) for pad in pads):
@@ -173,7 +180,7 @@ def _max_pool(c: Call) -> Tensor:
 
 @operator("AveragePool")
 def _average_pool(c: Call) -> Tensor:
-    window = _Window(c, c.x, c.get("kernel_shape"))
+    window = _Window(c, c.x, c.needed("kernel_shape"))
     x, whole = window.images(c, c.x), bool(c.get("count_include_pad", 0))
     wide = any(
         2 * pad > k for pads, k in zip(window.padding, window.kernel, strict=True) for pad in pads
@@ -198,7 +205,7 @@ def _averages(c: Call, x: Any, window: _Window, whole: bool) -> Any:
     options: dict[str, Any] = {"stride": window.strides, "padding": window.padding}
     options["dilation"] = window.dilations
     channels, area = x.shape[3], math.prod(window.kernel)
-    w = np.full((*window.kernel, 1, channels), 1 / area, c.dtype)
+    w = c.filled((*window.kernel, 1, channels), 1 / area)
     y = c.backend.conv2d(x, w, groups=channels, **options)
     if whole:
         return y
@@ -256,12 +263,14 @@ def _resize(c: Call) -> Tensor:
         raise ValueError("expected no antialias and no exclude_outside, got one")
     if rule not in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
         raise ValueError(f"expected another coordinate_transformation_mode than {rule}")
-    axes = [axis % x.rank for axis in c.get("axes") or range(x.rank)]
+    axes = [axis_of(axis, "axes", x.rank) for axis in c.get("axes") or range(x.rank)]
     size, ratio = list(x.shape), [1.0] * x.rank
     if sizes:
         policy = c.get("keep_aspect_ratio_policy", "stretch")
         found = [wanted / x.shape[axis] for axis, wanted in zip(axes, sizes, strict=True)]
         for at, (axis, wanted) in enumerate(zip(axes, sizes, strict=True)):
+            if axis == 0:  # a file that was written for one image says 1 where it means the batch
+                continue
             ratio[axis], size[axis] = found[at], int(wanted)
             if policy != "stretch":
                 ratio[axis] = (min if policy == "not_larger" else max)(found)
@@ -312,10 +321,10 @@ def _resized(
 @operator("DepthToSpace")
 def _depth_to_space(c: Call) -> Tensor:
     mode = c.get("mode", "DCR")
-    return last(c.backend.depth_to_space(c.images(), c.get("blocksize"), mode=mode))
+    return last(c.backend.depth_to_space(c.images(), c.needed("blocksize"), mode=mode))
 
 
 @operator("SpaceToDepth")
 def _space_to_depth(c: Call) -> Tensor:
     mode = c.get("mode", "DCR")
-    return last(c.backend.space_to_depth(c.images(), c.get("blocksize"), mode=mode))
+    return last(c.backend.space_to_depth(c.images(), c.needed("blocksize"), mode=mode))

@@ -141,12 +141,18 @@ class Program(NamedTuple):
         return str(node), ", ".join(shapes)
 
 
-def unused(name: str, names: Container[str]) -> str:
-    """Return a name that is not among others: itself, or followed by the next number."""
-    count, found = 1, name
+def unused(name: str, names: Container[str], counts: dict[str, int] | None = None) -> str:
+    """Return a name that is not among others: itself, or followed by the next number.
+
+    counts: the last number behind each name, for names of which there are thousands.
+    """
+    counts = {} if counts is None else counts
+    count = counts.get(name, 1)
+    found = name if count == 1 else f"{name}_{count}"
     while found in names:
         count += 1
         found = f"{name}_{count}"
+    counts[name] = count
     return found
 
 

@@ -99,6 +99,7 @@ class Tracer(Tracing):
 
     def __init__(self, model: Module, dtype: np.dtype[Any], training: bool) -> None:
         self.values: dict[str, Value] = {}
+        self._counts: dict[str, int] = {}  # of values of a name
         self.nodes: list[Node] = []
         self.updates: dict[str, str] = {}
         self.training = training
@@ -121,7 +122,7 @@ class Tracer(Tracing):
     ) -> Value:
         """Return a new value, its name followed by a number where there is one of that name."""
         if name in self.values:
-            name = unused(name, self.values)
+            name = unused(name, self.values, self._counts)
         value = self.values[name] = Value(name, kind, shape, dtype, source)
         return value
 
