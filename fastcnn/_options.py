@@ -26,7 +26,6 @@ __all__ = [
     "argmax_dtype",
     "check_pool",
     "choice",
-    "divides",
     "fits",
     "flag",
     "float_dtype",
@@ -36,9 +35,6 @@ __all__ = [
     "integer",
     "is_identifier",
     "kind_of",
-    "last_axes",
-    "limit",
-    "limits",
     "name_or_none",
     "number",
     "one_or_several",
@@ -141,30 +137,6 @@ def number(
     return result
 
 
-def limit(value: Any, where: str) -> float | None:
-    """Return a bound as a float, which may be infinite, or None for none."""
-    result = None if value is None else real(value, where)
-    if result is not None and math.isnan(result):
-        raise ValueError(f"{where}: expected a number or None, got nan")
-    return result
-
-
-def limits(low: Any, high: Any, where: str) -> tuple[float, float]:
-    """Return two bounds, infinite where there is none; ValueError unless low <= high."""
-    lower, upper = limit(low, f"{where}: low"), limit(high, f"{where}: high")
-    lower, upper = -math.inf if lower is None else lower, math.inf if upper is None else upper
-    if not lower <= upper:
-        raise ValueError(f"{where}: low: expected at most high, which is {upper:g}, got {lower:g}")
-    return lower, upper
-
-
-def number_or_each(value: Any, where: str, low: float = -math.inf) -> float | tuple[float, ...]:
-    """Return a finite number of at least `low`, or several of them, one for each channel."""
-    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):
-        return tuple(number(one, where, low) for one in value)
-    return number(value, where, low)
-
-
 def flag(value: object, where: str) -> bool:
     """Return a truth value; TypeError for anything but True and False."""
     if not isinstance(value, (bool, np.bool_)):
@@ -256,26 +228,6 @@ def image_shape(input_shape: Shape, layer: str) -> tuple[int, int, int]:
     return input_shape[0], input_shape[1], input_shape[2]
 
 
-def last_axes(axis: Any, where: str, rank: int) -> int:
-    """Return, as a number from 1, where the last axes begin; the first is not among them."""
-    first = integer(axis, where, -rank)
-    if first >= rank or first % rank == 0:
-        raise ValueError(
-            f"{where}: expected an axis of x of rank {rank} that is not the first, got "
-            f"{shown(axis)}"
-        )
-    return first % rank
-
-
-def divides(groups: Any, where: str, channels: int) -> int:
-    """Return a number of groups into which so many channels can be cut."""
-    count = integer(groups, where)
-    if channels % count:
-        raise ValueError(f"{where}: expected a divisor of {channels} channels, got {count}")
-    return count
-
-
-# ---------------------------------------------------------------------- windows
 def size2d(value: Any, where: str, minimum: int = 1) -> Size2D:
     """Return an integer of at least `minimum` or a (height, width) pair, as it was given."""
     if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim):

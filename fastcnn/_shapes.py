@@ -20,9 +20,11 @@ __all__ = [
     "axes_of",
     "axis_of",
     "bounds_of",
+    "divides",
     "expanded",
     "from_blocks",
     "indices_of",
+    "last_axes",
     "multiplied",
     "order_of",
     "padded",
@@ -235,3 +237,25 @@ def _sequence(value: Any, where: str, what: str) -> Any:
     if not _is_sequence(value):
         raise TypeError(f"{where}: expected a tuple of {what}, got {shown(value)}")
     return value
+
+
+def last_axes(axis: Any, where: str, rank: int) -> int:
+    """Return, as a number from 1, where the last axes begin; the first is not among them."""
+    first = integer(axis, where, -rank)
+    if first >= rank or first % rank == 0:
+        raise ValueError(
+            f"{where}: expected an axis of x of rank {rank} that is not the first, got "
+            f"{shown(axis)}"
+        )
+    return first % rank
+
+
+def divides(groups: Any, where: str, channels: int) -> int:
+    """Return a number of groups into which so many channels can be cut."""
+    count = integer(groups, where)
+    if channels % count:
+        raise ValueError(f"{where}: expected a divisor of {channels} channels, got {count}")
+    return count
+
+
+# ---------------------------------------------------------------------- windows

@@ -33,7 +33,7 @@ OPS = [name for name in dir(Backend) if not name.startswith("_")]
 FUSED = list(FUSED_BUILDERS)
 
 # Of single numbers, and what the backward op of each is given: x or y.
-ACTIVATIONS = [op for op in ROWS if parameters_of(op).arrays == ("x",) and op != "softmax"]
+ACTIVATIONS = [op for op in ROWS if parameters_of(op).arrays == ("x",) and "softmax" not in op]
 SAVED = {op: parameters_of(f"{op}_backward").arrays[1] for op in ACTIVATIONS}
 
 # What an op writes to; every other argument of every op stays as it is.

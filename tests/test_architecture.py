@@ -16,7 +16,7 @@ from source_tree import CYTHON, PACKAGE, REFERENCE, ROOT, SOURCES
 BACKEND = {"fastcnn.backend", "fastcnn._types"}
 FAST = {"fastcnn._backends", *BACKEND}
 WORDS = {"fastcnn._sentences"}
-OPTIONS = {"fastcnn._options", "fastcnn._shapes"}
+OPTIONS = {"fastcnn._options", "fastcnn._shapes", "fastcnn._limits"}
 CHECKS = {"fastcnn._checks", "fastcnn._arrays", *OPTIONS, *BACKEND}
 OPS = {"fastcnn._kernels", "fastcnn._threads", "fastcnn._memory"}
 FILES = {"fastcnn._architecture", "fastcnn._files", "fastcnn._json", "fastcnn._reading"}
@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._arrays": BACKEND,
     "fastcnn._options": {*WORDS, *BACKEND},
     "fastcnn._shapes": {"fastcnn._options", *BACKEND},
+    "fastcnn._limits": {"fastcnn._options", *BACKEND},
     "fastcnn._checks": {"fastcnn._arrays", *BACKEND},
     "fastcnn._memory": {"fastcnn._kernels", *BACKEND},
     "fastcnn._threads": {"fastcnn._kernels", "fastcnn._cgroups", *CHECKS},

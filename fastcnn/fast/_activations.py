@@ -8,7 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, same_shape
-from fastcnn._options import flag, limits, number
+from fastcnn._limits import limits
+from fastcnn._options import flag, number
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, same_shape
-from fastcnn._options import number, number_or_each
+from fastcnn._limits import number_or_each
+from fastcnn._options import number
 from fastcnn._types import Array
 from fastcnn.fast._losses import check_weights
 from fastcnn.fast._memory_bound import MemoryBound

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import rank, same_shape
-from fastcnn._options import divides, number
+from fastcnn._options import number
+from fastcnn._shapes import divides
 from fastcnn._types import Array
 from fastcnn.fast import _wide
 from fastcnn.fast._layer_norm import Scaled, check_rows

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._checks import float_arrays, same_shape, shape
-from fastcnn._options import last_axes, number
+from fastcnn._options import number
+from fastcnn._shapes import last_axes
 from fastcnn._types import Array, Shape
 from fastcnn.fast._memory_bound import MemoryBound
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn._labels import fractions
+from fastcnn._limits import number_or_each
 from fastcnn._loss import Loss, LossBackward
-from fastcnn._options import number, number_or_each
+from fastcnn._options import number
 from fastcnn._settings import Checks, Settings
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._options import choice, flag, integer, limit, limits, number
+from fastcnn._limits import limit, limits
+from fastcnn._options import choice, flag, integer, number
 from fastcnn._shapes import axis_of
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn._options import divides, flag, image_shape, integer, last_axes, number
+from fastcnn._options import flag, image_shape, integer, number
+from fastcnn._shapes import divides, last_axes
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn._module import Backward, Module

@@ -37,7 +37,6 @@ _SIZES = tuple((h, w) for h, w in ((320, 320), (256, 256), *product((48, 32, 64)
 _SIZES += ((640, 640), (224, 224), (1024, 1024), (16000, 16000), (8000, 8000))
 # What operators raise of what a file may hold, which is anything.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-_SIZES = (320, 256)  # at which a network of open sizes is planned
 
 
 class Weights(Module):

@@ -50,10 +50,8 @@ def graph_of(file: File, path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     nodes = _ordered(file, path)
     constants = dict(file.constants)
     _require_known(nodes, file, path)
-    nodes = list(_folded(nodes, constants, file.opset))
-    nodes = needed(nodes, file.outputs)
     nodes = list(_folded(nodes, constants, file))
-    nodes = _needed(nodes, file.outputs)
+    nodes = needed(nodes, file.outputs)
     _require_ends(nodes, file, path)
     _require_first_results(nodes, file, path)
     layers = _Layers(constants)
@@ -176,16 +174,6 @@ def _require_ends(nodes: Iterable[dict[str, Any]], file: File, path: str) -> Non
             raise ValueError(
                 f"{path}: expected outputs that depend on an input, got {name:.80}, a constant"
             )
-
-
-def _needed(nodes: list[dict[str, Any]], outputs: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the nodes on which an output depends."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node["outputs"]):
-            kept.append(node)
-            wanted.update(node["inputs"])
-    return kept[::-1]
 
 
 # ---------------------------------------------------------------------- weights

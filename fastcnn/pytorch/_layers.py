@@ -34,6 +34,13 @@ _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     (nn.Conv2DTranspose, _KERNEL),
     (nn.Dense, _MATRIX),
     (nn.BatchNorm, _NORM),
+    (nn.LayerNorm, _NORM),
+    (nn.GroupNorm, _NORM),
+    (nn.InstanceNorm, _NORM),
+    (nn.PReLU, {"slope": ("weight", (0,))}),
+    # Of which PyTorch has no layer: their arrays go as they are.
+    (nn.SeparableConv2D, {}),
+    (nn.LSTM, {}),
 )
 
 
@@ -96,7 +103,10 @@ def layers_of(model: nn.Module, flatten: str = "CHW") -> list[Layer]:
         twins = []
         for own, variable in module._own().items():
             name = f"{prefix}{own}"
-            name_there, axes = there.get(own, (own, tuple(range(len(variable.shape)))))
+            rank = len(variable.shape)
+            name_there, axes = there.get(own, (own, tuple(range(rank))))
+            if len(axes) < rank:  # of a norm over pixels, too, whose channels come first there
+                axes = (rank - 1, *range(rank - 1))
             twins.append(Twin(variable, name, name_there, axes, orders.get(name, ())))
         if twins:
             found.append(Layer(prefix, module, tuple(twins)))

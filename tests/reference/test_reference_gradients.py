@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from choice_calls import picked
 from gradients import CASES, FUSED_CASES, Arrays, Case
+from norm_gradients import NORM_CASES
 from shape_gradients import SHAPE_CASES
 
 from fastcnn.backend import Backend
@@ -20,7 +21,7 @@ CHOICE_CASES = [
     picked((2, 3, 1), (2, 3, 4), (4,)),
     picked((4,), (3, 1), (2, 3, 4)),
 ]
-ALL_CASES = [*CASES, *SHAPE_CASES, *CHOICE_CASES]
+ALL_CASES = [*CASES, *NORM_CASES, *SHAPE_CASES, *CHOICE_CASES]
 KINKS = ("pool", "relu", "max", "min", "abs")
 
 
