@@ -39,6 +39,7 @@ from fastcnn.nn._pool import (
     MaxPool2D,
 )
 from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
+from fastcnn.nn._scale import LayerScale
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -69,6 +70,7 @@ __all__ = [
     "Input",
     "InstanceNorm",
     "LayerNorm",
+    "LayerScale",
     "LeakyReLU",
     "LocalResponseNorm",
     "MaxPool2D",

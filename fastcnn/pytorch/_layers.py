@@ -19,14 +19,14 @@ BATCHES = "num_batches_tracked"  # of PyTorch's batch normalization, which has n
 
 # Of layers whose arrays are others in PyTorch: what an array is called there, and its axes there as
 # axes of the array here: (R, S, I, O) is (O, I, R, S). All others are there as they are here.
-_Axes = dict[str, tuple[str, tuple[int, ...]]]
+_Axes = dict[str, tuple[str, "tuple[int, ...] | None"]]  # None: channels first
 _KERNEL: _Axes = {"weight": ("weight", (3, 2, 0, 1))}
 _MATRIX: _Axes = {"weight": ("weight", (1, 0))}
 _NORM: _Axes = {
-    "gamma": ("weight", (0,)),
-    "beta": ("bias", (0,)),
-    "running_mean": ("running_mean", (0,)),
-    "running_variance": ("running_var", (0,)),
+    "gamma": ("weight", None),
+    "beta": ("bias", None),
+    "running_mean": ("running_mean", None),
+    "running_variance": ("running_var", None),
 }
 _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     (nn.Conv2D, _KERNEL),
@@ -34,6 +34,10 @@ _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     (nn.Conv2DTranspose, _KERNEL),
     (nn.Dense, _MATRIX),
     (nn.BatchNorm, _NORM),
+    (nn.LayerNorm, _NORM),
+    (nn.GroupNorm, _NORM),
+    (nn.InstanceNorm, _NORM),
+    (nn.LayerScale, {"gamma": ("layer_scale", None)}),  # as torchvision has it
 )
 
 
@@ -87,8 +91,10 @@ def layers_of(model: nn.Module, flatten: str = "CHW") -> list[Layer]:
         there = next((names for kind, names in _THERE if isinstance(module, kind)), {})
         twins = []
         for name, variable in module._own().items():
-            plain = name, tuple(range(len(variable.shape)))
-            name_there, axes = there.get(name, plain)
+            places = tuple(range(len(variable.shape)))
+            name_there, axes = there.get(name, (name, places))
+            if axes is None:
+                axes = (*places[-1:], *places[:-1])
             order = orders.get(f"{prefix}{name}")
             twins.append(Twin(variable, f"{prefix}{name}", name_there, axes, order))  # type: ignore[arg-type]
         if twins:
