@@ -4,11 +4,12 @@
     model.build(model.input_shape, seed=0)              # a Trainer does it, too
     model.load_pytorch_state("resnet18.pth")            # or with the weights of torchvision's twin
 
-Each function takes `classes` and `input_shape`, (H, W, C), and returns a model that is not built:
-`print(model.summary())` shows its shapes, `model.parameter_count` its size. Their layers give
-scores (logits), without a softmax. Where torchvision has the same network, layers are in its order
-and options are its own, so that its state dict loads as it is. Convolutions and dense layers are
-drawn by "he_normal", but for the last, which is "glorot_uniform".
+Each function takes `classes` and `input_shape`, (H, W, C), and returns a model that is not built;
+its `parameter_count` and `output_shape` are known already. Models give scores (logits), without a
+softmax. Where torchvision has the same network, layers are in its order and have its options, so
+that its state dict loads as it is. Weights are drawn by "he_normal", those that give the scores by
+"glorot_uniform". Raises TypeError or ValueError for what is no number of classes or no shape of
+images, and for images that are too small.
 
 `ARCHITECTURES` has all of these functions by name, `names()` the names.
 """

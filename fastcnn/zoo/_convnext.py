@@ -31,7 +31,8 @@ def convnext_tiny(
     number = 0
     for stage, (channels, depth) in enumerate(_STAGES):
         norm = nn.LayerNorm(epsilon=_EPSILON)
-        patches = nn.Conv2D(channels, 2 if stage else 4, stride=2 if stage else 4)
+        size = 2 if stage else 4
+        patches = nn.Conv2D(channels, size, stride=size, initializer="he_normal")
         layers += [norm, patches] if stage else [patches, norm]
         for _ in range(depth):
             layers.append(_block(channels, drop_path * number / last, layer_scale))
@@ -44,7 +45,7 @@ def _block(channels: int, drop: float, layer_scale: float) -> nn.Residual:
     return nn.Residual(
         nn.Sequential(
             [
-                nn.DepthwiseConv2D(7, padding=3),
+                nn.DepthwiseConv2D(7, padding=3, initializer="he_normal"),
                 nn.LayerNorm(epsilon=_EPSILON),
                 conv(4 * channels, 1, activation="gelu"),
                 conv(channels, 1, activation=None),

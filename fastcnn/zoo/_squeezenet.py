@@ -47,7 +47,7 @@ def _squeezenet(
         if index in pooled:
             x = nn.MaxPool2D(3, stride=2, ceil_mode=True)(x)
         x = _fire(x, squeezed, expanded)
-    end = [*dropout_of(dropout), conv(classes, 1), nn.GlobalAvgPool2D()]
+    end = [*dropout_of(dropout), nn.Conv2D(classes, 1, activation="relu"), nn.GlobalAvgPool2D()]
     return nn.Model(image, chain(end, x))
 
 
