@@ -41,7 +41,7 @@ from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, onnx, pytorch, reference
+    from fastcnn import datasets, onnx, pytorch, reference, zoo
 
 __version__ = "0.1.0"
 
@@ -71,6 +71,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "trainer",
+    "zoo",
 ]
 
 for _module in (
@@ -92,7 +93,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
 
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
-        if name in ("datasets", "onnx", "pytorch", "reference"):
+        if name in ("datasets", "onnx", "pytorch", "reference", "zoo"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 

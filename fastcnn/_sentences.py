@@ -30,6 +30,7 @@ _MODULES = (
     "metrics",
     "functional",
     "datasets",
+    "zoo",
 )
 _FEW = 8  # names of a module, which are listed
 _ALIKE = 0.75  # of difflib's measure

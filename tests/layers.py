@@ -65,6 +65,8 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.InstanceNorm(center=False, scale=False), (2, 3, 2)),
     (lambda: nn.LocalResponseNorm(), (3, 2, 7)),
     (lambda: nn.LocalResponseNorm(4, alpha=0.5, beta=0.5, k=2.0), (6,)),
+    (lambda: nn.LayerScale(), (5,)),
+    (lambda: nn.LayerScale(-0.5), (3, 2, 4)),
     (lambda: nn.Dense(4), (5,)),
     (lambda: nn.Dense(3, activation="sigmoid", use_bias=False, in_features=4), (4,)),
     (lambda: nn.Flatten(), (3, 2, 2)),

@@ -167,6 +167,7 @@ ALLOWED: dict[str, set[str]] = {
     "fastcnn._progress": {"tqdm"},
     "fastcnn._step_lock": set(),
     "fastcnn._stream": set(),
+    "fastcnn.zoo": {"fastcnn.zoo", "fastcnn.nn", *OPTIONS, *WORDS, *BACKEND},
     "fastcnn.trainer": {
         *TRAINER,
         "fastcnn._backends",

@@ -22,6 +22,7 @@ MODULES = [
     "schedules",
     "serialization",
     "trainer",
+    "zoo",
 ]
 
 
@@ -57,5 +58,5 @@ def test_the_import_is_cheap_and_the_rest_comes_when_used() -> None:
     )
     loaded, later, used = result.stdout.splitlines()
     assert loaded.split() == ["fastcnn", "numpy"]
-    assert {"datasets", "pytorch", "reference"} <= set(later.split())
+    assert {"datasets", "pytorch", "reference", "zoo"} <= set(later.split())
     assert used == "reference strokes"

@@ -75,6 +75,7 @@ from fastcnn.nn._shape import (
     Split,
     split,
 )
+from fastcnn.nn._scale import LayerScale
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -113,6 +114,7 @@ __all__ = [
     "Input",
     "InstanceNorm",
     "LayerNorm",
+    "LayerScale",
     "LeakyReLU",
     "LocalResponseNorm",
     "LogSoftmax",

@@ -19,14 +19,14 @@ BATCHES = "num_batches_tracked"  # of PyTorch's batch normalization, which has n
 
 # Of layers whose arrays are others in PyTorch: what an array is called there, and its axes there as
 # axes of the array here: (R, S, I, O) is (O, I, R, S). All others are there as they are here.
-_Axes = dict[str, tuple[str, tuple[int, ...]]]
+_Axes = dict[str, tuple[str, "tuple[int, ...] | None"]]  # None: channels first
 _KERNEL: _Axes = {"weight": ("weight", (3, 2, 0, 1))}
 _MATRIX: _Axes = {"weight": ("weight", (1, 0))}
 _NORM: _Axes = {
-    "gamma": ("weight", (0,)),
-    "beta": ("bias", (0,)),
-    "running_mean": ("running_mean", (0,)),
-    "running_variance": ("running_var", (0,)),
+    "gamma": ("weight", None),
+    "beta": ("bias", None),
+    "running_mean": ("running_mean", None),
+    "running_variance": ("running_var", None),
 }
 _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     (nn.Conv2D, _KERNEL),
@@ -41,6 +41,7 @@ _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     # Of which PyTorch has no layer: their arrays go as they are.
     (nn.SeparableConv2D, {}),
     (nn.LSTM, {}),
+    (nn.LayerScale, {"gamma": ("layer_scale", None)}),  # as torchvision has it
 )
 
 
@@ -108,6 +109,13 @@ def layers_of(model: nn.Module, flatten: str = "CHW") -> list[Layer]:
             if len(axes) < rank:  # of a norm over pixels, too, whose channels come first there
                 axes = (rank - 1, *range(rank - 1))
             twins.append(Twin(variable, name, name_there, axes, orders.get(name, ())))
+        for name, variable in module._own().items():
+            places = tuple(range(len(variable.shape)))
+            name_there, axes = there.get(name, (name, places))
+            if axes is None:
+                axes = (*places[-1:], *places[:-1])
+            order = orders.get(f"{prefix}{name}")
+            twins.append(Twin(variable, f"{prefix}{name}", name_there, axes, order))  # type: ignore[arg-type]
         if twins:
             found.append(Layer(prefix, module, tuple(twins)))
     return found

@@ -144,8 +144,11 @@ def _in_order(layers: list[Layer], arrays: Mapping[str, Array]) -> dict[str, str
 
 
 def _bare(shape: Shape) -> Shape:
-    """Return the shape of a dense layer's weights where it is that of a 1x1 convolution's."""
-    return shape[:2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
+    """Return a shape without the axes of an image of one pixel, for there may be none.
+
+    A dense layer's weights are those of a 1x1 convolution, a factor a channel may be (C, 1, 1).
+    """
+    return shape[:-2] if len(shape) > 2 and shape[-2:] == (1, 1) else shape
 
 
 def _renaming(model: nn.Module, names: Mapping[str, str]) -> Callable[[str], str]:
