@@ -30,6 +30,7 @@ from fastcnn.zoo._mobilenet import mobilenet_v1, mobilenet_v2
 from fastcnn.zoo._mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from fastcnn.zoo._regnet import regnet_y_400mf
 from fastcnn.zoo._resnet import resnet18, resnet20, resnet34, resnet50
+from fastcnn.zoo._shufflenet import shufflenet_v2_x1_0
 from fastcnn.zoo._squeezenet import squeezenet1_0, squeezenet1_1
 from fastcnn.zoo._unet import unet
 from fastcnn.zoo._vgg import vgg11, vgg16
@@ -51,6 +52,7 @@ __all__ = [
     "resnet20",
     "resnet34",
     "resnet50",
+    "shufflenet_v2_x1_0",
     "squeezenet1_0",
     "squeezenet1_1",
     "unet",
@@ -73,6 +75,7 @@ ARCHITECTURES: Final[dict[str, Callable[..., nn.Sequential | nn.Model]]] = {
     "resnet20": resnet20,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "shufflenet_v2_x1_0": shufflenet_v2_x1_0,
     "squeezenet1_0": squeezenet1_0,
     "squeezenet1_1": squeezenet1_1,
     "unet": unet,

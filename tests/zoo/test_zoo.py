@@ -30,6 +30,7 @@ PARAMETERS = {
     "resnet20": 272_474,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
+    "shufflenet_v2_x1_0": 2_278_604,
     "squeezenet1_0": 1_248_424,
     "squeezenet1_1": 1_235_496,
     "unet": 31_037_698,
