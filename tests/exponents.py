@@ -24,6 +24,8 @@ from norm_terms import NORM_TERMS
 from recurrent_calls import RECURRENT_TERMS
 from resampling_calls import RESAMPLED_TERMS
 from shape_exponents import REPEATED, SUMS
+from step_exponents import STEP_TERMS
+from step_exponents import limited as _limited
 
 from fastcnn import reference
 from fastcnn.backend import Array
@@ -115,11 +117,6 @@ def _absolute(call: Arguments) -> Arguments:
         name: np.abs(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
         for name, value in call.items()
     }
-
-
-def _limited(terms: Array, largest: float) -> Array:
-    """Return the terms of sums in the dtype; infinite where the sum need not fit."""
-    return np.where(terms < largest, terms, np.inf)
 
 
 def _sums(op: str, *, limited: bool) -> Callable[..., tuple[Array, ...]]:
@@ -336,32 +333,6 @@ def _conv2d_batch_norm_relu_max_pool2d_backward(
     return _limited(dx, largest), _limited(dw, largest), db, dgamma, dbeta
 
 
-# ---------------------------------------------------------------------- steps
-# A gradient with its decay, a velocity and a mean of squares are numbers of the dtype: where one is
-# beyond it, so is its weight, or it stays where it is.
-def _sgd_step(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
-    w, dw, velocity = (np.abs(call[name]) for name in ("w", "dw", "velocity"))
-    g = dw + call["weight_decay"] * w
-    v = call["momentum"] * velocity + g
-    moved = g + call["momentum"] * v if call["nesterov"] else v
-    step = call["learning_rate"] * moved
-    fits = np.maximum(moved, step) < largest
-    return w + np.where(fits, step, np.inf), _limited(v, largest)
-
-
-def _adam_step(call: Arguments, expected: tuple[Any, ...], largest: float) -> tuple[Array, ...]:
-    w, dw, m = (np.abs(call[name]) for name in ("w", "dw", "m"))
-    rate, decay = call["learning_rate"], call["weight_decay"]
-    beta1, step = call["beta1"], call["step"]
-    g = _limited(dw if call["decoupled"] else dw + decay * w, largest)
-    kept = 1 + rate * decay if call["decoupled"] else 1
-    v = expected[2]
-    root = np.sqrt(v / (1 - call["beta2"] ** step)) + call["epsilon"]
-    smallest = float(np.finfo(np.float32).tiny)  # what m may lose where it vanishes
-    moved = rate * (beta1 * m + (1 - beta1) * g + smallest) / (1 - beta1**step) / root
-    return kept * w + np.where(np.isfinite(_limited(v, largest)), moved, np.inf), beta1 * m + g, v
-
-
 TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]]] = {
     "conv2d": _sums("conv2d", limited=True),
     "conv2d_backward": _sums("conv2d_backward", limited=True),
@@ -399,8 +370,7 @@ TERMS: dict[str, Callable[[Arguments, tuple[Any, ...], float], tuple[Array, ...]
     "mean_squared_error": _squares,
     "mean_squared_error_backward": _squares_backward,
     **LOSS_TERMS,
-    "sgd_step": _sgd_step,
-    "adam_step": _adam_step,
+    **STEP_TERMS,
     "_conv2d_relu_max_pool2d": _conv2d_relu_max_pool2d,
     "_conv2d_relu_max_pool2d_backward": _sums("_conv2d_relu_max_pool2d_backward", limited=True),
     "_batch_norm_relu": _batch_norm_relu_max_pool2d,

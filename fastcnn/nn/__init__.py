@@ -62,6 +62,7 @@ from fastcnn.nn._pool import (
 )
 from fastcnn.nn._recurrent import LSTM
 from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
+from fastcnn.nn._scale import LayerScale
 from fastcnn.nn._separable import SeparableConv2D
 from fastcnn.nn._sequence import AvgPool1D, Conv1D, GlobalAvgPool1D, MaxPool1D
 from fastcnn.nn._shape import (
@@ -75,7 +76,6 @@ from fastcnn.nn._shape import (
     Split,
     split,
 )
-from fastcnn.nn._scale import LayerScale
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter

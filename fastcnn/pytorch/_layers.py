@@ -38,10 +38,11 @@ _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     (nn.GroupNorm, _NORM),
     (nn.InstanceNorm, _NORM),
     (nn.PReLU, {"slope": ("weight", (0,))}),
-    # Of which PyTorch has no layer: their arrays go as they are.
+    (nn.LayerScale, {"gamma": ("layer_scale", None)}),  # as torchvision has it
+    (nn.Conv1D, {"weight": ("weight", (3, 2, 1))}),  # ours has images of one row
+    # Of which PyTorch has no layer, or one with other arrays: these go as they are.
     (nn.SeparableConv2D, {}),
     (nn.LSTM, {}),
-    (nn.LayerScale, {"gamma": ("layer_scale", None)}),  # as torchvision has it
 )
 
 
@@ -73,7 +74,7 @@ class Twin(NamedTuple):
         for axis, order in enumerate(self.orders):
             if order is not None:
                 there = np.take(there, order, self.axes.index(axis))
-        return there.transpose(np.argsort(self.axes))
+        return there.transpose(np.argsort(self.axes)).reshape(self.variable.shape)
 
     def to_there(self) -> Array:
         """Return a copy as PyTorch has it."""
@@ -81,7 +82,9 @@ class Twin(NamedTuple):
         for axis, order in enumerate(self.orders):
             if order is not None:
                 here = np.take(here, np.argsort(order), axis)
-        return np.array(here.transpose(self.axes), order="C")
+        kept = sorted(self.axes)
+        here = here.reshape([here.shape[axis] for axis in kept])
+        return np.array(here.transpose([kept.index(axis) for axis in self.axes]), order="C")
 
 
 class Layer(NamedTuple):
@@ -103,19 +106,11 @@ def layers_of(model: nn.Module, flatten: str = "CHW") -> list[Layer]:
         there = next((names for kind, names in _THERE if isinstance(module, kind)), {})
         twins = []
         for own, variable in module._own().items():
-            name = f"{prefix}{own}"
-            rank = len(variable.shape)
-            name_there, axes = there.get(own, (own, tuple(range(rank))))
-            if len(axes) < rank:  # of a norm over pixels, too, whose channels come first there
-                axes = (rank - 1, *range(rank - 1))
-            twins.append(Twin(variable, name, name_there, axes, orders.get(name, ())))
-        for name, variable in module._own().items():
-            places = tuple(range(len(variable.shape)))
-            name_there, axes = there.get(name, (name, places))
+            name, places = f"{prefix}{own}", tuple(range(len(variable.shape)))
+            name_there, axes = there.get(own, (own, places))
             if axes is None:
                 axes = (*places[-1:], *places[:-1])
-            order = orders.get(f"{prefix}{name}")
-            twins.append(Twin(variable, f"{prefix}{name}", name_there, axes, order))  # type: ignore[arg-type]
+            twins.append(Twin(variable, name, name_there, axes, orders.get(name, ())))
         if twins:
             found.append(Layer(prefix, module, tuple(twins)))
     return found

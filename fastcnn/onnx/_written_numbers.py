@@ -1,0 +1,231 @@
+"""What activations, arithmetic and what moves numbers are in an ONNX file; see _written.py."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from fastcnn._types import Shape
+from fastcnn.onnx._tensor import Tensor, meeting
+from fastcnn.onnx._written import Writing, written
+
+__all__: list[str] = []
+
+
+# ---------------------------------------------------------------------- of single numbers
+_SAME = {
+    "relu": "Relu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "selu": "Selu",
+    "softplus": "Softplus",
+    "exp": "Exp",
+    "log": "Log",
+    "sqrt": "Sqrt",
+    "abs": "Abs",
+    "negative": "Neg",
+    "reciprocal": "Reciprocal",
+    "erf": "Erf",
+    "round": "Round",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "sign": "Sign",
+}
+
+
+def _function(op: str, at: Writing, x: Tensor, **options: Any) -> Tensor:
+    return at.node(op, [x.array], x.order, **options)
+
+
+for _ours, _theirs in _SAME.items():
+    written(_ours)(partial(_function, _theirs))
+
+
+@written("leaky_relu")
+def _leaky_relu(at: Writing, x: Tensor, *, negative_slope: float = 0.01) -> Tensor:
+    return _function("LeakyRelu", at, x, alpha=negative_slope)
+
+
+@written("elu")
+def _elu(at: Writing, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return _function("Elu", at, x, alpha=alpha)
+
+
+@written("celu")
+def _celu(at: Writing, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return _function("Celu", at, x, alpha=alpha)
+
+
+@written("hard_sigmoid")
+def _hard_sigmoid(at: Writing, x: Tensor, *, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
+    return _function("HardSigmoid", at, x, alpha=alpha, beta=beta)
+
+
+@written("clip")
+def _clip(at: Writing, x: Tensor, *, low: float | None = None, high: float | None = None) -> Tensor:
+    bounds = [None if each is None else at.emit.number(each) for each in (low, high)]
+    return at.node("Clip", [x.array, *bounds], x.order)
+
+
+@written("silu")
+def _silu(at: Writing, x: Tensor) -> Tensor:
+    return at.node("Mul", [x.array, at.step("Sigmoid", x.array)], x.order)
+
+
+@written("hard_swish")
+def _hard_swish(at: Writing, x: Tensor) -> Tensor:
+    if at.emit.opset >= 14:
+        return _function("HardSwish", at, x)
+    gate = at.step("HardSigmoid", x.array, alpha=1 / 6, beta=0.5)
+    return at.node("Mul", [x.array, gate], x.order)
+
+
+@written("mish")
+def _mish(at: Writing, x: Tensor) -> Tensor:
+    if at.emit.opset >= 18:
+        return _function("Mish", at, x)
+    gate = at.step("Tanh", at.step("Softplus", x.array))
+    return at.node("Mul", [x.array, gate], x.order)
+
+
+@written("gelu")
+def _gelu(at: Writing, x: Tensor, *, approximate: bool = False) -> Tensor:
+    if at.emit.opset >= 20:
+        return _function("Gelu", at, x, approximate="tanh" if approximate else "none")
+    number = at.emit.number
+    if approximate:
+        cube = at.step("Mul", at.step("Mul", x.array, x.array), x.array)
+        inner = at.step("Add", x.array, at.step("Mul", cube, number(0.044715)))
+        gate = at.step("Tanh", at.step("Mul", inner, number(math.sqrt(2 / math.pi))))
+    else:
+        gate = at.step("Erf", at.step("Mul", x.array, number(math.sqrt(0.5))))
+    half = at.step("Mul", x.array, number(0.5))
+    return at.node("Mul", [half, at.step("Add", gate, number(1.0))], x.order)
+
+
+@written("softmax")
+def _softmax(at: Writing, x: Tensor) -> Tensor:
+    return _function("Softmax", at, x, axis=x.order.index(x.rank - 1))
+
+
+# ---------------------------------------------------------------------- numbers that meet
+_MEETING = {
+    "add": "Add",
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "maximum": "Max",
+    "minimum": "Min",
+    "power": "Pow",
+    "prelu": "PRelu",
+}
+
+
+def _meeting(op: str, at: Writing, **values: Tensor) -> Tensor:
+    arrays, order = meeting(at.emit, at.emit.dtype, *values.values())
+    return at.node(op, arrays, order)
+
+
+for _ours, _theirs in _MEETING.items():
+    written(_ours)(partial(_meeting, _theirs))
+
+
+@written("linear")
+def _linear(at: Writing, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    given = [x.stored(at.emit), w.stored(at.emit), b and b.array]
+    return at.node("Gemm", given, None)
+
+
+@written("matmul")
+def _matmul(at: Writing, a: Tensor, b: Tensor) -> Tensor:
+    return at.node("MatMul", [a.stored(at.emit), b.stored(at.emit)], None)
+
+
+@written("concat")
+def _concat(at: Writing, xs: list[Tensor], *, axis: int = -1) -> Tensor:
+    order = max(xs, key=lambda each: math.prod(each.shape)).order
+    arrays = [each.stored(at.emit, order) for each in xs]
+    return at.node("Concat", arrays, order, axis=order.index(axis % len(order)))
+
+
+# ---------------------------------------------------------------------- shapes
+@written("reshape")
+def _reshape(at: Writing, x: Tensor, *, shape: Shape) -> Tensor:
+    return x.reshaped(at.emit, at.shapes[0])
+
+
+@written("transpose")
+def _transpose(at: Writing, x: Tensor, *, axes: tuple[int, ...]) -> Tensor:
+    return x.transposed([axis % x.rank for axis in axes])
+
+
+@written("expand")
+def _expand(at: Writing, x: Tensor, *, shape: Shape) -> Tensor:
+    whole = at.shapes[0]
+    if x.shape[0] != whole[0] or x.rank != len(whole):
+        raise ValueError("expected an expand of axes behind the batch, got one of the batch")
+    order = x.order
+    asked = [1 if axis == 0 else whole[axis] for axis in order]
+    return at.node("Expand", [x.array, at.emit.integers(*asked)], order)
+
+
+@written("pad")
+def _pad(
+    at: Writing, x: Tensor, *, widths: Any, mode: str = "constant", value: float = 0.0
+) -> Tensor:
+    moved = [widths[axis] for axis in x.order]
+    pads = at.emit.integers(*(before for before, _ in moved), *(after for _, after in moved))
+    given = [x.array, pads, at.emit.number(value) if mode == "constant" else None]
+    return at.node("Pad", given, x.order, mode=mode)
+
+
+@written("strided_slice")
+def _slice(at: Writing, x: Tensor, *, starts: Any, stops: Any, steps: Any = None) -> Tensor:
+    chosen: list[tuple[int, int, int, int]] = []
+    for axis in range(x.rank):
+        part = [None if each is None or axis >= len(each) else each[axis]
+                for each in (starts, stops, steps)]  # fmt: skip
+        start, stop, step = part
+        if part != [None, None, None] and slice(*part) != slice(None):
+            step = 1 if step is None else step
+            first = (0 if step > 0 else 2**62) if start is None else start
+            end = (2**62 if step > 0 else -(2**62)) if stop is None else stop
+            chosen.append((first, end, x.order.index(axis), step))
+    if not chosen:
+        return x
+    columns = [at.emit.integers(*column) for column in zip(*chosen, strict=True)]
+    return at.node("Slice", [x.array, *columns], x.order)
+
+
+@written("take")
+def _take(at: Writing, x: Tensor, *, indices: Any, axis: int = -1) -> Tensor:
+    place = x.order.index(axis % x.rank)
+    return at.node("Gather", [x.array, at.emit.integers(*indices)], x.order, axis=place)
+
+
+_REDUCTIONS = {
+    "reduce_sum": "ReduceSum",
+    "reduce_mean": "ReduceMean",
+    "reduce_max": "ReduceMax",
+    "reduce_min": "ReduceMin",
+}
+
+
+def _reduce(op: str, at: Writing, x: Tensor, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    axes = range(x.rank) if axis is None else (axis if isinstance(axis, (tuple, list)) else [axis])
+    axes = sorted(each % x.rank for each in axes)
+    places = [x.order.index(each) for each in axes]
+    as_input = at.emit.opset >= (13 if op == "ReduceSum" else 18)
+    given = [x.array, at.emit.integers(*places)] if as_input else [x.array]
+    options = {} if as_input else {"axes": places}
+    kept = [
+        1 if each in axes else length for each, length in zip(x.order, x.array.shape, strict=True)
+    ]
+    y = at.emit.node(op, given, tuple(kept), at.name, keepdims=1, **options)
+    whole = Tensor(y, x.order)
+    return whole if keepdims else whole.reshaped(at.emit, at.shapes[0])
+
+
+for _ours, _theirs in _REDUCTIONS.items():
+    written(_ours)(partial(_reduce, _theirs))
