@@ -60,6 +60,7 @@ REPEATED: dict[str, Callable[..., tuple[Array, ...]]] = {
     "power_backward": _power,
     "maximum_backward": _winner("maximum_backward"),
     "minimum_backward": _winner("minimum_backward"),
+    "where_backward": _winner("where_backward"),
     "log_softmax": _log_softmax,
     "log_softmax_backward": _log_softmax_backward,
 }

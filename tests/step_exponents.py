@@ -1,4 +1,4 @@
-"""The terms of optimizers' steps of numbers of every exponent; tests/exponents.py has the others."""
+"""The terms of steps of numbers of every exponent; tests/exponents.py has the others."""
 
 from __future__ import annotations
 
