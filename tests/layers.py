@@ -42,7 +42,7 @@ LAYERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.UpSample2D((3, 2), method="bilinear"), (2, 3, 2)),
     (lambda: nn.Resize2D((2, 5), method="bilinear"), (3, 2, 2)),
     (lambda: nn.Resize2D(scale=(1.5, 0.7), coordinates="asymmetric", rounding="floor"), (3, 5, 2)),
-    (lambda: nn.Resize2D(4, scale=1.7, method="cubic", cubic_coefficient=-0.5), (2, 3, 2)),
+    (lambda: nn.Resize2D(4, scale=1.7, method="cubic", exclude_outside=True), (2, 3, 2)),
     (lambda: nn.MaxPool2D(), (5, 4, 2)),
     (lambda: nn.MaxPool2D((3, 2), stride=2, padding=(1, 0), ceil_mode=True), (6, 5, 2)),
     (lambda: nn.MaxPool2D(2, stride=(3, 4), padding=1, ceil_mode=True), (4, 6, 1)),

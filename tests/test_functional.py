@@ -63,6 +63,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
             "rounding": "floor",
             "scale": (1.5, 0.5),
             "cubic_coefficient": -0.5,
+            "exclude_outside": True,
         },
     ),
     "conv2d_transpose": (

@@ -38,6 +38,7 @@ class Rule(NamedTuple):
     rounding: str
     scale: float | None
     cubic_coefficient: float
+    exclude_outside: bool
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
@@ -55,6 +56,8 @@ def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> _P
         around = np.arange(-1, 3)
         taps, weights = before[:, None] + around, _keys(around - rest[:, None], rule)
         weights[rest == 0] = around == 0
+        if rule.exclude_outside:
+            weights = _inside(taps, weights, length)
     return _listed(np.clip(taps, 0, length - 1), weights, length, backward)
 
 
@@ -99,7 +102,7 @@ def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
     elif rule.coordinates == "pytorch_half_pixel" and size == 1:
         over = p
     elif rule.scale is not None:
-        return _scaled(p, rule, rule.scale, low, high)
+        return _scaled(p, size, length, rule, rule.scale, low, high)
     elif rule.coordinates == "asymmetric":
         over = p * length
     else:
@@ -108,13 +111,17 @@ def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
     return before, rest / under
 
 
-def _scaled(p: Array, rule: Rule, scale: float, low: int, high: int) -> tuple[Array, Array]:
+def _scaled(
+    p: Array, size: int, length: int, rule: Rule, scale: float, low: int, high: int
+) -> tuple[Array, Array]:
     with np.errstate(all="ignore"):
-        half = 0.0 if rule.coordinates == "asymmetric" else 0.5
+        half = middle = 0.0 if rule.coordinates == "asymmetric" else 0.5
+        if rule.coordinates == "half_pixel_symmetric":
+            half, middle = 0.5 - size / 2, 0.5 - length / 2
         quotient = (p + half) / scale
         if rule.method == "nearest":
             quotient = quotient.astype(np.float32).astype(np.float64)
-    place = np.clip(quotient - half, low, high)
+        place = np.clip(quotient - middle, low, high)
     before = np.floor(place)
     return before.astype(np.intp), place - before
 
@@ -125,6 +132,14 @@ def _nearest(before: Array, rest: Array, rounding: str) -> Any:
     if rounding == "ceil":
         return before + (rest > 0)
     return before + (rest > 0.5 if rounding == "round_prefer_floor" else rest >= 0.5)
+
+
+def _inside(taps: Array, weights: Array, length: int) -> Array:
+    """Return weights of pixels inside the image alone, which add up to 1."""
+    weights = np.where((taps >= 0) & (taps < length), weights, 0)
+    total = weights.sum(axis=1, keepdims=True)
+    weights[total[:, 0] == 0] = np.arange(-1, 3) == 0  # far outside: the pixel at the rim
+    return weights / np.where(total == 0, 1, total)
 
 
 def _keys(distance: Array, rule: Rule) -> Array:

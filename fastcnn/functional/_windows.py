@@ -168,6 +168,7 @@ def resize2d(
     rounding: str = "round_prefer_floor",
     scale: Scale2D | None = None,
     cubic_coefficient: float = -0.75,
+    exclude_outside: bool = False,
     backend: str | Backend = "fast",
 ) -> Array:
     """Return images of any size (height, width); method: "nearest", "bilinear" or "cubic".
@@ -184,6 +185,7 @@ def resize2d(
             rounding=rounding,
             scale=scale,
             cubic_coefficient=cubic_coefficient,
+            exclude_outside=exclude_outside,
         )
 
     return on_batch("resize2d", op, x)
