@@ -14,12 +14,12 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
-__all__ = ["Resample", "Rule", "seen_by", "windows"]
+__all__ = ["Pixels", "Resample", "Rule", "seen_by", "windows", "windows_of"]
 
 _MOST_KNOWN = 128  # axes, of which a network has few
 
 
-class _Pixels(NamedTuple):
+class Pixels(NamedTuple):
     """Output p is made of `places[starts[p] : starts[p + 1]]`, with their weights, none of them 0.
 
     The arrays are shared by all who ask: nobody writes to them.
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> _Pixels:
+def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> Pixels:
     """Return the pixels, of `length`, that each of `size` outputs of resize2d is made of.
 
     backward: the outputs that each pixel is seen by.
@@ -62,7 +62,7 @@ def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> _P
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def windows(size: int, length: int, *, backward: bool = False) -> _Pixels:
+def windows(size: int, length: int, *, backward: bool = False) -> Pixels:
     """Return the pixels, of `length`, in each of `size` windows of adaptive pooling.
 
     Their weights are 1. backward: the windows that hold each pixel, whose weights are one by the
@@ -76,7 +76,35 @@ def windows(size: int, length: int, *, backward: bool = False) -> _Pixels:
     return _listed(np.minimum(taps, length - 1), weights, length, backward)
 
 
-def _listed(taps: Array, weights: Array, length: int, backward: bool) -> _Pixels:
+@lru_cache(maxsize=_MOST_KNOWN)
+def windows_of(
+    size: int,
+    length: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    pads: tuple[int, int],
+    *,
+    counted: bool,
+    backward: bool = False,
+) -> Pixels:
+    """Return the pixels, of `length`, in each of `size` windows of avg_pool2d.
+
+    Their weights are 1; backward, or where pads are counted, one by the number of what is counted.
+    """
+    first = np.arange(size) * stride - pads[0]
+    begin = -(np.minimum(first, 0) // dilation)  # the window's first place in the image
+    end = np.minimum(kernel, -((first - length) // dilation))
+    widths = end - begin
+    divisor = np.minimum(kernel, -((first - length - pads[1]) // dilation)) if counted else widths
+    places = begin[:, None] + np.arange(widths.max())
+    taps = first[:, None] + places * dilation
+    share = 1 / divisor if counted or backward else np.ones(size)
+    weights = np.where(places < end[:, None], share[:, None], 0)
+    return _listed(np.minimum(taps, length - 1), weights, length, backward)
+
+
+def _listed(taps: Array, weights: Array, length: int, backward: bool) -> Pixels:
     """Return lists of what is given in a row for each output."""
     seen = weights != 0
     outputs, places = np.nonzero(seen)[0], taps[seen]
@@ -85,7 +113,7 @@ def _listed(taps: Array, weights: Array, length: int, backward: bool) -> _Pixels
         order = np.argsort(places, kind="stable")
         outputs, places, flat, count = places[order], outputs[order], flat[order], length
     starts = np.searchsorted(outputs, np.arange(count + 1))
-    return _Pixels(starts.astype(np.intp), places.astype(np.intp), flat)
+    return Pixels(starts.astype(np.intp), places.astype(np.intp), flat)
 
 
 def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
@@ -157,8 +185,8 @@ class Resample(MemoryBound):
         self,
         y: Array,
         x: Array,
-        down: _Pixels,
-        right: _Pixels,
+        down: Pixels,
+        right: Pixels,
         *,
         narrow: bool = False,
         means: bool = False,

@@ -111,6 +111,7 @@ def avg_pool2d(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
     backend: str | Backend = "fast",
@@ -123,6 +124,7 @@ def avg_pool2d(
             pool_size,
             stride=stride,
             padding=padding,
+            dilation=dilation,
             ceil_mode=ceil_mode,
             count_include_pad=count_include_pad,
         )
