@@ -60,7 +60,13 @@ BYTE_PLACES = 256  # of a window, which the place of its winner tells apart in a
 
 # Of resize2d.
 RESIZE_METHODS = ("nearest", "bilinear", "cubic")
-COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+COORDINATES = (
+    "half_pixel",
+    "pytorch_half_pixel",
+    "half_pixel_symmetric",
+    "align_corners",
+    "asymmetric",
+)
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 

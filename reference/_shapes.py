@@ -100,6 +100,11 @@ def pool_size(
             f"{op}: dilation: expected at most the input's {axis} of {n}, before which there is "
             f"padding, got {d}"
         )
+    if max(n + before + after, span) > 2**62:
+        raise ValueError(
+            f"{op}: pool_size: expected a padded {axis} and a window of at most 2**62, "
+            f"got {n + before + after} and {span}"
+        )
     if not ceil_mode:
         return conv_size(op, axis, n, k, s, d, before_after)
     size = -(-(n + before + after - span) // s) + 1

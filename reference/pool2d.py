@@ -123,6 +123,7 @@ def avg_pool2d(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
 ) -> Array:
@@ -134,7 +135,7 @@ def avg_pool2d(
     op = "avg_pool2d"
     dtype = float_dtype(op, x=x)
     x = array(op, "x", x, dtype, ("N", "H", "W", "C"))
-    place = _places(op, x.shape, pool_size, stride, padding, ceil_mode)
+    place = _places(op, x.shape, pool_size, stride, padding, ceil_mode, dilation)
     count_include_pad = flag(op, "count_include_pad", count_include_pad)
     N, P, Q, _ = place.y_shape
 
@@ -155,6 +156,7 @@ def avg_pool2d_backward(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
 ) -> Array:
@@ -164,7 +166,8 @@ def avg_pool2d_backward(
     """
     op = "avg_pool2d_backward"
     dtype = float_dtype(op, dy=dy)
-    place = _places(op, shape4(op, "x_shape", x_shape), pool_size, stride, padding, ceil_mode)
+    x_shape = shape4(op, "x_shape", x_shape)
+    place = _places(op, x_shape, pool_size, stride, padding, ceil_mode, dilation)
     dy = array(op, "dy", dy, dtype, place.y_shape)
     count_include_pad = flag(op, "count_include_pad", count_include_pad)
     N, P, Q, _ = place.y_shape
@@ -246,13 +249,16 @@ class _Places(NamedTuple):
     def divisor(self, p: int, q: int, include_pad: bool) -> float:
         """Return how many values the mean of the window of output (p, q) is over."""
         if not include_pad:
-            rows, columns = self.rows(p), self.columns(q)
-            return float((rows.stop - rows.start) * (columns.stop - columns.start))
-        _, H, W, _ = self.x_shape
-        (top, bottom), (left, right) = self.pads
-        height = min(self.window[0], top + H + bottom - p * self.stride[0])
-        width = min(self.window[1], left + W + right - q * self.stride[1])
-        return float(height * width)
+            _, H, W, _ = self.x_shape
+            rows, columns = self.rows(p).indices(H), self.columns(q).indices(W)
+            return float(len(range(*rows)) * len(range(*columns)))
+        return self._counted(p, 0) * self._counted(q, 1)
+
+    def _counted(self, p: int, axis: int) -> float:
+        """Return how many places of a window lie in the image and its padding, along an axis."""
+        before, after = self.pads[axis]
+        room = before + self.x_shape[1 + axis] + after - p * self.stride[axis]
+        return float(min(self.window[axis], -(-room // self.dilation[axis])))
 
 
 def _places(
@@ -262,7 +268,7 @@ def _places(
     stride: Size2D | None,
     padding: Padding,
     ceil_mode: bool,
-    dilation: Size2D = 1,
+    dilation: Size2D,
 ) -> _Places:
     """Check the options of a pooling and return what they mean for this image."""
     N, H, W, C = x_shape

@@ -21,6 +21,7 @@ from ._checks import (
     array,
     choice,
     finite,
+    flag,
     float_dtype,
     is_sequence,
     pair,
@@ -47,6 +48,7 @@ def resize2d(
     rounding: str = "round_prefer_floor",
     scale: Scale2D | None = None,
     cubic_coefficient: float = -0.75,
+    exclude_outside: bool = False,
 ) -> Array:
     """Return y (N, P, Q, C) of x (N, H, W, C), float32 or float64; `size` is (P, Q).
 
@@ -56,7 +58,7 @@ def resize2d(
     dtype = float_dtype(op, x=x)
     x = array(op, "x", x, dtype, ("N", "H", "W", "C"))
     P, Q = pair(op, "size", size)
-    rules = _rules(op, method, coordinates, rounding, scale, cubic_coefficient)
+    rules = _rules(op, method, coordinates, rounding, scale, cubic_coefficient, exclude_outside)
     N, H, W, C = x.shape
     if N == 0 and P * Q * C >= 2**60:
         raise ValueError(
@@ -88,6 +90,7 @@ def resize2d_backward(
     rounding: str = "round_prefer_floor",
     scale: Scale2D | None = None,
     cubic_coefficient: float = -0.75,
+    exclude_outside: bool = False,
 ) -> Array:
     """Return dx of shape `x_shape`: each gradient goes to the pixels that its output saw.
 
@@ -97,7 +100,7 @@ def resize2d_backward(
     dtype = float_dtype(op, dy=dy)
     N, H, W, C = shape4(op, "x_shape", x_shape)
     P, Q = pair(op, "size", size)
-    rules = _rules(op, method, coordinates, rounding, scale, cubic_coefficient)
+    rules = _rules(op, method, coordinates, rounding, scale, cubic_coefficient, exclude_outside)
     dy = array(op, "dy", dy, dtype, (N, P, Q, C))
 
     dx = zeros(op, (N, H, W, C), "x_shape")
@@ -122,6 +125,7 @@ class _Rule(NamedTuple):
     rounding: str
     scale: float | None
     a: float
+    exclude_outside: bool
 
 
 class _Rules(NamedTuple):
@@ -130,7 +134,13 @@ class _Rules(NamedTuple):
 
 
 def _rules(
-    op: str, method: Any, coordinates: Any, rounding: Any, scale: Any, coefficient: Any
+    op: str,
+    method: Any,
+    coordinates: Any,
+    rounding: Any,
+    scale: Any,
+    coefficient: Any,
+    exclude_outside: Any,
 ) -> _Rules:
     """Check the options and return what they are for each axis."""
     method = choice(op, "method", method, ("nearest", "bilinear", "cubic"))
@@ -138,7 +148,13 @@ def _rules(
         op,
         "coordinates",
         coordinates,
-        ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"),
+        (
+            "half_pixel",
+            "pytorch_half_pixel",
+            "half_pixel_symmetric",
+            "align_corners",
+            "asymmetric",
+        ),
     )
     rounding = choice(
         op, "rounding", rounding, ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -153,7 +169,8 @@ def _rules(
     elif scale is not None:
         scales = [positive(op, "scale", scale)] * 2
     a = finite(op, "cubic_coefficient", coefficient)
-    vertical, horizontal = (_Rule(method, coordinates, rounding, one, a) for one in scales)
+    inside = flag(op, "exclude_outside", exclude_outside)
+    vertical, horizontal = (_Rule(method, coordinates, rounding, one, a, inside) for one in scales)
     return _Rules(vertical, horizontal)
 
 
@@ -173,6 +190,11 @@ def _pixels(p: int, size: int, length: int, rule: _Rule) -> Pixels:
         before = math.floor(place)
         t = float(place - before)
         taps = [(before + i, _keys(i - t, rule.a)) for i in (-1, 0, 1, 2)] if t else [(before, 1.0)]
+        if rule.exclude_outside:
+            inside = [(i, weight) for i, weight in taps if 0 <= i < length]
+            total = sum(weight for _, weight in inside)
+            # Far outside there is none, and the place sees the pixel at the rim.
+            taps = [(i, weight / total) for i, weight in inside] if total else [(before, 1.0)]
     return [(min(max(i, 0), length - 1), weight) for i, weight in taps if weight != 0]
 
 
@@ -182,11 +204,16 @@ def _place(p: int, size: int, length: int, rule: _Rule) -> Fraction | float:
         return Fraction(p * (length - 1), size - 1) if size > 1 else 0.0
     if rule.coordinates == "pytorch_half_pixel" and size == 1:
         return 0.0
-    half = Fraction(0) if rule.coordinates == "asymmetric" else HALF
+    # The zero of outputs and that of pixels, from which both are counted.
+    zero, middle = HALF, HALF
+    if rule.coordinates == "asymmetric":
+        zero, middle = Fraction(0), Fraction(0)
+    elif rule.coordinates == "half_pixel_symmetric":
+        zero, middle = HALF - Fraction(size, 2), HALF - Fraction(length, 2)
     if rule.scale is None:
-        return (p + half) * Fraction(length, size) - half
-    quotient = float(p + half) / rule.scale
-    return (float(np.float32(quotient)) if rule.method == "nearest" else quotient) - half
+        return (p + zero) * Fraction(length, size) - middle
+    quotient = float(p + zero) / rule.scale
+    return (float(np.float32(quotient)) if rule.method == "nearest" else quotient) - middle
 
 
 def _rounded(place: Fraction | float, rounding: str) -> int:

@@ -124,17 +124,14 @@ def _conv2d_backward(draw: Draw) -> Arguments:
 
 
 def _pool(draw: Draw) -> Arguments:
+    apart = min(draw.width, 2)
     return {
         "pool_size": (2, 3),
         "stride": (2, 1),
-        "padding": (1, 1),
+        "padding": ((1, 1), (apart, apart)),
+        "dilation": (1, apart),
         "ceil_mode": True,
     }
-
-
-def _max_pool(draw: Draw) -> Arguments:
-    apart = min(draw.width, 2)
-    return {**_pool(draw), "dilation": (1, apart), "padding": ((1, 1), (apart, apart))}
 
 
 def _pooled(draw: Draw) -> tuple[int, int, int, int]:
@@ -144,14 +141,14 @@ def _pooled(draw: Draw) -> tuple[int, int, int, int]:
 
 def _max_pool2d(draw: Draw) -> Arguments:
     # Rounded, so that windows hold ties.
-    return {"x": np.round(2 * draw.normal(*draw.shape)), **_max_pool(draw)}
+    return {"x": np.round(2 * draw.normal(*draw.shape)), **_pool(draw)}
 
 
 def _max_pool2d_backward(draw: Draw) -> Arguments:
     forward = _max_pool2d(draw)
     _, argmax = draw.backend.max_pool2d(**forward)
     dy = draw.normal(*_pooled(draw))
-    return {"dy": dy, "argmax": argmax, "x_shape": draw.shape, **_max_pool(draw)}
+    return {"dy": dy, "argmax": argmax, "x_shape": draw.shape, **_pool(draw)}
 
 
 def _avg_pool2d(draw: Draw) -> Arguments:

@@ -203,6 +203,8 @@ CASES = [
     avg_pool(IMAGES, 2),
     avg_pool(IMAGES, (3, 2), stride=(2, 1), padding=1, ceil_mode=True),
     avg_pool(IMAGES, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True),
+    avg_pool(IMAGES, (3, 2), stride=1, padding=1, dilation=(2, 3), count_include_pad=True),
+    max_pool(IMAGES, (3, 2), stride=1, padding=1, dilation=(2, 3)),
     Case(
         "global_avg_pool2d",
         normal(IMAGES),

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from calls import Arguments, Draw
 
 METHODS = ("nearest", "bilinear", "cubic")
-COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+COORDINATES = (
+    *("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric"),
+)
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
@@ -34,6 +36,7 @@ def _resize2d(draw: Draw) -> Arguments:
         "rounding": _one_of(draw, ROUNDINGS),
         "scale": _one_of(draw, (None, 1.5, (1.7, 0.6))),
         "cubic_coefficient": _one_of(draw, (-0.75, -0.5)),
+        "exclude_outside": _one_of(draw, (False, True)),
     }
 
 
@@ -71,7 +74,7 @@ def _resized_terms(call: Arguments, _: Any, largest: float) -> tuple[Array, ...]
 
 def _weights_of(call: Arguments, axis: int, length: int) -> Array:
     """Return the absolute weights (outputs, pixels) of an axis: what becomes of single pixels."""
-    names = ("method", "coordinates", "rounding", "cubic_coefficient")
+    names = ("method", "coordinates", "rounding", "cubic_coefficient", "exclude_outside")
     scale = call["scale"]
     if scale is not None:
         scale = (scale[axis] if isinstance(scale, tuple) else scale, 1.0)

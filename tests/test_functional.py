@@ -33,7 +33,14 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "avg_pool2d": (
         IMAGES,
-        {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": True},
+        {
+            "pool_size": 3,
+            "stride": 2,
+            "padding": 1,
+            "dilation": (2, 1),
+            "ceil_mode": True,
+            "count_include_pad": True,
+        },
     ),
     "global_avg_pool2d": (IMAGES, {}),
     "batch_norm": (IMAGES, {"gamma": VECTOR, "beta": VECTOR, "epsilon": 1e-3}),
@@ -67,6 +74,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
             "rounding": "floor",
             "scale": (1.5, 0.5),
             "cubic_coefficient": -0.5,
+            "exclude_outside": True,
         },
     ),
     "conv2d_transpose": (

@@ -180,7 +180,6 @@ POOLS: list[tuple[tuple[int, int, int, int], Any, dict[str, Any]]] = [
 ]
 
 
-# Of max pooling alone.
 DILATED_POOLS: list[tuple[tuple[int, int, int, int], Any, dict[str, Any]]] = [
     ((2, 6, 7, 3), 2, {"dilation": 2}),
     ((1, 9, 8, 2), (3, 2), {"dilation": (2, 3), "stride": 1, "padding": (2, 1)}),

@@ -59,6 +59,7 @@ class Pooling(Protocol):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> Array:
@@ -66,7 +67,7 @@ class Pooling(Protocol):
 
         With `count_include_pad` the declared padding counts as zeros; the part of a window
         that hangs over the right or bottom padding (`ceil_mode`) is still not counted.
-        x (N, H, W, C). Returns y (N, P, Q, C); sizes as in max_pool2d.
+        x (N, H, W, C). Returns y (N, P, Q, C); sizes and dilation as in max_pool2d.
         """
 
     def avg_pool2d_backward(
@@ -77,6 +78,7 @@ class Pooling(Protocol):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> Array:

@@ -27,6 +27,7 @@ class Resizing(Protocol):
         rounding: str = "round_prefer_floor",
         scale: Scale2D | None = None,
         cubic_coefficient: float = -0.75,
+        exclude_outside: bool = False,
     ) -> Array:
         """Make images of any size: x (N, H, W, C) -> y (N, P, Q, C), `size` being (P, Q).
 
@@ -36,6 +37,8 @@ class Resizing(Protocol):
 
         - "half_pixel": (p + 1/2) / ratio - 1/2, as Keras and as PyTorch with align_corners=False;
         - "pytorch_half_pixel": the same, but 0 where P is 1;
+        - "half_pixel_symmetric": (p + 1/2 - P / 2) / ratio + H / 2 - 1/2, the same but for what a
+          `scale` leaves over of a pixel, of which each end has a half;
         - "align_corners": p * (H - 1) / (P - 1), and 0 where P is 1; there is no ratio;
         - "asymmetric": p / ratio.
 
@@ -48,7 +51,8 @@ class Resizing(Protocol):
         - "bilinear" takes the two pixels around the place, along each axis, by linear
           interpolation; outside the outermost centres it gives their values.
         - "cubic" takes four, by the convolution kernel of Keys (1981) with this coefficient; pixels
-          outside the image are those of its rim.
+          outside the image are those of its rim, or with `exclude_outside` none: the weights of the
+          others are then divided by their sum.
 
         A pixel of weight 0 is not looked at. Names and rules are those of ONNX's Resize; PyTorch's
         "nearest" is "asymmetric" with "floor", its "nearest-exact" "half_pixel" with
@@ -66,6 +70,7 @@ class Resizing(Protocol):
         rounding: str = "round_prefer_floor",
         scale: Scale2D | None = None,
         cubic_coefficient: float = -0.75,
+        exclude_outside: bool = False,
     ) -> Array:
         """Return dx of shape `x_shape`: each gradient goes to the pixels its output was made of."""
 

@@ -23,7 +23,7 @@ from fastcnn._options import (
     size2d,
 )
 from fastcnn._types import Array, Padding, Size2D
-from fastcnn.fast._memory_bound import MemoryBound
+from fastcnn.fast._resample import Pixels, Resample, windows_of
 
 __all__ = ["Pool2D"]
 
@@ -62,7 +62,7 @@ def _geometry(
     stride: Size2D | None,
     padding: Padding,
     ceil_mode: bool,
-    dilation: Size2D = 1,
+    dilation: Size2D,
 ) -> _Geometry:
     window = pair(size2d(pool_size, f"{op}: pool_size"))
     strides = window if stride is None else pair(size2d(stride, f"{op}: stride"))
@@ -88,7 +88,7 @@ def _shape4(op: str, x_shape: Any) -> Shape4:
     return n, h, w, c
 
 
-class Pool2D(MemoryBound):
+class Pool2D(Resample):
     """The poolings and their gradients."""
 
     def max_pool2d(
@@ -176,16 +176,20 @@ class Pool2D(MemoryBound):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> Array:
         op = "avg_pool2d"
         (x,) = float_arrays(op, x=x)
         rank(x, f"{op}: x", "N, H, W, C")
-        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode)
+        geometry = _geometry(op, x.shape, pool_size, stride, padding, ceil_mode, dilation)
         bottom_right = _counted_pads(op, geometry, count_include_pad)
         y = self._empty(geometry.y_shape, x.dtype)
-        if y.size:
+        if y.size and geometry.dilation != (1, 1):
+            counted = bottom_right != (-1, -1)
+            self._resample(y, x, *_pixels(geometry, counted), means=not counted)
+        elif y.size:
             kernel = self._load(x).avg_pool2d.avg_pool2d
             self._run(kernel, y, x, *geometry.options, *bottom_right, self._team(x))
         return y
@@ -198,16 +202,21 @@ class Pool2D(MemoryBound):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> Array:
         op = "avg_pool2d_backward"
         (dy,) = float_arrays(op, dy=dy)
-        geometry = _geometry(op, _shape4(op, x_shape), pool_size, stride, padding, ceil_mode)
+        x_shape = _shape4(op, x_shape)
+        geometry = _geometry(op, x_shape, pool_size, stride, padding, ceil_mode, dilation)
         bottom_right = _counted_pads(op, geometry, count_include_pad)
         shape(dy, f"{op}: dy", geometry.y_shape, "that of avg_pool2d's result")
         dx = self._empty(geometry.x_shape, dy.dtype)
-        if dx.size:
+        if dx.size and geometry.dilation != (1, 1):
+            pixels = _pixels(geometry, bottom_right != (-1, -1), backward=True)
+            self._resample(dx, dy, *pixels)
+        elif dx.size:
             kernel = self._load(dy).avg_pool2d.avg_pool2d_backward
             self._run(kernel, dx, dy, *geometry.options, *bottom_right, self._team(dx))
         return dx
@@ -257,3 +266,21 @@ def _counted_pads(op: str, geometry: _Geometry, count_include_pad: bool) -> tupl
     if flag(count_include_pad, f"{op}: count_include_pad"):
         return geometry.pads[0][1], geometry.pads[1][1]
     return -1, -1
+
+
+def _pixels(geometry: _Geometry, counted: bool, *, backward: bool = False) -> tuple[Pixels, Pixels]:
+    """Return what windows with dilation are made of, down and to the right; counted: pads are."""
+    down, right = (
+        windows_of(
+            geometry.y_shape[1 + axis],
+            geometry.x_shape[1 + axis],
+            geometry.window[axis],
+            geometry.stride[axis],
+            geometry.dilation[axis],
+            geometry.pads[axis],
+            counted=counted,
+            backward=backward,
+        )
+        for axis in range(2)
+    )
+    return down, right

@@ -14,12 +14,12 @@ import numpy as np
 from fastcnn._types import Array
 from fastcnn.fast._memory_bound import MemoryBound
 
-__all__ = ["Resample", "Rule", "seen_by", "windows"]
+__all__ = ["Pixels", "Resample", "Rule", "seen_by", "windows", "windows_of"]
 
 _MOST_KNOWN = 128  # axes, of which a network has few
 
 
-class _Pixels(NamedTuple):
+class Pixels(NamedTuple):
     """Output p is made of `places[starts[p] : starts[p + 1]]`, with their weights, none of them 0.
 
     The arrays are shared by all who ask: nobody writes to them.
@@ -38,10 +38,11 @@ class Rule(NamedTuple):
     rounding: str
     scale: float | None
     cubic_coefficient: float
+    exclude_outside: bool
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> _Pixels:
+def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> Pixels:
     """Return the pixels, of `length`, that each of `size` outputs of resize2d is made of.
 
     backward: the outputs that each pixel is seen by.
@@ -55,11 +56,13 @@ def seen_by(size: int, length: int, rule: Rule, *, backward: bool = False) -> _P
         around = np.arange(-1, 3)
         taps, weights = before[:, None] + around, _keys(around - rest[:, None], rule)
         weights[rest == 0] = around == 0
+        if rule.exclude_outside:
+            weights = _inside(taps, weights, length)
     return _listed(np.clip(taps, 0, length - 1), weights, length, backward)
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def windows(size: int, length: int, *, backward: bool = False) -> _Pixels:
+def windows(size: int, length: int, *, backward: bool = False) -> Pixels:
     """Return the pixels, of `length`, in each of `size` windows of adaptive pooling.
 
     Their weights are 1. backward: the windows that hold each pixel, whose weights are one by the
@@ -73,7 +76,35 @@ def windows(size: int, length: int, *, backward: bool = False) -> _Pixels:
     return _listed(np.minimum(taps, length - 1), weights, length, backward)
 
 
-def _listed(taps: Array, weights: Array, length: int, backward: bool) -> _Pixels:
+@lru_cache(maxsize=_MOST_KNOWN)
+def windows_of(
+    size: int,
+    length: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    pads: tuple[int, int],
+    *,
+    counted: bool,
+    backward: bool = False,
+) -> Pixels:
+    """Return the pixels, of `length`, in each of `size` windows of avg_pool2d.
+
+    Their weights are 1; backward, or where pads are counted, one by the number of what is counted.
+    """
+    first = np.arange(size) * stride - pads[0]
+    begin = -(np.minimum(first, 0) // dilation)  # the window's first place in the image
+    end = np.minimum(kernel, -((first - length) // dilation))
+    widths = end - begin
+    divisor = np.minimum(kernel, -((first - length - pads[1]) // dilation)) if counted else widths
+    places = begin[:, None] + np.arange(widths.max())
+    taps = first[:, None] + places * dilation
+    share = 1 / divisor if counted or backward else np.ones(size)
+    weights = np.where(places < end[:, None], share[:, None], 0)
+    return _listed(np.minimum(taps, length - 1), weights, length, backward)
+
+
+def _listed(taps: Array, weights: Array, length: int, backward: bool) -> Pixels:
     """Return lists of what is given in a row for each output."""
     seen = weights != 0
     outputs, places = np.nonzero(seen)[0], taps[seen]
@@ -82,7 +113,7 @@ def _listed(taps: Array, weights: Array, length: int, backward: bool) -> _Pixels
         order = np.argsort(places, kind="stable")
         outputs, places, flat, count = places[order], outputs[order], flat[order], length
     starts = np.searchsorted(outputs, np.arange(count + 1))
-    return _Pixels(starts.astype(np.intp), places.astype(np.intp), flat)
+    return Pixels(starts.astype(np.intp), places.astype(np.intp), flat)
 
 
 def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
@@ -99,7 +130,7 @@ def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
     elif rule.coordinates == "pytorch_half_pixel" and size == 1:
         over = p
     elif rule.scale is not None:
-        return _scaled(p, rule, rule.scale, low, high)
+        return _scaled(p, size, length, rule, rule.scale, low, high)
     elif rule.coordinates == "asymmetric":
         over = p * length
     else:
@@ -108,13 +139,17 @@ def _places(size: int, length: int, rule: Rule) -> tuple[Array, Array]:
     return before, rest / under
 
 
-def _scaled(p: Array, rule: Rule, scale: float, low: int, high: int) -> tuple[Array, Array]:
+def _scaled(
+    p: Array, size: int, length: int, rule: Rule, scale: float, low: int, high: int
+) -> tuple[Array, Array]:
     with np.errstate(all="ignore"):
-        half = 0.0 if rule.coordinates == "asymmetric" else 0.5
+        half = middle = 0.0 if rule.coordinates == "asymmetric" else 0.5
+        if rule.coordinates == "half_pixel_symmetric":
+            half, middle = 0.5 - size / 2, 0.5 - length / 2
         quotient = (p + half) / scale
         if rule.method == "nearest":
             quotient = quotient.astype(np.float32).astype(np.float64)
-    place = np.clip(quotient - half, low, high)
+        place = np.clip(quotient - middle, low, high)
     before = np.floor(place)
     return before.astype(np.intp), place - before
 
@@ -125,6 +160,14 @@ def _nearest(before: Array, rest: Array, rounding: str) -> Any:
     if rounding == "ceil":
         return before + (rest > 0)
     return before + (rest > 0.5 if rounding == "round_prefer_floor" else rest >= 0.5)
+
+
+def _inside(taps: Array, weights: Array, length: int) -> Array:
+    """Return weights of pixels inside the image alone, which add up to 1."""
+    weights = np.where((taps >= 0) & (taps < length), weights, 0)
+    total = weights.sum(axis=1, keepdims=True)
+    weights[total[:, 0] == 0] = np.arange(-1, 3) == 0  # far outside: the pixel at the rim
+    return weights / np.where(total == 0, 1, total)
 
 
 def _keys(distance: Array, rule: Rule) -> Array:
@@ -142,8 +185,8 @@ class Resample(MemoryBound):
         self,
         y: Array,
         x: Array,
-        down: _Pixels,
-        right: _Pixels,
+        down: Pixels,
+        right: Pixels,
         *,
         narrow: bool = False,
         means: bool = False,

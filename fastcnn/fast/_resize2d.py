@@ -12,6 +12,7 @@ from fastcnn._options import (
     RESIZE_METHODS,
     ROUNDINGS,
     choice,
+    flag,
     number,
     pair,
     scale2d,
@@ -25,7 +26,13 @@ __all__ = ["Resize2D"]
 
 
 def _rules(
-    op: str, method: Any, coordinates: Any, rounding: Any, scale: Any, coefficient: Any
+    op: str,
+    method: Any,
+    coordinates: Any,
+    rounding: Any,
+    scale: Any,
+    coefficient: Any,
+    exclude_outside: Any,
 ) -> tuple[Rule, Rule]:
     """Return the checked options, for each axis."""
     method = choice(method, f"{op}: method", RESIZE_METHODS)
@@ -33,8 +40,11 @@ def _rules(
     rounding = choice(rounding, f"{op}: rounding", ROUNDINGS)
     scale = scale2d(scale, f"{op}: scale")
     coefficient = number(coefficient, f"{op}: cubic_coefficient")
+    inside = flag(exclude_outside, f"{op}: exclude_outside")
     scales = scale if isinstance(scale, tuple) else (scale, scale)
-    vertical, horizontal = (Rule(method, coordinates, rounding, one, coefficient) for one in scales)
+    vertical, horizontal = (
+        Rule(method, coordinates, rounding, one, coefficient, inside) for one in scales
+    )
     return vertical, horizontal
 
 
@@ -51,6 +61,7 @@ class Resize2D(Resample):
         rounding: str = "round_prefer_floor",
         scale: Scale2D | None = None,
         cubic_coefficient: float = -0.75,
+        exclude_outside: bool = False,
     ) -> Array:
         op = "resize2d"
         (x,) = float_arrays(op, x=x)
@@ -60,7 +71,9 @@ class Resize2D(Resample):
                 f"{op}: x: expected at least one pixel and one channel, got shape {x.shape}"
             )
         rows, columns = pair(size2d(size, f"{op}: size"))
-        vertical, horizontal = _rules(op, method, coordinates, rounding, scale, cubic_coefficient)
+        vertical, horizontal = _rules(
+            op, method, coordinates, rounding, scale, cubic_coefficient, exclude_outside
+        )
         n, height, width, channels = x.shape
         y = self._result(op, "size", (n, rows, columns, channels), x.dtype)
         if y.size:
@@ -79,12 +92,15 @@ class Resize2D(Resample):
         rounding: str = "round_prefer_floor",
         scale: Scale2D | None = None,
         cubic_coefficient: float = -0.75,
+        exclude_outside: bool = False,
     ) -> Array:
         op = "resize2d_backward"
         (dy,) = float_arrays(op, dy=dy)
         n, height, width, channels = _shape4(op, x_shape)
         rows, columns = pair(size2d(size, f"{op}: size"))
-        vertical, horizontal = _rules(op, method, coordinates, rounding, scale, cubic_coefficient)
+        vertical, horizontal = _rules(
+            op, method, coordinates, rounding, scale, cubic_coefficient, exclude_outside
+        )
         shape(dy, f"{op}: dy", (n, rows, columns, channels), "that of resize2d's result")
         dx = self._result(op, "x_shape", (n, height, width, channels), dy.dtype)
         if dx.size:

@@ -111,6 +111,7 @@ def avg_pool2d(
     *,
     stride: Size2D | None = None,
     padding: Padding = 0,
+    dilation: Size2D = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
     backend: str | Backend = "fast",
@@ -123,6 +124,7 @@ def avg_pool2d(
             pool_size,
             stride=stride,
             padding=padding,
+            dilation=dilation,
             ceil_mode=ceil_mode,
             count_include_pad=count_include_pad,
         )
@@ -168,6 +170,7 @@ def resize2d(
     rounding: str = "round_prefer_floor",
     scale: Scale2D | None = None,
     cubic_coefficient: float = -0.75,
+    exclude_outside: bool = False,
     backend: str | Backend = "fast",
 ) -> Array:
     """Return images of any size (height, width); method: "nearest", "bilinear" or "cubic".
@@ -184,6 +187,7 @@ def resize2d(
             rounding=rounding,
             scale=scale,
             cubic_coefficient=cubic_coefficient,
+            exclude_outside=exclude_outside,
         )
 
     return on_batch("resize2d", op, x)

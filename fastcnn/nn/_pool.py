@@ -27,16 +27,16 @@ class _Pool2D(Module):
         pool_size: Size2D,
         stride: Size2D | None,
         padding: Padding,
+        dilation: Size2D,
         ceil_mode: bool,
         name: str | None,
-        dilation: Size2D = 1,
     ) -> None:
         super().__init__(name=name)
         who = type(self).__name__
         self.pool_size = size2d(pool_size, f"{who}: pool_size")
         self.stride = None if stride is None else size2d(stride, f"{who}: stride")
         self.padding = padding2d(padding, f"{who}: padding")
-        self._dilation = size2d(dilation, f"{who}: dilation")
+        self.dilation = size2d(dilation, f"{who}: dilation")
         self.ceil_mode = flag(ceil_mode, f"{who}: ceil_mode")
 
     def declare(self, input_shape: Shape) -> Shape:
@@ -44,7 +44,7 @@ class _Pool2D(Module):
         channels = image_shape(input_shape, who)[2]
         sizes, window = input_shape[:2], pair(self.pool_size)
         strides = window if self.stride is None else pair(self.stride)
-        dilation = pair(self._dilation)
+        dilation = pair(self.dilation)
         pads = pads_of(self.padding, sizes, window, strides, dilation)
         check_pool(sizes, who, window, pads, dilation)
         height, width = output_size(sizes, who, window, strides, pads, dilation, self.ceil_mode)
@@ -69,8 +69,7 @@ class MaxPool2D(_Pool2D):
         ceil_mode: bool = False,
         name: str | None = None,
     ) -> None:
-        super().__init__(pool_size, stride, padding, ceil_mode, name, dilation)
-        self.dilation = self._dilation
+        super().__init__(pool_size, stride, padding, dilation, ceil_mode, name)
 
     def forward(
         self,
@@ -119,11 +118,12 @@ class AvgPool2D(_Pool2D):
         *,
         stride: Size2D | None = None,
         padding: Padding = 0,
+        dilation: Size2D = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
         name: str | None = None,
     ) -> None:
-        super().__init__(pool_size, stride, padding, ceil_mode, name)
+        super().__init__(pool_size, stride, padding, dilation, ceil_mode, name)
         self.count_include_pad = flag(count_include_pad, "AvgPool2D: count_include_pad")
 
     def forward(
@@ -140,6 +140,7 @@ class AvgPool2D(_Pool2D):
             self.pool_size,
             stride=self.stride,
             padding=self.padding,
+            dilation=self.dilation,
             ceil_mode=self.ceil_mode,
             count_include_pad=self.count_include_pad,
         )
@@ -152,6 +153,7 @@ class AvgPool2D(_Pool2D):
                 self.pool_size,
                 stride=self.stride,
                 padding=self.padding,
+                dilation=self.dilation,
                 ceil_mode=self.ceil_mode,
                 count_include_pad=self.count_include_pad,
             )

@@ -178,13 +178,13 @@ class _Pool1D(Module):
         self.pool_size = integer(pool_size, f"{who}: pool_size")
         self.stride = None if stride is None else integer(stride, f"{who}: stride")
         self.padding = _padding1d(padding, f"{who}: padding")
-        self._dilation = integer(dilation, f"{who}: dilation")
+        self.dilation = integer(dilation, f"{who}: dilation")
         self.ceil_mode = flag(ceil_mode, f"{who}: ceil_mode")
 
     def declare(self, input_shape: Shape) -> Shape:
         who = type(self).__name__
         length, channels = _sequence_shape(input_shape, who)
-        sizes, window, dilation = (1, length), (1, self.pool_size), (1, self._dilation)
+        sizes, window, dilation = (1, length), (1, self.pool_size), (1, self.dilation)
         stride = self._options_of_row()["stride"]
         pads = pads_of(_of_row(self.padding), sizes, window, stride, dilation)
         check_pool(sizes, who, window, pads, dilation)
@@ -196,6 +196,7 @@ class _Pool1D(Module):
             "pool_size": (1, self.pool_size),
             "stride": (1, self.pool_size if self.stride is None else self.stride),
             "padding": _of_row(self.padding),
+            "dilation": (1, self.dilation),
             "ceil_mode": self.ceil_mode,
         }
 
@@ -219,7 +220,6 @@ class MaxPool1D(_Pool1D):
         name: str | None = None,
     ) -> None:
         super().__init__(pool_size, stride, padding, dilation, ceil_mode, name)
-        self.dilation = self._dilation
 
     def forward(
         self,
@@ -231,7 +231,6 @@ class MaxPool1D(_Pool1D):
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
         row, options = _as_row(x), self._options_of_row()
-        options["dilation"] = (1, self.dilation)
         row_shape = row.shape
         y, argmax = backend.max_pool2d(row, **options)
         return _as_sequences(
@@ -252,11 +251,12 @@ class AvgPool1D(_Pool1D):
         *,
         stride: int | None = None,
         padding: Padding1D = 0,
+        dilation: int = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
         name: str | None = None,
     ) -> None:
-        super().__init__(pool_size, stride, padding, 1, ceil_mode, name)
+        super().__init__(pool_size, stride, padding, dilation, ceil_mode, name)
         self.count_include_pad = flag(count_include_pad, "AvgPool1D: count_include_pad")
 
     def forward(

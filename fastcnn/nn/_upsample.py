@@ -11,6 +11,7 @@ from fastcnn._options import (
     RESIZE_METHODS,
     ROUNDINGS,
     choice,
+    flag,
     image_shape,
     integer,
     number,
@@ -67,7 +68,7 @@ class Resize2D(Module):
     size: P and Q, a number or (height, width). scale: instead of a size, a number or (height,
     width) by which images become larger, P = floor(H * scale); beside a size, the ratio by which
     places are worked out. method: "nearest", "bilinear" or "cubic". coordinates, rounding,
-    cubic_coefficient: see `fastcnn.backend.Backend.resize2d`.
+    cubic_coefficient, exclude_outside: see `fastcnn.backend.Backend.resize2d`.
     """
 
     _hint = "; size or scale says how large images become"
@@ -81,6 +82,7 @@ class Resize2D(Module):
         coordinates: str = "half_pixel",
         rounding: str = "round_prefer_floor",
         cubic_coefficient: float = -0.75,
+        exclude_outside: bool = False,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
@@ -92,6 +94,7 @@ class Resize2D(Module):
         self.coordinates = choice(coordinates, "Resize2D: coordinates", COORDINATES)
         self.rounding = choice(rounding, "Resize2D: rounding", ROUNDINGS)
         self.cubic_coefficient = number(cubic_coefficient, "Resize2D: cubic_coefficient")
+        self.exclude_outside = flag(exclude_outside, "Resize2D: exclude_outside")
 
     def declare(self, input_shape: Shape) -> Shape:
         height, width, channels = image_shape(input_shape, "Resize2D")
@@ -134,6 +137,7 @@ class Resize2D(Module):
             "rounding": self.rounding,
             "scale": self.scale,
             "cubic_coefficient": self.cubic_coefficient,
+            "exclude_outside": self.exclude_outside,
         }
 
 

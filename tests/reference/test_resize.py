@@ -38,6 +38,13 @@ BY_HAND = [
     ([0, 8, 4, 4], 2, {"method": "bilinear", "coordinates": "asymmetric"}, [0, 4]),
     ([0, 8], 3, {"method": "bilinear", "coordinates": "asymmetric", "scale": 2}, [0, 4, 8]),
     ([0, 8], 3, {"method": "bilinear", "scale": 2.0}, [0, 2, 6]),
+    (
+        [0, 8, 16, 24],
+        3,  # 3.2 cut off: 0.25, 1.5, 2.75 and not 0.125, 1.375, 2.625
+        {"method": "bilinear", "coordinates": "half_pixel_symmetric", "scale": 0.8},
+        [2, 12, 22],
+    ),
+    ([0, 8, 16, 24], 3, {"method": "bilinear", "scale": 0.8}, [1, 11, 21]),
     ([7], 4, {"method": "cubic"}, [7, 7, 7, 7]),
     # Half-way between pixels the weights of -0.5 are -1/16, 9/16, 9/16, -1/16.
     ([0, 16, 16, 32, 0], 1, {"method": "cubic", "cubic_coefficient": -0.5}, [16]),
@@ -45,6 +52,9 @@ BY_HAND = [
     # And those of -0.75 are -3/32, 19/32, 19/32, -3/32; rows end in copies of their ends.
     ([32, 0], 1, {"method": "cubic"}, [16]),
     ([32, 64, 0, 96], 1, {"method": "cubic"}, [26]),
+    # Of the weights at a half those of two pixels inside are alike: halves.
+    ([32, 64], 1, {"method": "cubic", "exclude_outside": True}, [48]),
+    ([32, 64, 0, 96], 1, {"method": "cubic", "exclude_outside": True}, [26]),
 ]
 
 
@@ -80,9 +90,10 @@ def test_every_rule(
     method: str, coordinates: str, fast_backends: list[Any], dtype: Any, rng: Any
 ) -> None:
     for rounding, scale in product(ROUNDINGS, (None, 0.1, (1.7, 2.0))):
-        if method != "nearest" and rounding != "floor":
+        if method != "nearest" and rounding not in ("floor", "ceil"):
             continue
         options = {"method": method, "coordinates": coordinates, "rounding": rounding}
+        options["exclude_outside"] = rounding == "ceil"
         for size in ((1, 1), (2, 7), (9, 5), 4):
             x = rng.standard_normal((2, 4, 5, 3)).astype(dtype)
             y = reference.resize2d(x.astype("f8"), size, scale=scale, **options)
@@ -208,6 +219,7 @@ def test_results_that_no_cache_keeps(fast_backend: Any, rng: Any) -> None:
         ({"scale": "2"}, TypeError, "scale: expected a number, got str '2'"),
         ({"scale": (1, 2, 3)}, ValueError, "scale: expected a number or a"),
         ({"cubic_coefficient": np.nan}, ValueError, "cubic_coefficient: expected a finite number"),
+        ({"exclude_outside": 1}, TypeError, "exclude_outside: expected True or False, got int 1"),
         ({"cubic_coefficient": True}, TypeError, "cubic_coefficient: expected a number"),
         ({"x": np.ones((2, 3, 4), "f4")}, ValueError, "x: expected an array of rank 4"),
         ({"x": np.ones((2, 0, 4, 3), "f4")}, ValueError, "x: expected"),
