@@ -19,6 +19,8 @@ from fastcnn.fast._softmax import Softmax
 
 __all__ = ["Dice"]
 
+_NUMBERS = 1 << 16  # that are worked on at a time
+
 
 class _Truth(NamedTuple):
     """Checked targets, places in one axis: numbers (N, places, C), or integers (N, places)."""
@@ -121,27 +123,40 @@ def _places(array: Array) -> Array:
     return array.reshape(len(array), -1, array.shape[-1])
 
 
-def _samples(p: Array, truth: _Truth) -> Iterator[tuple[float, Array, Array, Array, Array]]:
-    """Yield of each sample its share, p and t (places, C), Dice, and what that is divided by.
+class _Part(NamedTuple):
+    """Some of the samples (n, places, C) in double; p and t are 0 where a place is ignored."""
 
-    All in double, a sample at a time. p and t are 0 where a place is ignored.
-    """
-    classes = p.shape[-1]
-    for share, p_n, target in zip(truth.share, p, truth.target, strict=True):
-        p_n, t_n = p_n.astype(np.float64), target
-        if target.ndim == 1:
-            t_n = target[:, None] == np.arange(classes)
-            if truth.ignore_label is not None:
-                counted = (target != truth.ignore_label)[:, None]
+    at: slice
+    share: Array  # (n, 1, 1)
+    p: Array
+    t: Array
+    dice: Array  # (n, 1, C)
+    whole: Array  # what Dice is divided by
+
+
+def _parts(p: Array, truth: _Truth) -> Iterator[_Part]:
+    """Yield the samples, so many at a time as stay in a cache, but at least one."""
+    count, places, classes = p.shape
+    step = max(1, _NUMBERS // (places * classes))
+    for start in range(0, count, step):
+        at = slice(start, start + step)
+        p_n, t_n = p[at].astype(np.float64), truth.target[at]
+        if t_n.ndim == 2:
+            counted = None if truth.ignore_label is None else (t_n != truth.ignore_label)[..., None]
+            t_n = t_n[..., None] == np.arange(classes)
+            if counted is not None:
                 p_n, t_n = np.where(counted, p_n, 0), t_n & counted
         t_n = t_n.astype(np.float64)
-        whole = p_n.sum(axis=0) + t_n.sum(axis=0) + truth.smooth
-        yield share, p_n, t_n, (2 * (p_n * t_n).sum(axis=0) + truth.smooth) / whole, whole
+        both, ours, theirs = (each.sum(axis=1, keepdims=True) for each in (p_n * t_n, p_n, t_n))
+        whole = ours + theirs + truth.smooth
+        dice = (2 * both + truth.smooth) / whole
+        yield _Part(at, truth.share[at, None, None], p_n, t_n, dice, whole)
 
 
 def _loss(p: Array, truth: _Truth) -> float:
     with np.errstate(all="ignore"):
-        return sum(float(share * np.mean(1 - dice)) for share, _, _, dice, _ in _samples(p, truth))
+        costs = [part.share * (1 - part.dice) for part in _parts(p, truth)]
+        return float(np.sum(np.concatenate(costs)) / p.shape[-1])
 
 
 def _gradient_into(dx: Array, dloss: float, p: Array, truth: _Truth, activation: str) -> None:
@@ -150,9 +165,9 @@ def _gradient_into(dx: Array, dloss: float, p: Array, truth: _Truth, activation:
     Where a place is ignored p is 0, and so is the gradient.
     """
     with np.errstate(all="ignore"):
-        for dx_n, (share, p_n, t_n, dice, whole) in zip(dx, _samples(p, truth), strict=True):
-            dp = dloss * share / len(dice) * (dice - 2 * t_n) / whole
+        for at, share, p_n, t_n, dice, whole in _parts(p, truth):
+            dp = dloss * share / p.shape[-1] * (dice - 2 * t_n) / whole
             if activation == "sigmoid":
-                dx_n[...] = dp * p_n * (1 - p_n)
+                dx[at] = dp * p_n * (1 - p_n)
             else:
-                dx_n[...] = p_n * (dp - np.sum(dp * p_n, axis=1, keepdims=True))
+                dx[at] = p_n * (dp - np.sum(dp * p_n, axis=-1, keepdims=True))
