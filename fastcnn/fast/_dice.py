@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -123,40 +124,39 @@ def _places(array: Array) -> Array:
     return array.reshape(len(array), -1, array.shape[-1])
 
 
-class _Part(NamedTuple):
-    """Some of the samples (n, places, C) in double; p and t are 0 where a place is ignored."""
+def _blocks(p: Array, truth: _Truth) -> Iterator[tuple[tuple[slice, slice], Array, Array]]:
+    """Yield where a block lies and its p and t in double, 0 where a place is ignored.
 
-    at: slice
-    share: Array  # (n, 1, 1)
-    p: Array
-    t: Array
-    dice: Array  # (n, 1, C)
-    whole: Array  # what Dice is divided by
-
-
-def _parts(p: Array, truth: _Truth) -> Iterator[_Part]:
-    """Yield the samples, so many at a time as stay in a cache, but at least one."""
-    count, places, classes = p.shape
+    It is of several samples or of some places of one: as much as stays in a cache.
+    """
+    samples, places, classes = p.shape
     step = max(1, _NUMBERS // (places * classes))
-    for start in range(0, count, step):
-        at = slice(start, start + step)
+    stride = max(1, _NUMBERS // (step * classes))
+    for n, i in product(range(0, samples, step), range(0, places, stride)):
+        at = slice(n, n + step), slice(i, i + stride)
         p_n, t_n = p[at].astype(np.float64), truth.target[at]
         if t_n.ndim == 2:
             counted = None if truth.ignore_label is None else (t_n != truth.ignore_label)[..., None]
             t_n = t_n[..., None] == np.arange(classes)
             if counted is not None:
                 p_n, t_n = np.where(counted, p_n, 0), t_n & counted
-        t_n = t_n.astype(np.float64)
-        both, ours, theirs = (each.sum(axis=1, keepdims=True) for each in (p_n * t_n, p_n, t_n))
-        whole = ours + theirs + truth.smooth
-        dice = (2 * both + truth.smooth) / whole
-        yield _Part(at, truth.share[at, None, None], p_n, t_n, dice, whole)
+        yield at, p_n, t_n.astype(np.float64)
+
+
+def _overlap(p: Array, truth: _Truth) -> tuple[Array, Array]:
+    """Return Dice, and what it is divided by, of each sample and channel (N, 1, C)."""
+    both, ours, theirs = np.zeros((3, len(p), 1, p.shape[-1]))
+    for (n, _), p_n, t_n in _blocks(p, truth):
+        for total, each in ((both, p_n * t_n), (ours, p_n), (theirs, t_n)):
+            total[n] += each.sum(axis=1, keepdims=True)
+    whole = ours + theirs + truth.smooth
+    return (2 * both + truth.smooth) / whole, whole
 
 
 def _loss(p: Array, truth: _Truth) -> float:
     with np.errstate(all="ignore"):
-        costs = [part.share * (1 - part.dice) for part in _parts(p, truth)]
-        return float(np.sum(np.concatenate(costs)) / p.shape[-1])
+        dice, _ = _overlap(p, truth)
+        return float(np.sum(truth.share[:, None, None] * (1 - dice)) / p.shape[-1])
 
 
 def _gradient_into(dx: Array, dloss: float, p: Array, truth: _Truth, activation: str) -> None:
@@ -165,8 +165,11 @@ def _gradient_into(dx: Array, dloss: float, p: Array, truth: _Truth, activation:
     Where a place is ignored p is 0, and so is the gradient.
     """
     with np.errstate(all="ignore"):
-        for at, share, p_n, t_n, dice, whole in _parts(p, truth):
-            dp = dloss * share / p.shape[-1] * (dice - 2 * t_n) / whole
+        dice, whole = _overlap(p, truth)
+        scale = dloss * truth.share[:, None, None] / p.shape[-1]
+        for at, p_n, t_n in _blocks(p, truth):
+            n = at[0]
+            dp = scale[n] * (dice[n] - 2 * t_n) / whole[n]
             if activation == "sigmoid":
                 dx[at] = dp * p_n * (1 - p_n)
             else:
