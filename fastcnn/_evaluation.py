@@ -63,8 +63,9 @@ class Evaluation(Setup):
 
         The numbers are those of all samples together, whatever the batch size. Behind the loss come
         the trainer's metrics: by default the accuracy, of labels of pixels that of pixels; there is
-        none with losses of numbers, as mean_squared_error, and functions, nor of several outputs:
-        their own losses are "loss_0" and so on, or "loss_digit" where the outputs have names.
+        none with losses of numbers, as mean_squared_error, and functions, nor of several outputs.
+        Their own losses and metrics are "loss_0", "f1_0" and so on, or "loss_digit" where the
+        outputs have names.
         """
         batch_size = integer(batch_size, "evaluate: batch_size")
         samples = self._samples(given(x, y, sample_weight, self._sides()))

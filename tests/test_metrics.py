@@ -302,9 +302,7 @@ def test_of_outputs_with_names() -> None:
 
 def test_lists_of_metrics_are_as_many_as_losses() -> None:
     for given in (["accuracy"], [["accuracy"]], "f1", [[], [], []]):
-        with pytest.raises(
-            ValueError, match=r"^metrics: expected 2 lists, one for each of the los"
-        ):
+        with pytest.raises(ValueError, match=r"^metrics: expected 2 lists, one for each"):
             of_two(loss=["cross_entropy", "mse"], metrics=given)
     with pytest.raises(ValueError, match=r"^metrics: accuracy: expected a loss of classes"):
         of_two(loss=["cross_entropy", "mse"], metrics=[[], ["accuracy"]])

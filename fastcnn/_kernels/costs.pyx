@@ -5,12 +5,14 @@ writes what numbers cost, and below it one that writes the slopes of that in x; 
 table. Exponentials and logarithms are of the arrays' width, all else is worked out in double. A sum
 is made of parts that the shape alone fixes, added in order, so that the number of threads changes
 no bit of it.
+
+Longer than most: it holds every loss of that kind, each with its slope.
 """
 
 from cython.parallel cimport prange
 from libc.math cimport fabs, pow as power
 
-from fastcnn._kernels._logistic cimport probabilities, surprises, weighed
+from fastcnn._kernels._exp cimport exp_negative, log1p_of_fraction
 from fastcnn._kernels._rows cimport in_order
 from fastcnn._kernels._types cimport real
 
@@ -169,6 +171,38 @@ cdef void slopes_of_part(
 
 
 # ---------------------------------------------------------------- labels by logits
+cdef inline real from_zero(real x) noexcept nogil:
+    """Return -|x|."""
+    return -x if x > 0 else x
+
+
+cdef void probabilities(
+    real* yes, real* no, const real* x, Py_ssize_t count
+) noexcept nogil:
+    """Write sigmoid(x) and what it leaves of 1, each as it is: next to 1 that would be nothing."""
+    cdef Py_ssize_t i
+    cdef real e
+    for i in range(count):
+        e = exp_negative(from_zero(x[i]))
+        yes[i] = (<real> 1 if x[i] > 0 else e) / (<real> 1 + e)
+        no[i] = (e if x[i] > 0 else <real> 1) / (<real> 1 + e)
+
+
+cdef void surprises(real* yes, real* no, const real* x, Py_ssize_t count) noexcept nogil:
+    """Write -log of these: log(1 + exp(-x)) and log(1 + exp(x))."""
+    cdef Py_ssize_t i
+    cdef real log
+    for i in range(count):
+        log = log1p_of_fraction(exp_negative(from_zero(x[i])))
+        yes[i] = log + (-x[i] if x[i] < 0 else <real> 0)
+        no[i] = log + (x[i] if x[i] > 0 else <real> 0)
+
+
+cdef inline double weighed(double weight, double surprise) noexcept nogil:
+    """Return the product, but 0 for a weight of 0: 0 * log(0) is 0, as entropy has it."""
+    return weight * surprise if weight else 0.
+
+
 cdef void binary_cross_entropy_cost(
     double* out, const real* x, const real* t, const double* pos_weight, double _, double __,
     Py_ssize_t count,
@@ -191,7 +225,7 @@ cdef void binary_cross_entropy_slope(
         out[i] = (1. - t[i]) * yes[i] - pos_weight[i] * t[i] * no[i]
 
 
-cdef inline void focus(
+cdef void focus(
     double* out, const real* t, const real* yes, const real* no, double gamma, Py_ssize_t count
 ) noexcept nogil:
     """Write (1 - q)**gamma, q the probability of t."""

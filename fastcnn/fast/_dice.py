@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from fastcnn.fast._losses import check_weights, integer_labels, require_labels
 from fastcnn.fast._softmax import Softmax
 
 __all__ = ["Dice"]
+
+_NUMBERS = 1 << 16  # that are worked on at a time
 
 
 class _Truth(NamedTuple):
@@ -121,27 +124,39 @@ def _places(array: Array) -> Array:
     return array.reshape(len(array), -1, array.shape[-1])
 
 
-def _samples(p: Array, truth: _Truth) -> Iterator[tuple[float, Array, Array, Array, Array]]:
-    """Yield of each sample its share, p and t (places, C), Dice, and what that is divided by.
+def _blocks(p: Array, truth: _Truth) -> Iterator[tuple[tuple[slice, slice], Array, Array]]:
+    """Yield where a block lies and its p and t in double, 0 where a place is ignored.
 
-    All in double, a sample at a time. p and t are 0 where a place is ignored.
+    It is of several samples or of some places of one: as much as stays in a cache.
     """
-    classes = p.shape[-1]
-    for share, p_n, target in zip(truth.share, p, truth.target, strict=True):
-        p_n, t_n = p_n.astype(np.float64), target
-        if target.ndim == 1:
-            t_n = target[:, None] == np.arange(classes)
-            if truth.ignore_label is not None:
-                counted = (target != truth.ignore_label)[:, None]
+    samples, places, classes = p.shape
+    step = max(1, _NUMBERS // (places * classes))
+    stride = max(1, _NUMBERS // (step * classes))
+    for n, i in product(range(0, samples, step), range(0, places, stride)):
+        at = slice(n, n + step), slice(i, i + stride)
+        p_n, t_n = p[at].astype(np.float64), truth.target[at]
+        if t_n.ndim == 2:
+            counted = None if truth.ignore_label is None else (t_n != truth.ignore_label)[..., None]
+            t_n = t_n[..., None] == np.arange(classes)
+            if counted is not None:
                 p_n, t_n = np.where(counted, p_n, 0), t_n & counted
-        t_n = t_n.astype(np.float64)
-        whole = p_n.sum(axis=0) + t_n.sum(axis=0) + truth.smooth
-        yield share, p_n, t_n, (2 * (p_n * t_n).sum(axis=0) + truth.smooth) / whole, whole
+        yield at, p_n, t_n.astype(np.float64)
+
+
+def _overlap(p: Array, truth: _Truth) -> tuple[Array, Array]:
+    """Return Dice, and what it is divided by, of each sample and channel (N, 1, C)."""
+    both, ours, theirs = np.zeros((3, len(p), 1, p.shape[-1]))
+    for (n, _), p_n, t_n in _blocks(p, truth):
+        for total, each in ((both, p_n * t_n), (ours, p_n), (theirs, t_n)):
+            total[n] += each.sum(axis=1, keepdims=True)
+    whole = ours + theirs + truth.smooth
+    return (2 * both + truth.smooth) / whole, whole
 
 
 def _loss(p: Array, truth: _Truth) -> float:
     with np.errstate(all="ignore"):
-        return sum(float(share * np.mean(1 - dice)) for share, _, _, dice, _ in _samples(p, truth))
+        dice, _ = _overlap(p, truth)
+        return float(np.sum(truth.share[:, None, None] * (1 - dice)) / p.shape[-1])
 
 
 def _gradient_into(dx: Array, dloss: float, p: Array, truth: _Truth, activation: str) -> None:
@@ -150,9 +165,12 @@ def _gradient_into(dx: Array, dloss: float, p: Array, truth: _Truth, activation:
     Where a place is ignored p is 0, and so is the gradient.
     """
     with np.errstate(all="ignore"):
-        for dx_n, (share, p_n, t_n, dice, whole) in zip(dx, _samples(p, truth), strict=True):
-            dp = dloss * share / len(dice) * (dice - 2 * t_n) / whole
+        dice, whole = _overlap(p, truth)
+        scale = dloss * truth.share[:, None, None] / p.shape[-1]
+        for at, p_n, t_n in _blocks(p, truth):
+            n = at[0]
+            dp = scale[n] * (dice[n] - 2 * t_n) / whole[n]
             if activation == "sigmoid":
-                dx_n[...] = dp * p_n * (1 - p_n)
+                dx[at] = dp * p_n * (1 - p_n)
             else:
-                dx_n[...] = p_n * (dp - np.sum(dp * p_n, axis=1, keepdims=True))
+                dx[at] = p_n * (dp - np.sum(dp * p_n, axis=-1, keepdims=True))

@@ -181,6 +181,19 @@ def test_dice_of_labels(backend: Any, dtype: Any, rng: Any) -> None:
     assert not dx.any()
 
 
+def test_dice_of_large_images(fast_backend: Any, reference: Any, rng: Any) -> None:
+    """The fast backend works on some of the places at a time."""
+    x = rng.standard_normal((2, 190, 211, 2))
+    labels = rng.integers(-1, 2, x.shape[:-1])
+    given: list[Any] = [(rng.random(x.shape), {})]
+    given.append((labels, {"activation": "softmax", "ignore_label": -1}))
+    for target, options in given:
+        found, expected = (both(each, "dice", x, target, **options)
+                           for each in (fast_backend, reference))  # fmt: skip
+        assert found[0] == pytest.approx(expected[0], rel=1e-12)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-10, atol=1e-18)
+
+
 # ---------------------------------------------------------------------- weights of samples
 @pytest.mark.parametrize(
     ("op", "target"),
