@@ -80,7 +80,10 @@ ELEMENTWISE = [
     op
     for op in OPS
     if op.removesuffix("_backward")
-    in ("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh", "dropout")
+    in (
+        *("relu", "leaky_relu", "elu", "gelu", "silu", "hard_swish", "sigmoid", "tanh", "dropout"),
+        *("exp", "log", "sqrt", "abs", "negative", "reciprocal", "erf"),
+    )
 ]
 
 
@@ -117,7 +120,7 @@ def test_activations_of_extremes(op: str, dtype: str, fast_backends: list[Any]) 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("op", ["softmax", "softmax_cross_entropy"])
+@pytest.mark.parametrize("op", ["softmax", "log_softmax", "softmax_cross_entropy"])
 def test_softmax_of_extremes(op: str, dtype: str, fast_backends: list[Any]) -> None:
     largest = float(np.finfo(dtype).max) / 4
     rows = [
