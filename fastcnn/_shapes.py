@@ -151,26 +151,27 @@ def padded(x_shape: Shape, widths: Widths, mode: Any, where: str) -> Shape:
 # ---------------------------------------------------------------------- what is picked
 def slices_of(x_shape: Shape, starts: Any, stops: Any, steps: Any, op: str) -> tuple[slice, ...]:
     """Return the slice of each axis; None stands for what it does in Python's own."""
-    rank, parts = len(x_shape), []
-    for name, value in (("starts", starts), ("stops", stops), ("steps", steps)):
-        numbers = bounds_of(value, f"{op}: {name}")
-        if numbers is not None and len(numbers) != rank:
-            raise ValueError(
-                f"{op}: {name}: expected one for each of {rank} axes, got {shown(value)}"
-            )
-        parts.append((None,) * rank if numbers is None else numbers)
-    if 0 in parts[2]:
+    rank = len(x_shape)
+    first = bounds_of(starts, f"{op}: starts", rank) or (None,) * rank
+    last = bounds_of(stops, f"{op}: stops", rank) or (None,) * rank
+    step = bounds_of(steps, f"{op}: steps", rank) or (None,) * rank
+    if 0 in step:
         raise ValueError(f"{op}: steps: expected none of 0, got {shown(steps)}")
-    return tuple(map(slice, *parts))
+    return tuple(map(slice, first, last, step))
 
 
-def bounds_of(value: Any, where: str) -> tuple[int | None, ...] | None:
-    """Return the numbers of slices, each an integer of any size or None; None for none at all."""
+def bounds_of(value: Any, where: str, rank: int | None = None) -> tuple[int | None, ...] | None:
+    """Return the numbers of slices, each an integer of any size or None; None for none at all.
+
+    rank: how many there have to be.
+    """
     if value is None:
         return None
+    numbers = _sequence(value, where, "integers")
+    if rank is not None and len(numbers) != rank:
+        raise ValueError(f"{where}: expected one for each of {rank} axes, got {shown(value)}")
     return tuple(
-        None if each is None else integer(each, where, -(2**63), any_size=True)
-        for each in _sequence(value, where, "integers")
+        None if each is None else integer(each, where, -(2**63), any_size=True) for each in numbers
     )
 
 

@@ -1,4 +1,4 @@
-"""Functions of two arrays that broadcast, by NumPy: a row of the table each.
+"""Functions of two arrays that broadcast, by NumPy: a row of the table of gradients each.
 
 Sums and products have kernels: see _add.py and _multiply.py.
 """
@@ -19,36 +19,33 @@ from fastcnn.fast._broadcast import Broadcast, apply_into, meeting, operands, su
 __all__ = ["Elementwise"]
 
 
-class _Function(NamedTuple):
-    """What computes a function, and the gradients of a and b from dy, a and b in double."""
+class _Gradients(NamedTuple):
+    """What makes the gradients of a and b of dy, a and b in double."""
 
-    forward: np.ufunc
     of_a: Callable[[Array, Array, Array], Any]
     of_b: Callable[[Array, Array, Array], Any]
 
 
-def _first(larger: np.ufunc) -> _Function:
-    """Return a row of what gives one of its arguments: the first, unless the second is larger."""
+def _of_winner(larger: np.ufunc) -> _Gradients:
+    """Return the row of what gives one of its arguments: the first, unless the second wins."""
 
     def second_wins(a: Array, b: Array) -> Any:
         return ~np.isnan(a) & ((b != a) & (larger(a, b) == b) | np.isnan(b))
 
-    return _Function(
-        larger,
+    return _Gradients(
         lambda dy, a, b: np.where(second_wins(a, b), 0.0, dy),
         lambda dy, a, b: np.where(second_wins(a, b), dy, 0.0),
     )
 
 
 _TABLE = {
-    "divide": _Function(np.divide, lambda dy, a, b: dy / b, lambda dy, a, b: -(dy / b) * (a / b)),
-    "power": _Function(
-        np.power,
+    "divide": _Gradients(lambda dy, a, b: dy / b, lambda dy, a, b: -(dy / b) * (a / b)),
+    "power": _Gradients(
         lambda dy, a, b: np.where(b == 0, 0.0, dy * b * np.power(a, b - 1)),
         lambda dy, a, b: np.where((a == 0) & (b >= 0), 0.0, dy * np.power(a, b) * np.log(a)),
     ),
-    "maximum": _first(np.maximum),
-    "minimum": _first(np.minimum),
+    "maximum": _of_winner(np.maximum),
+    "minimum": _of_winner(np.minimum),
 }
 
 
@@ -115,9 +112,9 @@ class Elementwise(Broadcast):
 
 
 def _gradients_into(
-    da: Array, db: Array, function: _Function, dy: Array, a: Array, b: Array
+    da: Array, db: Array, gradients: _Gradients, dy: Array, a: Array, b: Array
 ) -> None:
     with np.errstate(all="ignore"):
         wide = [each.astype(np.float64) for each in (dy, a, b)]
-        for gradient, of in ((da, function.of_a), (db, function.of_b)):
+        for gradient, of in zip((da, db), gradients, strict=True):
             sum_into(gradient, np.asarray(of(*wide)))

@@ -179,6 +179,7 @@ def _share(dx: Array, dy: Array) -> None:
 def _reduce_into(y: Array, function: np.ufunc, x: Array, axes: Shape) -> None:
     with np.errstate(all="ignore"):
         function.reduce(x, axis=axes, keepdims=True, out=y)
+        np.add(y, 0, out=y)  # of 0 and -0 the order would decide, which is NumPy's affair
 
 
 def _give_first(dx: Array, dy: Array, x: Array, order: Shape, count: int, find: Any) -> None:

@@ -253,14 +253,12 @@ def _copies(axis: int, size: int, before: int, after: int, mode: str) -> Any:
 
 
 def _pad_into(y: Array, x: Array, ends: Widths, mode: str, value: float) -> None:
-    if mode == "constant":
-        with np.errstate(over="ignore"):
-            y.fill(value)
     y[_inside(x.shape, ends)] = x
-    if mode != "constant":
+    with np.errstate(over="ignore"):
         for axis, (size, pair) in enumerate(zip(x.shape, ends, strict=True)):
             for pad, source in _copies(axis, size, *pair, mode):
-                y[pad] = y[source]  # behind the last axis each corner has its number
+                # Behind the last axis each corner has its number.
+                y[pad] = value if mode == "constant" else y[source]
 
 
 def _gather_into(dx: Array, dy: Array, ends: Widths, mode: str) -> None:

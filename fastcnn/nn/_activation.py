@@ -322,6 +322,7 @@ ACTIVATIONS: dict[str, type[Activation]] = {
     "sigmoid": Sigmoid,
     "tanh": Tanh,
     "softmax": Softmax,
+    "log_softmax": LogSoftmax,
 }
 
 

@@ -140,6 +140,8 @@ class Take(Module):
 
 
 def _axes(value: Any) -> Axis:
-    if value is None or isinstance(value, (tuple, list)):
-        return value and tuple(integer(each, "Reduce: axis", -(2**31)) for each in value)
+    if value is None:
+        return None
+    if isinstance(value, (tuple, list)):
+        return tuple(integer(each, "Reduce: axis", -(2**31)) for each in value)
     return integer(value, "Reduce: axis", -(2**31))

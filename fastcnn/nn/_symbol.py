@@ -51,8 +51,9 @@ class Symbol:
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
-            "Symbol: expected layers, nn.add(a, b), nn.multiply(a, b) or nn.concat([a, b]) for a "
-            f"network's arrays, got an operator or a function on {_named(self)}"
+            "Symbol: expected layers, nn.add(a, b), nn.subtract(a, b), nn.multiply(a, b), "
+            "nn.concat([a, b]) and their like for a network's arrays, got an operator or a "
+            f"function on {_named(self)}"
         )
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse

@@ -83,6 +83,14 @@ def test_a_nan_wins(sign: int, backend: Any, dtype: Any) -> None:
     assert dx.tolist() == [[0, 1, 0, 0], [0, 2, 0, 0], [3, 0, 0, 0]]
 
 
+def test_no_order_decides_between_zeros(fast_backend: Any, dtype: Any) -> None:
+    x = np.zeros((2, 8), dtype)
+    x[:, ::2] = -0.0
+    for one in (x, x[:, ::-1], x.T, -x):
+        for op in ("reduce_max", "reduce_min"):
+            assert not np.signbit(getattr(fast_backend, op)(one, int(one.shape[0] == 2))).any()
+
+
 def test_reductions_of_nothing(backend: Any, dtype: Any) -> None:
     x = np.ones((3, 0, 2), dtype)
     assert_same(backend.reduce_sum(x, 1), np.zeros((3, 2)), dtype)
