@@ -1,10 +1,9 @@
-"""What each op of a program is in an ONNX file."""
+"""What each op of a program is in an ONNX file: the table, and ops of windows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from fastcnn._options import pads_of, pair
 from fastcnn._types import Shape
 from fastcnn.onnx._emit import Emitted, Emitter
-from fastcnn.onnx._tensor import Tensor, meeting
+from fastcnn.onnx._tensor import Tensor
 
 __all__ = ["FIRST", "WRITTEN", "Writing"]
 
@@ -98,8 +97,16 @@ def _conv2d_transpose(
     output_padding: Any = 0,
     groups: int = 1,
 ) -> Tensor:
-    strides, extra, kernel = pair(stride), pair(output_padding), w.shape[:2]
+    strides, kernel, extra = pair(stride), w.shape[:2], list(pair(output_padding))
     (top, bottom), (left, right) = pads_of(padding, at.shapes[0][1:3], kernel, strides)
+    reached = [s * (n - 1) + k for s, n, k in zip(strides, x.shape[1:3], kernel, strict=True)]
+    # What no window reaches of an image that is padded to be "same".
+    extra = [
+        max(asked, out + sum(pads) - reach)
+        for asked, out, pads, reach in zip(
+            extra, at.shapes[0][1:3], ((top, bottom), (left, right)), reached, strict=True
+        )
+    ]
     given = [at.images(x), w.stored(at.emit, (3, 2, 0, 1)), b and b.array]
     return at.node(
         "ConvTranspose",
@@ -109,7 +116,7 @@ def _conv2d_transpose(
         kernel_shape=list(kernel),
         strides=list(strides),
         pads=[top, left, bottom, right],
-        output_padding=list(extra) if any(extra) else None,
+        output_padding=extra if any(extra) else None,
     )
 
 
@@ -127,7 +134,24 @@ def _max_pool2d(
     kernel = pair(pool_size)
     stride = kernel if stride is None else stride
     options = _window(at, x, kernel, stride, padding, dilation)
+    if ceil_mode and not at.open_size:  # before opset 22 the last window was of another rule
+        ceil_mode = False
+        options["pads"] = _reaching(options, x.shape[1:3], at.shapes[0][1:3])
     return at.node("MaxPool", [at.images(x)], FIRST, ceil_mode=int(ceil_mode), **options)
+
+
+def _reaching(options: dict[str, Any], size: Shape, out: Shape) -> list[int]:
+    """Return the pads with which the last of so many windows ends at the end."""
+    dilations = options.get("dilations", (1, 1))
+    top, left, *_ = options["pads"]
+    behind = [
+        max((count - 1) * stride + (k - 1) * dilation + 1 - n - before, 0)
+        for count, stride, k, dilation, n, before in zip(
+            out, options["strides"], options["kernel_shape"], dilations, size, (top, left),
+            strict=True,
+        )
+    ]  # fmt: skip
+    return [top, left, *behind]
 
 
 @written("avg_pool2d")
@@ -145,6 +169,28 @@ def _avg_pool2d(
     options = _window(at, x, kernel, kernel if stride is None else stride, padding)
     flags = {"ceil_mode": int(ceil_mode), "count_include_pad": int(count_include_pad)}
     return at.node("AveragePool", [at.images(x)], FIRST, **flags, **options)
+
+
+@written("adaptive_avg_pool2d")
+def _adaptive_avg_pool2d(at: Writing, x: Tensor, *, output_size: Any) -> Tensor:
+    """As products with the shares that rows and columns have in each mean."""
+    if at.open_size:
+        raise ValueError("expected means of windows of one size, got ones that depend on it")
+    n, channels, rows, columns = (x.shape[axis] for axis in FIRST)
+    down, right = (_shares(size, count) for size, count in
+                   zip((rows, columns), at.shapes[0][1:3], strict=True))  # fmt: skip
+    shape = (n, channels, rows, right.shape[1])
+    narrow = at.step("MatMul", at.images(x), right.astype(at.emit.dtype), shape=shape)
+    return at.node("MatMul", [np.ascontiguousarray(down.T, at.emit.dtype), narrow], FIRST)
+
+
+def _shares(size: int, count: int) -> Any:
+    """Return a matrix (size, count): in column p one divided by the places of mean p, at these."""
+    found = np.zeros((size, count))
+    for p in range(count):
+        first, end = p * size // count, -(-(p + 1) * size // count)
+        found[first:end, p] = 1 / (end - first)
+    return found
 
 
 @written("global_avg_pool2d")
@@ -190,6 +236,10 @@ def _resize2d(
     if scale is not None:
         ratios = scale if isinstance(scale, (tuple, list)) else (scale, scale)
         scales = np.array([1, 1, *ratios], np.float32)
+        given = [math.floor(n * float(each)) for n, each in
+                 zip(x.shape[1:3], scales[2:], strict=True)]  # fmt: skip
+        if given != list(at.shapes[0][1:3]):
+            raise ValueError(f"expected the size that its scale gives, {given}, got {size}")
         return at.node("Resize", [at.images(x), None, scales], FIRST, **options)
     _, rows, columns, _ = at.shapes[0]
     if at.open_size:
@@ -212,300 +262,3 @@ def _blocks(at: Writing, x: Tensor, *, block: int, mode: str = "DCR", op: str = 
     if mode != "DCR":
         raise ValueError("expected space_to_depth in mode DCR, got CRD")
     return at.node("SpaceToDepth", [at.images(x)], FIRST, blocksize=block)
-
-
-# ---------------------------------------------------------------------- normalization
-@written("batch_norm_inference")
-def _batch_norm(
-    at: Writing,
-    x: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    *,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    order = FIRST if x.rank == 4 else None
-    vectors = [each.array for each in (gamma, beta, mean, variance)]
-    given = [x.stored(at.emit, order), *vectors]
-    return at.node("BatchNormalization", given, order, epsilon=epsilon)
-
-
-@written("layer_norm")
-def _layer_norm(
-    at: Writing,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    array = x.stored(at.emit)
-    shape = x.shape[axis:]
-    scale = np.ones(shape, at.emit.dtype) if gamma is None else gamma.stored(at.emit)
-    shift = None if beta is None else beta.stored(at.emit)
-    if at.emit.opset >= 17:
-        given = [array, scale, shift]
-        return at.node("LayerNormalization", given, None, axis=axis, epsilon=epsilon)
-    count = len(shape)
-    axes = list(range(-count, 0))
-    one = (*x.shape[: x.rank - count], *[1] * count)
-    mean = at.step("ReduceMean", array, shape=one, axes=axes)
-    centred = at.step("Sub", array, mean)
-    squares = at.step("Mul", centred, centred)
-    variance = at.step("ReduceMean", squares, shape=one, axes=axes)
-    root = at.step("Sqrt", at.step("Add", variance, at.emit.number(epsilon)))
-    y = at.step("Mul", at.step("Div", centred, root), scale)
-    return Tensor(y if shift is None else at.step("Add", y, shift))
-
-
-@written("group_norm")
-def _group_norm(
-    at: Writing,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    *,
-    groups: int,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    """By InstanceNormalization of each group as one row: at every opset."""
-    order = FIRST if x.rank == 4 else None
-    array, emit = x.stored(at.emit, order), at.emit
-    n, channels = array.shape[:2]
-    rows = emit.reshape(array, (n, groups, math.prod(array.shape[1:]) // groups))
-    ones, zeros = np.ones(groups, emit.dtype), np.zeros(groups, emit.dtype)
-    y = at.step("InstanceNormalization", rows, ones, zeros, epsilon=epsilon)
-    y = emit.reshape(y, array.shape)
-    behind = [1] * (len(array.shape) - 2)
-    for op, vector in (("Mul", gamma), ("Add", beta)):
-        if vector is not None:
-            y = at.step(op, y, emit.reshape(vector.array, (channels, *behind)))
-    return Tensor(y, order)
-
-
-@written("local_response_norm")
-def _lrn(at: Writing, x: Tensor, **options: Any) -> Tensor:
-    order = FIRST if x.rank == 4 else None
-    options["bias"] = options.pop("k", 1.0)
-    return at.node("LRN", [x.stored(at.emit, order)], order, **{"size": 5, **options})
-
-
-# ---------------------------------------------------------------------- of single numbers
-_SAME = {
-    "relu": "Relu",
-    "sigmoid": "Sigmoid",
-    "tanh": "Tanh",
-    "selu": "Selu",
-    "softplus": "Softplus",
-    "exp": "Exp",
-    "log": "Log",
-    "sqrt": "Sqrt",
-    "abs": "Abs",
-    "negative": "Neg",
-    "reciprocal": "Reciprocal",
-    "erf": "Erf",
-    "round": "Round",
-    "floor": "Floor",
-    "ceil": "Ceil",
-    "sign": "Sign",
-}
-
-
-def _function(op: str, at: Writing, x: Tensor, **options: Any) -> Tensor:
-    return at.node(op, [x.array], x.order, **options)
-
-
-for _ours, _theirs in _SAME.items():
-    written(_ours)(partial(_function, _theirs))
-
-
-@written("leaky_relu")
-def _leaky_relu(at: Writing, x: Tensor, *, negative_slope: float = 0.01) -> Tensor:
-    return _function("LeakyRelu", at, x, alpha=negative_slope)
-
-
-@written("elu")
-def _elu(at: Writing, x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    return _function("Elu", at, x, alpha=alpha)
-
-
-@written("celu")
-def _celu(at: Writing, x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    return _function("Celu", at, x, alpha=alpha)
-
-
-@written("hard_sigmoid")
-def _hard_sigmoid(at: Writing, x: Tensor, *, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
-    return _function("HardSigmoid", at, x, alpha=alpha, beta=beta)
-
-
-@written("clip")
-def _clip(at: Writing, x: Tensor, *, low: float | None = None, high: float | None = None) -> Tensor:
-    bounds = [None if each is None else at.emit.number(each) for each in (low, high)]
-    return at.node("Clip", [x.array, *bounds], x.order)
-
-
-@written("silu")
-def _silu(at: Writing, x: Tensor) -> Tensor:
-    return at.node("Mul", [x.array, at.step("Sigmoid", x.array)], x.order)
-
-
-@written("hard_swish")
-def _hard_swish(at: Writing, x: Tensor) -> Tensor:
-    if at.emit.opset >= 14:
-        return _function("HardSwish", at, x)
-    gate = at.step("HardSigmoid", x.array, alpha=1 / 6, beta=0.5)
-    return at.node("Mul", [x.array, gate], x.order)
-
-
-@written("mish")
-def _mish(at: Writing, x: Tensor) -> Tensor:
-    if at.emit.opset >= 18:
-        return _function("Mish", at, x)
-    gate = at.step("Tanh", at.step("Softplus", x.array))
-    return at.node("Mul", [x.array, gate], x.order)
-
-
-@written("gelu")
-def _gelu(at: Writing, x: Tensor, *, approximate: bool = False) -> Tensor:
-    if at.emit.opset >= 20:
-        return _function("Gelu", at, x, approximate="tanh" if approximate else "none")
-    number = at.emit.number
-    if approximate:
-        cube = at.step("Mul", at.step("Mul", x.array, x.array), x.array)
-        inner = at.step("Add", x.array, at.step("Mul", cube, number(0.044715)))
-        gate = at.step("Tanh", at.step("Mul", inner, number(math.sqrt(2 / math.pi))))
-    else:
-        gate = at.step("Erf", at.step("Mul", x.array, number(math.sqrt(0.5))))
-    half = at.step("Mul", x.array, number(0.5))
-    return at.node("Mul", [half, at.step("Add", gate, number(1.0))], x.order)
-
-
-@written("softmax")
-def _softmax(at: Writing, x: Tensor) -> Tensor:
-    return _function("Softmax", at, x, axis=x.order.index(x.rank - 1))
-
-
-# ---------------------------------------------------------------------- numbers that meet
-_MEETING = {
-    "add": "Add",
-    "subtract": "Sub",
-    "multiply": "Mul",
-    "divide": "Div",
-    "maximum": "Max",
-    "minimum": "Min",
-    "power": "Pow",
-    "prelu": "PRelu",
-}
-
-
-def _meeting(op: str, at: Writing, **values: Tensor) -> Tensor:
-    arrays, order = meeting(at.emit, at.emit.dtype, *values.values())
-    return at.node(op, arrays, order)
-
-
-for _ours, _theirs in _MEETING.items():
-    written(_ours)(partial(_meeting, _theirs))
-
-
-@written("linear")
-def _linear(at: Writing, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    given = [x.stored(at.emit), w.stored(at.emit), b and b.array]
-    return at.node("Gemm", given, None)
-
-
-@written("matmul")
-def _matmul(at: Writing, a: Tensor, b: Tensor) -> Tensor:
-    return at.node("MatMul", [a.stored(at.emit), b.stored(at.emit)], None)
-
-
-@written("concat")
-def _concat(at: Writing, xs: list[Tensor], *, axis: int = -1) -> Tensor:
-    order = max(xs, key=lambda each: math.prod(each.shape)).order
-    arrays = [each.stored(at.emit, order) for each in xs]
-    return at.node("Concat", arrays, order, axis=order.index(axis % len(order)))
-
-
-# ---------------------------------------------------------------------- shapes
-@written("reshape")
-def _reshape(at: Writing, x: Tensor, *, shape: Shape) -> Tensor:
-    return x.reshaped(at.emit, at.shapes[0])
-
-
-@written("transpose")
-def _transpose(at: Writing, x: Tensor, *, axes: tuple[int, ...]) -> Tensor:
-    return x.transposed([axis % x.rank for axis in axes])
-
-
-@written("expand")
-def _expand(at: Writing, x: Tensor, *, shape: Shape) -> Tensor:
-    whole = at.shapes[0]
-    if x.shape[0] != whole[0] or x.rank != len(whole):
-        raise ValueError("expected an expand of axes behind the batch, got one of the batch")
-    order = x.order
-    asked = [1 if axis == 0 else whole[axis] for axis in order]
-    return at.node("Expand", [x.array, at.emit.integers(*asked)], order)
-
-
-@written("pad")
-def _pad(
-    at: Writing, x: Tensor, *, widths: Any, mode: str = "constant", value: float = 0.0
-) -> Tensor:
-    moved = [widths[axis] for axis in x.order]
-    pads = at.emit.integers(*(before for before, _ in moved), *(after for _, after in moved))
-    given = [x.array, pads, at.emit.number(value) if mode == "constant" else None]
-    return at.node("Pad", given, x.order, mode=mode)
-
-
-@written("strided_slice")
-def _slice(at: Writing, x: Tensor, *, starts: Any, stops: Any, steps: Any = None) -> Tensor:
-    chosen: list[tuple[int, int, int, int]] = []
-    for axis in range(x.rank):
-        part = [None if each is None or axis >= len(each) else each[axis]
-                for each in (starts, stops, steps)]  # fmt: skip
-        start, stop, step = part
-        if part != [None, None, None] and slice(*part) != slice(None):
-            step = 1 if step is None else step
-            first = (0 if step > 0 else 2**62) if start is None else start
-            end = (2**62 if step > 0 else -(2**62)) if stop is None else stop
-            chosen.append((first, end, x.order.index(axis), step))
-    if not chosen:
-        return x
-    columns = [at.emit.integers(*column) for column in zip(*chosen, strict=True)]
-    return at.node("Slice", [x.array, *columns], x.order)
-
-
-@written("take")
-def _take(at: Writing, x: Tensor, *, indices: Any, axis: int = -1) -> Tensor:
-    place = x.order.index(axis % x.rank)
-    return at.node("Gather", [x.array, at.emit.integers(*indices)], x.order, axis=place)
-
-
-_REDUCTIONS = {
-    "reduce_sum": "ReduceSum",
-    "reduce_mean": "ReduceMean",
-    "reduce_max": "ReduceMax",
-    "reduce_min": "ReduceMin",
-}
-
-
-def _reduce(op: str, at: Writing, x: Tensor, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    axes = range(x.rank) if axis is None else (axis if isinstance(axis, (tuple, list)) else [axis])
-    axes = sorted(each % x.rank for each in axes)
-    places = [x.order.index(each) for each in axes]
-    as_input = at.emit.opset >= (13 if op == "ReduceSum" else 18)
-    given = [x.array, at.emit.integers(*places)] if as_input else [x.array]
-    options = {} if as_input else {"axes": places}
-    kept = [
-        1 if each in axes else length for each, length in zip(x.order, x.array.shape, strict=True)
-    ]
-    y = at.emit.node(op, given, tuple(kept), at.name, keepdims=1, **options)
-    whole = Tensor(y, x.order)
-    return whole if keepdims else whole.reshaped(at.emit, at.shapes[0])
-
-
-for _ours, _theirs in _REDUCTIONS.items():
-    written(_ours)(partial(_reduce, _theirs))
