@@ -185,7 +185,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # What runs the library rather than being it may import all of it, and these when they are used.
-GUESTS = {"matplotlib", "PIL", "pooch", "tqdm", "safetensors"}
+GUESTS = {"matplotlib", "PIL", "pooch", "tqdm", "safetensors", "onnx"}
 
 
 def module_of(path: Path) -> str:
