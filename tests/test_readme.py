@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn import cli, datasets
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README, ONNX = (ROOT / "README.md").read_text(), (ROOT / "docs" / "onnx.md").read_text()
 
 
-def code(language: str) -> list[str]:
+def code(language: str, page: str = README) -> list[str]:
     """Return the blocks of code in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
 def test_the_programs_run(
@@ -34,7 +36,7 @@ def test_the_programs_run(
         "gamma": np.ones(4),
         "beta": np.zeros(4),
     }
-    programs = code("python")
+    *programs, of_onnx = code("python")
     assert len(programs) == 3
     for program in programs:
         exec(program, given)
@@ -44,6 +46,26 @@ def test_the_programs_run(
     assert given["serve"](given["x_test"][:1]).shape == (1, 10)
     assert (tmp_path / "model.safetensors").is_file()
     assert given["y"].shape == (8, 9, 4)
+    pytest.importorskip("onnx.helper", reason="onnx is not installed: no files")
+    exec(of_onnx, given)
+    assert given["serve"](given["x_test"][:1]).shape == (1, 10)
+    assert type(given["found"]) is fastcnn.onnx.OnnxModel
+
+
+def test_the_page_on_onnx_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compares with ONNX Runtime where that is installed."""
+    pytest.importorskip("onnx.helper", reason="onnx is not installed: no files")
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {}
+    for program in code("python", ONNX):
+        exec(program, given)
+    assert given["y"].shape == (8, 10)
+    assert given["history"]["loss"][-1] < given["history"]["loss"][0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "network.onnx",
+        "network.safetensors",
+        "trained.onnx",
+    ]
 
 
 def test_the_commands_are_commands() -> None:

@@ -129,6 +129,8 @@ def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
     def run(c: Call) -> Array:
         x = c.inputs[0]
         axes, keep = reduced_axes(c, x.ndim), bool(c.get("keepdims", 1))
+        if function is np.mean and x.size == 0:
+            raise ValueError("expected at least one number, got none")
         return np.asarray(function(x, axis=axes, keepdims=keep), x.dtype)
 
     return run

@@ -85,7 +85,9 @@ def package() -> Any:
     """Return the package onnx; ImportError where it is not installed."""
     try:
         import onnx
-    except ImportError:
+
+        onnx.ModelProto  # noqa: B018  a folder of this name is no package
+    except (ImportError, AttributeError):
         raise ImportError(
             'fastcnn.onnx: expected the package onnx, got none; pip install "fastcnn[onnx]"'
         ) from None
@@ -183,18 +185,17 @@ def _constant(attributes: dict[str, Any], name: str, path: str) -> Array:
 
 def _array(tensor: Any, folder: str, path: str) -> Array:
     """Return the numbers of a tensor; those in a file beside it, too, if that is in its folder."""
-    from onnx import external_data_helper, numpy_helper
-
+    onnx = package()
     where, kind = f"{path}: {tensor.name:.80}", tensor.data_type
     if kind not in _KNOWN and kind not in _WIDER:
         raise ValueError(f"{where}: expected numbers, got a tensor of kind {kind}")
     if any(size < 0 for size in tensor.dims):
         raise ValueError(f"{where}: expected a shape, got {list(tensor.dims)!s:.80}")
     try:
-        if external_data_helper.uses_external_data(tensor):
+        if onnx.external_data_helper.uses_external_data(tensor):
             tensor.raw_data = _beside(tensor, folder, where)
             tensor.data_location = 0
-        array: Array = numpy_helper.to_array(tensor)
+        array: Array = onnx.numpy_helper.to_array(tensor)
     except OSError:
         raise
     except Exception as error:  # of damaged files there are many kinds

@@ -1,4 +1,4 @@
-"""What each op of a program is in an ONNX file."""
+"""What each op of a program is in an ONNX file: the table, and ops of windows."""
 
 from __future__ import annotations
 
@@ -97,8 +97,16 @@ def _conv2d_transpose(
     output_padding: Any = 0,
     groups: int = 1,
 ) -> Tensor:
-    strides, extra, kernel = pair(stride), pair(output_padding), w.shape[:2]
+    strides, kernel, extra = pair(stride), w.shape[:2], list(pair(output_padding))
     (top, bottom), (left, right) = pads_of(padding, at.shapes[0][1:3], kernel, strides)
+    reached = [s * (n - 1) + k for s, n, k in zip(strides, x.shape[1:3], kernel, strict=True)]
+    # What no window reaches of an image that is padded to be "same".
+    extra = [
+        max(asked, out + sum(pads) - reach)
+        for asked, out, pads, reach in zip(
+            extra, at.shapes[0][1:3], ((top, bottom), (left, right)), reached, strict=True
+        )
+    ]
     given = [at.images(x), w.stored(at.emit, (3, 2, 0, 1)), b and b.array]
     return at.node(
         "ConvTranspose",
@@ -108,7 +116,7 @@ def _conv2d_transpose(
         kernel_shape=list(kernel),
         strides=list(strides),
         pads=[top, left, bottom, right],
-        output_padding=list(extra) if any(extra) else None,
+        output_padding=extra if any(extra) else None,
     )
 
 
@@ -126,7 +134,24 @@ def _max_pool2d(
     kernel = pair(pool_size)
     stride = kernel if stride is None else stride
     options = _window(at, x, kernel, stride, padding, dilation)
+    if ceil_mode and not at.open_size:  # before opset 22 the last window was of another rule
+        ceil_mode = False
+        options["pads"] = _reaching(options, x.shape[1:3], at.shapes[0][1:3])
     return at.node("MaxPool", [at.images(x)], FIRST, ceil_mode=int(ceil_mode), **options)
+
+
+def _reaching(options: dict[str, Any], size: Shape, out: Shape) -> list[int]:
+    """Return the pads with which the last of so many windows ends at the end."""
+    dilations = options.get("dilations", (1, 1))
+    top, left, *_ = options["pads"]
+    behind = [
+        max((count - 1) * stride + (k - 1) * dilation + 1 - n - before, 0)
+        for count, stride, k, dilation, n, before in zip(
+            out, options["strides"], options["kernel_shape"], dilations, size, (top, left),
+            strict=True,
+        )
+    ]  # fmt: skip
+    return [top, left, *behind]
 
 
 @written("avg_pool2d")
@@ -144,6 +169,28 @@ def _avg_pool2d(
     options = _window(at, x, kernel, kernel if stride is None else stride, padding)
     flags = {"ceil_mode": int(ceil_mode), "count_include_pad": int(count_include_pad)}
     return at.node("AveragePool", [at.images(x)], FIRST, **flags, **options)
+
+
+@written("adaptive_avg_pool2d")
+def _adaptive_avg_pool2d(at: Writing, x: Tensor, *, output_size: Any) -> Tensor:
+    """As products with the shares that rows and columns have in each mean."""
+    if at.open_size:
+        raise ValueError("expected means of windows of one size, got ones that depend on it")
+    n, channels, rows, columns = (x.shape[axis] for axis in FIRST)
+    down, right = (_shares(size, count) for size, count in
+                   zip((rows, columns), at.shapes[0][1:3], strict=True))  # fmt: skip
+    shape = (n, channels, rows, right.shape[1])
+    narrow = at.step("MatMul", at.images(x), right.astype(at.emit.dtype), shape=shape)
+    return at.node("MatMul", [np.ascontiguousarray(down.T, at.emit.dtype), narrow], FIRST)
+
+
+def _shares(size: int, count: int) -> Any:
+    """Return a matrix (size, count): in column p one divided by the places of mean p, at these."""
+    found = np.zeros((size, count))
+    for p in range(count):
+        first, end = p * size // count, -(-(p + 1) * size // count)
+        found[first:end, p] = 1 / (end - first)
+    return found
 
 
 @written("global_avg_pool2d")
@@ -189,6 +236,10 @@ def _resize2d(
     if scale is not None:
         ratios = scale if isinstance(scale, (tuple, list)) else (scale, scale)
         scales = np.array([1, 1, *ratios], np.float32)
+        given = [math.floor(n * float(each)) for n, each in
+                 zip(x.shape[1:3], scales[2:], strict=True)]  # fmt: skip
+        if given != list(at.shapes[0][1:3]):
+            raise ValueError(f"expected the size that its scale gives, {given}, got {size}")
         return at.node("Resize", [at.images(x), None, scales], FIRST, **options)
     _, rows, columns, _ = at.shapes[0]
     if at.open_size:

@@ -1,4 +1,5 @@
 """What activations, arithmetic and what moves numbers are in an ONNX file; see _written.py."""
+"""Normalizations, functions of numbers, arithmetic and products, in an ONNX file."""
 
 from __future__ import annotations
 
@@ -9,8 +10,102 @@ from typing import Any
 from fastcnn._types import Shape
 from fastcnn.onnx._tensor import Tensor, meeting
 from fastcnn.onnx._written import Writing, written
+import numpy as np
+
+from fastcnn.onnx._tensor import Tensor, meeting
+from fastcnn.onnx._written import FIRST, Writing, written
 
 __all__: list[str] = []
+
+
+# ---------------------------------------------------------------------- normalization
+@written("batch_norm_inference")
+def _batch_norm(
+    at: Writing,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    *,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    order = FIRST if x.rank == 4 else None
+    vectors = [each.array for each in (gamma, beta, mean, variance)]
+    given = [x.stored(at.emit, order), *vectors]
+    return at.node("BatchNormalization", given, order, epsilon=epsilon)
+
+
+@written("layer_norm")
+def _layer_norm(
+    at: Writing,
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    array = x.stored(at.emit)
+    shape = x.shape[axis:]
+    scale = np.ones(shape, at.emit.dtype) if gamma is None else gamma.stored(at.emit)
+    shift = None if beta is None else beta.stored(at.emit)
+    if at.emit.opset >= 17:
+        given = [array, scale, shift]
+        return at.node("LayerNormalization", given, None, axis=axis, epsilon=epsilon)
+    count = len(shape)
+    axes = list(range(-count, 0))
+    one = (*x.shape[: x.rank - count], *[1] * count)
+    mean = at.step("ReduceMean", array, shape=one, axes=axes)
+    centred = at.step("Sub", array, mean)
+    squares = at.step("Mul", centred, centred)
+    variance = at.step("ReduceMean", squares, shape=one, axes=axes)
+    root = at.step("Sqrt", at.step("Add", variance, at.emit.number(epsilon)))
+    y = at.step("Mul", at.step("Div", centred, root), scale)
+    return Tensor(y if shift is None else at.step("Add", y, shift))
+
+
+@written("group_norm")
+def _group_norm(
+    at: Writing,
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    groups: int,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """By InstanceNormalization of each group as one row: at every opset."""
+    order = FIRST if x.rank == 4 else None
+    array, emit = x.stored(at.emit, order), at.emit
+    n, channels = array.shape[:2]
+    whole = (n, groups, math.prod(array.shape[1:]) // groups)
+    rows = at.step("Reshape", array, emit.integers(0, groups, -1), shape=whole)
+    ones, zeros = np.ones(groups, emit.dtype), np.zeros(groups, emit.dtype)
+    y = at.step("InstanceNormalization", rows, ones, zeros, epsilon=epsilon)
+    sizes = at.step("Shape", array, shape=(x.rank,))
+    y = at.step("Reshape", y, sizes, shape=array.shape)
+    behind = [1] * (len(array.shape) - 2)
+    for op, vector in (("Mul", gamma), ("Add", beta)):
+        if vector is not None:
+            y = at.step(op, y, emit.reshape(vector.array, (channels, *behind)))
+    return Tensor(y, order)
+
+
+@written("local_response_norm")
+def _lrn(at: Writing, x: Tensor, **options: Any) -> Tensor:
+    order, size = FIRST if x.rank == 4 else None, options.get("size", 5)
+    if size % 2 and x.rank > 2:
+        options["bias"] = options.pop("k", 1.0)
+        return at.node("LRN", [x.stored(at.emit, order)], order, **{**options, "size": size})
+    # ONNX Runtime has it of odd sizes and of images alone: a product with a band of ones.
+    number, array = at.emit.number, x.stored(at.emit)
+    offsets = np.subtract.outer(np.arange(x.shape[-1]), np.arange(x.shape[-1]))
+    band = (-((size - 1) // 2) <= offsets) & (offsets <= size // 2)
+    share = options.get("alpha", 1e-4) / size
+    squares = at.step("MatMul", at.step("Mul", array, array), (band * share).astype(at.emit.dtype))
+    below = at.step("Add", squares, number(options.get("k", 1.0)))
+    return at.node("Div", [array, at.step("Pow", below, number(options.get("beta", 0.75)))], None)
 
 
 # ---------------------------------------------------------------------- of single numbers
