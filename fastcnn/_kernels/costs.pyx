@@ -12,7 +12,7 @@ Longer than most: it holds every loss of that kind, each with its slope.
 from cython.parallel cimport prange
 from libc.math cimport fabs, pow as power
 
-from fastcnn._kernels._exp cimport exp_negative, log1p_of_fraction
+from fastcnn._kernels._exp cimport exp_negative, log1p_fraction
 from fastcnn._kernels._rows cimport in_order
 from fastcnn._kernels._types cimport real
 
@@ -193,7 +193,7 @@ cdef void surprises(real* yes, real* no, const real* x, Py_ssize_t count) noexce
     cdef Py_ssize_t i
     cdef real log
     for i in range(count):
-        log = log1p_of_fraction(exp_negative(from_zero(x[i])))
+        log = log1p_fraction(exp_negative(from_zero(x[i])))
         yes[i] = log + (-x[i] if x[i] < 0 else <real> 0)
         no[i] = log + (x[i] if x[i] > 0 else <real> 0)
 

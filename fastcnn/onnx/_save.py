@@ -11,7 +11,6 @@ import numpy as np
 from fastcnn._files import write_atomically
 from fastcnn._types import Shape
 from fastcnn.nn import Model, Module
-from fastcnn.onnx import _written_numbers  # noqa: F401  it enters its ops
 from fastcnn.onnx import _written_numbers, _written_shapes  # noqa: F401  they enter their ops
 from fastcnn.onnx._emit import BATCH, Emitted, Emitter
 from fastcnn.onnx._file import package

@@ -13,7 +13,7 @@ from fastcnn._types import Shape
 from fastcnn.onnx._emit import Emitted, Emitter
 from fastcnn.onnx._tensor import Tensor
 
-__all__ = ["FIRST", "WRITTEN", "Writing", "written"]
+__all__ = ["FIRST", "WRITTEN", "Writing"]
 
 FIRST = (0, 3, 1, 2)  # our axes (N, H, W, C) in the order of ONNX's images
 WRITTEN: dict[str, Callable[..., Any]] = {}
@@ -262,82 +262,3 @@ def _blocks(at: Writing, x: Tensor, *, block: int, mode: str = "DCR", op: str = 
     if mode != "DCR":
         raise ValueError("expected space_to_depth in mode DCR, got CRD")
     return at.node("SpaceToDepth", [at.images(x)], FIRST, blocksize=block)
-
-
-# ---------------------------------------------------------------------- normalization
-@written("batch_norm_inference")
-def _batch_norm(
-    at: Writing,
-    x: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    *,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    order = FIRST if x.rank == 4 else None
-    vectors = [each.array for each in (gamma, beta, mean, variance)]
-    given = [x.stored(at.emit, order), *vectors]
-    return at.node("BatchNormalization", given, order, epsilon=epsilon)
-
-
-@written("layer_norm")
-def _layer_norm(
-    at: Writing,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    array = x.stored(at.emit)
-    shape = x.shape[axis:]
-    scale = np.ones(shape, at.emit.dtype) if gamma is None else gamma.stored(at.emit)
-    shift = None if beta is None else beta.stored(at.emit)
-    if at.emit.opset >= 17:
-        given = [array, scale, shift]
-        return at.node("LayerNormalization", given, None, axis=axis, epsilon=epsilon)
-    count = len(shape)
-    axes = list(range(-count, 0))
-    one = (*x.shape[: x.rank - count], *[1] * count)
-    mean = at.step("ReduceMean", array, shape=one, axes=axes)
-    centred = at.step("Sub", array, mean)
-    squares = at.step("Mul", centred, centred)
-    variance = at.step("ReduceMean", squares, shape=one, axes=axes)
-    root = at.step("Sqrt", at.step("Add", variance, at.emit.number(epsilon)))
-    y = at.step("Mul", at.step("Div", centred, root), scale)
-    return Tensor(y if shift is None else at.step("Add", y, shift))
-
-
-@written("group_norm")
-def _group_norm(
-    at: Writing,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    *,
-    groups: int,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    """By InstanceNormalization of each group as one row: at every opset."""
-    order = FIRST if x.rank == 4 else None
-    array, emit = x.stored(at.emit, order), at.emit
-    n, channels = array.shape[:2]
-    rows = emit.reshape(array, (n, groups, math.prod(array.shape[1:]) // groups))
-    ones, zeros = np.ones(groups, emit.dtype), np.zeros(groups, emit.dtype)
-    y = at.step("InstanceNormalization", rows, ones, zeros, epsilon=epsilon)
-    y = emit.reshape(y, array.shape)
-    behind = [1] * (len(array.shape) - 2)
-    for op, vector in (("Mul", gamma), ("Add", beta)):
-        if vector is not None:
-            y = at.step(op, y, emit.reshape(vector.array, (channels, *behind)))
-    return Tensor(y, order)
-
-
-@written("local_response_norm")
-def _lrn(at: Writing, x: Tensor, **options: Any) -> Tensor:
-    order = FIRST if x.rank == 4 else None
-    options["bias"] = options.pop("k", 1.0)
-    return at.node("LRN", [x.stored(at.emit, order)], order, **{"size": 5, **options})
