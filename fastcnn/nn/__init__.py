@@ -25,6 +25,7 @@ from fastcnn.nn._merge import Add, Concat, Multiply, add, concat, multiply
 from fastcnn.nn._module import Module
 from fastcnn.nn._norm import BatchNorm
 from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._rescale import Normalization, Rescaling
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -52,8 +53,10 @@ __all__ = [
     "Model",
     "Module",
     "Multiply",
+    "Normalization",
     "Parameter",
     "ReLU",
+    "Rescaling",
     "Residual",
     "Sequential",
     "SiLU",
