@@ -41,7 +41,7 @@ from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, onnx, reference
+    from fastcnn import datasets, keras, onnx, reference
 
 __version__ = "0.1.0"
 
@@ -57,6 +57,7 @@ __all__ = [
     "functional",
     "get_backend",
     "inference",
+    "keras",
     "load",
     "losses",
     "metrics",
@@ -91,7 +92,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
 
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
-        if name in ("datasets", "onnx", "reference"):
+        if name in ("datasets", "keras", "onnx", "reference"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 
