@@ -21,7 +21,7 @@ __all__ = ["Opened", "opened"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _LARGEST_CONFIG = 8 << 20  # bytes; that of a network of 800 layers has one
-_LARGEST_DIRECTORY = 1 << 20  # bytes, of a zip archive: Keras's have one of some hundred
+_LARGEST_DIRECTORY = 1 << 18  # bytes, of a zip archive: Keras's have one of some hundred
 _ROOM = 1 << 20  # bytes by which what is in an archive may be more than the archive
 
 
@@ -161,6 +161,8 @@ def _json(data: bytes, name: str) -> dict[str, Any]:
         found = json.loads(data)
     except ValueError:
         raise ValueError(f"its {name} is no JSON") from None
+    except RecursionError:
+        raise ValueError(f"its {name} is nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError(f"its {name} is no object of JSON")
     return found

@@ -217,10 +217,13 @@ def _permute(o: Options, shapes: Shapes) -> Made:
 # ---------------------------------------------------------------------- the rest
 @row("Dropout", "Dropout")
 def _dropout(o: Options, shapes: Shapes) -> Made:
-    noise = o.get("noise_shape")
-    if isinstance(noise, tuple) and set(noise) != {None}:
-        raise ValueError(f"noise_shape: expected None, got {noise!r:.60}")
-    return Made((new("Dropout", o.need("rate")),))
+    noise, shape = o.get("noise_shape"), shapes[0]
+    rate = o.need("rate")
+    if noise is None or noise == (None,) * (len(shape) + 1):
+        return Made((new("Dropout", rate),))
+    if isinstance(noise, tuple) and noise[1:] == (1,) * len(shape):
+        return Made((new("StochasticDepth", rate),))
+    raise ValueError(f"noise_shape: expected that of values or whole samples, got {noise!r:.60}")
 
 
 @row("SpatialDropout2D", "SpatialDropout2D")
