@@ -175,6 +175,18 @@ def test_calls_of_networks_are_counted_from_one_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, (x @ w + b) @ w + b, rtol=1e-5, atol=1e-6)
 
 
+def test_layers_that_lead_to_no_output(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    layers = [
+        given("in", 3),
+        layer("Dense", "unused", "in", arrays=kernel(rng, 3, 2), units=2),
+        layer("Dense", "used", "in", arrays=kernel(rng, 3, 1), units=1),
+    ]
+    for form in FORMS.values():
+        model = loaded(form(functional("net", layers, "in", "used")), tmp_path)
+        np.testing.assert_array_equal(model.state_dict()["0.weight"], layers[2].arrays["kernel"])
+
+
 def test_sizes_that_the_file_leaves_open(tmp_path: Path) -> None:
     model = keras(sequential("net", given("in", None, None, 3), layer("Flatten", "f")))
     assert loaded(model, tmp_path, input_shape=(4, 5, 3)).output_shape == (60,)

@@ -34,13 +34,11 @@ _ACTIVATIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
-def _activation_name(value: Any) -> str | None:
-    """Return the name of a function that is an activation; None for a layer or for none."""
+def _function(value: Any) -> Any:
+    """Return an activation's name, where it is a function, which Keras 3 may write as an object."""
     if isinstance(value, dict) and value.get("class_name") == "function":
-        value = value.get("config")  # Keras 3 writes some functions so
-    if value is None or value == "linear":
-        return None
-    return value if isinstance(value, str) else None
+        return value.get("config")
+    return value
 
 
 def inner_activation(value: Any) -> Layer | None:
@@ -60,8 +58,8 @@ def activation_of(o: Options, shapes: Shapes) -> tuple[str | None, tuple[Module,
     layer = inner_activation(value)
     if layer is not None:
         return None, made_of(layer, shapes, o.version, None).modules
-    name = _activation_name(value)
-    if name is None:
+    name = _function(value)
+    if name in (None, "linear"):
         return None, ()
     cls, options = _ACTIVATIONS[name]
     if name == "hard_sigmoid" and o.version == 2:
@@ -102,9 +100,8 @@ def _elu(o: Options, shapes: Shapes) -> Made:
 
 @row("Softmax", "Softmax")
 def _softmax(o: Options, shapes: Shapes) -> Made:
-    if axis_of(o, len(shapes[0]) + 1) != -1:
-        raise ValueError(f"axis: expected the last one, got {o.get('axis')}")
-    return Made((new("Softmax"),))
+    axis = axis_of(o, len(shapes[0]) + 1)
+    return Made((new("Softmax") if axis == -1 else new("Softmax", axis=axis),))
 
 
 @row("PReLU", "PReLU")
@@ -122,7 +119,7 @@ def _prelu(o: Options, shapes: Shapes) -> Made:
 
 def knows_activation(value: Any) -> bool:
     """Return whether an activation that is no layer is known."""
-    name = _activation_name(value)
-    if name is None:
-        return value in (None, "linear")
-    return name in _ACTIVATIONS and hasattr(nn, _ACTIVATIONS[name][0])
+    name = _function(value)
+    if not isinstance(name, str):
+        return name is None
+    return name == "linear" or (name in _ACTIVATIONS and hasattr(nn, _ACTIVATIONS[name][0]))

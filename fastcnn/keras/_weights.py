@@ -28,10 +28,11 @@ Pairs = list[tuple[Held, Data]]
 def fill(built: Built, root: Group, dtype: np.dtype[Any]) -> None:
     """Give a planned model the arrays of its file."""
     model = built.model
+    inside = {id(module) for module in model.modules()}  # without what leads to no output
     pairs: Pairs = []
     for leaf, stored in zip(built.leaves, stored_of(root, built.leaves), strict=True):
         held = arrays_of(leaf.made)
-        if held:
+        if held and all(id(module) in inside for module in leaf.made.modules):
             pairs += _paired(held, stored, leaf.path[-1].name)
     names = {id(variable): name for name, variable in model.variables().items()}
     sources = {names[id(h.module._own()[h.name])]: (h, d) for h, d in pairs if h.module is not None}
