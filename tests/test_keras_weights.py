@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras_files import Spec, given, h5, kernel, layer, norm, sequential, weights2, weights3
+from keras_files import (
+    Spec,
+    given,
+    h5,
+    h5py,
+    kernel,
+    layer,
+    norm,
+    put3,
+    sequential,
+    weights2,
+    weights3,
+)
 
 import fastcnn
 from fastcnn import nn
@@ -114,6 +126,22 @@ def test_numbers_of_groups_are_numbers(tmp_path: Path) -> None:
     fastcnn.keras.load_weights(model, path)
     for at, spec in enumerate(layers):
         np.testing.assert_array_equal(model.state_dict()[f"{at}.weight"], spec.arrays["kernel"])
+
+
+def test_layers_in_attributes(tmp_path: Path) -> None:
+    """Of a class of models of one's own: groups are called by its attributes."""
+    rng = np.random.default_rng(0)
+    layers = [layer("Dense", f"dense_{at}", arrays=kernel(rng, 2, 2), units=2) for at in range(3)]
+    path = tmp_path / "weights"
+    path.write_bytes(weights3(sequential("net", given("in", 2), layers[0])))
+    with h5py.File(path, "a") as root:
+        for name, spec in zip(("side2", "side10"), layers[1:], strict=True):
+            put3(root.create_group(name), spec, named=True)
+    model = nn.Sequential([nn.Dense(2) for _ in range(3)])
+    model.build((2,))
+    loaded = fastcnn.keras.load_weights(model, path)
+    places = [loaded[f"{at}.weight"].removesuffix("/vars/0") for at in range(3)]
+    assert places == ["layers/dense", "side10", "side2"]
 
 
 def test_into_float64(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from fastcnn.keras._build import Built, snake
 from fastcnn.keras._hdf5 import Data, Group
 from fastcnn.keras._held import Held, held_variants
 from fastcnn.keras._stored import Stored, stored_in, stored_of
-from fastcnn.keras._table import arrays_of, kinds_of
+from fastcnn.keras._table import ROWS, arrays_of, kinds_of
 from fastcnn.nn import Module
 
 __all__ = ["fill", "load_into"]
@@ -146,8 +146,9 @@ def _matched(here: list[tuple[str, Module]], there: list[Stored]) -> Pairs:
         found = [(each, _taken(each[1], waiting.get(each[1].name, []))) for each in here]
     else:
         # Files of Keras 3 have an order in each class of layers, those of Keras 2 have one.
+        known = set(map(snake, ROWS))
         for stored in there:
-            waiting.setdefault(_kind(stored), []).append(stored)
+            waiting.setdefault(_kind(stored, known), []).append(stored)
         found = []
         for each in here:
             kinds = [*dict.fromkeys(map(snake, kinds_of(each[1]))), None]
@@ -173,13 +174,12 @@ def _taken(module: Module, waiting: list[Stored]) -> Pairs | None:
     return None
 
 
-def _kind(stored: Stored) -> str | None:
-    """Return the class of a layer of Keras 3 by the name of its group, if it is one by a class."""
-    if stored.names is not None:
-        return None
+def _kind(stored: Stored, known: Collection[str]) -> str | None:
+    """Return the class of a layer, where its group is called by it; others by an attribute."""
     last = stored.where.rpartition("/")[2]
     head, _, number = last.rpartition("_")
-    return head if head and number.isdecimal() else last
+    kind = head if head and number.isdecimal() else last
+    return kind if stored.names is None and kind in known else None
 
 
 def _misfits(missing: list[tuple[str, Module]], left: list[Stored]) -> str:
