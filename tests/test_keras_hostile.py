@@ -174,6 +174,12 @@ def test_words_that_say_nothing(text: bytes, message: str, tmp_path: Path) -> No
     assert message in refused(archive(text, weights3(dense())), tmp_path)
 
 
+def test_words_without_number(tmp_path: Path) -> None:
+    for text in (b"[" + b"[]," * 2_000_000 + b"[]]", b"[" + b'"ab",' * 1_500_000 + b"3]"):
+        said = refused(archive(text, b"", zipfile.ZIP_DEFLATED), tmp_path)
+        assert said == "its config.json has more than 500000 values"
+
+
 def test_networks_in_networks_without_end(tmp_path: Path) -> None:
     config: Any = {"class_name": "Sequential", "config": {"name": "net", "layers": []}}
     for at in range(30):

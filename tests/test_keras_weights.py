@@ -102,6 +102,16 @@ def test_a_norm_that_lacks_arrays(form: str, tmp_path: Path) -> None:
         )
 
 
+def test_a_norm_without_a_center_is_told_by_names(tmp_path: Path) -> None:
+    spec, held = net("beta")
+    path = tmp_path / "weights"
+    path.write_bytes(weights2(spec))
+    model = twin()
+    fastcnn.keras.load_weights(model, path)
+    np.testing.assert_array_equal(model.state_dict()["1.0.gamma"], held[1].arrays["gamma"])
+    np.testing.assert_array_equal(model.state_dict()["1.0.beta"], np.zeros(3))
+
+
 def test_by_names_where_all_have_them(tmp_path: Path) -> None:
     """In another order than that of the file, of the same shapes."""
     rng = np.random.default_rng(0)

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 from fastcnn import nn
 from fastcnn._options import is_identifier
 from fastcnn._types import Shape
-from fastcnn.keras._graph import Call, Layer, Network, Place, layers_of
+from fastcnn.keras._graph import MOST_LAYERS, Call, Layer, Network, Place, layers_of
 from fastcnn.keras._layers import known, unknown_in
 from fastcnn.keras._table import Made, made_of
 from fastcnn.nn import Module, Symbol
 
 __all__ = ["Built", "Leaf", "Step", "built_of", "snake"]
 
-_MOST_LAYERS = 10_000
 _SHOWN = 12  # unknown layers
 Shapes = tuple[Shape, ...]
 
@@ -49,8 +48,8 @@ def built_of(network: Network, version: int, input_shape: Any) -> Built:
     options that it doesn't have.
     """
     layers = list(layers_of(network))
-    if len(layers) > _MOST_LAYERS:
-        raise ValueError(f"it has {len(layers)} layers, more than {_MOST_LAYERS}")
+    if len(layers) > MOST_LAYERS:
+        raise ValueError(f"it has {len(layers)} layers, more than {MOST_LAYERS}")
     plain = [each for each in layers if each.network is None and each.kind != "InputLayer"]
     unknown = dict.fromkeys(name for name in map(unknown_in, plain) if name is not None)
     if unknown:

@@ -21,6 +21,7 @@ __all__ = ["Opened", "opened"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _LARGEST_CONFIG = 8 << 20  # bytes; that of a network of 800 layers has one
+_MOST_VALUES = 500_000  # of JSON, each of which takes far more memory than it has bytes
 _LARGEST_DIRECTORY = 1 << 18  # bytes, of a zip archive: Keras's have one of some hundred
 _ROOM = 1 << 20  # bytes by which what is in an archive may be more than the archive
 
@@ -157,6 +158,8 @@ def _major(version: object) -> int:
 
 
 def _json(data: bytes, name: str) -> dict[str, Any]:
+    if sum(data.count(each) for each in b",[{") > _MOST_VALUES:
+        raise ValueError(f"its {name} has more than {_MOST_VALUES} values")
     try:
         found = json.loads(data)
     except ValueError:

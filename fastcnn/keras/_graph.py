@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Call", "Layer", "Network", "Place", "is_network", "layers_of", "network_of"]
+__all__ = [
+    "MOST_LAYERS",
+    "Call",
+    "Layer",
+    "Network",
+    "Place",
+    "is_network",
+    "layers_of",
+    "network_of",
+]
 
+MOST_LAYERS = 10_000
 _DEEPEST = 16  # of networks in networks
 _NETWORKS = ("Sequential", "Functional", "Model")
 _TENSOR = "__keras_tensor__"
@@ -94,6 +104,8 @@ def network_of(described: Any, depth: int = 0) -> Network:
             f"it is a {kind} of which the file has no layers; fastcnn.keras.load_weights takes its "
             "weights"
         )
+    if len(config["layers"]) > MOST_LAYERS:
+        raise ValueError(f"it has {len(config['layers'])} layers, more than {MOST_LAYERS}")
     name = _text(config.get("name", kind.lower()), f"the name of {kind}")
     layers = tuple(_layer(each, depth) for each in config["layers"])
     names = [layer.name for layer in layers]

@@ -89,7 +89,7 @@ def held_variants(module: Module) -> list[tuple[Held, ...]]:
     """Return what arrays Keras may have of a layer: batch normalization may lack some."""
     if type(module).__name__ != "BatchNorm":
         return [held_by(module)]
-    without = ((True, True), (False, True), (False, False))
+    without = ((True, True), (False, True), (True, False), (False, False))
     return [of_norm(module, scale, center) for scale, center in without]
 
 

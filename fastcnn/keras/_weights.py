@@ -164,7 +164,10 @@ def _matched(here: list[tuple[str, Module]], there: list[Stored]) -> Pairs:
 def _taken(module: Module, waiting: list[Stored]) -> Pairs | None:
     """Take the first of the layers that wait whose arrays fit; None if none does."""
     for at, stored in enumerate(waiting):
-        for held in held_variants(module):
+        variants = held_variants(module)
+        if stored.names is not None:  # those of the same names first
+            variants.sort(key=lambda held: {each.there for each in held} != set(stored.names or ()))
+        for held in variants:
             try:
                 pairs = _paired(held, stored, "")
             except ValueError:
