@@ -141,6 +141,26 @@ def test_several_inputs_and_outputs_by_name(tmp_path: Path, backend: Any) -> Non
     np.testing.assert_array_equal(two, one * left)
 
 
+def test_a_layer_that_gives_two_outputs(tmp_path: Path) -> None:
+    """They cannot both have its name."""
+    rng = np.random.default_rng(0)
+    shared = layer("Dense", "d", "left", arrays=kernel(rng, 3, 2), units=2)
+    shared.calls.append([("right", 0, 0)])
+    layers = [given("left", 3), given("right", 3), shared]
+    ends: Any = ["left", "right"], [("d", 0, 0), ("d", 1, 0)]
+    for form in FORMS.values():
+        model = loaded(form(functional("net", layers, *ends)), tmp_path)
+        assert model.output_names is None
+        left, right = drawn(rng, 2, 3), drawn(rng, 2, 3)
+        one, two = fastcnn.Predictor(model)(left, right)
+        np.testing.assert_allclose(two, right @ shared.arrays["kernel"] + shared.arrays["bias"],
+                                   rtol=1e-4, atol=1e-5)  # fmt: skip
+        model.save(tmp_path / "ours")
+        np.testing.assert_array_equal(
+            fastcnn.Predictor(fastcnn.load(tmp_path / "ours"))(left, right)[0], one
+        )
+
+
 def test_a_chain_that_begins_with_a_network(tmp_path: Path) -> None:
     """As one has it who puts a new head on an old network."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -181,6 +182,7 @@ class _Builder:
         outputs = [_at(found, place, first) for place in network.outputs]
         if len(outputs) == 1 and outputs[0] in inputs:
             return None
+        _keep_names_apart(outputs)
         return nn.Model(_named(inputs, network.input_names), _named(outputs, network.output_names))
 
 
@@ -199,6 +201,16 @@ def _named(symbols: list[Any], names: tuple[str, ...] | None) -> Any:
     if names is not None and all(map(is_identifier, names)):
         return dict(zip(names, symbols, strict=True))
     return symbols[0] if len(symbols) == 1 else symbols
+
+
+def _keep_names_apart(symbols: Sequence[Symbol]) -> None:
+    """Take the name from a layer that gives several of a model's outputs, of which it was one."""
+    count = Counter(symbol.name for symbol in symbols)
+    for symbol in symbols:
+        if count[symbol.name] > 1:
+            symbol.name = None
+            if symbol._layer is not None:
+                vars(symbol._layer)["name"] = None
 
 
 def _with_numbers(

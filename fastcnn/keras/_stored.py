@@ -139,13 +139,16 @@ def stored_of(root: Group, leaves: Sequence[Leaf]) -> list[Stored | None]:
     """Return the arrays of each layer of a model that the file describes; None of one without."""
     listed = _listed(root)
     if listed is None:
-        return [_stored_at(root, leaf.path) for leaf in leaves]
-    inner, names = listed
+        by_name: dict[str, dict[str, list[Group]]] = {}
+        return [_stored_at(root, leaf.path, by_name) for leaf in leaves]
+    inner, names = listed[0], set(listed[1])
     found: list[Stored | None] = [None] * len(leaves)
-    for layer in dict.fromkeys(leaf.path[0].name for leaf in leaves):
+    places: dict[str, list[int]] = {}
+    for place, leaf in enumerate(leaves):
+        places.setdefault(leaf.path[0].name, []).append(place)
+    for layer, at in places.items():
         if layer not in names:
             continue
-        at = [place for place, leaf in enumerate(leaves) if leaf.path[0].name == layer]
         stored = _split(layer, _arrays_of(inner, layer))
         if len(at) == 1 and len(leaves[at[0]].path) == 1:
             # The names of its arrays may be those of an older name of the layer.
@@ -154,10 +157,10 @@ def stored_of(root: Group, leaves: Sequence[Leaf]) -> list[Stored | None]:
             found[at[0]] = Stored(layer, layer, labels, arrays) if arrays else None
             continue
         with_arrays = [place for place in at if arrays_of(leaves[place].made)]
-        by_name = {each.name: each for each in stored}
+        named = {each.name: each for each in stored}
         inside = [leaves[place].path[-1].name for place in with_arrays]
-        if len(by_name) == len(stored) and set(inside) == set(by_name):
-            stored = [by_name[name] for name in inside]
+        if len(named) == len(stored) and set(inside) == set(named):
+            stored = [named[name] for name in inside]
         if len(stored) != len(with_arrays):
             raise ValueError(
                 f"{layer:.60}: expected arrays of {len(with_arrays)} layers, got those of "
@@ -168,11 +171,13 @@ def stored_of(root: Group, leaves: Sequence[Leaf]) -> list[Stored | None]:
     return found
 
 
-def _stored_at(root: Group, path: tuple[Step, ...]) -> Stored | None:
+def _stored_at(
+    root: Group, path: tuple[Step, ...], by_name: dict[str, dict[str, list[Group]]]
+) -> Stored | None:
     group: Group = root
     for step in path:
         holder = next((found for each in _CONTAINERS if (found := group.group(each))), None)
-        inner = None if holder is None else _member(holder, step)
+        inner = None if holder is None else _member(holder, step, by_name)
         if inner is None:
             return None
         group = inner
@@ -181,18 +186,24 @@ def _stored_at(root: Group, path: tuple[Step, ...]) -> Stored | None:
     return stored if stored is not None and stored.arrays else None
 
 
-def _member(holder: Group, step: Step) -> Group | None:
+def _member(holder: Group, step: Step, by_name: dict[str, dict[str, list[Group]]]) -> Group | None:
     """Return a layer's group: of the name that the file tells, else of that of its class.
 
-    Most files have both, and they agree; Keras goes by the class.
+    Most files have both, and they agree; Keras goes by the class. by_name: what is found of the
+    groups that hold layers, by their paths.
     """
     found = holder.group(step.group)
     if found is not None and _called(found) in (None, step.name):
         return found
-    by_name = [
-        each for name in holder if (each := holder.group(name)) and _called(each) == step.name
-    ]
-    return by_name[0] if len(by_name) == 1 else found
+    if holder.path not in by_name:
+        names = by_name[holder.path] = {}
+        for key in holder:
+            group = holder.group(key)
+            name = None if group is None else _called(group)
+            if group is not None and name is not None:
+                names.setdefault(name, []).append(group)
+    same = by_name[holder.path].get(step.name, [])
+    return same[0] if len(same) == 1 else found
 
 
 def _called(group: Group) -> str | None:

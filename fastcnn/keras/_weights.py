@@ -155,7 +155,8 @@ def _matched(here: list[tuple[str, Module]], there: list[Stored]) -> Pairs:
             taken = (_taken(each[1], waiting.get(kind, [])) for kind in kinds)
             found.append((each, next((pairs for pairs in taken if pairs is not None), None)))
     missing = [each for each, pairs in found if pairs is None]
-    left = [stored for stored in there if any(stored in rest for rest in waiting.values())]
+    rest = {id(stored) for each in waiting.values() for stored in each}
+    left = [stored for stored in there if id(stored) in rest]
     if missing or left:
         raise ValueError(_misfits(missing, left))
     return [pair for _, pairs in found for pair in pairs or ()]
