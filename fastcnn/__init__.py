@@ -42,6 +42,7 @@ from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
     from fastcnn import datasets, onnx, pytorch, reference, zoo
+    from fastcnn import datasets, keras, onnx, reference
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "functional",
     "get_backend",
     "inference",
+    "keras",
     "load",
     "losses",
     "metrics",
@@ -94,6 +96,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
         if name in ("datasets", "onnx", "pytorch", "reference", "zoo"):
+        if name in ("datasets", "keras", "onnx", "reference"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 

@@ -13,7 +13,7 @@ _LARGEST_HEADER = 100_000_000  # bytes; what safetensors allows
 
 _OF_PYTORCH = "a file of PyTorch (.pt), whose weights model.load_pytorch_state takes"
 _BY_CONTENT = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it (.h5)"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file; fastcnn.keras reads Keras's (.h5)"),
     (b"\x93NUMPY", "an array of NumPy (.npy)"),
     # Before Python's other pickles: the number that torch.save put in front of its own.
     (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _OF_PYTORCH),
@@ -99,7 +99,7 @@ def _kind_of_zip(file: BinaryIO) -> str:
     if ends & {"data.pkl", "constants.pkl", "archive_format"}:
         return _OF_PYTORCH
     if "config.json" in ends and any(end.endswith(".h5") for end in ends):
-        return "a model of Keras (.keras)"
+        return "a model of Keras (.keras), which fastcnn.keras.load reads"
     if names and all(name.endswith(".npy") for name in names):
         return "arrays of NumPy (.npz)"
     by_name = _BY_NAME.get(os.path.splitext(str(file.name))[1].lower())

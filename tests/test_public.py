@@ -13,6 +13,7 @@ MODULES = [
     "datasets",
     "functional",
     "inference",
+    "keras",
     "losses",
     "metrics",
     "nn",
@@ -47,6 +48,7 @@ loaded = {name.split(".")[0] for name in set(sys.modules) - before} - sys.stdlib
 print(*sorted(name for name in loaded if "cython" not in name))
 print(*[name for name in fastcnn.__all__ if f"fastcnn.{name}" not in sys.modules])
 fastcnn.reference.conv2d, fastcnn.datasets.load, fastcnn.pytorch.load_state
+fastcnn.reference.conv2d, fastcnn.datasets.load, fastcnn.keras.load
 from fastcnn import *
 print(reference.name, datasets.NAMES[0])
 """
@@ -59,4 +61,5 @@ def test_the_import_is_cheap_and_the_rest_comes_when_used() -> None:
     loaded, later, used = result.stdout.splitlines()
     assert loaded.split() == ["fastcnn", "numpy"]
     assert {"datasets", "pytorch", "reference", "zoo"} <= set(later.split())
+    assert {"datasets", "keras", "reference"} <= set(later.split())
     assert used == "reference strokes"

@@ -76,6 +76,8 @@ from fastcnn.nn._shape import (
     Split,
     split,
 )
+from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
+from fastcnn.nn._rescale import Normalization, Rescaling
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -129,6 +131,7 @@ __all__ = [
     "Multiply",
     "PReLU",
     "Pad2D",
+    "Normalization",
     "Parameter",
     "Permute",
     "Power",
@@ -136,6 +139,7 @@ __all__ = [
     "ReLU6",
     "Reduce",
     "Reshape",
+    "Rescaling",
     "Residual",
     "Resize2D",
     "SeparableConv2D",
