@@ -56,7 +56,8 @@ def with_new_head(
         raise ValueError(
             "with_new_head: model: expected one output of a dense layer, got another network"
         )
-    made.build(shape, dtype=model.dtype, seed=seed)
+    dtype: Any = model.dtype
+    made.build(shape, dtype=dtype, seed=seed)
     made.notes = {key: value for key, value in model.notes.items() if key != "classes"}
     return made
 

@@ -144,8 +144,9 @@ def last_layers(model: nn.Module) -> list[nn.Module | None]:
         return last_layers(last[-1]) if last else [None]
     if not isinstance(model, nn.Model):
         return [model]
-    if hasattr(model, "last_layers"):  # the network of an ONNX file, which has operators
-        told: list[nn.Module | None] = model.last_layers()
+    own: Any = getattr(type(model), "last_layers", None)
+    if own is not None:  # the network of an ONNX file, which has operators
+        told: list[nn.Module | None] = own(model)
         return told
     first = len(model._input_shapes)
     found: list[nn.Module | None] = []
