@@ -31,6 +31,7 @@ from fastcnn import (
 from fastcnn._architecture import register
 from fastcnn._backends import get_backend
 from fastcnn._config import show_config
+from fastcnn._heads import with_new_head
 from fastcnn._kernels._memory import empty_cache
 from fastcnn._sentences import absent
 from fastcnn._threads import set_num_threads
@@ -74,6 +75,7 @@ __all__ = [
     "show_config",
     "trainer",
     "zoo",
+    "with_new_head",
 ]
 
 for _module in (

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastcnn._options import fits
 from fastcnn._pictures import MODES, read_picture
 from fastcnn._types import Array
 
@@ -19,10 +20,10 @@ def read_images(
 ) -> tuple[list[str], Array]:
     """Return (labels, x): x (n, *input_shape) of a .npy or an image file, and a name for each.
 
-    Arrays may lack the batch axis, or the channel axis of one channel. Image files become grey
-    or RGB uint8 of the input's size (`read_picture` says how), `invert`ed on demand. Raises
-    ValueError for content of another kind or shape, OSError for a file that cannot be read,
-    MemoryError for one that memory does not hold.
+    A size that is None in input_shape is the file's own. Arrays may lack the batch axis, or the
+    channel axis of one channel. Image files become grey or RGB uint8 of the input's size
+    (`read_picture` says how), `invert`ed on demand. Raises ValueError for content of another kind
+    or shape, OSError for a file that cannot be read, MemoryError for one that memory does not hold.
     """
     if os.path.isdir(path):
         raise ValueError(
@@ -79,10 +80,11 @@ def _read_array(file: BinaryIO, path: str, input_shape: tuple[int, ...]) -> Arra
     if input_shape[-1] == 1 and len(input_shape) > 1:
         shapes.append(input_shape[:-1])
     for shape in shapes:
-        if array.shape == shape:
-            return _native(array).reshape(1, *input_shape)
-        if array.shape[1:] == shape and len(array) > 0:
-            return _native(array).reshape(len(array), *input_shape)
+        last = input_shape[len(shape) :]  # the axis of channels, if that is missing
+        if fits(array.shape, shape):
+            return _native(array).reshape(1, *array.shape, *last)
+        if fits(array.shape[1:], shape) and len(array) > 0:
+            return _native(array).reshape(*array.shape, *last)
     raise ValueError(
         f"{path}: expected an array of shape {' or '.join(map(str, shapes))}, with or without a "
         f"batch axis before it, got {array.shape}"

@@ -37,8 +37,10 @@ _BITS: Final = 0x0102
 _ON_ITS_SIDE: Final = range(5, 9)
 
 
-def read_picture(file: BinaryIO, path: str, height: int, width: int, channels: int) -> Array:
-    """Return the picture in a file as uint8 (height, width, channels).
+def read_picture(
+    file: BinaryIO, path: str, height: int | None, width: int | None, channels: int
+) -> Array:
+    """Return the picture in a file as uint8 (height, width, channels); None is its own size.
 
     The first frame, turned as its EXIF orientation says, what is transparent laid on white, grey
     of 16 bits scaled to 8, floats taken from 0 to 1, resized by averaging. A JPEG may be decoded
@@ -54,12 +56,15 @@ def read_picture(file: BinaryIO, path: str, height: int, width: int, channels: i
             coefficients = _coefficients(file)
             with Image.open(file) as opened:
                 size = opened.size
-                extent = _admit(opened, coefficients, 4 * max(height, width))
+                largest = max(height or max(size), width or max(size))
+                extent = _admit(opened, coefficients, 4 * largest)
                 _scale_key(opened)
                 # no part of a container is larger than what its header told
                 Image.MAX_IMAGE_PIXELS = max(opened.width * opened.height, 1 << 20)
                 opened.load()
-                image = _scaled(opened, extent or opened.size, (width, height), MODES[channels])
+                own = opened.size[:: -1 if _orientation(opened) in _ON_ITS_SIDE else 1]
+                upright = (width or own[0], height or own[1])
+                image = _scaled(opened, extent or opened.size, upright, MODES[channels])
     except UnidentifiedImageError:
         raise ValueError(
             f"{path}: expected a .npy or an image file, got neither{_kind(file)}"
@@ -70,7 +75,7 @@ def read_picture(file: BinaryIO, path: str, height: int, width: int, channels: i
     except Exception as error:  # Pillow's decoders fail in many ways, SyntaxError among them
         reason = str(error)[:200] or type(error).__name__
         raise ValueError(f"{path}: expected an image that can be read: {reason}") from None
-    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
+    return np.asarray(image, dtype=np.uint8).reshape(*upright[::-1], channels)
 
 
 @contextmanager
@@ -178,8 +183,7 @@ def _scaled(image: _Image, extent: tuple[float, float], size: tuple[int, int], m
     """
     from PIL import Image, ImageOps
 
-    # loading has turned a TIFF, and older Pillows leave the tag there
-    orientation = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(image)
     wanted = size[::-1] if orientation in _ON_ITS_SIDE else size
     large = image.width * image.height > _WHOLE
     across, down = (
@@ -201,6 +205,13 @@ def _scaled(image: _Image, extent: tuple[float, float], size: tuple[int, int], m
     scaled.getexif()[_ORIENTATION] = orientation
     upright = ImageOps.exif_transpose(scaled)
     return upright if upright.size == size else upright.resize(size, Image.Resampling.BILINEAR)
+
+
+def _orientation(image: _Image) -> int:
+    """Return how a loaded picture is to be turned."""
+    # loading has turned a TIFF, and older Pillows leave the tag there
+    told: int = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    return told
 
 
 def _as_seen(tile: _Image, tags: Mapping[int, Any], mode: str) -> _Image:

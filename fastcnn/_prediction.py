@@ -6,14 +6,16 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fastcnn import nn
 from fastcnn._images import read_images
+from fastcnn._preparation import Preparation, resized, unfit
 from fastcnn._several import ends_in
 from fastcnn.losses import CrossEntropy
 from fastcnn.metrics import correct
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from fastcnn._types import Array
     from fastcnn.backend import Backend
 
-__all__ = ["FORMATS", "Answer", "Classifier"]
+__all__ = ["FORMATS", "Answer", "Classifier", "labels_in"]
 
 
 # ---------------------------------------------------------------------- asking
@@ -47,12 +49,10 @@ class Answer:
 class Classifier:
     """A model that is asked about images, prepared as the notes in its own file say.
 
-    model.notes may have "classes", the names of the classes in order, and "preprocessing", a dict:
-    "invert" (true: pictures are turned from dark on light to light on dark), "mean" and "std"
-    (numbers, or one for each channel: what remains of pixels from 0 to 1 is (x - mean) / std).
-    `invert`, unless None, goes before the notes. Pictures get all of it, arrays of uint8 mean and
-    std, arrays of floats none: they are what the model takes. Raises ValueError, which begins with
-    the name of the command, for a model that gives no classes, and for notes of another form.
+    model.notes may have "classes", the names of the classes in order, and "preprocessing", a dict
+    of which Preparation tells; `given` goes before it. Pictures get all of it, arrays of uint8 mean
+    and std, arrays of floats none: they are what the model takes. Raises ValueError, which begins
+    with the name of the command, for a model that gives no classes, and for notes of another form.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Classifier:
         backend: Backend,
         *,
         command: str = "predict",
-        invert: bool | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         if len(model.output_shape) != 1:
             raise ValueError(
@@ -74,19 +74,9 @@ class Classifier:
                 f"{command}: expected a model that gives two classes or more, got one of a single "
                 "output"
             )
-        where = f"{command}: %s in the model's notes"
         self.input_shape = model.input_shape
-        self.names = _names(model.notes.get("classes"), classes, where)
-        preprocessing = model.notes.get("preprocessing", {})
-        if not isinstance(preprocessing, dict):
-            raise _unfit(where, "preprocessing", "a dict", preprocessing)
-        noted = preprocessing.get("invert", False)
-        if not isinstance(noted, bool):
-            raise _unfit(where, "invert", "true or false", noted)
-        self.invert = noted if invert is None else invert
-        self.mean = _by_channel(preprocessing, "mean", 0.0, model.input_shape, where)
-        self.std = _by_channel(preprocessing, "std", 1.0, model.input_shape, where)
-        self.normalizes = "mean" in preprocessing or "std" in preprocessing
+        self.names = _names(model.notes.get("classes"), classes, command)
+        self.preparation = Preparation(model.notes, model.input_shape, command, given or {})
         # cross_entropy, which nothing here computes, would refuse a model that ends in softmax
         self.gives_probabilities = ends_in(model, "softmax")
         loss = "mean_squared_error" if self.gives_probabilities else "cross_entropy"
@@ -96,7 +86,7 @@ class Classifier:
         """Yield an answer for each image in each file, or what is wrong with it."""
         for file in files:
             try:
-                labels, x = read_images(file, self.input_shape, invert=self.invert)
+                labels, x = read_images(file, self.input_shape, invert=self.preparation.invert)
                 answers = self._probabilities(x)
             except (OSError, ValueError, TypeError, FloatingPointError, MemoryError) as error:
                 yield error
@@ -112,22 +102,16 @@ class Classifier:
 
     def _probabilities(self, x: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # the answer tells of it
-            x = self._prepared(x)
+            x = self.preparation.normalized(x, self.trainer.dtype)
             return self.trainer.predict_proba(x)  # a softmax at the end is not applied twice
 
-    def _prepared(self, x: Array) -> Array:
-        """Return arrays of images as the model takes them; another shape it will refuse itself."""
-        if self.normalizes and x.dtype == np.uint8 and x.shape[1:] == self.input_shape:
-            return ((x / 255 - self.mean) / self.std).astype(self.trainer.dtype)
-        return x
-
     def measure(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
-        """Return {"loss": ..., "accuracy": ...} over images and their labels.
+        """Return {"loss": ..., "accuracy": ...} over images, made of the model's size, and labels.
 
         The loss is cross-entropy, of a model that ends in softmax that of its probabilities.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # the loss tells of it
-            x = self._prepared(x)
+            x = self.preparation.normalized(resized(x, self.input_shape), self.trainer.dtype)
         trainer = self.trainer
         if not self.gives_probabilities:
             return trainer.evaluate(x, y, batch_size=batch_size)
@@ -142,32 +126,31 @@ class Classifier:
         }
 
 
-def _names(classes: Any, count: int, where: str) -> list[str] | None:
+def _names(classes: Any, count: int, command: str) -> list[str] | None:
     if classes is None:
         return None
     if not isinstance(classes, list) or len(classes) != count:
-        raise _unfit(where, "classes", f"a list of {count} names", classes)
+        raise unfit(
+            f'{command}: "classes" in the model\'s notes', f"a list of {count} names", classes
+        )
     return [str(name) for name in classes]
 
 
-def _by_channel(
-    notes: dict[str, Any], name: str, default: float, shape: tuple[int, ...], where: str
-) -> Array:
-    value = notes.get(name, default)
-    expected = f"a number or {shape[-1]} of them" + (", none of them 0" if name == "std" else "")
+def labels_in(path: Path, model: nn.Module) -> list[str]:
+    """Return the names of a model's classes out of a text file, a line each."""
     try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise _unfit(where, name, expected, value) from None
-    fits = numbers.shape in ((), (1,), shape[-1:]) and np.isfinite(numbers).all()
-    if not fits or (name == "std" and not numbers.all()):
-        raise _unfit(where, name, expected, value)
-    return numbers
-
-
-def _unfit(where: str, name: str, expected: str, value: Any) -> ValueError:
-    said = where % f'"{name}"'
-    return ValueError(f"{said}: expected {expected}, got {value!r:.80}")
+        names = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected a text file in UTF-8, a name a line") from None
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    if model.output_shape not in ((len(names),), ()):
+        raise ValueError(
+            f"predict: --labels: expected a line for each of the model's outputs, "
+            f"{model.output_shape}, got {len(names)} of them in {path}"
+        )
+    return names
 
 
 # ---------------------------------------------------------------------- telling

@@ -144,6 +144,10 @@ def last_layers(model: nn.Module) -> list[nn.Module | None]:
         return last_layers(last[-1]) if last else [None]
     if not isinstance(model, nn.Model):
         return [model]
+    own: Any = getattr(type(model), "last_layers", None)
+    if own is not None:  # the network of an ONNX file, which has operators
+        told: list[nn.Module | None] = own(model)
+        return told
     first = len(model._input_shapes)
     found: list[nn.Module | None] = []
     for at in model._results:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastcnn import datasets, nn, optim
 from fastcnn._files import remove_leftovers, require_writable, write_atomically
+from fastcnn._fine_tuning import to_fine_tune
 from fastcnn._interrupt import Interrupts
-from fastcnn._options import choice, integer, number
+from fastcnn._options import choice, flag, integer, number
 from fastcnn.callbacks import Callback
 from fastcnn.schedules import SCHEDULES
 from fastcnn.serialization import MODEL, read_notes
@@ -66,7 +69,11 @@ def sample_network() -> nn.Sequential:
 # ---------------------------------------------------------------------- settings
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bits of a run, apart from the backend; `lr` None is the optimizer's own."""
+    """What decides the bits of a run, apart from the backend; `lr` None is the optimizer's own.
+
+    model: the file of a network to fine-tune, None for the sample network; freeze: all but its
+    head.
+    """
 
     dataset: str = "strokes"
     epochs: int = 3
@@ -77,6 +84,8 @@ class Settings:
     seed: int = 0
     limit_train: int | None = None
     limit_test: int | None = None
+    model: str | None = None
+    freeze: bool = False
 
     def __post_init__(self) -> None:
         choice(self.dataset, "dataset", datasets.NAMES)
@@ -91,6 +100,11 @@ class Settings:
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
         number(self.lr, "lr", 0.0, open_low=True)
+        flag(self.freeze, "freeze")
+        if self.model is not None and not isinstance(self.model, str):
+            raise TypeError(f"model: expected a file's name, got {type(self.model).__name__}")
+        if self.freeze and self.model is None:
+            raise ValueError("--freeze: expected --model, whose weights it keeps, got none")
 
     def make_optimizer(self) -> optim.Optimizer:
         """Return the optimizer; SGD is with MOMENTUM."""
@@ -106,8 +120,10 @@ def read_settings(state_path: Path) -> Settings:
     Raises ValueError for a file that no `fastcnn train` wrote, OSError for none at all.
     """
     saved = read_notes(state_path).get("run")
+    names = {field.name for field in fields(Settings)}
     try:
-        if not isinstance(saved, dict) or set(saved) != {field.name for field in fields(Settings)}:
+        # States of before models could be fine-tuned do not have these.
+        if not isinstance(saved, dict) or not names - {"model", "freeze"} <= set(saved) <= names:
             raise ValueError("it does not say with which settings")
         return Settings(**saved)
     except (TypeError, ValueError) as error:
@@ -123,16 +139,19 @@ def train(
     data_dir: str | None,
     backend: Backend | str,
 ) -> float:
-    """Train the sample network as the command line asks; return the test accuracy.
+    """Train a network as the command line asks; return the test accuracy.
 
     `given` holds the settings that the user named. Raises ValueError, OSError and the like for
     whatever cannot be done, with nothing changed in the folder.
     """
     folder = output or Path("runs") / given.get("dataset", Settings.dataset)
+    if "model" in given:  # the same from another folder, where the run may be resumed
+        given = {**given, "model": os.path.abspath(given["model"])}
     settings = _resumed_settings(folder, given) if resume else Settings(**given)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--output: expected a folder, got the file {folder}")
 
+    model, prepared = _network(settings)
     data = datasets.load(
         settings.dataset,
         data_dir,
@@ -142,13 +161,11 @@ def train(
     (x_train, y_train), (x_test, y_test) = data
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    model = sample_network()
-    model.build(INPUT_SHAPE, seed=settings.seed)
-    # the images' ground is dark, and fastcnn predict takes them so
-    model.notes = {
-        "classes": list(datasets.CLASSES[settings.dataset]),
-        "preprocessing": {"invert": False},
-    }
+    wanted = model.input_shape
+    if x_train.shape[1:] != wanted:
+        size = (len(x_train) + len(x_test)) * math.prod(wanted)
+        print(f"images are made {' x '.join(map(str, wanted))}, {size / 1e6:,.0f} MB of them")
+    x_train, x_test = prepared(x_train), prepared(x_test)
     trainer = Trainer(
         model,
         optimizer=settings.make_optimizer(),
@@ -181,6 +198,19 @@ def train(
         files.on_epoch_end(trainer)  # a run cut off between two files gets them all
     print(f"{folder}: {', '.join(files.written)}")
     return trainer.history["val_accuracy"][-1]
+
+
+def _network(settings: Settings) -> tuple[nn.Module, Callable[[Array], Array]]:
+    """Return the network to train, with notes, and what makes its inputs of a data set's images."""
+    classes = list(datasets.CLASSES[settings.dataset])
+    if settings.model is not None:
+        options: Any = {"freeze": settings.freeze, "seed": settings.seed}
+        return to_fine_tune(settings.model, classes, INPUT_SHAPE, **options)
+    model = sample_network()
+    model.build(INPUT_SHAPE, seed=settings.seed)
+    # the images' ground is dark, and fastcnn predict takes them so
+    model.notes = {"classes": classes, "preprocessing": {"invert": False}}
+    return model, lambda x: x
 
 
 def _resumed_settings(folder: Path, given: Mapping[str, Any]) -> Settings:

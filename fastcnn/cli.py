@@ -1,10 +1,9 @@
-"""The `fastcnn` command: train, evaluate, predict, info, bench."""
+"""The `fastcnn` command: train, evaluate, predict, convert, info, bench."""
 
 from __future__ import annotations
 
 import argparse
 import io
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import fastcnn
-from fastcnn import datasets
+from fastcnn import _convert, datasets
+from fastcnn._model_files import KINDS, read_model
 from fastcnn._threads import MOST_THREADS
 from fastcnn._training_run import (
     LEARNING_RATES,
@@ -23,6 +23,7 @@ from fastcnn._training_run import (
     read_settings,
     train,
 )
+from fastcnn._typed import integer_in, numbers, rate
 from fastcnn.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
         return _fail(_sentence(error))
     return code
 
@@ -74,31 +75,6 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 # ---------------------------------------------------------------------- options
-def _integer(least: int, most: int | None = None) -> Callable[[str], int]:
-    accepted = f"of {least} or more" if most is None else f"from {least} to {most}"
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"expected an integer {accepted}, got {text[:40]!r}")
-        return value
-
-    return parse
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text[:40]!r}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastcnn",
@@ -124,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     training = command(
         "train",
         _train,
-        "train the sample network and save it",
+        "train the sample network, or fine-tune another, and save it",
         "Alone, it trains on strokes, digits that fastcnn draws itself. The output folder gets "
         "model.safetensors, state.safetensors (what --resume reads), history.json and, where "
         "matplotlib is installed, curves.png, all of them anew after every epoch. A run that is "
@@ -134,14 +110,26 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(training, default=Settings.dataset)
     add = training.add_argument
     add(
+        "--model",
+        metavar="FILE",
+        help=f"fine-tune the network in it, {KINDS}: it gets a new dense head of the data set's "
+        "classes, if it gives another number of them or probabilities, and images of its size",
+    )
+    add(
+        "--freeze",
+        action="store_true",
+        default=None,
+        help="train the head of --model alone",
+    )
+    add(
         "--epochs",
-        type=_integer(1),
+        type=integer_in(1),
         metavar="N",
         help=f"times through the data (default: {Settings.epochs})",
     )
     add(
         "--batch-size",
-        type=_integer(1),
+        type=integer_in(1),
         metavar="N",
         help=f"images a step (default: {Settings.batch_size})",
     )
@@ -151,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sgd has momentum {MOMENTUM} (default: {Settings.optimizer})",
     )
     rates = ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())
-    add("--lr", type=_rate, metavar="X", help=f"learning rate (default: {rates})")
+    add("--lr", type=rate, metavar="X", help=f"learning rate (default: {rates})")
     add(
         "--schedule",
         choices=tuple(SCHEDULES),
@@ -160,12 +148,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(training)
     add(
         "--seed",
-        type=_integer(0),
+        type=integer_in(0),
         metavar="N",
         help=f"of the initial weights and the order of the images (default: {Settings.seed})",
     )
-    add("--limit-train", type=_integer(1), metavar="N", help="train on the first N images only")
-    add("--limit-test", type=_integer(1), metavar="N", help="test on the first N images only")
+    add("--limit-train", type=integer_in(1), metavar="N", help="train on the first N images only")
+    add("--limit-test", type=integer_in(1), metavar="N", help="test on the first N images only")
     add("--output", type=Path, metavar="DIR", help="output folder (default: runs/DATASET)")
     add(
         "--resume",
@@ -178,17 +166,18 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         _evaluate,
         "measure a model on the test images of a data set",
-        "They are prepared as arrays of uint8 are by predict: mean and std of the model's notes, "
-        "where it has them.",
+        "They are made of the model's size, grey becomes three channels where it takes these, and "
+        "prepared as arrays of uint8 are by predict: mean and std of the model's notes, where it "
+        "has them.",
     )
     _add_model(evaluate)
     _add_data(evaluate, default="the one that the model's run was trained on")
     evaluate.add_argument(
-        "--limit-test", type=_integer(1), metavar="N", help="test on the first N images only"
+        "--limit-test", type=integer_in(1), metavar="N", help="test on the first N images only"
     )
     evaluate.add_argument(
         "--batch-size",
-        type=_integer(1),
+        type=integer_in(1),
         default=128,
         metavar="N",
         help="images at a time (default: 128)",
@@ -200,15 +189,16 @@ def _parser() -> argparse.ArgumentParser:
         _predict,
         "print class and probability of images",
         "Image files (these need Pillow) are turned as their orientation says, laid on white "
-        "where they are transparent, made grey, or RGB for a model of three channels, and resized "
-        "to the model's input; of an animation the first frame counts. Grey of 16 bits is scaled "
-        "to 8, floats are taken from 0 to 1. What would take more than 200 MB to decode is "
-        "refused: above 50 megapixels of colour in a PNG or BMP, 25 in a TIFF, 12 in a WebP; a "
-        "JPEG may have 89. The data sets' digits are light on a dark ground. .npy arrays of one "
-        "image or a batch are taken in the model's input size, uint8 from 0 to 255 or floats as "
-        "the model was trained on (0 to 1). Class names and preprocessing are those in the "
-        "model's notes, if it has any. A file that cannot be read is passed over, with a "
-        "sentence, and the exit code is 2.",
+        "where they are transparent, made grey, or RGB for a model of three channels, and resized"
+        " to the model's input, unless that takes any size; of an animation the first frame "
+        "counts. Grey of 16 bits is scaled to 8, floats are taken from 0 to 1. What would take "
+        "more than 200 MB to decode is refused: above 50 megapixels of colour in a PNG or BMP, 25"
+        " in a TIFF, 12 in a WebP; a JPEG may have 89. The data sets' digits are light on a dark "
+        "ground. .npy arrays of one image or a batch are taken in the model's input size, uint8 "
+        "from 0 to 255 or floats as the model was trained on (0 to 1). Class names and "
+        "preprocessing are those in the model's notes, if it has any: files of ONNX and Keras "
+        "have none. A file that cannot be read is passed over, with a sentence, and the exit code"
+        " is 2.",
     )
     _add_model(predict)
     add = predict.add_argument
@@ -219,6 +209,15 @@ def _parser() -> argparse.ArgumentParser:
         help="turn image files from dark on light to light on dark (default: as in the model's "
         "notes, else not)",
     )
+    for name, what in (("mean", "taken from"), ("std", "what then divides")):
+        add(
+            f"--{name}",
+            type=numbers,
+            metavar="X,...",
+            help=f"{what} pixels from 0 to 1, one number or one a channel (default: as in the "
+            "model's notes, else none)",
+        )
+    add("--labels", type=Path, metavar="FILE", help="names of the classes, a line each")
     add(
         "--format",
         choices=("text", "json", "csv"),
@@ -227,14 +226,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--top",
-        type=_integer(1),
+        type=integer_in(1),
         default=1,
         metavar="N",
         help="tell of the N most probable classes (default: 1)",
     )
     _add_backend(predict)
 
-    info = command("info", _info, "show versions, instruction sets and threads, or a model")
+    convert = command("convert", _convert.run, "write a model file of another kind", _convert.ABOUT)
+    _convert.add_options(convert)
+
+    info = command(
+        "info",
+        _info,
+        "show versions, instruction sets and threads, or what is in a file",
+        "Of a model its layers, shapes, parameters, multiply-adds, inputs and outputs; of an ONNX "
+        "file its opset and operators, too. Of a state dict of PyTorch (.pt, .pth, .safetensors) "
+        "its arrays.",
+    )
     _add_model(info, nargs="?")
 
     bench = command(
@@ -265,7 +274,7 @@ def _add_model(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
         nargs=nargs,
         type=Path,
         metavar="MODEL",
-        help="a model file, or the output folder of a run",
+        help=f"{KINDS}, or the output folder of a run",
     )
 
 
@@ -282,7 +291,7 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
 def _add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
-        type=_integer(1, MOST_THREADS),
+        type=integer_in(1, MOST_THREADS),
         metavar="N",
         help="threads of the fast backend (default: as many as there are CPUs)",
     )
@@ -305,7 +314,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fastcnn._prediction import Classifier
 
     path = options.model
-    model = fastcnn.load(path)
+    model = read_model(path)
     name = options.dataset
     if name is None:
         state = path / STATE if path.is_dir() else path.with_name(STATE)
@@ -324,10 +333,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from fastcnn._prediction import FORMATS, Classifier
+    from fastcnn._prediction import FORMATS, Classifier, labels_in
 
-    model = fastcnn.load(options.model)
-    classifier = Classifier(model, _backend(options), invert=options.invert)
+    model = read_model(options.model)
+    if options.labels is not None:
+        model.notes = {**model.notes, "classes": labels_in(options.labels, model)}
+    given = {name: getattr(options, name) for name in ("invert", "mean", "std")}
+    classifier = Classifier(model, _backend(options), given=given)
     code = 0
 
     def answers() -> Iterator[Answer]:
@@ -347,9 +359,9 @@ def _info(options: argparse.Namespace) -> None:
     if options.model is None:
         fastcnn.show_config()
     else:
-        summary = fastcnn.load(options.model).summary()
-        print(options.model)
-        print(summary)
+        from fastcnn._info import describe
+
+        describe(options.model)
 
 
 def _bench(options: argparse.Namespace) -> None:

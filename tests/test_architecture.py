@@ -65,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         *BACKEND,
     },
     "fastcnn._settings": WORDS,
+    "fastcnn._heads": {"fastcnn.nn", *OPTIONS, *WORDS, *BACKEND},
     "fastcnn._hints": BACKEND,
     "fastcnn._labels": {"fastcnn.nn", "fastcnn._arrays", *OPTIONS, *BACKEND},
     "fastcnn._loss": {

@@ -68,6 +68,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate a-file", "a-file: expected a fastcnn model file"),
         ("predict missing a-file", "missing: No such file or directory"),
         ("predict a-file", "the following arguments are required: FILE"),
+        ("train --freeze", "--freeze: expected --model, whose weights it keeps, got none"),
+        ("evaluate missing.onnx", "missing.onnx: No such file or directory"),
+        ("predict a-file b --mean 1,x", "argument --mean: expected numbers with commas between"),
+        ("convert a-file", "the following arguments are required: OUT"),
+        ("convert a-file b", "convert: OUT: expected a name in .onnx or .safetensors, got b"),
+        ("convert a-file b.pt", "convert: OUT: expected a name in .onnx or .safetensors, got b.pt"),
+        ("convert a-file b.onnx", "a-file: expected a fastcnn model file"),
+        ("convert missing b.onnx", "missing: No such file or directory"),
+        ("convert a b.onnx --opset x", "argument --opset: expected an integer of 1 or more, got"),
+        ("convert a b.onnx --layout NCWH", "argument --layout: invalid choice: 'NCWH'"),
+        ("convert a b.onnx --pytorch", "convert: --pytorch: expected OUT in .safetensors, got"),
+        ("convert a b.safetensors --fold", "convert: --fold: expected OUT in .onnx, got b.safeten"),
+        ("convert a b.safetensors --opset 17", "convert: --opset: expected OUT in .onnx, got b"),
         ("info a-file", "a-file: expected a fastcnn model file"),
         ("info a-file twice", "unrecognized arguments: twice"),
         ("bench --threads two", "argument --threads: expected an integer from 1 to 1024"),
@@ -155,10 +168,10 @@ def test_evaluate(run: Path) -> None:
 
 def test_evaluate_a_model_of_another_shape() -> None:
     model = fastcnn.nn.Sequential([fastcnn.nn.Flatten(), fastcnn.nn.Dense(10)])
-    model.build((8, 8, 1))
+    model.build((8, 8, 2))
     model.save("other.safetensors")
     message = fail("evaluate", "other.safetensors", "--dataset", "strokes", "--limit-test", 1)
-    assert "expected a batch of shape (n, 8, 8, 1), got (1, 28, 28, 1)" in message
+    assert "expected a batch of shape (n, 8, 8, 2), got (1, 28, 28, 1)" in message
 
 
 def test_evaluate_prepares_as_the_notes_say(run: Path) -> None:
@@ -212,7 +225,9 @@ def test_bench_compares_before_it_times(monkeypatch: pytest.MonkeyPatch) -> None
     assert fail("bench").startswith("bench: relu 32x14x14x16: the backends' results differ by")
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "info", "bench"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "evaluate", "predict", "convert", "info", "bench"]
+)
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main([*command.split(), "--help"])
@@ -222,7 +237,7 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 100
     if command == "train":
         options = """dataset data-dir epochs batch-size optimizer lr schedule backend threads seed
-            limit-train limit-test output resume"""
+            limit-train limit-test output resume model freeze"""
         for option in options.split():
             assert f"  --{option} " in out
         for default in ("strokes", "3", "64", "sgd", "0.05 for sgd", "cosine", "runs/DATASET"):

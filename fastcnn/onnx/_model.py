@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn._options import fits
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
-from fastcnn.nn import BatchNorm, Model, Module
+from fastcnn.nn import BatchNorm, Model, Module, Sigmoid, Softmax
 from fastcnn.nn._own import interpreted
 from fastcnn.nn._places import listed
 from fastcnn.nn._run import Tracing
@@ -27,7 +27,7 @@ from fastcnn.onnx import (  # noqa: F401  they enter their operators
 )
 from fastcnn.onnx._call import OPERATORS, Call, Value
 from fastcnn.onnx._constants import NUMPY
-from fastcnn.onnx._parts import headless
+from fastcnn.onnx._parts import headless, last_ops
 from fastcnn.onnx._tensor import Tensor, channels_last
 
 __all__ = ["FAULTS", "OnnxModel", "Weights", "array_of", "run_node"]
@@ -136,6 +136,12 @@ class OnnxModel(Model):
     ) -> OnnxModel:
         """Return the model that config() tells of."""
         return cls(graph, layout, name=name)
+
+    def last_layers(self) -> list[Module | None]:
+        """Return of each output a layer as the activation that makes it, None where none does."""
+        layers: dict[str, type[Module]] = {"Softmax": Softmax, "Sigmoid": Sigmoid}
+        made = (layers.get(op) for op in last_ops(self._graph.description))
+        return [None if layer is None else layer() for layer in made]
 
     def without_head(self) -> OnnxModel:
         """Return the network in front of its last dense layer, with copies of the weights.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["headless", "needed"]
+__all__ = ["headless", "last_ops", "needed"]
 
+_KEEPING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
 _BEHIND = ("Add", "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Reshape", "Flatten", "Squeeze")
 
 
@@ -18,6 +19,18 @@ def needed(nodes: Iterable[Mapping[str, Any]], outputs: Iterable[str]) -> list[A
             kept.append(node)
             wanted.update(node["inputs"])
     return kept[::-1]
+
+
+def last_ops(graph: Mapping[str, Any]) -> list[str]:
+    """Return the operator that makes each output's numbers, "" where there is none."""
+    makers = {output: node for node in graph["nodes"] for output in node["outputs"]}
+    found = []
+    for output in graph["outputs"]:
+        node = makers.get(output["name"])
+        while node is not None and node["op"] in _KEEPING:
+            node = makers.get(node["inputs"][0])
+        found.append("" if node is None else node["op"])
+    return found
 
 
 def headless(graph: Mapping[str, Any]) -> dict[str, Any]:
