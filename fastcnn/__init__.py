@@ -42,8 +42,7 @@ from fastcnn.serialization import load
 from fastcnn.trainer import Trainer
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, onnx, pytorch, reference, zoo
-    from fastcnn import datasets, keras, onnx, reference
+    from fastcnn import datasets, keras, onnx, pytorch, reference, zoo
 
 __version__ = "0.1.0"
 
@@ -74,8 +73,8 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "trainer",
-    "zoo",
     "with_new_head",
+    "zoo",
 ]
 
 for _module in (
@@ -97,8 +96,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name is there
 
     def __getattr__(name: str) -> Any:
         """Import, now that it is used, a public module that `import fastcnn` spares."""
-        if name in ("datasets", "onnx", "pytorch", "reference", "zoo"):
-        if name in ("datasets", "keras", "onnx", "reference"):
+        if name in ("datasets", "keras", "onnx", "pytorch", "reference", "zoo"):
             return import_module(f"{__name__}.{name}")
         return absent(__name__)(name)
 

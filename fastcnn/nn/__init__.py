@@ -61,6 +61,7 @@ from fastcnn.nn._pool import (
     MaxPool2D,
 )
 from fastcnn.nn._recurrent import LSTM
+from fastcnn.nn._rescale import Normalization, Rescaling
 from fastcnn.nn._sample_norm import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from fastcnn.nn._scale import LayerScale
 from fastcnn.nn._separable import SeparableConv2D
@@ -76,8 +77,6 @@ from fastcnn.nn._shape import (
     Split,
     split,
 )
-from fastcnn.nn._pool import AvgPool2D, GlobalAvgPool2D, GlobalMaxPool2D, MaxPool2D
-from fastcnn.nn._rescale import Normalization, Rescaling
 from fastcnn.nn._symbol import Input, Symbol
 from fastcnn.nn._upsample import Conv2DTranspose, Resize2D, UpSample2D
 from fastcnn.nn._variable import Buffer, Parameter
@@ -129,17 +128,17 @@ __all__ = [
     "Model",
     "Module",
     "Multiply",
+    "Normalization",
     "PReLU",
     "Pad2D",
-    "Normalization",
     "Parameter",
     "Permute",
     "Power",
     "ReLU",
     "ReLU6",
     "Reduce",
-    "Reshape",
     "Rescaling",
+    "Reshape",
     "Residual",
     "Resize2D",
     "SeparableConv2D",

@@ -19,7 +19,7 @@ from fastcnn.program.match import Fusion, _parsed, fuse
 RISING = ("relu", "leaky_relu", "relu6", "hard_sigmoid")
 
 # The layers of single numbers, by name.
-NAMED = {name: make for name, make in _activation.ACTIVATIONS.items() if name != "softmax"}
+NAMED = {name: make for name, make in _activation.ACTIVATIONS.items() if "softmax" not in name}
 
 
 class Expression(nn.Module):
