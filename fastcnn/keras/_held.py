@@ -74,7 +74,7 @@ def held_by(module: Module) -> tuple[Held, ...]:
     if kind == "BatchNorm":
         return of_norm(module, True, True)
     names = _THERE.get(kind, tuple((name, name) for name in own))
-    multiplier = getattr(module, "depth_multiplier", 0)
+    multiplier = vars(module).get("depth_multiplier", 0)
     found = [
         Held(there, module, here, multiplier if there == "depthwise_kernel" else 0)
         for there, here in names
