@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from fastcnn._model_files import KINDS, file_of, read_model, sized
+from fastcnn._model_files import KINDS, file_of, onnx, read_model, sized
 from fastcnn._typed import integer_in
 from fastcnn.nn import Module
 
@@ -63,9 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _write_onnx(model: Module, target: Path, options: dict[str, Any]) -> str:
-    from fastcnn import onnx
-
     closed = sized(model, _ANY_SIZE, _ANY_SIZE, named=True)
-    onnx.save(closed, target, any_size=closed is not model, **options)
+    onnx().save(closed, target, any_size=closed is not model, **options)
     folded = ", batch normalization folded" if "fold" in options else ""
     return f"ONNX of opset {options.get('opset', 17)}, {options.get('layout', 'NCHW')}{folded}"

@@ -9,6 +9,7 @@ from typing import Any
 from fastcnn import nn
 from fastcnn._options import flag, input_shape_of, integer
 from fastcnn._sentences import explained
+from fastcnn.nn._places import is_several
 
 __all__ = ["with_new_head"]
 
@@ -74,17 +75,22 @@ def _headed(module: Any, units: int, shape: Any) -> nn.Module | None:
     return _headed_model(module, units, shape) if isinstance(module, nn.Model) else None
 
 
-def _behind(network: Any, units: int, shape: Any) -> nn.Module:
-    """Return a network of an ONNX file with a dense layer in the place of its last one."""
-    if any(size is None for size in shape):
+def _behind(network: Any, units: int, shape: Any) -> nn.Module | None:
+    """Return a network of an ONNX file with a dense layer in the place of its last one, or None."""
+    shapes = shape if is_several(shape) else (shape,)
+    if any(None in one for one in shapes):
         raise ValueError(
             "with_new_head: input_shape: expected a size for a network that takes images of any "
             f"size, {shape}, got none"
         )
-    frozen, body = network._frozen, network.without_head()
+    frozen = network._frozen
+    try:
+        body = network.without_head()
+    except ValueError:  # it ends in no dense layer
+        return None
     body.trainable = not frozen
-    names = network.input_names
-    x = nn.Input(shape, name=names[0] if names[0].isidentifier() else None)
+    names = [name if name.isidentifier() else None for name in network.input_names]
+    x = [nn.Input(one, name=name) for one, name in zip(shapes, names, strict=True)]
     return nn.Model(x, nn.Dense(units)(body(x)))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcnn._model_files import holds_arrays_alone, is_onnx, read_model
+from fastcnn._model_files import holds_arrays_alone, is_onnx, onnx, read_model
 from fastcnn.nn._words import rows
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def multiply_adds(program: Program) -> int:
 
 def _of_node(program: Program, node: Node) -> int:
     def shape(name: str) -> tuple[int, ...]:
-        value = node.arguments[name]
-        assert isinstance(value, str)
-        return program.values[value].shape
+        return program.values[str(node.arguments[name])].shape
 
     if node.op == "conv2d":  # each output pixel of a channel is a sum over w (R, S, C / groups, K)
         return math.prod(_result(program, node)) * math.prod(shape("w")[:3])
@@ -121,6 +119,7 @@ def _result(program: Program, node: Node) -> tuple[int, ...]:
 
 
 def _operators(path: Path) -> str:
+    onnx()
     from fastcnn.onnx._file import read
 
     file = read(str(path))

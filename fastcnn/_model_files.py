@@ -14,12 +14,24 @@ from fastcnn.serialization import MODEL, load
 if TYPE_CHECKING:
     from fastcnn.nn import Module
 
-__all__ = ["KINDS", "file_of", "holds_arrays_alone", "is_onnx", "read_model", "sized"]
+__all__ = ["KINDS", "file_of", "holds_arrays_alone", "is_onnx", "onnx", "read_model", "sized"]
 
 KINDS: Final = "a file of fastcnn, .onnx, .keras or .h5"
 
 _KERAS = (".keras", ".h5", ".hdf5")
 _PYTORCH = (".pt", ".pth", ".bin")
+
+
+def onnx() -> Any:
+    """Return fastcnn.onnx; ValueError where the package is missing that it is on."""
+    from fastcnn import onnx
+    from fastcnn.onnx._file import package
+
+    try:
+        package()
+    except ImportError as error:
+        raise ValueError(str(error)) from None
+    return onnx
 
 
 def is_onnx(path: Path) -> bool:
@@ -35,13 +47,12 @@ def file_of(path: Path) -> Path:
 def read_model(path: Path) -> Module:
     """Return the model in a file, by the end of its name, or in a run's folder.
 
-    Raises ValueError for a file that is damaged or of another kind, OSError for one that cannot be
-    read, ImportError where a package for it is missing.
+    Raises ValueError for a file that is damaged or of another kind, or needs a package that is
+    missing, OSError for one that cannot be read.
     """
     if is_onnx(path):
-        from fastcnn import onnx
-
-        return onnx.load(path)
+        loaded: Module = onnx().load(path)
+        return loaded
     if path.suffix.lower() in _KERAS and not path.is_dir():
         try:
             keras = import_module("fastcnn.keras")

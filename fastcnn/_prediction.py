@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn import nn
 from fastcnn._images import read_images
 from fastcnn._preparation import Preparation, resized, unfit
-from fastcnn._several import ends_in
+from fastcnn._several import ends_in, inputs_of
 from fastcnn.losses import CrossEntropy
 from fastcnn.metrics import correct
 from fastcnn.trainer import Trainer
@@ -63,6 +63,10 @@ class Classifier:
         command: str = "predict",
         given: Mapping[str, Any] | None = None,
     ) -> None:
+        if inputs_of(model):
+            raise ValueError(
+                f"{command}: expected a model of one input, got one of {inputs_of(model)}"
+            )
         if len(model.output_shape) != 1:
             raise ValueError(
                 f"{command}: expected a model that gives classes, got one that gives "

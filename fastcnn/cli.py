@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
+    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError) as error:
         return _fail(_sentence(error))
     return code
 

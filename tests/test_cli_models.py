@@ -78,7 +78,7 @@ def test_convert_writes_over_other_files_and_never_over_its_own() -> None:
     Path("there.safetensors").write_text("something else")
     succeed("convert", "run", "there.safetensors")
     fastcnn.load("there.safetensors")
-    for source, target in (("model.safetensors", "./model.safetensors"), ("run", None)):
+    for source, target in (("model.safetensors", Path.cwd() / "model.safetensors"), ("run", None)):
         target = target or "run/model.safetensors"
         message = fail("convert", source, target, "--pytorch")
         assert message.startswith("convert: OUT: expected another file than IN, got ")
@@ -265,6 +265,16 @@ def test_errors_of_predict(options: list[str], message: str) -> None:
     Path("three").write_text("a\nb\nc\n")
     Path("bytes").write_bytes(b"\xff\xfe\xfa\n" * 4)
     assert fail("predict", "model.safetensors", "x.npy", *options).startswith(message)
+
+
+def test_a_model_of_two_inputs_is_asked_nothing() -> None:
+    a, b = nn.Input((8, 8, 3)), nn.Input((8, 8, 3))
+    model = nn.Model([a, b], nn.Dense(3)(nn.Flatten()(nn.add(a, b))))
+    model.build()
+    model.save("model.safetensors")
+    for command, rest in (("predict", ["x.npy"]), ("evaluate", ["--dataset", "strokes"])):
+        message = fail(command, "model.safetensors", *rest)
+        assert message == f"{command}: expected a model of one input, got one of 2"
 
 
 def test_predict_of_any_size() -> None:

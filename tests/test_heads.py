@@ -197,6 +197,24 @@ def test_a_new_head_on_the_network_of_an_onnx_file(tmp_path: Path, freeze: bool)
     np.testing.assert_array_equal(fastcnn.Predictor(loaded)(X), fastcnn.Predictor(made)(X))
 
 
+def test_a_new_head_on_a_network_of_two_inputs(tmp_path: Path) -> None:
+    def joined() -> nn.Module:
+        a, b = nn.Input((8, 8, 3), name="image"), nn.Input((5,), name="meta")
+        return nn.Model([a, b], nn.Dense(4)(nn.concat([nn.GlobalAvgPool2D()(a), b])))
+
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    model = joined()
+    model.build(((8, 8, 3), (5,)))
+    fastcnn.onnx.save(model, tmp_path / "model.onnx")
+    made: Any = fastcnn.with_new_head(fastcnn.onnx.load(tmp_path / "model.onnx"), 3)
+    assert made.input_names == ("image", "meta")
+    meta = RNG.standard_normal((6, 5), dtype=np.float32)
+    features = np.concatenate([X.mean(axis=(1, 2)), meta], axis=1)
+    expected = features @ made.layers[-1].weight.data
+    given = fastcnn.Predictor(made)(image=X, meta=meta)
+    np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_new_head_where_the_file_leaves_the_size_open(tmp_path: Path) -> None:
     model = onnx_model(chain, tmp_path / "model.onnx", any_size=True)
     assert model.input_shape == (None, None, 3)
@@ -221,5 +239,5 @@ def test_an_onnx_file_without_a_dense_head(tmp_path: Path) -> None:
     def convolutions() -> nn.Module:
         return nn.Sequential([nn.Conv2D(4, 3), nn.GlobalAvgPool2D()])
 
-    with pytest.raises(ValueError, match="expected one output of a dense layer"):
+    with pytest.raises(ValueError, match=r"^with_new_head: model: expected one output of a dense"):
         fastcnn.with_new_head(onnx_model(convolutions, tmp_path / "model.onnx"), 3)

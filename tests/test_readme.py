@@ -74,6 +74,7 @@ def test_the_commands_are_commands() -> None:
     commands = [words[1:] for words in commands if words[:1] == ["fastcnn"]]
     inline = re.findall(r"`fastcnn (\w+ [^`]*)`", README)
     commands += map(shlex.split, inline)
-    assert {words[0] for words in commands} == {"train", "evaluate", "predict", "info", "bench"}
+    names = {"train", "evaluate", "predict", "convert", "info", "bench"}
+    assert {words[0] for words in commands} == names
     for words in commands:
         cli._parser().parse_args(words)
