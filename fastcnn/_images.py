@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastcnn._options import fits
 from fastcnn._pictures import MODES, read_picture
+from fastcnn._shapes import fits
 from fastcnn._types import Array
 
 __all__ = ["read_images"]

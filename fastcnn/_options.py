@@ -26,7 +26,6 @@ __all__ = [
     "argmax_dtype",
     "check_pool",
     "choice",
-    "fits",
     "flag",
     "float_dtype",
     "identifier",
@@ -216,14 +215,6 @@ def one_or_several(
     if isinstance(value, (tuple, list)) and value and isinstance(value[0], (tuple, list)):
         return tuple(each(one, where) for one in value)
     return each(value, where)
-
-
-def fits(shape: Shape, expected: Any) -> bool:
-    """Return whether a shape is the expected one, in which None stands for any size."""
-    return shape == expected or (
-        len(shape) == len(expected)
-        and all(own in (size, None) for size, own in zip(shape, expected, strict=True))
-    )
 
 
 def image_shape(input_shape: Shape, layer: str) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastcnn import functional
-from fastcnn._options import fits
+from fastcnn._shapes import fits
 from fastcnn._types import Array, Shape
 
 __all__ = ["Preparation", "resized", "unfit"]

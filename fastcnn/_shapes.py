@@ -22,6 +22,7 @@ __all__ = [
     "bounds_of",
     "divides",
     "expanded",
+    "fits",
     "from_blocks",
     "indices_of",
     "last_axes",
@@ -260,3 +261,11 @@ def divides(groups: Any, where: str, channels: int) -> int:
 
 
 # ---------------------------------------------------------------------- windows
+
+
+def fits(shape: Shape, expected: Any) -> bool:
+    """Return whether a shape is the expected one, in which None stands for any size."""
+    return shape == expected or (
+        len(shape) == len(expected)
+        and all(own in (size, None) for size, own in zip(shape, expected, strict=True))
+    )

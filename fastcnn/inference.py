@@ -14,7 +14,7 @@ from fastcnn._arrays import as_array
 from fastcnn._backends import as_fast, get_backend, packed_backend, unpacked_backend
 from fastcnn._batches import floats
 from fastcnn._hints import shape_hint
-from fastcnn._options import fits, float_dtype
+from fastcnn._options import float_dtype
 from fastcnn._sentences import explained
 from fastcnn._several import (
     dict_names_of,
@@ -24,6 +24,7 @@ from fastcnn._several import (
     several,
     under,
 )
+from fastcnn._shapes import fits
 from fastcnn._types import Array
 from fastcnn.backend import Backend
 from fastcnn.nn._places import in_order

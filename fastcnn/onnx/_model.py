@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastcnn._options import fits
+from fastcnn._shapes import fits
 from fastcnn._types import Array, Shape
 from fastcnn.backend import Backend
 from fastcnn.nn import BatchNorm, Model, Module, Sigmoid, Softmax
