@@ -28,6 +28,7 @@ from fastcnn.onnx import (  # noqa: F401  they enter their operators
 from fastcnn.onnx._call import OPERATORS, Call, Value
 from fastcnn.onnx._constants import NUMPY
 from fastcnn.onnx._parts import headless, last_ops
+from fastcnn.onnx._room import Room
 from fastcnn.onnx._tensor import Tensor, channels_last
 
 __all__ = ["FAULTS", "OnnxModel", "Weights", "array_of", "run_node"]
@@ -228,10 +229,12 @@ class OnnxModel(Model):
             values[name] = Tensor(tracer.symbol(variable._data), each["order"])
         dtype, made_for = tracer.dtype, graph.inputs[0]["batch"]
         batch = (int(made_for), int(listed(x)[0].shape[0])) if made_for else None
+        room = Room(0)
         for node in graph.nodes:
             module = held.get(node.get("layer", ""))
             given = [values[name] for name in node["inputs"]]
-            results = run_node(node, given, graph.opset, tracer, dtype, module, training, batch)
+            options = tracer, dtype, module, training, batch, room
+            results = run_node(node, given, graph.opset, *options)
             values.update(zip(node["outputs"], results, strict=False))
         outputs = tuple(self._output(each, values[each["name"]], tracer) for each in graph.outputs)
         return (outputs[0] if self._one_output else outputs), None
@@ -260,8 +263,12 @@ def run_node(
     module: Module | None = None,
     training: bool = False,
     batch: tuple[int, int] | None = None,
+    room: Room | None = None,
 ) -> list[Value]:
-    """Return the results of one operator; by NumPy where all that it is given is known."""
+    """Return the results of one operator; by NumPy where all that it is given is known.
+
+    room: for what is known; 64 MB unless given.
+    """
     op = node["op"]
     results = len(node["outputs"])
     options = node["attributes"], opset, backend, dtype, module, training, results, batch
@@ -269,6 +276,8 @@ def run_node(
     known = not any(isinstance(value, Tensor) for value in given)
     function = NUMPY.get(op) if known else None
     try:
+        if function is not None:
+            (room or Room(0)).take(node, given)
         with np.errstate(all="ignore"):  # as in the file: endless numbers are numbers, too
             found = (function or OPERATORS[op])(call)
     except FAULTS as error:

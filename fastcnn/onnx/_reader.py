@@ -152,8 +152,7 @@ def _folded(
         given = [constants.get(name) if name else None for name in node["inputs"]]
         known = all(name == "" or name in constants for name in node["inputs"])
         if known and node["op"] in NUMPY:
-            room.take(node, given)
-            results = run_node(node, given, file.opset, None, np.dtype(np.float32))
+            results = run_node(node, given, file.opset, None, np.dtype(np.float32), room=room)
             for name, array in zip(node["outputs"], results, strict=False):
                 constants[name] = np.asarray(array)
         else:

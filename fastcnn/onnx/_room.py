@@ -6,7 +6,7 @@ A file of a thousand bytes can ask for an array of any size, and for any number 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Room:
         self._most = self._left = _ROOM + _WIDER * size
         self._looks = _LOOKS * self._left
 
-    def take(self, node: dict[str, Any], given: Sequence[Array | None]) -> None:
+    def take(self, node: Mapping[str, Any], given: Sequence[Array | None]) -> None:
         """Take what a node's result needs; ValueError where there is too little of it."""
         arrays = [each for each in given if each is not None]
         if node["op"] in _VIEWS or not arrays:

@@ -162,11 +162,14 @@ def _avg_pool2d(
     pool_size: Any = 2,
     stride: Any = None,
     padding: Any = 0,
+    dilation: Any = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
 ) -> Tensor:
     kernel = pair(pool_size)
-    options = _window(at, x, kernel, kernel if stride is None else stride, padding)
+    options = _window(at, x, kernel, kernel if stride is None else stride, padding, dilation)
+    if "dilations" in options and at.emit.opset < 19:
+        raise ValueError(f"expected opset 19 for means of dilated windows, got {at.emit.opset}")
     flags = {"ceil_mode": int(ceil_mode), "count_include_pad": int(count_include_pad)}
     return at.node("AveragePool", [at.images(x)], FIRST, **flags, **options)
 
@@ -223,6 +226,7 @@ def _resize2d(
     rounding: str = "round_prefer_floor",
     scale: Any = None,
     cubic_coefficient: float = -0.75,
+    exclude_outside: bool = False,
 ) -> Tensor:
     modes = {"nearest": "nearest", "bilinear": "linear", "cubic": "cubic"}
     options: dict[str, Any] = {
@@ -233,6 +237,8 @@ def _resize2d(
         options["nearest_mode"] = rounding
     if method == "cubic":
         options["cubic_coeff_a"] = cubic_coefficient
+    if exclude_outside:
+        options["exclude_outside"] = 1
     if scale is not None:
         ratios = scale if isinstance(scale, (tuple, list)) else (scale, scale)
         scales = np.array([1, 1, *ratios], np.float32)
@@ -259,6 +265,13 @@ def _resize2d(
 def _blocks(at: Writing, x: Tensor, *, block: int, mode: str = "DCR", op: str = "") -> Tensor:
     if len(at.shapes[0]) and at.shapes[0][3] < x.shape[3]:
         return at.node("DepthToSpace", [at.images(x)], FIRST, blocksize=block, mode=mode)
-    if mode != "DCR":
-        raise ValueError("expected space_to_depth in mode DCR, got CRD")
-    return at.node("SpaceToDepth", [at.images(x)], FIRST, blocksize=block)
+    if mode == "DCR":
+        return at.node("SpaceToDepth", [at.images(x)], FIRST, blocksize=block)
+    if at.open_size:
+        raise ValueError("expected space_to_depth in mode DCR for images of any size, got CRD")
+    n, rows, columns, channels = at.shapes[0]
+    shape = (n, channels, rows, columns)
+    blocks = Tensor(at.step("SpaceToDepth", at.images(x), shape=shape, blocksize=block))
+    parts = (n, block * block, channels // block**2, rows, columns)
+    apart = blocks.reshaped(at.emit, parts).transposed((0, 2, 1, 3, 4))
+    return apart.reshaped(at.emit, shape).transposed((0, 2, 3, 1))

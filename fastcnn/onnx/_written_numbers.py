@@ -195,9 +195,12 @@ def _gelu(at: Writing, x: Tensor, *, approximate: bool = False) -> Tensor:
     return at.node("Mul", [half, at.step("Add", gate, number(1.0))], x.order)
 
 
-@written("softmax")
-def _softmax(at: Writing, x: Tensor) -> Tensor:
-    return _function("Softmax", at, x, axis=x.order.index(x.rank - 1))
+def _softmax(op: str, at: Writing, x: Tensor) -> Tensor:
+    return _function(op, at, x, axis=x.order.index(x.rank - 1))
+
+
+written("softmax")(partial(_softmax, "Softmax"))
+written("log_softmax")(partial(_softmax, "LogSoftmax"))
 
 
 # ---------------------------------------------------------------------- numbers that meet

@@ -358,6 +358,8 @@ BOMBS = {
     "Concat": doubled(),
     "Gather": bomb(node("Gather", "a i", "z"), a=W(2, 20000), i=np.zeros(20000, np.int64)),
     "sums": looked_at(),
+    "what shapes give": bomb(node("Shape", "x", "a"), node("Expand", "a s", "b"),
+                             node("ReduceSum", "b", "z"), s=ints(2**31, 1)),
     "sizes below zero": bomb(node("ConstantOfShape", "s", "z"), s=ints(-5)),
 }  # fmt: skip
 

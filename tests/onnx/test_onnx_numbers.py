@@ -48,6 +48,7 @@ CASES = [
         for op in ("Softmax", "LogSoftmax")
         for shape, opset, options in (
             (X, 11, {}),
+            (X, 12, {}),
             (X, 11, {"axis": 2}),
             (X, 11, {"axis": 3}),
             (X, 13, {}),

@@ -42,13 +42,23 @@ def same(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max()))
 
 
+def refusal(layer: str, opset: int) -> str:
+    """Return what is said of a layer that ONNX has no operator for."""
+    if "Resize2D(size=4, scale=1.7" in layer:
+        return r"resize2d: expected the size that its scale gives"
+    if "AvgPool" in layer and "dilation=" in layer and opset < 19:
+        return r"avg_pool2d: expected opset 19 for means of dilated windows"
+    return ""
+
+
 def through(model: Any, path: Path, inputs: list[Any], **options: Any) -> Path:
     """Save a model, run it in ONNX Runtime and, read again, here; each gives what it gives."""
     given = [x.astype(np.float32) for x in inputs]
     made = fastcnn.Predictor(model)(*given)
     wanted = list(made) if isinstance(made, (list, tuple)) else [made]
-    if "Resize2D" in repr(model) and "scale=1.7" in repr(model):  # and a size of 4
-        with pytest.raises(ValueError, match=r"resize2d: expected the size that its scale gives"):
+    lacking = refusal(repr(model), options.get("opset", 17))
+    if lacking:
+        with pytest.raises(ValueError, match=lacking):
             fastcnn.onnx.save(model, path, **options)
         return path
     fastcnn.onnx.save(model, path, **options)
@@ -58,11 +68,11 @@ def through(model: Any, path: Path, inputs: list[Any], **options: Any) -> Path:
     feeds = {name: first(x, layout) for name, x in zip(names, given, strict=True)}
     for y, other in zip(answers(path, feeds), wanted, strict=True):
         same(last(y, layout), other)
-    again = fastcnn.onnx.load(path, layout="file" if layout == "NHWC" else "NHWC")
-    made = fastcnn.Predictor(again)(*given)
+    again = fastcnn.onnx.load(path, layout="file")
+    made = fastcnn.Predictor(again)(*feeds.values())
     for y, other in zip(list(made) if isinstance(made, (list, tuple)) else [made], wanted,
                         strict=True):  # fmt: skip
-        same(y, other)
+        same(last(y, layout), other)
     return path
 
 
