@@ -39,7 +39,6 @@ _NONE = "a result of no numbers"
 _RESIZE = "a way to resize that no file has been seen to use"
 _JUDGE = "ONNX Runtime gives what is given here"
 UNLIKE = {
-    "test_averagepool_2d_dilations": "ceil_mode of a dilated pool",
     "test_batchnorm_example_training_mode": "statistics as results",
     "test_batchnorm_epsilon_training_mode": "statistics as results",
     "test_dequantizelinear_blocked": "scales of blocks",
@@ -61,8 +60,6 @@ UNLIKE = {
     "test_slice_start_out_of_bounds": _NONE,
     "test_resize_downsample_scales_linear_align_corners": _JUDGE,
     "test_resize_downsample_scales_cubic_align_corners": _JUDGE,
-    "test_resize_upsample_scales_cubic_A_n0p5_exclude_outside": _RESIZE,
-    "test_resize_downsample_scales_cubic_A_n0p5_exclude_outside": _RESIZE,
     "test_resize_tf_crop_and_resize": _RESIZE,
     "test_resize_tf_crop_and_resize_extrapolation_value": _RESIZE,
     "test_resize_tf_crop_and_resize_axes_2_3": _RESIZE,
@@ -71,8 +68,6 @@ UNLIKE = {
     "test_resize_downsample_sizes_linear_antialias": _RESIZE,
     "test_resize_downsample_scales_cubic_antialias": _RESIZE,
     "test_resize_downsample_sizes_cubic_antialias": _RESIZE,
-    "test_resize_downsample_scales_linear_half_pixel_symmetric": _RESIZE,
-    "test_resize_upsample_scales_linear_half_pixel_symmetric": _RESIZE,
 }
 
 

@@ -51,6 +51,16 @@ class _Window:
         self.dilations = (*ones, *dilations)
         self.padding: Any = (*([(0, 0)] * (2 - rank)), *widths)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is more padding than half a window, the most that our pools have."""
+        reaches = ((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+        return any(
+            2 * pad > reach
+            for pads, reach in zip(self.padding, reaches, strict=True)
+            for pad in pads
+        )
+
     def images(self, c: Call, x: Tensor) -> Any:
         """Return a tensor as images (N, H, W, C)."""
         if self.rank == 2:
@@ -161,19 +171,17 @@ def _dilated(c: Call, w: Any, dilations: tuple[int, ...]) -> Any:
 def _max_pool(c: Call) -> Tensor:
     window = _Window(c, c.x, c.needed("kernel_shape"))
     x, padding = window.images(c, c.x), window.padding
-    # Ours is at most half the window, in which no window lies outside of the image.
-    if any(2 * pad > k for pads, k in zip(padding, window.kernel, strict=True) for pad in pads):
+    if window.is_wide:
         widths = ((0, 0), *padding, (0, 0))
         x = c.backend.pad(x, widths, value=-math.inf)
         padding = 0
-    dilation = {} if window.dilations == (1, 1) else {"dilation": window.dilations}
     y, _ = c.backend.max_pool2d(
         x,
         window.kernel,
         stride=window.strides,
         padding=padding,
+        dilation=window.dilations,
         ceil_mode=bool(c.get("ceil_mode", 0)),
-        **dilation,
     )
     return window.tensor(c, y)
 
@@ -182,16 +190,14 @@ def _max_pool(c: Call) -> Tensor:
 def _average_pool(c: Call) -> Tensor:
     window = _Window(c, c.x, c.needed("kernel_shape"))
     x, whole = window.images(c, c.x), bool(c.get("count_include_pad", 0))
-    wide = any(
-        2 * pad > k for pads, k in zip(window.padding, window.kernel, strict=True) for pad in pads
-    )
-    if window.dilations != (1, 1) or (wide and not c.get("ceil_mode", 0)):
+    if window.is_wide and not c.get("ceil_mode", 0):
         return window.tensor(c, _averages(c, x, window, whole))
     y = c.backend.avg_pool2d(
         x,
         window.kernel,
         stride=window.strides,
         padding=window.padding,
+        dilation=window.dilations,
         ceil_mode=bool(c.get("ceil_mode", 0)),
         count_include_pad=whole,
     )
@@ -199,9 +205,10 @@ def _average_pool(c: Call) -> Tensor:
 
 
 def _averages(c: Call, x: Any, window: _Window, whole: bool) -> Any:
-    """Return the means of windows of any kind, as a convolution of each channel by itself."""
-    if c.get("ceil_mode", 0):
-        raise ValueError("expected ceil_mode 0 of a dilated pool, got 1")
+    """Return the means of windows that lie in the padding as far as they like.
+
+    As a convolution of each channel by itself.
+    """
     options: dict[str, Any] = {"stride": window.strides, "padding": window.padding}
     options["dilation"] = window.dilations
     channels, area = x.shape[3], math.prod(window.kernel)
@@ -259,9 +266,9 @@ def _resize(c: Call) -> Tensor:
         rule = c.get("coordinate_transformation_mode", "half_pixel")
         options = {"rounding": c.get("nearest_mode", "round_prefer_floor")}
     method = _METHODS[c.get("mode", "nearest")]
-    if c.get("antialias", 0) or c.get("exclude_outside", 0):
-        raise ValueError("expected no antialias and no exclude_outside, got one")
-    if rule not in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
+    if c.get("antialias", 0):
+        raise ValueError("expected no antialias, got some")
+    if rule == "tf_crop_and_resize":
         raise ValueError(f"expected another coordinate_transformation_mode than {rule}")
     axes = [axis_of(axis, "axes", x.rank) for axis in c.get("axes") or range(x.rank)]
     size, ratio = list(x.shape), [1.0] * x.rank
@@ -310,9 +317,10 @@ def _resized(
         raise ValueError(f"expected images of another size, got {x.shape} to become {tuple(size)}")
     if method != "nearest":
         options = {}
-    y = c.backend.resize2d(array, pair, method=method, coordinates=rule, scale=ratio, **options,
-                           **({"cubic_coefficient": c.get("cubic_coeff_a", -0.75)}
-                              if method == "cubic" else {}))  # fmt: skip
+    if method == "cubic":
+        options["cubic_coefficient"] = c.get("cubic_coeff_a", -0.75)
+        options["exclude_outside"] = bool(c.get("exclude_outside", 0))
+    y = c.backend.resize2d(array, pair, method=method, coordinates=rule, scale=ratio, **options)
     if rank == 3:
         y = c.backend.reshape(y, (y.shape[0], y.shape[2], y.shape[3]))
     return last(y, rank)
