@@ -122,6 +122,7 @@ ALLOWED: dict[str, set[str]] = {
         "fastcnn.onnx",
         "fastcnn.program",
         "fastcnn.nn",
+        "fastcnn._memory",
         "onnx",
         *FILES,
         *WORDS,

@@ -42,14 +42,13 @@ def load(
     not have, which it names, OSError for one that cannot be read, ImportError without the package
     onnx. Nothing in a file is ever run as code.
     """
-    from fastcnn.onnx._file import read
     from fastcnn.onnx._reader import model_of
 
     choice(layout, "load: layout", ("NHWC", "file"))
     kind = float_dtype(dtype, "load: dtype")
     name = name_of(path)
     try:
-        return model_of(read(name), name, layout, kind)
+        return model_of(name, layout, kind)
     except FAULTS as error:
         said = str(error).removeprefix(f"{name}: ")
         if "expected" not in said:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastcnn._memory import copied
 from fastcnn._types import Array
 from fastcnn.onnx._call import OPERATORS
 from fastcnn.onnx._constants import NUMPY
-from fastcnn.onnx._file import File
+from fastcnn.onnx._file import File, read
 from fastcnn.onnx._model import OnnxModel, run_node
 from fastcnn.onnx._parts import needed
 from fastcnn.onnx._room import Room
@@ -28,6 +29,7 @@ _SEVERAL = (
     "LayerNormalization",
     "Dropout",
 )  # operators of several results
+_OF_CONSTANTS = ("Cos", "Sin")  # operators of floats that are known without an input
 _TILE = 64  # rows of a matrix that is transposed
 _NORMS = ("InstanceNormalization", "GroupNormalization", "LayerNormalization")
 _ARITHMETIC = ("Add", "Mul", "Sub", "Div")
@@ -49,8 +51,8 @@ def graph_of(file: File, path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """
     nodes = _ordered(file, path)
     constants = dict(file.constants)
-    _require_known(nodes, file, path)
     nodes = list(_folded(nodes, constants, file))
+    _require_known(nodes, file, path)
     nodes = needed(nodes, file.outputs)
     _require_ends(nodes, file, path)
     _require_first_results(nodes, file, path)
@@ -116,7 +118,8 @@ def _ordered(file: File, path: str) -> list[dict[str, Any]]:
 def _require_known(nodes: Iterable[dict[str, Any]], file: File, path: str) -> None:
     unknown: dict[str, list[str]] = {}
     for node in nodes:
-        if node["op"] not in OPERATORS and node["op"] not in NUMPY:
+        op = node["op"]
+        if op not in OPERATORS and (op not in NUMPY or op in _OF_CONSTANTS):
             unknown.setdefault(node["op"], []).append(node["name"])
     if unknown:
         said = ", ".join(
@@ -359,15 +362,17 @@ def _moves(node: dict[str, Any], axes: list[int]) -> bool:
     return node["op"] == "Transpose" and list(node["attributes"].get("perm", [])) == axes
 
 
-def model_of(file: File, path: str, layout: str, dtype: np.dtype[Any]) -> OnnxModel:
+def model_of(path: str, layout: str, dtype: np.dtype[Any]) -> OnnxModel:
     """Return the built model of a file."""
-    graph, arrays = graph_of(file, path)
+    graph, arrays = graph_of(read(path), path)  # what was read is let go of here
     shapes = [_asked(each, layout) for each in graph["inputs"]]
     for each, shape in zip(graph["inputs"], shapes, strict=True):
         each["shape"] = shape
     model = OnnxModel(graph, layout)
     model.plan(model._own_shapes())
-    model.adopt({name: np.asarray(array, dtype) for name, array in arrays.items()})
+    for name, variable in model.variables().items():
+        variable.data = copied(arrays.pop(name), dtype)  # one after another: they may be large
+    model._settle()
     return model
 
 
