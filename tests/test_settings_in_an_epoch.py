@@ -16,7 +16,7 @@ Y = np.arange(12) % 3
 
 
 def network() -> Any:
-    pieces = [nn.Clip(-0.5, 2.0), nn.GELU(), nn.HardSigmoid()]
+    pieces = [nn.Clip(-0.5, 2.0), nn.GELU(), nn.HardSigmoid(), nn.LocalResponseNorm()]
     part = nn.Sequential([nn.Conv2D(4, 3), nn.BatchNorm(), nn.LeakyReLU(), nn.ELU(2.0), *pieces])
     return nn.Sequential([nn.Residual(nn.BatchNorm()), part, nn.Flatten(), nn.Dropout(0.5),
                           nn.Dense(3)])  # fmt: skip
@@ -33,6 +33,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], Any], str, Any]] = {
     "high": (lambda model: model[1][4], "high", 0.5),
     "approximate": (lambda model: model[1][5], "approximate", True),
     "beta": (lambda model: model[1][6], "beta", 0.75),
+    "k": (lambda model: model[1][7], "k", 3.0),
 }
 
 

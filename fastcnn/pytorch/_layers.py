@@ -42,6 +42,8 @@ _THERE: tuple[tuple[type[nn.Module], _Axes], ...] = (
     (nn.Conv1D, {"weight": ("weight", (3, 2, 1))}),  # ours has images of one row
     # Of which PyTorch has no layer, or one with other arrays: these go as they are.
     (nn.SeparableConv2D, {}),
+    (nn.Rescaling, {}),
+    (nn.Normalization, {}),
     (nn.LSTM, {}),
 )
 

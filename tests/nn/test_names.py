@@ -197,6 +197,7 @@ KINDS = [
     if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module
 ]
 GIVEN: dict[str, tuple[Any, ...]] = {
+    "Rescaling": (1 / 255,),
     "AdaptiveAvgPool2D": (2,),
     "Conv1D": (2, 3),
     "Conv2D": (2, 3),
