@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import arguments as arguments_of
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import fastcnn
@@ -111,6 +112,11 @@ def _calls() -> dict[str, Call]:
         calls |= {name: call(x), f"{name}_backward": call(dx, x)}
     for name in TAKE_Y:
         calls |= {name: call(x), f"{name}_backward": call(dx, getattr(reference, name)(x))}
+    # Of the others, which NumPy computes or whose speed is that of memory, those of the tests.
+    sizes = {"images": 4, "height": 12, "width": 12, "channels": 16}
+    for name in OPS:
+        if name not in calls:
+            calls[name] = (), arguments_of(name, rng, np.float32, reference, **sizes)
     return calls
 
 
