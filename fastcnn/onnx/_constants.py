@@ -158,7 +158,7 @@ def _split(c: Call) -> list[Array]:
 
 def _constant_of_shape(c: Call) -> Array:
     value = np.asarray(c.get("value", np.zeros(1, np.float32))).reshape(-1)[0]
-    return np.full([int(size) for size in c.inputs[0]], value)
+    return np.broadcast_to(value, [int(size) for size in c.inputs[0]])  # of no bytes yet
 
 
 def _cast(c: Call) -> Array:
