@@ -151,7 +151,7 @@ def _dropout(c: Call) -> Any:
     return Tensor(c.backend.dropout(c.x.array, mask, rate=ratio), c.x.order)
 
 
-@operator("Identity", "Cast", "CastLike", "QuantizeLinearFloat")
+@operator("Identity", "Cast", "CastLike")
 def _identity(c: Call) -> Any:
     """Numbers that are computed are floats of one width, whatever a file casts them to."""
     return c.inputs[0]

@@ -84,11 +84,12 @@ def _same(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tu
 
 
 # ---------------------------------------------------------------------- convolutions
-def filters(c: Call, transposed: bool = False) -> Any:
+def filters(c: Call) -> Any:
     """Return a convolution's weights as kernels take them: (R, S, C // groups, K).
 
     Those of a file, (K, C // groups, R, S), lie so already in the layer that holds them; what is
-    computed is moved. transposed: (C, K // groups, R, S) becomes (R, S, K // groups, C).
+    computed is moved. Those of a transposed one, (C, K // groups, R, S), become
+    (R, S, K // groups, C) by the same move.
     """
     w = c.tensor(1)
     if w.rank != c.x.rank:
@@ -121,7 +122,7 @@ def _conv(c: Call) -> Tensor:
 
 @operator("ConvTranspose")
 def _conv_transpose(c: Call) -> Tensor:
-    w = filters(c, transposed=True)
+    w = filters(c)
     rank = c.x.rank - 2
     window = _Window(c, c.x, w.shape[2 - rank : 2])
     w = _dilated(c, w, window.dilations)
