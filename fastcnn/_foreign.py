@@ -70,7 +70,6 @@ NAMES: Final[dict[str, str]] = {
     "zeropadding2d": "nn.Pad2D",
     "nn.functional": "fastcnn.functional has the ops",
     "nn.mul": "nn.multiply",
-    "reshape": _OWN_LAYER,
     "interpolate": "functional.resize2d",
     "resize": "functional.resize2d",
     "resizing": "nn.Resize2D",

@@ -25,7 +25,7 @@ EXPECTED = np.array([[1.0, -2.0], [np.nan, np.inf]])
 
 @pytest.mark.parametrize("op", TOLERANCE)
 def test_small_errors_pass_and_larger_ones_do_not(op: str, dtype: np.dtype[np.float64]) -> None:
-    of_each, of_largest, of_dy = tolerance(op)
+    of_each, of_largest, of_dy = tolerance(op, dtype)
     allowed = (2 * of_each + 2 * of_largest + 3 * of_dy) * roundoff(dtype)  # the largest is -2
     good, bad = EXPECTED.copy(), EXPECTED.copy()
     good[0, 1] += 0.4 * allowed
